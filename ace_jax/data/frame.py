@@ -1,0 +1,67 @@
+"""One frame of a recording, and what every source of frames offers."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from ace_jax.geometry.camera import Camera
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One image with what is known about it. Colour and depth are registered, pixel for pixel.
+
+    Attributes:
+        index: position in the source, counted from 0 at the source's first frame.
+        name: the source's own name of the frame (for messages and for matching pose files).
+        timestamp: seconds.
+        rgb: (H, W, 3) uint8.
+        depth: (H, W) float32 z-depth in metres, 0 where unknown; None for a colour-only source.
+        camera: intrinsics of `rgb` (and of `depth`).
+        world_from_camera: (4, 4) float64 ground truth of the colour camera, or None.
+    """
+
+    index: int
+    name: str
+    timestamp: float
+    rgb: np.ndarray
+    depth: np.ndarray | None
+    camera: Camera
+    world_from_camera: np.ndarray | None = None
+
+
+class BadFrame(Exception):
+    """A frame that cannot be read (truncated file, wrong size); the stream goes on after it."""
+
+
+@runtime_checkable
+class FrameSource(Protocol):
+    """A recording: a sequence of frames that are read on access.
+
+    `source[i]` reads frame i and raises `BadFrame` if that one frame cannot be read.
+    `poses()` and `timestamps()` read no images.
+    """
+
+    name: str
+    camera: Camera
+    has_depth: bool
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Frame: ...
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def timestamps(self) -> np.ndarray:
+        """(N,) float64 seconds."""
+        ...
+
+    def names(self) -> list[str]:
+        """N frame names."""
+        ...
+
+    def poses(self) -> np.ndarray | None:
+        """(N, 4, 4) float64 world_from_camera ground truth, NaN where a frame has none, or None."""
+        ...

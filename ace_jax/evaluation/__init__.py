@@ -1,0 +1,1 @@
+"""Trajectory metrics, plots and reports."""

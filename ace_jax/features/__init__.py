@@ -1,0 +1,1 @@
+"""Image to features: one protocol, one registry."""

@@ -1,0 +1,46 @@
+"""What every feature extractor returns, and the protocol that it follows."""
+
+from typing import Protocol
+
+import flax.struct
+import jax
+import numpy as np
+
+
+@flax.struct.dataclass
+class Features:
+    """Features of one image, padded to a fixed count N so that nothing recompiles.
+
+    Attributes:
+        uv: (N, 2) float32 pixels of the image that was given (pixel centres at integers).
+        descriptors: (N, D) float32, unit length; zero where masked.
+        scores: (N,) float32 detector confidence, descending; zero where masked.
+        mask: (N,) bool, False for padding.
+        depth: (N,) float32 z-depth in metres, 0 where unknown (extractors leave zeros).
+    """
+
+    uv: jax.Array
+    descriptors: jax.Array
+    scores: jax.Array
+    mask: jax.Array
+    depth: jax.Array
+
+
+class FeatureExtractor(Protocol):
+    """Image to features. Frozen: the same image gives the same features.
+
+    Attributes:
+        name: the registry's name, also stored in map files.
+        dim: descriptor length D.
+        max_features: N.
+        weights_checksum: identifies the weights; two maps are comparable only if it is equal.
+    """
+
+    name: str
+    dim: int
+    max_features: int
+    weights_checksum: str
+
+    def extract(self, rgb: np.ndarray) -> Features:
+        """Features of an image (H, W, 3) uint8."""
+        ...

@@ -1,0 +1,1 @@
+"""Cameras, rigid motions and robust pose solvers: pure functions on arrays."""

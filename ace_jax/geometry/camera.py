@@ -1,0 +1,48 @@
+"""The camera: intrinsics, projection and its inverse.
+
+Axes are OpenCV's (x right, y down, z forward). Pixel centres are at integer coordinates: the
+centre of the top-left pixel is (0, 0).
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+MIN_DEPTH = 0.1  # metres; nearer points are not projected (the division would blow up)
+
+
+@flax.struct.dataclass
+class Camera:
+    """Pinhole intrinsics in pixels.
+
+    Attributes:
+        fx: focal length along x, pixels.
+        fy: focal length along y, pixels.
+        cx: principal point x, pixels.
+        cy: principal point y, pixels.
+        width: image width, pixels (static under jit).
+        height: image height, pixels (static under jit).
+    """
+
+    fx: float | jax.Array
+    fy: float | jax.Array
+    cx: float | jax.Array
+    cy: float | jax.Array
+    width: int = flax.struct.field(pytree_node=False)
+    height: int = flax.struct.field(pytree_node=False)
+
+
+def project(points: jax.Array, camera: Camera) -> jax.Array:
+    """Projects points (..., 3) in camera axes, metres, to pixels (..., 2); z is clamped at 0.1 m."""
+    z = jnp.maximum(points[..., 2], MIN_DEPTH)
+    return jnp.stack(
+        [camera.fx * points[..., 0] / z + camera.cx, camera.fy * points[..., 1] / z + camera.cy],
+        axis=-1,
+    )
+
+
+def unproject(uv: jax.Array, depth: jax.Array, camera: Camera) -> jax.Array:
+    """Points (..., 3) in camera axes of pixels (..., 2) at z-depth (...), metres."""
+    x = (uv[..., 0] - camera.cx) / camera.fx * depth
+    y = (uv[..., 1] - camera.cy) / camera.fy * depth
+    return jnp.stack([x, y, depth], axis=-1)

@@ -1,0 +1,1 @@
+"""Flax modules: encoders, transformer, scene coordinate heads."""

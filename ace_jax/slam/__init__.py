@@ -1,0 +1,1 @@
+"""RGB-D SLAM whose map regresses scene coordinates."""

@@ -1,0 +1,1 @@
+"""Procedural rooms and their jitted renderer."""

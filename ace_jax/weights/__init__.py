@@ -1,0 +1,1 @@
+"""Pretrained weights: safe reading, conversion, cache and checksums."""
