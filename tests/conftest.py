@@ -1,0 +1,22 @@
+"""What all tests share: the place of the real recordings, and a cache of compiled programs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ace_jax import runtime
+
+REPO = Path(__file__).resolve().parent.parent
+
+# Most of the suite's time is compilation, and most programs do not change between two runs.
+runtime.enable_compilation_cache()
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Real recordings, weights and oracle values; `ACE_JAX_SHARED`, default `../shared`."""
+    folder = Path(os.environ.get("ACE_JAX_SHARED") or REPO.parent / "shared").resolve()
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no shared data in {folder} (set ACE_JAX_SHARED)")
+    return folder
