@@ -1,0 +1,48 @@
+"""Feature extractors by name."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ace_jax.errors import UserError
+from ace_jax.features.base import FeatureExtractor
+from ace_jax.features.sift import Sift
+from ace_jax.features.xfeat import XFeatDense, XFeatSparse
+
+_EXTRACTORS: dict[str, Callable[..., FeatureExtractor]] = {
+    "sift": Sift,
+    "xfeat": XFeatSparse,
+    "xfeat_dense": XFeatDense,
+}
+
+
+def names() -> list[str]:
+    """The names that `create` knows."""
+    return sorted(_EXTRACTORS)
+
+
+def create(name: str, weights_dir: Path | str | None = None, **options: Any) -> FeatureExtractor:
+    """A feature extractor.
+
+    Args:
+        name: one of `names()`.
+        weights_dir: folder with the weights; default $ACE_JAX_WEIGHTS or ~/.cache/ace_jax/weights.
+        **options: of the extractor, such as `image_size=(320, 240)` or `max_features=600`.
+
+    Raises:
+        UserError: unknown name or option, or the weights are missing or of another model.
+    """
+    if name not in _EXTRACTORS:
+        raise UserError(f"unknown features {name!r}; there are {', '.join(names())}")
+    make = _EXTRACTORS[name]
+    accepted = set(inspect.signature(make).parameters)
+    unknown = sorted(options.keys() - accepted)
+    if unknown:
+        raise UserError(
+            f"features {name!r} have no option {', '.join(unknown)}; "
+            f"there are {', '.join(sorted(accepted - {'weights_dir'}))}"
+        )
+    if "weights_dir" in accepted:
+        options["weights_dir"] = weights_dir
+    return make(**options)

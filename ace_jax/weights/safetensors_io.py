@@ -1,0 +1,43 @@
+"""safetensors files with metadata, and errors in one line."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ace_jax.errors import UserError
+
+
+def read(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        UserError: it cannot be read, is truncated, or is of another format.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def write(path: Path | str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file; the file appears under its name only when it is complete."""
+    path = Path(path)
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(save(contiguous, metadata=dict(metadata)))
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

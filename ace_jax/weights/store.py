@@ -1,0 +1,53 @@
+"""Where weight files are kept and how they are found."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ace_jax.errors import UserError
+
+ENVIRONMENT_VARIABLE = "ACE_JAX_WEIGHTS"
+
+
+def weights_folder(weights_dir: Path | str | None = None) -> Path:
+    """The folder given, else $ACE_JAX_WEIGHTS, else ~/.cache/ace_jax/weights."""
+    chosen = weights_dir or os.environ.get(ENVIRONMENT_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache/ace_jax/weights"
+
+
+def find(
+    file_names: Sequence[str], weights_dir: Path | str | None = None, remedy: str = ""
+) -> Path:
+    """The first of `file_names` that is in the weights folder.
+
+    Args:
+        file_names: candidates in order of preference.
+        weights_dir: see `weights_folder`; may also be the file itself.
+        remedy: what to do if there is none, appended to the message.
+
+    Raises:
+        UserError: none of them is there.
+    """
+    folder = weights_folder(weights_dir)
+    if folder.is_file():
+        return folder
+    for name in file_names:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(
+        f"no weights: looked for {' or '.join(file_names)} in {folder}; "
+        + (remedy or f"pass --weights_dir or set {ENVIRONMENT_VARIABLE} to the folder that has it")
+    )
+
+
+def checksum(state: Mapping[str, np.ndarray]) -> str:
+    """sha256 over names, shapes and float32 values: equal for equal weights in any file format."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        array = np.ascontiguousarray(state[name], np.float32)
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
