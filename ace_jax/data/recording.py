@@ -1,0 +1,112 @@
+"""What the readers of files share: indices, sizes and poses; a format adds how to read a frame."""
+
+import abc
+import operator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from absl import logging
+
+from ace_jax.data.frame import BadFrame, Frame
+from ace_jax.data.rigid import clean_poses
+from ace_jax.errors import UserError
+from ace_jax.geometry.camera import Camera
+
+
+class Recording(abc.ABC):
+    """A `FrameSource` over files: a subclass says how frame i is read.
+
+    Attributes:
+        name: the recording's name, for messages and reports.
+        camera: intrinsics of every frame; a frame of another size is a `BadFrame`.
+        has_depth: whether frames carry depth.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        camera: Camera,
+        *,
+        names: Sequence[str],
+        timestamps: np.ndarray,
+        poses: np.ndarray | None,
+        has_depth: bool,
+    ) -> None:
+        """Checks and keeps what is known without reading images.
+
+        Args:
+            name: the recording's name.
+            camera: intrinsics.
+            names: N frame names.
+            timestamps: (N,) seconds.
+            poses: (N, 4, 4) world_from_camera as read, NaN where missing; None without any.
+            has_depth: whether frames carry depth.
+
+        Raises:
+            UserError: there are no frames.
+        """
+        if not names:
+            raise UserError(f"{name}: no frames found")
+        self.name = name
+        self.camera = camera
+        self.has_depth = has_depth
+        self._names = list(names)
+        self._timestamps = np.asarray(timestamps, np.float64)
+        self._poses = None if poses is None else clean_poses(poses, name)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Frame:
+        index = operator.index(index)
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} frames, not one numbered {index}")
+        rgb, depth = self._read(index)
+        for what, image in (("image", rgb), ("depth", depth)):
+            if image is not None and image.shape[:2] != (self.camera.height, self.camera.width):
+                raise BadFrame(
+                    f"{self.name}: {what} of frame {self._names[index]} has "
+                    f"{image.shape[1]} x {image.shape[0]} pixels, the camera "
+                    f"{self.camera.width} x {self.camera.height}"
+                )
+        pose = None if self._poses is None else self._poses[index]
+        return Frame(
+            index=index,
+            name=self._names[index],
+            timestamp=float(self._timestamps[index]),
+            rgb=rgb,
+            depth=depth,
+            camera=self.camera,
+            world_from_camera=None if pose is None or np.isnan(pose).any() else pose.copy(),
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Every frame that can be read; the others are skipped with a log line."""
+        return iterate(self)
+
+    def timestamps(self) -> np.ndarray:
+        """(N,) float64 seconds."""
+        return self._timestamps.copy()
+
+    def names(self) -> list[str]:
+        """N frame names."""
+        return list(self._names)
+
+    def poses(self) -> np.ndarray | None:
+        """(N, 4, 4) float64 world_from_camera, NaN where a frame has none, or None."""
+        return None if self._poses is None else self._poses.copy()
+
+    @abc.abstractmethod
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Colour (H, W, 3) uint8 and depth (H, W) float32 metres of a frame, or `BadFrame`."""
+
+
+def iterate(source: Sequence[Frame]) -> Iterator[Frame]:
+    """The frames of a source in order; unreadable ones are skipped with a log line."""
+    for index in range(len(source)):
+        try:
+            yield source[index]
+        except BadFrame as error:
+            logging.warning("frame %d skipped: %s", index, error)

@@ -1,0 +1,145 @@
+"""Registration of a depth image into the colour camera: a z-buffered forward warp."""
+
+import threading
+
+import numpy as np
+
+from ace_jax.geometry.camera import Camera
+
+HOLE_AGREEMENT = 0.05  # a hole is filled only if both its neighbours agree to this share of z
+
+
+class DepthRegistration:
+    """Warps depth images from the depth camera into the colour camera.
+
+    A pixel x_d with depth z shows the point z K_d^-1 x_d; in the colour camera that is
+    z a + t with a = R K_d^-1 x_d, and its pixel is K_c (a + t/z), dehomogenised. The rays K_c a
+    depend on the calibration alone and are tabulated once. Of the points that fall on one pixel the
+    nearest is kept.
+
+    The warp is exact in its z-buffer without sorting: all depths are scattered, the values that won
+    are read back, and the few points found nearer than what they see there are scattered again,
+    until none is left. The first scatter runs along the baseline so that near points come last.
+
+    Thread-safe: scratch memory belongs to the calling thread.
+    """
+
+    def __init__(
+        self, depth_camera: Camera, colour_camera: Camera, colour_from_depth: np.ndarray
+    ) -> None:
+        """Tabulates the rays.
+
+        Args:
+            depth_camera: intrinsics of the depth image.
+            colour_camera: intrinsics of the colour image, which the result shares.
+            colour_from_depth: (4, 4) rigid transform of points, metres.
+        """
+        self.colour_camera = colour_camera
+        self._shape = (int(depth_camera.height), int(depth_camera.width))
+        # A frame of one pixel around the result collects whatever falls outside.
+        self._padded = (int(colour_camera.height) + 2, int(colour_camera.width) + 2)
+        v, u = np.mgrid[: self._shape[0], : self._shape[1]].astype(np.float64)
+        rays = np.stack(
+            [
+                (u - float(depth_camera.cx)) / float(depth_camera.fx),
+                (v - float(depth_camera.cy)) / float(depth_camera.fy),
+                np.ones_like(u),
+            ]
+        )
+        # Points scanned towards the colour camera's epipole overwrite in the order far to near
+        # (McMillan, "An image-based approach to three-dimensional computer graphics", 1997).
+        self._reverse = bool(colour_from_depth[0, 3] < 0)
+        intrinsics = np.array(
+            [
+                [float(colour_camera.fx), 0.0, float(colour_camera.cx) + 1.0],
+                [0.0, float(colour_camera.fy), float(colour_camera.cy) + 1.0],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+        table = np.einsum("ij,jhw->ihw", intrinsics @ colour_from_depth[:3, :3], rays)
+        if self._reverse:
+            table = table[:, :, ::-1]
+        self._rays = np.ascontiguousarray(table.reshape(3, -1), dtype=np.float32)
+        self._offset = (intrinsics @ colour_from_depth[:3, 3]).astype(np.float32)
+        self._local = threading.local()
+
+    def __call__(self, depth: np.ndarray) -> np.ndarray:
+        """Registers one depth image.
+
+        Args:
+            depth: (H, W) float32 z-depth of the depth camera in metres, 0 where unknown.
+
+        Returns:
+            (H', W') float32 z-depth of the colour camera, 0 where unknown.
+        """
+        if depth.shape != self._shape:
+            raise ValueError(f"depth is {depth.shape}, the depth camera {self._shape}")
+        target, z = self._project(depth)
+        buffer = np.full(self._padded[0] * self._padded[1], np.inf, np.float32)
+        buffer[target] = z
+        nearer = np.flatnonzero(z < buffer.take(target))
+        while nearer.size:
+            target, z = target[nearer], z[nearer]
+            buffer[target] = z
+            nearer = np.flatnonzero(z < buffer.take(target))
+        registered = buffer.reshape(self._padded)[1:-1, 1:-1].copy()
+        registered[np.isinf(registered)] = 0.0
+        _fill_holes(registered)
+        return registered
+
+    def _project(self, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Flat padded colour pixel (int32) and colour z-depth of every depth pixel.
+
+        Unknown depth lands on the frame around the image, whatever its value.
+        """
+        scratch = self._scratch()
+        z, inverse, u, v, target, row = scratch
+        z.reshape(self._shape)[...] = depth[:, ::-1] if self._reverse else depth
+        known = z > 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            np.divide(1.0, z, out=inverse)
+        np.copyto(inverse, 1.0, where=~known)
+        np.multiply(inverse, self._offset[0], out=u)
+        u += self._rays[0]
+        np.multiply(inverse, self._offset[1], out=v)
+        v += self._rays[1]
+        inverse *= self._offset[2]
+        inverse += self._rays[2]  # colour depth over z
+        z *= inverse
+        np.divide(1.0, inverse, out=inverse)
+        u *= inverse
+        v *= inverse
+        u += 0.5  # truncation then rounds, as coordinates are positive after clipping
+        v += 0.5
+        np.clip(u, 0, self._padded[1] - 1, out=u)
+        np.clip(v, 0, self._padded[0] - 1, out=v)
+        np.copyto(target, u, casting="unsafe")
+        np.copyto(row, v, casting="unsafe")
+        row *= self._padded[1]
+        target += row
+        known &= z > 0  # behind the colour camera
+        target *= known
+        return target, z
+
+    def _scratch(self) -> tuple[np.ndarray, ...]:
+        if not hasattr(self._local, "buffers"):
+            size = self._shape[0] * self._shape[1]
+            self._local.buffers = tuple(np.empty(size, np.float32) for _ in range(4)) + tuple(
+                np.empty(size, np.int64) for _ in range(2)
+            )
+        return self._local.buffers
+
+
+def _fill_holes(depth: np.ndarray) -> None:
+    """Fills one-pixel gaps between two agreeing neighbours, along rows and then columns, in place.
+
+    A forward warp leaves them where a surface is stretched; larger gaps are real and stay.
+    """
+    for image in (depth, depth.T):
+        known = image > 0
+        hole = known[:, :-2] & known[:, 2:] & ~known[:, 1:-1]
+        row, column = np.nonzero(hole)
+        before, after = image[row, column], image[row, column + 2]
+        mean = 0.5 * (before + after)
+        agree = np.abs(after - before) < HOLE_AGREEMENT * mean
+        image[row[agree], column[agree] + 1] = mean[agree]

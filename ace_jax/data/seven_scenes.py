@@ -1,0 +1,107 @@
+"""7-Scenes (Glocker et al., "Real-time RGB-D camera relocalization", ISMAR 2013).
+
+`frame-NNNNNN.{color.png,depth.png,pose.txt}` in a folder per sequence. Depth is in millimetres and
+not registered to colour; the pose is that of the depth camera. The reader registers the depth and
+moves the pose to the colour camera. JPEG colour is read too.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ace_jax.data.images import read_depth, read_rgb
+from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
+from ace_jax.data.recording import Recording
+from ace_jax.data.registration import DepthRegistration
+from ace_jax.data.rigid import clean_poses, invert
+from ace_jax.geometry.camera import Camera
+
+FRAMES_PER_SECOND = 30.0
+UNITS_PER_METRE = 1000.0
+COLOUR_FOCAL = 525.0
+DEPTH_CAMERA = Camera(585.0, 585.0, 320.0, 240.0, 640, 480)
+COLOUR_FROM_DEPTH = np.array(
+    [
+        [0.99996518, 0.0026765126, -0.0079041012, -0.0255589432],
+        [-0.0027409311, 0.99996303, -0.0081504521, 0.0001010964],
+        [0.0078819942, 0.0081718329, 0.99993554, 0.0020318322],
+        [0.0, 0.0, 0.0, 1.0],
+    ]
+)
+
+_COLOUR = re.compile(r"frame-(\d+)\.color\.(?:png|jpg|jpeg)")
+
+
+class SevenScenes(Recording):
+    """One sequence. Time is the frame number over 30 s, also when the sequence starts later.
+
+    An `intrinsics.json` beside the frames (our own exports) says that depth is already registered
+    to the camera that it describes, whose poses the pose files then are.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, focal: float = COLOUR_FOCAL, name: str | None = None
+    ) -> None:
+        """Opens a sequence.
+
+        Args:
+            folder: the sequence's folder.
+            focal: focal length of the colour camera, pixels. 525 is the sensor's nominal value; the
+                SfM pseudo ground truth states 525.505.
+            name: for messages; the folder's last two names by default.
+
+        Raises:
+            UserError: no frames, or an unreadable `intrinsics.json`.
+        """
+        folder = Path(folder)
+        name = name or f"{folder.parent.name}/{folder.name}"
+        matches = (_COLOUR.fullmatch(file.name) for file in folder.iterdir())
+        files = {int(match[1]): match[0] for match in matches if match}
+        numbers = sorted(files)
+        self._colour = [folder / files[number] for number in numbers]
+        stems = [files[number].split(".")[0] for number in numbers]
+        self._depth = [folder / f"{stem}.depth.png" for stem in stems]
+        poses = [_read_pose(folder / f"{stem}.pose.txt") for stem in stems]
+        world_from_camera = None
+        if any(pose is not None for pose in poses):
+            absent = np.full((4, 4), np.nan)
+            world_from_camera = clean_poses(
+                np.stack([absent if pose is None else pose for pose in poses]), name
+            )
+        self._registration = None
+        if (folder / FILE_NAME).exists():
+            camera = read_intrinsics(folder / FILE_NAME).camera(640, 480)
+        else:
+            camera = Camera(focal, focal, 320.0, 240.0, 640, 480)
+            self._registration = DepthRegistration(DEPTH_CAMERA, camera, COLOUR_FROM_DEPTH)
+            if world_from_camera is not None:
+                world_from_camera = world_from_camera @ invert(COLOUR_FROM_DEPTH)
+        super().__init__(
+            name,
+            camera,
+            names=[f"{folder.name}/{stem}" for stem in stems],
+            timestamps=np.array(numbers) / FRAMES_PER_SECOND,
+            poses=world_from_camera,
+            has_depth=any(path.exists() for path in self._depth),
+        )
+
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        rgb = read_rgb(self._colour[index])
+        if not self.has_depth:
+            return rgb, None
+        depth = read_depth(self._depth[index], UNITS_PER_METRE)
+        if self._registration is None or depth.shape != (DEPTH_CAMERA.height, DEPTH_CAMERA.width):
+            return rgb, depth  # a depth image of another size is refused by the caller
+        return rgb, self._registration(depth)
+
+
+def _read_pose(path: Path) -> np.ndarray | None:
+    """The 4 x 4 matrix of a file; None without a file, inf where it is unreadable."""
+    try:
+        values = [float(value) for value in path.read_text().split()]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        values = []
+    return np.reshape(values, (4, 4)) if len(values) == 16 else np.full((4, 4), np.inf)

@@ -1,0 +1,76 @@
+"""A part of a source: a later start, every n-th frame, at most so many."""
+
+import dataclasses
+import operator
+from collections.abc import Iterator
+
+import numpy as np
+
+from ace_jax.data.frame import Frame, FrameSource
+from ace_jax.data.recording import iterate
+from ace_jax.errors import UserError
+
+
+class SubsetSource:
+    """Frames start, start + stride, ... of a source; times, names and poses stay the frames' own.
+
+    Frames are counted anew from 0, as `Frame.index` is the position in the source at hand.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        *,
+        start: int = 0,
+        stride: int = 1,
+        max_frames: int | None = None,
+    ) -> None:
+        """Selects frames.
+
+        Args:
+            source: the whole recording.
+            start: first frame, counted from 0.
+            stride: take every n-th frame.
+            max_frames: at most so many; None for all.
+
+        Raises:
+            UserError: nothing is left, or a value makes no sense.
+        """
+        if start < 0 or stride < 1 or (max_frames is not None and max_frames < 1):
+            raise UserError(
+                f"start {start}, stride {stride}, max_frames {max_frames}: start must be at least "
+                "0, the others at least 1"
+            )
+        self._indices = range(start, len(source), stride)[:max_frames]
+        if not self._indices:
+            raise UserError(f"{source.name} has {len(source)} frames, start {start} leaves none")
+        self._source = source
+        self.name, self.camera, self.has_depth = source.name, source.camera, source.has_depth
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Frame:
+        index = operator.index(index)
+        frame = self._source[self._indices[index]]
+        return dataclasses.replace(frame, index=index % len(self))
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iterate(self)
+
+    def timestamps(self) -> np.ndarray:
+        """(N,) float64 seconds."""
+        return self._source.timestamps()[self._slice]
+
+    def names(self) -> list[str]:
+        """N frame names."""
+        return self._source.names()[self._slice]
+
+    def poses(self) -> np.ndarray | None:
+        """(N, 4, 4) float64 world_from_camera, NaN where a frame has none, or None."""
+        poses = self._source.poses()
+        return None if poses is None else poses[self._slice]
+
+    @property
+    def _slice(self) -> slice:
+        return slice(self._indices.start, self._indices.stop, self._indices.step)

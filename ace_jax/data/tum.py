@@ -1,0 +1,181 @@
+"""TUM RGB-D (Sturm et al., "A benchmark for the evaluation of RGB-D SLAM systems", IROS 2012).
+
+`rgb.txt`, `depth.txt` and `groundtruth.txt` list files and poses with their times. Depth comes
+registered to colour, 5000 units per metre. Lens distortion is removed at reading.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from ace_jax.data.frame import BadFrame
+from ace_jax.data.images import image_size, read_depth, read_rgb
+from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
+from ace_jax.data.poses_file import read_trajectory
+from ace_jax.data.recording import Recording
+from ace_jax.data.undistortion import Undistortion
+from ace_jax.errors import UserError
+
+UNITS_PER_METRE = 5000.0
+MAX_DIFFERENCE = 0.02  # seconds between a colour image and its depth image
+
+# The benchmark's published calibrations of the colour cameras; the images of freiburg3 are
+# undistorted already.
+FAMILIES = {
+    "freiburg1": Intrinsics(
+        517.3, 516.5, 318.6, 255.3, distortion=(0.2624, -0.9531, -0.0054, 0.0026, 1.1633)
+    ),
+    "freiburg2": Intrinsics(
+        520.9, 521.0, 325.1, 249.7, distortion=(0.2312, -0.7849, -0.0033, -0.0001, 0.9172)
+    ),
+    "freiburg3": Intrinsics(535.4, 539.2, 320.1, 247.6),
+}
+
+
+class Tum(Recording):
+    """One sequence; frames are the pairs of colour and depth images.
+
+    Attributes:
+        dropped_rgb: colour images without a depth image within 0.02 s.
+        dropped_depth: depth images that no colour image took.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        undistort: bool = True,
+        interpolate: bool = True,
+        name: str | None = None,
+    ) -> None:
+        """Opens a sequence.
+
+        Args:
+            folder: the sequence's folder; its name tells the family (freiburg1, 2 or 3), whose
+                calibration serves unless the folder holds an `intrinsics.json`.
+            undistort: resample the images to a pinhole camera; False leaves them as stored.
+            interpolate: ground truth between its samples, see `Trajectory.at`.
+            name: for messages; the folder's name by default.
+
+        Raises:
+            UserError: a list is missing or unreadable, nothing pairs up, or the camera is unknown.
+        """
+        folder = Path(folder)
+        name = name or folder.name
+        times, colour = _read_list(folder / "rgb.txt")
+        self.dropped_rgb = self.dropped_depth = 0
+        self._depth = None
+        if (folder / "depth.txt").exists():
+            depth_times, depth = _read_list(folder / "depth.txt")
+            pairs = associate(times, depth_times, MAX_DIFFERENCE)
+            if len(colour) and not len(pairs):
+                raise UserError(
+                    f"{name}: no colour image has a depth image within {MAX_DIFFERENCE} s; "
+                    "check the times in rgb.txt and depth.txt"
+                )
+            self.dropped_rgb = len(colour) - len(pairs)
+            self.dropped_depth = len(depth) - len(pairs)
+            if self.dropped_rgb or self.dropped_depth:
+                logging.info(
+                    "%s: %d colour and %d depth images without a partner dropped",
+                    name,
+                    self.dropped_rgb,
+                    self.dropped_depth,
+                )
+            times = times[pairs[:, 0]]
+            colour = [colour[i] for i in pairs[:, 0]]
+            self._depth = [folder / depth[j] for j in pairs[:, 1]]
+        self._colour = [folder / file for file in colour]
+        intrinsics = _intrinsics(folder)
+        self._units_per_metre = intrinsics.depth_scale
+        camera = intrinsics.camera(*_first_size(self._colour))
+        self._undistortion = None
+        if undistort and any(intrinsics.distortion):
+            self._undistortion = Undistortion(camera, intrinsics.distortion)
+        poses = None
+        if (folder / "groundtruth.txt").exists():
+            trajectory = read_trajectory(folder / "groundtruth.txt")
+            poses = trajectory.at(times, interpolate=interpolate)
+        super().__init__(
+            name,
+            camera,
+            names=[Path(file).stem for file in colour],
+            timestamps=times,
+            poses=poses,
+            has_depth=self._depth is not None,
+        )
+
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        rgb = read_rgb(self._colour[index])
+        depth = None
+        if self._depth is not None:
+            depth = read_depth(self._depth[index], self._units_per_metre)
+        if self._undistortion is not None:
+            size = (self.camera.height, self.camera.width)
+            if rgb.shape[:2] == size:  # images of another size are refused by the caller
+                rgb = self._undistortion.colour(rgb)
+            if depth is not None and depth.shape == size:
+                depth = self._undistortion.depth(depth)
+        return rgb, depth
+
+
+def associate(first: np.ndarray, second: np.ndarray, max_difference: float) -> np.ndarray:
+    """Pairs times one to one, nearest pairs first.
+
+    Args:
+        first: (N,) seconds.
+        second: (M,) seconds.
+        max_difference: seconds.
+
+    Returns:
+        (P, 2) int indices into `first` and `second`, in the order of `first`.
+    """
+    order = np.argsort(second, kind="stable")
+    low = np.searchsorted(second[order], first - max_difference, side="left")
+    high = np.searchsorted(second[order], first + max_difference, side="right")
+    counts = high - low
+    i = np.repeat(np.arange(len(first)), counts)
+    j = order[np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts - low, counts)]
+    taken_first, taken_second, pairs = set(), set(), []
+    for k in np.argsort(np.abs(first[i] - second[j]), kind="stable"):
+        if i[k] not in taken_first and j[k] not in taken_second:
+            taken_first.add(i[k])
+            taken_second.add(j[k])
+            pairs.append((i[k], j[k]))
+    return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
+
+
+def _read_list(path: Path) -> tuple[np.ndarray, list[str]]:
+    """Times (N,) and N file names of an `rgb.txt` or `depth.txt`."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+        rows = [line for line in lines if line and not line[0].startswith("#")]
+        return np.array([float(row[0]) for row in rows]), [row[1] for row in rows]
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; a TUM sequence needs it") from error
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path} is unreadable: its lines must be 'time file'") from error
+
+
+def _intrinsics(folder: Path) -> Intrinsics:
+    if (folder / FILE_NAME).exists():
+        return read_intrinsics(folder / FILE_NAME)
+    match = re.search(r"freiburg[123]", folder.resolve().name)
+    if match is None:
+        raise UserError(
+            f"{folder}: its name tells no camera (freiburg1, 2 or 3); add an {FILE_NAME}"
+        )
+    return dataclasses.replace(FAMILIES[match[0]], depth_scale=UNITS_PER_METRE)
+
+
+def _first_size(paths: list[Path]) -> tuple[int, int]:
+    """(width, height) of the first image whose header can be read."""
+    for path in paths:
+        try:
+            return image_size(path)
+        except BadFrame:
+            continue
+    return 640, 480
