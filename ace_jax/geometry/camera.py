@@ -33,7 +33,7 @@ class Camera:
 
 
 def project(points: jax.Array, camera: Camera) -> jax.Array:
-    """Projects points (..., 3) in camera axes, metres, to pixels (..., 2); z is clamped at 0.1 m."""
+    """Projects points (..., 3) in camera axes, metres, to pixels (..., 2); z >= 0.1 m is forced."""
     z = jnp.maximum(points[..., 2], MIN_DEPTH)
     return jnp.stack(
         [camera.fx * points[..., 0] / z + camera.cx, camera.fy * points[..., 1] / z + camera.cy],
