@@ -1,0 +1,189 @@
+"""The map-code transformer of ACE-G: features attend to a map code, a set of vectors.
+
+Cross-attention only: each feature is independent of the others, and the code is a set (no
+positional encoding). Public defaults: 6 blocks, 8 heads, width 512, a code of 4096 vectors.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ace_jax.errors import UserError
+from ace_jax.models.scene_coordinates import BUFFERS, HomogeneousDecode, SceneCoordinates
+from ace_jax.weights.layout import to_flax
+
+EPSILON = 1e-5  # LayerNorm
+CODE_STD = 0.01  # of a new map code
+_QUERY_BLOCK = 1024
+
+
+def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, heads: int) -> jax.Array:
+    """Softmax attention with scale head_dim^-0.5.
+
+    Args:
+        queries: (N, d).
+        keys: (M, d).
+        values: (M, d).
+        heads: number of heads; divides d.
+
+    Returns:
+        (N, d). The weights of more than a block of queries are never held at once, in the
+        gradient neither: (40960 queries x 4096 keys x 8 heads) would be 5 GB a block.
+    """
+    count, width = queries.shape
+    head_dim = width // heads
+    q = queries.reshape(count, heads, head_dim) * head_dim**-0.5
+    k, v = (x.reshape(-1, heads, head_dim) for x in (keys, values))
+
+    @jax.checkpoint
+    def block(q: jax.Array) -> jax.Array:
+        weights = jax.nn.softmax(jnp.einsum("nhd,mhd->hnm", q, k))
+        return jnp.einsum("hnm,mhd->nhd", weights, v)
+
+    if count <= _QUERY_BLOCK:
+        return block(q).reshape(count, width)
+    padded = -(-count // _QUERY_BLOCK) * _QUERY_BLOCK
+    q = jnp.pad(q, ((0, padded - count), (0, 0), (0, 0)))
+    out = jax.lax.map(block, q.reshape(-1, _QUERY_BLOCK, heads, head_dim))
+    return out.reshape(padded, width)[:count]
+
+
+class _MLP(nn.Module):
+    """Linear, GELU (exact), LayerNorm after the activation if asked; then a last linear layer."""
+
+    widths: tuple[int, ...]
+    norm: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for index, width in enumerate(self.widths):
+            x = nn.Dense(width, name=f"fcs.{index}")(x)
+            if index + 1 < len(self.widths):
+                x = nn.gelu(x, approximate=False)
+                if self.norm:
+                    x = nn.LayerNorm(epsilon=EPSILON, name=f"norms.{index}")(x)
+        return x
+
+
+class _Attention(nn.Module):
+    heads: int
+
+    @nn.compact
+    def __call__(self, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        width = query.shape[-1]
+        q = nn.Dense(width, name="q_proj")(query)
+        k = nn.Dense(width, name="k_proj")(key)
+        v = nn.Dense(width, name="v_proj")(value)
+        return nn.Dense(width, name="proj")(attention(q, k, v, self.heads))
+
+
+class _Block(nn.Module):
+    """q += Attn(LN q, LN C, LN C); q += MLP(LN q)."""
+
+    heads: int
+    mlp_ratio: float
+
+    @nn.compact
+    def __call__(self, query: jax.Array, code: jax.Array) -> jax.Array:
+        width = query.shape[-1]
+
+        def norm(x: jax.Array, name: str) -> jax.Array:
+            return nn.LayerNorm(epsilon=EPSILON, name=name)(x)
+
+        query = query + _Attention(self.heads, name="attn")(
+            norm(query, "q_norm"), norm(code, "k_norm"), norm(code, "v_norm")
+        )
+        mlp = _MLP((int(width * self.mlp_ratio), width), norm=False, name="mlp")
+        return query + mlp(norm(query, "norm2"))
+
+
+class MapCodeTransformer(nn.Module):
+    """Features (N, D) and a map code (M, C) to scene coordinates with uncertainty.
+
+    Parameter names, joined by dots, are the released head's.
+
+    Attributes:
+        dim: width d of the features inside.
+        blocks: number of blocks N.
+        heads: attention heads.
+        code_dim: width C of the code; None for d.
+        mlp_ratio: hidden width of the in-MLP over D and of the blocks' MLPs over d.
+        final_layers: layers of the out-MLP.
+        final_ratio: hidden width of the out-MLP over d.
+        decode: constants of the homogeneous decode.
+    """
+
+    dim: int = 512
+    blocks: int = 6
+    heads: int = 8
+    code_dim: int | None = None
+    mlp_ratio: float = 4.0
+    final_layers: int = 2
+    final_ratio: float = 1.0
+    decode: HomogeneousDecode = HomogeneousDecode()
+
+    @nn.compact
+    def __call__(self, descriptors: jax.Array, code: jax.Array) -> SceneCoordinates:
+        """Coordinates of features (N, D) under the map `code` (M, C)."""
+        mean = self.variable("scene", "mean", jnp.zeros, (3,)).value
+        hidden = int(descriptors.shape[-1] * self.mlp_ratio)
+        x = _MLP((hidden, self.dim), norm=True, name="in_mlp")(descriptors)
+        for index in range(self.blocks):
+            block = _Block(self.heads, self.mlp_ratio, name=f"transformer_blocks.{index}")
+            x = block(x, code)
+        widths = (int(self.dim * self.final_ratio),) * (self.final_layers - 1) + (5,)
+        raw = _MLP(widths, norm=True, name="out_mlp")(x)
+        return SceneCoordinates(xyz=self.decode(raw, mean), scale=jnp.exp(raw[..., 4]))
+
+    def init_code(self, key: jax.Array, size: int = 4096) -> jax.Array:
+        """A new map code (size, C), N(0, 0.01^2)."""
+        return CODE_STD * jax.random.normal(key, (size, self.code_dim or self.dim))
+
+
+def from_released_head(
+    state: Mapping[str, np.ndarray], config: Mapping[str, Any]
+) -> tuple[MapCodeTransformer, dict]:
+    """The transformer and its variables from a released head.
+
+    Args:
+        state: the checkpoint's tensors, 16-bit buffers included (without `_extra_state`).
+        config: the dictionary `_head_config_dict` of its `_extra_state`.
+
+    Returns:
+        The module, and its variables with a zero scene mean: the mean belongs to the map.
+
+    Raises:
+        UserError: the checkpoint is another kind of head, or its tensors do not fit its
+            configuration.
+    """
+    for field in ("use_homogeneous", "use_uncertainty", "use_final_layer_norm"):
+        if not config.get(field, True):
+            raise UserError(f"this head has {field}=False; such a head cannot be a map-code head")
+    weights = dict(state)
+    # The rounded constants of the file, not the exact ones, reproduce its outputs.
+    buffers = {name: float(np.ravel(weights.pop(name))[0]) for name in BUFFERS if name in weights}
+    exact = HomogeneousDecode()
+    head = MapCodeTransformer(
+        dim=int(config["dim_emb"]),
+        blocks=int(config["num_blocks"]),
+        heads=int(config["num_attention_heads"]),
+        code_dim=config.get("dim_map_emb"),
+        mlp_ratio=float(config.get("mlp_ratio", 4.0)),
+        final_layers=int(config.get("final_mlp_layers", 2)),
+        final_ratio=float(config.get("final_mlp_ratio", 1.0)),
+        decode=HomogeneousDecode(
+            beta=buffers.get("h_beta", exact.beta),
+            max_inv_scale=buffers.get("max_inv_scale", exact.max_inv_scale),
+            min_inv_scale=buffers.get("min_inv_scale", exact.min_inv_scale),
+        ),
+    )
+    code = jnp.zeros((1, head.code_dim or head.dim))
+    features = jnp.zeros((1, int(config["dim_in"])))
+    params = to_flax(
+        weights, lambda: head.init(jax.random.key(0), features, code), "a map-code transformer"
+    )
+    return head, {"params": params, "scene": {"mean": jnp.zeros(3)}}

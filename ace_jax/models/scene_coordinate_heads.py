@@ -1,0 +1,180 @@
+"""Scene coordinate heads: descriptors (N, D) in, `SceneCoordinates` out; one registry.
+
+Every head is a Flax module. Its trainable arrays are in the collection `params`; what belongs to
+the scene and is not trained (its mean, its extent) is in the collection `scene`, so that one
+compiled function serves every map of the same head.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ace_jax.errors import UserError
+from ace_jax.models.landmark_attention import LandmarkAttention
+from ace_jax.models.map_code_transformer import MapCodeTransformer
+from ace_jax.models.scene_coordinates import BUFFERS, HomogeneousDecode, SceneCoordinates
+from ace_jax.weights.layout import to_flax
+
+
+def _uniform_fan_in(fan_in: int) -> Callable[..., jax.Array]:
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the initial weights of ACE's layers."""
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
+
+
+def _dense(features: int, fan_in: int, name: str) -> nn.Dense:
+    init = _uniform_fan_in(fan_in)
+    return nn.Dense(features, kernel_init=init, bias_init=init, name=name)
+
+
+class HomogeneousMLP(nn.Module):
+    """ACE's head: residual blocks of three layers, three more, homogeneous coordinates.
+
+    Brachmann et al., "Accelerated Coordinate Encoding", CVPR 2023. Layer names are upstream's
+    (its 1x1 convolutions are dense layers here). Works on any descriptor, so it is the head of
+    ACE-DINOv2 as well.
+
+    Attributes:
+        width: hidden width.
+        blocks: residual blocks after the first one.
+        uncertainty: a fifth output, log s; otherwise the scale is one everywhere.
+        decode: constants of the homogeneous decode.
+    """
+
+    width: int = 512
+    blocks: int = 1
+    uncertainty: bool = False
+    decode: HomogeneousDecode = HomogeneousDecode()
+
+    @nn.compact
+    def __call__(self, descriptors: jax.Array) -> SceneCoordinates:
+        """Coordinates of features (N, D)."""
+        mean = self.variable("scene", "mean", jnp.zeros, (3,)).value
+
+        def layer(x: jax.Array, name: str) -> jax.Array:
+            return nn.relu(_dense(self.width, x.shape[-1], name)(x))
+
+        x = descriptors
+        for name in ("res3_conv1", "res3_conv2", "res3_conv3"):
+            x = layer(x, name)
+        skip, dim = descriptors, descriptors.shape[-1]
+        if dim != self.width:
+            skip = _dense(self.width, dim, "head_skip")(skip)
+        residual = skip + x
+        for block in range(self.blocks):
+            x = residual
+            for index in range(3):
+                x = layer(x, f"{block}c{index}")
+            residual = residual + x
+        x = layer(layer(residual, "fc1"), "fc2")
+        raw = _dense(5 if self.uncertainty else 4, self.width, "fc3")(x)
+        scale = jnp.exp(raw[..., 4]) if self.uncertainty else jnp.ones(raw.shape[:-1], raw.dtype)
+        return SceneCoordinates(xyz=self.decode(raw, mean), scale=scale)
+
+
+def from_ace_head(state: Mapping[str, np.ndarray]) -> tuple[HomogeneousMLP, dict]:
+    """The head and its variables from ACE's state dict of a trained head.
+
+    Args:
+        state: name to tensor, as upstream saves it (1x1 convolutions, 16-bit constants, mean).
+
+    Raises:
+        UserError: not the state dict of such a head.
+    """
+    weights = {k: v[..., 0, 0] if v.ndim == 4 else v for k, v in state.items() if k not in BUFFERS}
+    if "fc1.weight" not in weights or "res3_conv1.weight" not in weights:
+        raise UserError("these weights are not those of an ACE head (no fc1, no res3_conv1)")
+    exact = HomogeneousDecode()
+    beta, low, high = (
+        float(np.ravel(state[name])[0]) if name in state else value
+        for name, value in (
+            ("h_beta", exact.beta),
+            ("max_inv_scale", exact.max_inv_scale),
+            ("min_inv_scale", exact.min_inv_scale),
+        )
+    )
+    head = HomogeneousMLP(
+        width=weights["fc1.weight"].shape[0],
+        blocks=sum(name.endswith("c0.weight") for name in weights),
+        decode=HomogeneousDecode(beta=beta, max_inv_scale=low, min_inv_scale=high),
+    )
+    features = jnp.zeros((1, weights["res3_conv1.weight"].shape[1]))
+    params = to_flax(weights, lambda: head.init(jax.random.key(0), features), "an ACE head")
+    mean = np.asarray(state.get("mean", np.zeros(3)), np.float32).reshape(3)
+    return head, {"params": params, "scene": {"mean": jnp.asarray(mean)}}
+
+
+class TriMLP(nn.Module):
+    """ACE-SLAM's head: one MLP gives logits over three plane grids, each votes for two axes.
+
+    The planes XY, XZ and YZ span the scene's extent with `cells` x `cells` cells. Softmax per
+    plane; a plane votes with its expected cell centre; the two votes for each axis are averaged.
+    The scale is the spread of the votes: the variance under the averaged distributions, the
+    disagreement between two planes included.
+
+    Attributes:
+        width: hidden width.
+        layers: hidden layers.
+        cells: cells per axis.
+    """
+
+    width: int = 256
+    layers: int = 4
+    cells: int = 24
+
+    @nn.compact
+    def __call__(self, descriptors: jax.Array) -> SceneCoordinates:
+        """Coordinates of features (N, D)."""
+        lower = self.variable("scene", "lower", lambda: jnp.full((3,), -4.0)).value
+        upper = self.variable("scene", "upper", lambda: jnp.full((3,), 4.0)).value
+        x = descriptors
+        for index in range(self.layers):
+            x = nn.relu(nn.Dense(self.width, name=f"fc{index}")(x))
+        logits = nn.Dense(3 * self.cells**2, name="planes")(x)
+        shape = (*descriptors.shape[:-1], 3, self.cells, self.cells)
+        weights = jax.nn.softmax(logits.reshape(*shape[:-2], -1)).reshape(shape)
+        # Votes in units of the extent, in [0, 1]: (..., plane, axis of the plane, moment).
+        centre = (jnp.arange(self.cells) + 0.5) / self.cells
+        moments = jnp.stack([centre, centre**2], axis=1)
+        votes = jnp.stack([weights.sum(-1) @ moments, weights.sum(-2) @ moments], axis=-2)
+        (x_xy, y_xy), (x_xz, z_xz), (y_yz, z_yz) = (
+            (votes[..., plane, 0, :], votes[..., plane, 1, :]) for plane in range(3)
+        )
+        mixed = jnp.stack([x_xy + x_xz, y_xy + y_yz, z_xz + z_yz], axis=-2) / 2
+        unit, second = mixed[..., 0], mixed[..., 1]
+        variance = jnp.maximum(second - unit**2, 0.0) * (upper - lower) ** 2
+        # Within one cell a vote says nothing: the floor keeps the square root differentiable.
+        floor = jnp.sum(((upper - lower) / self.cells) ** 2) * 1e-4
+        return SceneCoordinates(
+            xyz=lower + unit * (upper - lower), scale=jnp.sqrt(variance.sum(-1) + floor)
+        )
+
+
+HEADS: dict[str, type[nn.Module]] = {
+    "homogeneous_mlp": HomogeneousMLP,
+    "tri_mlp": TriMLP,
+    "landmark_attention": LandmarkAttention,
+    "map_code_transformer": MapCodeTransformer,
+}
+
+
+def create_head(name: str, **options: Any) -> nn.Module:
+    """The head called `name` with these options.
+
+    Raises:
+        UserError: unknown name or option.
+    """
+    if name not in HEADS:
+        raise UserError(f"no head is called {name!r}; choose one of {', '.join(HEADS)}")
+    try:
+        return HEADS[name](**options)
+    except TypeError as error:
+        raise UserError(
+            f"head {name!r}: {error}; see {HEADS[name].__name__}'s attributes"
+        ) from None

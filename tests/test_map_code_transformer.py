@@ -1,0 +1,90 @@
+"""The map-code transformer against the released head's outputs and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ace_jax.errors import UserError
+from ace_jax.models import map_code_transformer
+from ace_jax.models.map_code_transformer import attention, from_released_head
+from ace_jax.weights.torch_reader import read_torch
+
+IO = {"tiny_head": "head_io", "tiny_head_same_dim": "head_same_dim_io"}
+
+
+def _load(shared_dir, name):
+    state = dict(read_torch(shared_dir / f"golden/ace_g/{name}.pt"))
+    config = state.pop("_extra_state")["_head_config_dict"]
+    return state, config
+
+
+@pytest.mark.parametrize(("name", "io"), IO.items())
+def test_equals_upstream(shared_dir, name, io):
+    values = np.load(shared_dir / f"golden/ace_g/{io}.npz")
+    head, variables = from_released_head(*_load(shared_dir, name))
+    variables["scene"]["mean"] = jnp.asarray(values["mean"])
+
+    def tokens(x):
+        return x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+    @jax.jit
+    def run(code):
+        return head.apply(variables, tokens(values["patch_embeddings"]), code)
+
+    code = jnp.asarray(values["map_embeddings"])
+    out = run(code)
+    np.testing.assert_allclose(out.xyz, tokens(values["scene_coordinates"]), atol=2e-5)
+    np.testing.assert_allclose(out.scale, tokens(values["uncertainties"])[:, 0], rtol=2e-5)
+    if "cotangent_sc" not in values:
+        return
+
+    def weighted(code):
+        out = run(code)
+        return jnp.sum(out.xyz * tokens(values["cotangent_sc"])) + jnp.sum(
+            out.scale * tokens(values["cotangent_unc"])[:, 0]
+        )
+
+    gradient = jax.jit(jax.grad(weighted))(code)
+    expected = values["grad_map_embeddings"]
+    np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_decode_equals_upstream_at_extremes(shared_dir):
+    values = np.load(shared_dir / "golden/ace_g/head_io.npz")
+    raw = values["decode_in"][0, :, 0].T
+    rounded = from_released_head(*_load(shared_dir, "tiny_head"))[0].decode
+    exact = map_code_transformer.HomogeneousDecode()
+    for decode, key in ((rounded, "decode_sc"), (exact, "decode32_sc")):
+        expected = values[key][0, :, 0].T
+        np.testing.assert_allclose(decode(raw, values["mean"]), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_code_is_a_set_and_features_are_independent(shared_dir):
+    head, variables = from_released_head(*_load(shared_dir, "tiny_head"))
+    features = jax.random.normal(jax.random.key(1), (6, 96))
+    code = head.init_code(jax.random.key(2), 20) * 50
+    apply = jax.jit(head.apply)
+    out = apply(variables, features, code)
+    turned = apply(variables, features[::-1], jnp.roll(code, 7, axis=0))
+    np.testing.assert_allclose(turned.xyz[::-1], out.xyz, atol=1e-5)
+
+
+def test_blocked_attention_equals_one_block(monkeypatch):
+    q, k, v = (jax.random.normal(jax.random.key(i), (n, 16)) for i, n in enumerate((70, 30, 30)))
+    whole = attention(q, k, v, 4)
+    gradient = jax.grad(lambda k: jnp.sum(attention(q, k, v, 4) ** 2))(k)
+    monkeypatch.setattr(map_code_transformer, "_QUERY_BLOCK", 32)
+    np.testing.assert_allclose(attention(q, k, v, 4), whole, atol=1e-6)
+    blocked = jax.grad(lambda k: jnp.sum(attention(q, k, v, 4) ** 2))(k)
+    np.testing.assert_allclose(blocked, gradient, atol=1e-5)
+
+
+def test_another_kind_of_head_is_refused(shared_dir):
+    state, config = _load(shared_dir, "tiny_head")
+    with pytest.raises(UserError, match="use_uncertainty"):
+        from_released_head(state, config | {"use_uncertainty": False})
+    with pytest.raises(UserError, match=r"transformer_blocks\.2"):
+        from_released_head(state, config | {"num_blocks": 3})
+    with pytest.raises(UserError, match=r"unexpected transformer_blocks\.1"):
+        from_released_head(state, config | {"num_blocks": 1})

@@ -1,0 +1,122 @@
+"""The heads against upstream's values, and what every head promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ace_jax.errors import UserError
+from ace_jax.models.scene_coordinate_heads import HEADS, create_head, from_ace_head
+from ace_jax.models.scene_coordinates import HomogeneousDecode, SceneCoordinates
+from ace_jax.weights.torch_reader import read_torch
+
+KEY = jax.random.key(0)
+
+
+def _ace_state(shared_dir):
+    return dict(read_torch(shared_dir / "golden/ace/head_random_hidden128.pt"))
+
+
+@pytest.mark.parametrize("suffix", ["", "_odd"])
+def test_homogeneous_mlp_equals_upstream(shared_dir, suffix):
+    values = np.load(shared_dir / "golden/ace/net_io.npz")
+    head, variables = from_ace_head(_ace_state(shared_dir))
+    features = values["features" + suffix].transpose(0, 2, 3, 1).reshape(-1, 64)
+    expected = values["scene_coordinates" + suffix].transpose(0, 2, 3, 1).reshape(-1, 3)
+    out = head.apply(variables, features)
+    np.testing.assert_allclose(out.xyz, expected, atol=1e-5)
+    assert (out.scale == 1).all()
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "shape", "other"])
+def test_ace_head_is_loaded_strictly(shared_dir, change):
+    state = _ace_state(shared_dir)
+    if change == "missing":
+        del state["0c1.bias"]
+    elif change == "unexpected":
+        state["1x.weight"] = state["fc2.weight"]
+    elif change == "shape":
+        state["fc3.weight"] = state["fc3.weight"][:3]
+    else:
+        state = {"conv1.weight": state["fc2.weight"]}
+    with pytest.raises(UserError, match="not those of an ACE head"):
+        from_ace_head(state)
+
+
+def test_decode_is_one_at_zero_and_bounded():
+    decode = HomogeneousDecode()
+    raw = jnp.array([[1.0, 2, 3, 0], [1, 2, 3, -1e4], [1, 2, 3, 1e4]])
+    mean = jnp.array([10.0, 0, 0])
+    xyz = decode(raw, mean) - mean
+    np.testing.assert_allclose(xyz[:, 2], [3, 12, 0.03], rtol=1e-4)
+    assert jnp.isfinite(jax.grad(lambda r: decode(r, mean).sum())(raw)).all()
+
+
+OPTIONS = {
+    "homogeneous_mlp": {"width": 32},
+    "tri_mlp": {"width": 32, "layers": 2, "cells": 8},
+    "landmark_attention": {"landmarks": 50, "dim": 16},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_head_fits_points_and_keeps_finite_gradients(name):
+    head = create_head(name, **OPTIONS[name])
+    keys = jax.random.split(KEY, 3)
+    features = jax.random.normal(keys[0], (50, 16))
+    features /= jnp.linalg.norm(features, axis=1, keepdims=True)
+    points = jax.random.uniform(keys[1], (50, 3), minval=-2, maxval=2)
+    variables = head.init(keys[2], features)
+    if name == "landmark_attention":
+        params = variables["params"]
+        params["descriptors"], params["bias"] = features, jnp.zeros(50)
+    scene = {k: v for k, v in variables.items() if k != "params"}
+    optimizer = optax.adam(1e-2)
+
+    def loss(params):
+        out = head.apply({"params": params, **scene}, features)
+        return jnp.abs(out.xyz - points).mean()
+
+    @jax.jit
+    def step(params, state):
+        value, gradient = jax.value_and_grad(loss)(params)
+        updates, state = optimizer.update(gradient, state)
+        return optax.apply_updates(params, updates), state, value, gradient
+
+    params, state = variables["params"], optimizer.init(variables["params"])
+    params, state, first, gradient = step(params, state)
+    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
+    for _ in range(150):
+        params, state, last, _ = step(params, state)
+    out = head.apply({"params": params, **scene}, features)
+    assert isinstance(out, SceneCoordinates)
+    assert out.xyz.shape == (50, 3)
+    assert out.scale.shape == (50,)
+    assert (out.scale > 0).all()
+    assert last < 0.35 * first
+
+
+def test_tri_mlp_stays_in_the_scene_and_reports_its_spread():
+    head = create_head("tri_mlp", width=16, layers=1, cells=4)
+    features = jax.random.normal(KEY, (200, 8))
+    variables = head.init(KEY, features)
+    lower, upper = jnp.array([0.0, 10, -5]), jnp.array([2.0, 11, 5])
+    variables["scene"] = {"lower": lower, "upper": upper}
+    out = head.apply(variables, features * 1e3)
+    assert (out.xyz >= lower).all()
+    assert (out.xyz <= upper).all()
+    # Zero logits: uniform over cells, so the spread is that of four cell centres per axis.
+    zero = jax.tree.map(jnp.zeros_like, variables["params"])
+    out = head.apply({"params": zero, "scene": variables["scene"]}, features)
+    np.testing.assert_allclose(out.xyz, jnp.broadcast_to((lower + upper) / 2, (200, 3)), rtol=1e-5)
+    expected = np.sqrt(np.sum((np.array([2, 1, 10]) / 4) ** 2) * 1.25)
+    np.testing.assert_allclose(out.scale, expected, rtol=1e-3)
+
+
+def test_create_head_names_what_exists():
+    with pytest.raises(UserError, match="landmark_attention"):
+        create_head("nerf")
+    with pytest.raises(UserError, match="widht"):
+        create_head("tri_mlp", widht=3)
+    assert set(OPTIONS) < set(HEADS)
