@@ -1,0 +1,262 @@
+"""How good a camera trajectory is: ATE, RPE and coverage (Sturm et al., IROS 2012).
+
+Estimate and reference are matched by time, aligned by a rigid motion (never by scale: a metric
+system has to get the scale right), and compared in float64 on the host. The numbers agree with
+those of `evo`.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from ace_jax.data.rigid import invert
+
+MAX_DIFFERENCE = 0.02  # seconds; the TUM benchmark's own default
+MIN_MATCHES = 3  # fewer points do not fix a rotation
+
+
+class NoOverlap(Exception):
+    """Too few poses of the two trajectories belong to the same instants."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """Poses over time.
+
+    Attributes:
+        timestamps: (N,) float64 seconds.
+        world_from_camera: (N, 4, 4) float64, metres; NaN where a frame has no pose.
+    """
+
+    timestamps: np.ndarray
+    world_from_camera: np.ndarray
+
+    def __post_init__(self) -> None:
+        timestamps = np.asarray(self.timestamps, np.float64).reshape(-1)
+        poses = np.asarray(self.world_from_camera, np.float64).reshape(-1, 4, 4)
+        if len(timestamps) != len(poses):
+            raise ValueError(f"{len(timestamps)} timestamps for {len(poses)} poses")
+        object.__setattr__(self, "timestamps", timestamps)
+        object.__setattr__(self, "world_from_camera", poses)
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    @property
+    def known(self) -> np.ndarray:
+        """(N,) bool: the frames that have a pose and a time."""
+        return np.isfinite(self.world_from_camera).all((1, 2)) & np.isfinite(self.timestamps)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """(N, 3) camera centres in world axes, metres."""
+        return self.world_from_camera[:, :3, 3]
+
+    def __getitem__(self, keep: np.ndarray | slice) -> "Trajectory":
+        return Trajectory(self.timestamps[keep], self.world_from_camera[keep])
+
+    def moved(self, target_from_world: np.ndarray) -> "Trajectory":
+        """The same trajectory seen from another world frame."""
+        return Trajectory(self.timestamps, target_from_world @ self.world_from_camera)
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Summary of non-negative errors, in the errors' unit; NaN if there are none."""
+
+    rmse: float
+    mean: float
+    median: float
+    std: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, errors: np.ndarray) -> "Statistics":
+        """Summarises errors (N,)."""
+        if len(errors) == 0:
+            return cls(*[float("nan")] * 6)
+        return cls(
+            rmse=float(np.sqrt(np.mean(errors**2))),
+            mean=float(np.mean(errors)),
+            median=float(np.median(errors)),
+            std=float(np.std(errors)),
+            min=float(np.min(errors)),
+            max=float(np.max(errors)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrajectoryErrors:
+    """The comparison of an estimate with a reference; M matched poses.
+
+    Attributes:
+        estimate_index: (M,) the matched poses of the estimate, in order of time.
+        reference_index: (M,) their partners in the reference.
+        reference_from_estimate: (4, 4) the alignment that ATE uses.
+        ate_trans_m: (M,) distances between aligned and reference positions, metres.
+        ate_rot_deg: (M,) angles between aligned and reference orientations, degrees.
+        rpe_trans_m: (max(M - delta, 0),) translation of the relative pose errors, metres.
+        rpe_rot_deg: same shape, their rotation, degrees.
+    """
+
+    estimate_index: np.ndarray
+    reference_index: np.ndarray
+    reference_from_estimate: np.ndarray
+    ate_trans_m: np.ndarray
+    ate_rot_deg: np.ndarray
+    rpe_trans_m: np.ndarray
+    rpe_rot_deg: np.ndarray
+
+
+def associate(
+    first: np.ndarray, second: np.ndarray, max_difference: float = MAX_DIFFERENCE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs times one-to-one, the closest pairs first (as the TUM benchmark's tool does).
+
+    Args:
+        first: (N,) seconds, in any order.
+        second: (M,) seconds, in any order.
+        max_difference: seconds; pairs further apart are not made.
+
+    Returns:
+        Indices into `first` and into `second`, both (K,), ordered by the time in `first`.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    order = np.argsort(second, kind="stable")
+    ordered = second[order]
+    begin = np.searchsorted(ordered, first - max_difference, side="left")
+    end = np.searchsorted(ordered, first + max_difference, side="right")
+    count = np.maximum(end - begin, 0)
+    i = np.repeat(np.arange(len(first)), count)
+    offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    j = order[np.repeat(begin, count) + offset]
+    closest = np.argsort(np.abs(first[i] - second[j]), kind="stable")
+    free_first, free_second = np.ones(len(first), bool), np.ones(len(second), bool)
+    pairs = []
+    for a, b in zip(i[closest].tolist(), j[closest].tolist(), strict=True):
+        if free_first[a] and free_second[b]:
+            free_first[a] = free_second[b] = False
+            pairs.append((a, b))
+    matched = np.array(pairs, int).reshape(-1, 2)
+    matched = matched[np.argsort(first[matched[:, 0]], kind="stable")]
+    return matched[:, 0], matched[:, 1]
+
+
+def align_se3(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rigid motion that brings points closest together (Umeyama, PAMI 1991, eq. 40, c = 1).
+
+    For points on one line or in one place the rotation is one of many that are equally good.
+
+    Args:
+        source: (N, 3) points, N >= 1.
+        target: (N, 3) the points that they correspond to.
+
+    Returns:
+        (4, 4) `target_from_source`, minimising the sum of squared distances.
+    """
+    source_mean, target_mean = source.mean(0), target.mean(0)
+    u, _, vt = np.linalg.svd((target - target_mean).T @ (source - source_mean))
+    sign = np.sign(np.linalg.det(u) * np.linalg.det(vt))
+    motion = np.eye(4)
+    motion[:3, :3] = u @ np.diag([1.0, 1.0, sign]) @ vt
+    motion[:3, 3] = target_mean - motion[:3, :3] @ source_mean
+    return motion
+
+
+def compare(
+    estimate: Trajectory,
+    reference: Trajectory,
+    max_difference: float = MAX_DIFFERENCE,
+    delta: int = 1,
+) -> TrajectoryErrors:
+    """Compares an estimate with a reference.
+
+    RPE is over all pairs of matched poses that are `delta` apart, E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j)
+    with Q the reference and P the estimate (Sturm et al., eq. 1).
+
+    Args:
+        estimate: the poses in question; those that are not finite are left out.
+        reference: the true ones; likewise.
+        max_difference: seconds by which matched poses may differ.
+        delta: distance of RPE's pairs, in matched poses.
+
+    Returns:
+        The errors of all matched poses.
+
+    Raises:
+        NoOverlap: fewer than three poses match.
+    """
+    if delta < 1:
+        raise ValueError(f"delta is {delta}, must be at least 1")
+    estimate_known, reference_known = (np.flatnonzero(t.known) for t in (estimate, reference))
+    i, j = associate(
+        estimate.timestamps[estimate_known], reference.timestamps[reference_known], max_difference
+    )
+    if len(i) < MIN_MATCHES:
+        raise NoOverlap(
+            f"{len(i)} poses match in time within {max_difference} s, {MIN_MATCHES} are needed"
+        )
+    i, j = estimate_known[i], reference_known[j]
+    p, q = estimate.world_from_camera[i], reference.world_from_camera[j]
+    motion = align_se3(p[:, :3, 3], q[:, :3, 3])
+    aligned = motion @ p
+    relative = invert(invert(q[:-delta]) @ q[delta:]) @ (invert(p[:-delta]) @ p[delta:])
+    return TrajectoryErrors(
+        estimate_index=i,
+        reference_index=j,
+        reference_from_estimate=motion,
+        ate_trans_m=np.linalg.norm(aligned[:, :3, 3] - q[:, :3, 3], axis=-1),
+        ate_rot_deg=_angle_deg(invert(q) @ aligned),
+        rpe_trans_m=np.linalg.norm(relative[:, :3, 3], axis=-1),
+        rpe_rot_deg=_angle_deg(relative),
+    )
+
+
+class RunningAte:
+    """ATE RMSE of all pairs so far, after the best alignment, at a constant cost per pair.
+
+    The minimum of Umeyama's objective needs only the sums over the pairs: with variances s of the
+    two point sets and D the signed singular values of their covariance,
+    rmse^2 = s_estimate + s_reference - 2 tr(D) (Umeyama, PAMI 1991, eq. 33 with c = 1).
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._estimate_mean = np.zeros(3)
+        self._reference_mean = np.zeros(3)
+        self._squares = 0.0
+        self._cross = np.zeros((3, 3))
+
+    def add(self, estimate: np.ndarray, reference: np.ndarray) -> None:
+        """Adds a pair of positions (3,), metres; one that is not finite is ignored."""
+        if not (np.isfinite(estimate).all() and np.isfinite(reference).all()):
+            return
+        self._count += 1
+        weight = (self._count - 1) / self._count
+        from_estimate_mean = estimate - self._estimate_mean
+        from_reference_mean = reference - self._reference_mean
+        self._squares += weight * float(
+            from_estimate_mean @ from_estimate_mean + from_reference_mean @ from_reference_mean
+        )
+        self._cross += weight * np.outer(from_reference_mean, from_estimate_mean)
+        self._estimate_mean += from_estimate_mean / self._count
+        self._reference_mean += from_reference_mean / self._count
+
+    def rmse(self) -> float:
+        """Metres; NaN before there are three pairs."""
+        if self._count < MIN_MATCHES:
+            return float("nan")
+        u, singular, vt = np.linalg.svd(self._cross)
+        singular[2] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))
+        return float(np.sqrt(max(self._squares - 2 * singular.sum(), 0.0) / self._count))
+
+
+def _angle_deg(poses: np.ndarray) -> np.ndarray:
+    """Rotation angles (N,), degrees, of rigid motions (N, 4, 4); accurate near 0 and 180 too."""
+    r = poses[:, :3, :3]
+    twice_sine_axis = np.stack(
+        [r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], axis=-1
+    )
+    twice_cosine = np.trace(r, axis1=-2, axis2=-1) - 1
+    return np.degrees(np.arctan2(np.linalg.norm(twice_sine_axis, axis=-1), twice_cosine))
