@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from ace_jax.data.frame import BadFrame
+from ace_jax.errors import UserError
 
 MAX_PIXELS = 100_000_000  # a forged header must not make the decoder allocate gigabytes
 SATURATED = 65535  # the largest uint16 marks "no measurement" (7-Scenes) or a clipped one
@@ -24,6 +25,20 @@ def image_size(path: Path) -> tuple[int, int]:
         BadFrame: the file is missing, or its header says no size.
     """
     return _header_size(_file_bytes(path), path)
+
+
+def first_size(paths: list[Path], name: str) -> tuple[int, int]:
+    """(width, height) of the first image whose header can be read.
+
+    Raises:
+        UserError: no image has a readable header.
+    """
+    for path in paths:
+        try:
+            return image_size(path)
+        except BadFrame:
+            continue
+    raise UserError(f"{name}: none of its {len(paths)} images can be read")
 
 
 def read_rgb(path: Path) -> np.ndarray:

@@ -91,14 +91,14 @@ class NamedPoses:
         Folders and image suffixes may be given on one side only; a base name that occurs in
         several folders is matched by its full path alone.
         """
-        by_path = {_stem(name): pose for name, pose in self.world_from_camera.items()}
+        by_path = {image_stem(name): pose for name, pose in self.world_from_camera.items()}
         by_base: dict[str, np.ndarray | None] = {}
         for path, pose in by_path.items():
             base = PurePosixPath(path).name
             by_base[base] = None if base in by_base else pose
         result = np.full((len(names), 4, 4), np.nan)
         for i, name in enumerate(names):
-            path = _stem(name)
+            path = image_stem(name)
             pose = by_path.get(path)
             if pose is None:
                 pose = by_base.get(PurePosixPath(path).name)
@@ -140,6 +140,26 @@ def read_trajectory(path: str | Path) -> Trajectory:
         return _trajectory(_fields(path), path)
     except (ValueError, IndexError) as error:
         raise UserError(f"{path}: {error}; lines are 't tx ty tz qx qy qz qw'") from error
+
+
+def read_matrices(path: str | Path) -> np.ndarray:
+    """Reads row-major 4 x 4 matrices, one a line (`nan` is a number), as (N, 4, 4) float64.
+
+    Raises:
+        UserError: missing file, or a line does not hold 16 numbers.
+    """
+    try:
+        rows = [_numbers(fields, 16, n) for n, fields in _fields(path)]
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; lines are row-major 4 x 4 matrices") from error
+    return np.array(rows).reshape(-1, 4, 4)
+
+
+def image_stem(name: str) -> str:
+    """The path without image suffixes: `seq-01/frame-000000.color.png` is `seq-01/frame-000000`."""
+    for suffix in _IMAGE_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name.removesuffix(".color")
 
 
 class PosedSource:
@@ -245,10 +265,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _stem(name: str) -> str:
-    """The path without image suffixes: `seq-01/frame-000000.color.png` is `seq-01/frame-000000`."""
-    for suffix in _IMAGE_SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name.removesuffix(".color")

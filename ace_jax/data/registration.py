@@ -6,6 +6,8 @@ import numpy as np
 
 from ace_jax.geometry.camera import Camera
 
+BLOCK = 1 << 15  # pixels worked on at a time, so that intermediate results stay in the cache
+NEAREST = 1e-3  # metres; keeps the reciprocal finite where depth is unknown
 HOLE_AGREEMENT = 0.05  # a hole is filled only if both its neighbours agree to this share of z
 
 
@@ -74,7 +76,8 @@ class DepthRegistration:
         """
         if depth.shape != self._shape:
             raise ValueError(f"depth is {depth.shape}, the depth camera {self._shape}")
-        target, z = self._project(depth)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            target, z = self._project(depth)
         buffer = np.full(self._padded[0] * self._padded[1], np.inf, np.float32)
         buffer[target] = z
         nearer = np.flatnonzero(z < buffer.take(target))
@@ -88,44 +91,49 @@ class DepthRegistration:
         return registered
 
     def _project(self, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Flat padded colour pixel (int32) and colour z-depth of every depth pixel.
+        """Flat padded colour pixel (int64) and colour z-depth of every depth pixel.
 
         Unknown depth lands on the frame around the image, whatever its value.
         """
-        scratch = self._scratch()
-        z, inverse, u, v, target, row = scratch
-        z.reshape(self._shape)[...] = depth[:, ::-1] if self._reverse else depth
-        known = z > 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            np.divide(1.0, z, out=inverse)
-        np.copyto(inverse, 1.0, where=~known)
-        np.multiply(inverse, self._offset[0], out=u)
-        u += self._rays[0]
-        np.multiply(inverse, self._offset[1], out=v)
-        v += self._rays[1]
-        inverse *= self._offset[2]
-        inverse += self._rays[2]  # colour depth over z
-        z *= inverse
-        np.divide(1.0, inverse, out=inverse)
-        u *= inverse
-        v *= inverse
-        u += 0.5  # truncation then rounds, as coordinates are positive after clipping
-        v += 0.5
-        np.clip(u, 0, self._padded[1] - 1, out=u)
-        np.clip(v, 0, self._padded[0] - 1, out=v)
-        np.copyto(target, u, casting="unsafe")
-        np.copyto(row, v, casting="unsafe")
-        row *= self._padded[1]
-        target += row
-        known &= z > 0  # behind the colour camera
-        target *= known
-        return target, z
+        depths, targets, *scratch = self._buffers()
+        depths.reshape(self._shape)[...] = depth[:, ::-1] if self._reverse else depth
+        height, width = self._padded
+        for start in range(0, depths.size, BLOCK):
+            part = slice(start, min(start + BLOCK, depths.size))
+            z, rays = depths[part], self._rays[:, part]
+            inverse, u, v = (buffer[: z.size] for buffer in scratch)
+            known = z > 0
+            np.maximum(z, NEAREST, out=inverse)
+            np.divide(1.0, inverse, out=inverse)
+            np.multiply(inverse, self._offset[0], out=u)
+            u += rays[0]
+            np.multiply(inverse, self._offset[1], out=v)
+            v += rays[1]
+            inverse *= self._offset[2]
+            inverse += rays[2]  # colour depth over depth
+            z *= inverse
+            known &= z > 0  # in front of the colour camera
+            u /= inverse
+            v /= inverse
+            for pixels, size in ((u, width), (v, height)):
+                pixels += 0.5
+                np.fmax(pixels, 0, out=pixels)  # takes NaN to 0, on the frame around the image
+                np.minimum(pixels, size - 1, out=pixels)
+                np.floor(pixels, out=pixels)
+            # Flat indices below 2^24 are exact in float32; one conversion is cheaper than three.
+            v *= width
+            u += v
+            u *= known
+            np.copyto(targets[part], u, casting="unsafe")
+        return targets, depths
 
-    def _scratch(self) -> tuple[np.ndarray, ...]:
+    def _buffers(self) -> tuple[np.ndarray, ...]:
         if not hasattr(self._local, "buffers"):
             size = self._shape[0] * self._shape[1]
-            self._local.buffers = tuple(np.empty(size, np.float32) for _ in range(4)) + tuple(
-                np.empty(size, np.int64) for _ in range(2)
+            self._local.buffers = (
+                np.empty(size, np.float32),
+                np.empty(size, np.int64),
+                *(np.ones(BLOCK, np.float32) for _ in range(3)),
             )
         return self._local.buffers
 
@@ -135,11 +143,16 @@ def _fill_holes(depth: np.ndarray) -> None:
 
     A forward warp leaves them where a surface is stretched; larger gaps are real and stay.
     """
-    for image in (depth, depth.T):
-        known = image > 0
-        hole = known[:, :-2] & known[:, 2:] & ~known[:, 1:-1]
-        row, column = np.nonzero(hole)
-        before, after = image[row, column], image[row, column + 2]
+    width = depth.shape[1]
+    flat = depth.reshape(-1)
+    known = flat > 0
+    for step in (1, width):
+        hole = known[: -2 * step] & known[2 * step :]
+        hole &= ~known[step:-step]
+        centre = np.flatnonzero(hole) + step
+        if step == 1:  # the neighbours of a row's ends belong to other rows
+            centre = centre[(centre % width > 0) & (centre % width < width - 1)]
+        before, after = flat[centre - step], flat[centre + step]
         mean = 0.5 * (before + after)
         agree = np.abs(after - before) < HOLE_AGREEMENT * mean
-        image[row[agree], column[agree] + 1] = mean[agree]
+        flat[centre[agree]] = mean[agree]

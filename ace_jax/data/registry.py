@@ -4,14 +4,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ace_jax.data.folder import Folder
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.poses_file import with_poses
+from ace_jax.data.replica import Replica
 from ace_jax.data.seven_scenes import COLOUR_FOCAL, SevenScenes
 from ace_jax.data.subset import SubsetSource
 from ace_jax.data.tum import Tum
 from ace_jax.errors import UserError
 
 _SEVEN_SCENES_URL = "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes/"
+_REPLICA_URL = "https://cvg-data.inf.ethz.ch/nice-slam/data/Replica.zip"
 _TUM_URL = "https://cvg.cit.tum.de/data/datasets/rgbd-dataset/download"
 
 
@@ -28,7 +31,8 @@ def open_sequence(
     """Opens a recording by name.
 
     Args:
-        name: `7scenes/SCENE/SEQ`, `tum/SEQUENCE`, `synthetic/ROOM`.
+        name: `7scenes/SCENE/SEQ`, `tum/SEQUENCE`, `replica/SCENE`, `folder/PATH` (`folder//abs/path`
+            for an absolute one) or `synthetic/ROOM`.
         data_root: folder that holds `7scenes/`, `tum/`, ...
         start: first frame.
         stride: take every n-th frame.
@@ -39,7 +43,7 @@ def open_sequence(
     Raises:
         UserError: the name is unknown or nothing is there; the line says how to get it.
     """
-    kind, _, rest = name.strip("/").partition("/")
+    kind, _, rest = name.partition("/")
     if kind not in _OPENERS or not rest:
         raise UserError(f"no sequence {name!r}: names are {', '.join(_FORMS)}")
     if focal is not None and kind != "7scenes":
@@ -56,6 +60,7 @@ def _open_seven_scenes(rest: str, root: Path, focal: float | None) -> FrameSourc
     scene, _, sequence = rest.partition("/")
     folder = root / "7scenes" / scene
     how = f"download it from {_SEVEN_SCENES_URL} and unpack it, with its seq-XX.zip, there"
+    _existing(folder, f"7scenes/{scene}", how)
     if not sequence:
         found = sorted(path.name for path in folder.glob("seq-*") if path.is_dir())
         if len(found) > 1:
@@ -72,6 +77,24 @@ def _open_tum(rest: str, root: Path, focal: float | None) -> FrameSource:
         folder = root / "tum" / rest
     how = f"download rgbd_dataset_{sequence}.tgz from {_TUM_URL} and unpack it there"
     return Tum(_existing(folder, f"tum/{sequence}", how), name=f"tum/{sequence}")
+
+
+def _open_replica(rest: str, root: Path, focal: float | None) -> FrameSource:
+    parent = next(
+        (root / n for n in ("replica", "Replica") if (root / n).is_dir()), root / "replica"
+    )
+    how = f"download {_REPLICA_URL} and unpack it there"
+    return Replica(_existing(parent / rest, f"replica/{rest}", how), name=f"replica/{rest}")
+
+
+def _open_folder(rest: str, root: Path, focal: float | None) -> FrameSource:
+    # `folder//abs/olute` and `folder/relative`, seen from the working folder or the data root.
+    path = Path(rest).expanduser()
+    if not path.is_absolute() and not path.is_dir():
+        path = root / path
+    if not path.is_dir():
+        raise UserError(f"no folder {path}: it should hold rgb/, depth/ and intrinsics.json")
+    return Folder(path)
 
 
 def _open_synthetic(rest: str, root: Path, focal: float | None) -> FrameSource:
@@ -100,6 +123,8 @@ def _list(names: list[str], limit: int = 8) -> str:
 _OPENERS: dict[str, Callable[[str, Path, float | None], FrameSource]] = {
     "7scenes": _open_seven_scenes,
     "tum": _open_tum,
+    "replica": _open_replica,
+    "folder": _open_folder,
     "synthetic": _open_synthetic,
 }
-_FORMS = ("7scenes/SCENE/SEQ", "tum/SEQUENCE", "synthetic/ROOM")
+_FORMS = ("7scenes/SCENE/SEQ", "tum/SEQUENCE", "replica/SCENE", "folder/PATH", "synthetic/ROOM")

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from ace_jax.data.frame import BadFrame
-from ace_jax.data.images import image_size, read_depth, read_rgb
+from ace_jax.data.images import first_size, read_depth, read_rgb
 from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
 from ace_jax.data.poses_file import read_trajectory
 from ace_jax.data.recording import Recording
@@ -71,7 +70,7 @@ class Tum(Recording):
         if (folder / "depth.txt").exists():
             depth_times, depth = _read_list(folder / "depth.txt")
             pairs = associate(times, depth_times, MAX_DIFFERENCE)
-            if len(colour) and not len(pairs):
+            if colour and not len(pairs):
                 raise UserError(
                     f"{name}: no colour image has a depth image within {MAX_DIFFERENCE} s; "
                     "check the times in rgb.txt and depth.txt"
@@ -88,10 +87,12 @@ class Tum(Recording):
             times = times[pairs[:, 0]]
             colour = [colour[i] for i in pairs[:, 0]]
             self._depth = [folder / depth[j] for j in pairs[:, 1]]
+        if not colour:
+            raise UserError(f"{name}: {folder / 'rgb.txt'} lists no images")
         self._colour = [folder / file for file in colour]
         intrinsics = _intrinsics(folder)
         self._units_per_metre = intrinsics.depth_scale
-        camera = intrinsics.camera(*_first_size(self._colour))
+        camera = intrinsics.camera(*first_size(self._colour, name))
         self._undistortion = None
         if undistort and any(intrinsics.distortion):
             self._undistortion = Undistortion(camera, intrinsics.distortion)
@@ -114,11 +115,7 @@ class Tum(Recording):
         if self._depth is not None:
             depth = read_depth(self._depth[index], self._units_per_metre)
         if self._undistortion is not None:
-            size = (self.camera.height, self.camera.width)
-            if rgb.shape[:2] == size:  # images of another size are refused by the caller
-                rgb = self._undistortion.colour(rgb)
-            if depth is not None and depth.shape == size:
-                depth = self._undistortion.depth(depth)
+            rgb, depth = self._undistortion(rgb, depth)
         return rgb, depth
 
 
@@ -169,13 +166,3 @@ def _intrinsics(folder: Path) -> Intrinsics:
             f"{folder}: its name tells no camera (freiburg1, 2 or 3); add an {FILE_NAME}"
         )
     return dataclasses.replace(FAMILIES[match[0]], depth_scale=UNITS_PER_METRE)
-
-
-def _first_size(paths: list[Path]) -> tuple[int, int]:
-    """(width, height) of the first image whose header can be read."""
-    for path in paths:
-        try:
-            return image_size(path)
-        except BadFrame:
-            continue
-    return 640, 480

@@ -22,16 +22,25 @@ class Undistortion:
         x, y = cv2.initUndistortRectifyMap(
             k, np.asarray(coefficients), None, k, (camera.width, camera.height), cv2.CV_32FC1
         )
+        self._shape = (camera.height, camera.width)
         self._bilinear = cv2.convertMaps(x, y, cv2.CV_16SC2)
         self._nearest, _ = cv2.convertMaps(x, y, cv2.CV_16SC2, nninterpolation=True)
 
-    def colour(self, rgb: np.ndarray) -> np.ndarray:
-        """Undistorts (H, W, 3) uint8; the image's rim is repeated where nothing was seen, as a
-        black border would give features along its edge."""
-        return cv2.remap(rgb, *self._bilinear, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    def __call__(
+        self, rgb: np.ndarray, depth: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Undistorts a frame; an image of another size than the camera's is returned as it is.
 
-    def depth(self, depth: np.ndarray) -> np.ndarray:
-        """Undistorts (H, W) float32 by nearest neighbour: depths across an edge do not mix."""
-        return cv2.remap(
-            depth, self._nearest, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
-        )
+        Args:
+            rgb: (H, W, 3) uint8. Where the lens saw nothing its rim is repeated, as a black border
+                would give features along its edge.
+            depth: (H, W) float32 or None; nearest neighbour, so that depths across an edge do not
+                mix, and 0 where the lens saw nothing.
+        """
+        if rgb.shape[:2] == self._shape:
+            rgb = cv2.remap(rgb, *self._bilinear, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if depth is not None and depth.shape == self._shape:
+            depth = cv2.remap(
+                depth, self._nearest, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
+            )
+        return rgb, depth

@@ -1,0 +1,152 @@
+"""A folder of one's own: `rgb/`, `depth/` and `intrinsics.json`.
+
+```
+rgb/NAME.{png,jpg}     colour
+depth/NAME.png         16 bit, registered to colour, paired by NAME; optional
+intrinsics.json        {"fx": , "fy": , "cx": , "cy": , "depth_scale": units per metre, ...}
+times.txt              `NAME seconds`, or one time a line in the order of names; optional
+poses.txt              camera to world, optional: `t tx ty tz qx qy qz qw` (TUM), or a row-major
+                       4 x 4 matrix a line in the order of names, or as a pose file of names
+```
+
+Without `times.txt` a frame's time is its name if all names are numbers with a fraction (seconds),
+else its position at 30 frames a second.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from ace_jax.data.images import first_size, read_depth, read_rgb
+from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
+from ace_jax.data.poses_file import Trajectory, image_stem, read_matrices, read_poses
+from ace_jax.data.recording import Recording
+from ace_jax.data.undistortion import Undistortion
+from ace_jax.errors import UserError
+
+FRAMES_PER_SECOND = 30.0
+
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+class Folder(Recording):
+    """A recording in plain files. Frames follow the natural order of names: 2 before 10.
+
+    Attributes:
+        dropped_rgb: colour images without a depth image (if there is a `depth` folder).
+        dropped_depth: depth images without a colour image.
+    """
+
+    def __init__(self, folder: str | Path, *, name: str | None = None) -> None:
+        """Opens a folder.
+
+        Args:
+            folder: holds `rgb/` and `intrinsics.json`.
+            name: for messages; the folder's name by default.
+
+        Raises:
+            UserError: something is missing or unreadable.
+        """
+        folder = Path(folder)
+        name = name or folder.name
+        colour = _images(folder / "rgb")
+        if not colour:
+            raise UserError(f"{name}: no PNG or JPEG images in {folder / 'rgb'}")
+        depth = _images(folder / "depth")
+        stems = sorted(colour.keys() & depth.keys() if depth else colour, key=_natural)
+        if not stems:
+            raise UserError(
+                f"{name}: no image of {folder / 'rgb'} has its name in {folder / 'depth'}; depth "
+                "images are paired with colour by name"
+            )
+        self.dropped_rgb = len(colour) - len(stems)
+        self.dropped_depth = len(depth) - len(stems) if depth else 0
+        if self.dropped_rgb or self.dropped_depth:
+            logging.warning(
+                "%s: %d colour and %d depth images without a partner dropped",
+                name,
+                self.dropped_rgb,
+                self.dropped_depth,
+            )
+        self._colour = [colour[stem] for stem in stems]
+        self._depth = [depth[stem] for stem in stems] if depth else None
+        intrinsics = read_intrinsics(folder / FILE_NAME)
+        self._units_per_metre = intrinsics.depth_scale
+        camera = intrinsics.camera(*first_size(self._colour, name))
+        self._undistortion = (
+            Undistortion(camera, intrinsics.distortion) if any(intrinsics.distortion) else None
+        )
+        all_stems = sorted(colour, key=_natural)  # files without names count every colour image
+        kept = np.isin(all_stems, stems)
+        times = _times(folder / "times.txt", all_stems)
+        super().__init__(
+            name,
+            camera,
+            names=stems,
+            timestamps=times[kept],
+            poses=_poses(folder / "poses.txt", all_stems, times, kept),
+            has_depth=bool(depth),
+        )
+
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        rgb = read_rgb(self._colour[index])
+        depth = None
+        if self._depth is not None:
+            depth = read_depth(self._depth[index], self._units_per_metre)
+        if self._undistortion is not None:
+            rgb, depth = self._undistortion(rgb, depth)
+        return rgb, depth
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES}
+
+
+def _natural(stem: str) -> list[tuple[int, int | str]]:
+    """Sort key by which numbers within names count as numbers."""
+    parts = re.findall(r"\d+|\D+", stem)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+def _times(path: Path, stems: list[str]) -> np.ndarray:
+    """(N,) seconds of the frames of all colour images."""
+    if not path.exists():
+        if all(re.fullmatch(r"\d+\.\d+", stem) for stem in stems):
+            return np.array([float(stem) for stem in stems])
+        return np.arange(len(stems)) / FRAMES_PER_SECOND
+    rows = [line.split() for line in path.read_text().splitlines()]
+    rows = [row for row in rows if row and not row[0].startswith("#")]
+    try:
+        if all(len(row) == 1 for row in rows):
+            times = np.array([float(row[0]) for row in rows])
+        else:
+            named = {image_stem(name.rsplit("/", 1)[-1]): float(time) for name, time in rows}
+            times = np.array([named[stem] for stem in stems])
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"{path}: unreadable, or no time for an image ({error}); lines are 'NAME seconds'"
+        ) from error
+    if len(times) != len(stems) or not np.isfinite(times).all():
+        raise UserError(f"{path}: {len(times)} times for {len(stems)} images in rgb/")
+    return times
+
+
+def _poses(path: Path, stems: list[str], times: np.ndarray, kept: np.ndarray) -> np.ndarray | None:
+    """(N, 4, 4) poses of the frames that are kept, or None without a file."""
+    if not path.exists():
+        return None
+    lines = (line.split() for line in path.read_text().splitlines())
+    first = next((line for line in lines if line and not line[0].startswith("#")), [])
+    if len(first) == 16:
+        matrices = read_matrices(path)
+        if len(matrices) != len(stems):
+            raise UserError(f"{path}: {len(matrices)} poses for {len(stems)} images in rgb/")
+        return matrices[kept]
+    poses = read_poses(path)
+    if isinstance(poses, Trajectory):
+        return poses.at(times[kept])
+    return poses.of([stem for stem, keep in zip(stems, kept, strict=True) if keep])
