@@ -9,8 +9,6 @@ samples, second descriptors, keyframe poses). Units are metres, axes are the wor
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,14 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor
+from ace_jax.files import replacing
 from ace_jax.geometry.camera import Camera
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.models.scene_coordinates import HomogeneousDecode
+from ace_jax.weights import safetensors_io
 
 VERSION = 1
 _KEY = "ace_jax_map"
@@ -111,6 +110,9 @@ def save_map(path: Path | str, scene_map: SceneMap, half: bool = False) -> int:
 
     Returns:
         The file's size in bytes.
+
+    Raises:
+        UserError: the place cannot be written.
     """
     flat = traverse_util.flatten_dict(scene_map.variables, sep="/")
     flat.update({f"extra/{name}": array for name, array in scene_map.extra.items()})
@@ -134,7 +136,13 @@ def save_map(path: Path | str, scene_map: SceneMap, half: bool = False) -> int:
         field.name: _number(getattr(camera, field.name)) for field in dataclasses.fields(camera)
     }
     meta.update(version=VERSION, units="metres", checksum=checksum(arrays))
-    return write_atomically(path, save(arrays, {_KEY: json.dumps(meta)}))
+    data = save(arrays, {_KEY: json.dumps(meta)})
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    return len(data)
 
 
 def _halved(array: np.ndarray) -> np.ndarray:
@@ -148,31 +156,6 @@ def _number(value: Any) -> int | float:
     return value if isinstance(value, int) else float(value)
 
 
-def write_atomically(path: Path | str, data: bytes) -> int:
-    """Writes a file by way of a temporary one beside it; returns the size in bytes.
-
-    Raises:
-        UserError: the place cannot be written.
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    return len(data)
-
-
 def load_map(path: Path | str) -> SceneMap:
     """Reads a map; what is wrong with a file is said in one line.
 
@@ -183,15 +166,13 @@ def load_map(path: Path | str) -> SceneMap:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no map {path}; make one with python -m ace_jax.mapping")
+    arrays, metadata = safetensors_io.read(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY)
-            if text is None:
-                raise UserError(f"{path} is a safetensors file, but not a map of ace_jax")
-            meta = json.loads(text)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is not a readable map ({error}); make it again") from error
+        meta = json.loads(metadata.get(_KEY, "null"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); make it again") from error
+    if not isinstance(meta, dict):
+        raise UserError(f"{path} is a safetensors file, but not a map of ace_jax")
     if meta.get("version") != VERSION:
         raise UserError(
             f"{path} is a map of version {meta.get('version')}, this is ace_jax with version "

@@ -108,9 +108,12 @@ def _flip(path):
 
 
 DAMAGE = {
-    "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-100]), "not a readable map"),
-    "text": (lambda p: p.write_text("hello"), "not a readable map"),
-    "empty": (lambda p: p.write_bytes(b""), "not a readable map"),
+    "truncated": (
+        lambda p: p.write_bytes(p.read_bytes()[:-100]),
+        "not a readable safetensors file",
+    ),
+    "text": (lambda p: p.write_text("hello"), "not a readable safetensors file"),
+    "empty": (lambda p: p.write_bytes(b""), "not a readable safetensors file"),
     "bit": (_flip, "damaged"),
     "other file": (lambda p: save_file({"a": np.zeros(3)}, p), "not a map"),
     "version": (lambda p: _rewrite(p, lambda m: m.update(version=99)), "version 99"),
