@@ -1,0 +1,69 @@
+"""Constants of the SLAM loop, each with its unit. Chosen on redkitchen 0-499 and synthetic rooms."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class SlamConfig:
+    """Settings of one run. Pixel figures are for a 640-pixel-wide image and scale with the width.
+
+    Attributes:
+        pixel_sigma: keypoint noise, pixels.
+        inverse_depth_sigma: depth sensor noise, 1/m (weak on purpose: registration and scale
+            errors of consumer sensors are systematic, and a tight term bends the trajectory).
+        max_depth: depth beyond it is not used, metres.
+        insert_depth: (nearest, farthest) depth at which a landmark is created, metres.
+        coarse_radius: search radius around the motion prediction, pixels.
+        coarse_retry_radius: the same after a failed first search, pixels.
+        fine_radius: search radius around the first pass's pose, pixels.
+        min_cosine: least descriptor similarity of a match.
+        match_ratio: best over second-best descriptor distance must stay below it.
+        max_view_angle: between the mean direction a landmark was seen from and now, radians.
+        max_scale_change: ratio of distances at which a landmark was seen and is seen now.
+        min_inliers: fewer matched landmarks mean that tracking is lost.
+        min_inlier_ratio: inliers over matches in the first pass below which it is repeated by
+            global relocalization.
+        keyframe_min_gap: frames between keyframes, at least.
+        keyframe_translation: metres to the nearest keyframe that make a new one.
+        keyframe_rotation: radians to the nearest keyframe that make a new one.
+        keyframe_overlap: a keyframe is made when fewer than this share of the last keyframe's
+            landmarks is tracked.
+        local_keyframes: keyframes whose landmarks form the local map.
+        max_local_landmarks: capacity of the local map (static shape).
+        fuse_neighbours: keyframes that a new keyframe's landmarks are fused with.
+        fuse_radius: pixels.
+        window_free: keyframes that bundle adjustment moves.
+        window_fixed: keyframes that hold the window in place.
+        max_window_landmarks: capacity of bundle adjustment (static shape).
+        min_covisible: shared landmarks that make two keyframes neighbours.
+        max_landmarks: capacity of the whole map.
+        descriptors_per_landmark: appearances kept per landmark.
+    """
+
+    pixel_sigma: float = 1.5
+    inverse_depth_sigma: float = 0.0375
+    max_depth: float = 10.0
+    insert_depth: tuple[float, float] = (0.3, 4.0)
+    coarse_radius: float = 20.0
+    coarse_retry_radius: float = 50.0
+    fine_radius: float = 8.0
+    min_cosine: float = 0.75
+    match_ratio: float = 0.9
+    max_view_angle: float = 1.05
+    max_scale_change: float = 2.0
+    min_inliers: int = 20
+    min_inlier_ratio: float = 0.35
+    keyframe_min_gap: int = 2
+    keyframe_translation: float = 0.15
+    keyframe_rotation: float = 0.175
+    keyframe_overlap: float = 0.3
+    local_keyframes: int = 20
+    max_local_landmarks: int = 1536
+    fuse_neighbours: int = 10
+    fuse_radius: float = 4.0
+    window_free: int = 8
+    window_fixed: int = 20
+    max_window_landmarks: int = 3072
+    min_covisible: int = 15
+    max_landmarks: int = 16384
+    descriptors_per_landmark: int = 4

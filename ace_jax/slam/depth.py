@@ -1,0 +1,33 @@
+"""Depth at features: looked up only where it is needed."""
+
+import numpy as np
+
+
+def sample_depth(depth: np.ndarray, uv: np.ndarray, edge_ratio: float = 0.05) -> np.ndarray:
+    """Median depth of the 3x3 pixels around each feature; 0 at edges, holes and borders.
+
+    Args:
+        depth: (H, W) metres; 0, NaN and inf mean unknown.
+        uv: (N, 2) pixels.
+        edge_ratio: a neighbourhood whose spread exceeds this share of its depth is an edge, where
+            colour and depth are not known to show the same surface.
+
+    Returns:
+        (N,) float32 metres, 0 where unknown.
+    """
+    height, width = depth.shape
+    u = np.rint(uv[:, 0]).astype(np.int64)
+    v = np.rint(uv[:, 1]).astype(np.int64)
+    inside = (u >= 1) & (u < width - 1) & (v >= 1) & (v < height - 1)
+    u = np.clip(u, 1, width - 2)
+    v = np.clip(v, 1, height - 2)
+    du, dv = np.meshgrid([-1, 0, 1], [-1, 0, 1])
+    patch = depth[v[:, None] + dv.ravel(), u[:, None] + du.ravel()]
+    known = np.isfinite(patch) & (patch > 0)
+    patch = np.where(known, patch, np.nan)
+    enough = inside & (known.sum(1) >= 5)
+    patch[~enough] = 0.0  # keeps nanmedian from warning about empty slices
+    median = np.nanmedian(patch, axis=1)
+    spread = np.nanmax(patch, axis=1) - np.nanmin(patch, axis=1)
+    good = enough & (spread < edge_ratio * median)
+    return np.where(good, median, 0.0).astype(np.float32)

@@ -1,0 +1,249 @@
+"""What a new keyframe sets off: new landmarks, fusing with neighbours, bundle adjustment, culling."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ace_jax.features.base import Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.slam.bundle_adjustment import BundleProblem, bundle_adjust
+from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.landmark_map import Keyframe, LandmarkMap
+from ace_jax.slam.matching import LandmarkBlock, MatchGates, guided_match
+from ace_jax.slam.pose_optimization import NoiseModel, linearize
+
+CHI2_FUSE = 11.7
+MIN_BUNDLE_OBSERVATIONS = 30
+MAX_BUNDLE_TRANSLATION = 0.2  # metres; a keyframe that moves further was thrown, not adjusted
+MAX_BUNDLE_ROTATION = np.deg2rad(8.0)
+
+
+@functools.partial(jax.jit, static_argnames=())
+def _match_into(
+    block: LandmarkBlock,
+    features: Features,
+    poses: jax.Array,
+    camera: Camera,
+    gates: MatchGates,
+    noise: NoiseModel,
+) -> jax.Array:
+    """Landmarks of one block matched into B keyframes: (B, N) index into the block or -1."""
+
+    def one(features, pose):
+        matches = guided_match(block, features, pose, camera, gates)
+        points = block.points[jnp.maximum(matches, 0)]
+        residuals = linearize(pose, points, features.uv, features.depth, camera, noise)
+        chi2 = jnp.sum(residuals.error**2, -1)
+        return jnp.where((matches >= 0) & residuals.in_front & (chi2 < CHI2_FUSE), matches, -1)
+
+    return jax.vmap(one)(features, poses)
+
+
+_bundle_adjust = jax.jit(bundle_adjust, static_argnames=("robust_iterations", "plain_iterations"))
+
+
+class LocalMapper:
+    """Keeps the map near the newest keyframe complete and consistent."""
+
+    def __init__(self, camera: Camera, config: SlamConfig, gates: MatchGates, noise: NoiseModel):
+        self.camera = camera
+        self.config = config
+        self.gates = gates
+        self.noise = noise
+
+    def insert(self, world: LandmarkMap, keyframe: Keyframe, rgb: np.ndarray) -> int:
+        """Adds a keyframe to the map and returns its number; its pose may change."""
+        number = world.add_keyframe(keyframe)
+        self._create_landmarks(world, number, rgb)
+        neighbours = self._neighbours(world, number, self.config.fuse_neighbours)
+        if len(neighbours):
+            self._fuse(world, number, neighbours)
+            self._adjust(world, number)
+        world.cull(number)
+        return number
+
+    def _create_landmarks(self, world: LandmarkMap, number: int, rgb: np.ndarray) -> None:
+        keyframe = world.keyframes[number]
+        near, far = self.config.insert_depth
+        new = np.flatnonzero(
+            (keyframe.landmarks < 0)
+            & keyframe.mask
+            & (keyframe.depth > near)
+            & (keyframe.depth < far)
+        )
+        uv, depth = keyframe.uv[new], keyframe.depth[new]
+        camera = self.camera
+        in_camera = np.stack(
+            [
+                (uv[:, 0] - camera.cx) / camera.fx * depth,
+                (uv[:, 1] - camera.cy) / camera.fy * depth,
+                depth,
+            ],
+            axis=1,
+        )
+        rotation, translation = (
+            keyframe.camera_from_world[:3, :3],
+            keyframe.camera_from_world[:3, 3],
+        )
+        points = (in_camera - translation) @ rotation
+        u = np.clip(np.rint(uv[:, 0]).astype(int), 0, rgb.shape[1] - 1)
+        v = np.clip(np.rint(uv[:, 1]).astype(int), 0, rgb.shape[0] - 1)
+        world.create(number, new, points.astype(np.float32), rgb[v, u])
+
+    def _neighbours(self, world: LandmarkMap, number: int, count: int) -> np.ndarray:
+        """Keyframes that share at least `min_covisible` landmarks, best first."""
+        shared = world.covisibility(world.keyframes[number].landmarks)
+        shared[number] = 0
+        order = np.argsort(-shared, kind="stable")[:count]
+        return order[shared[order] >= self.config.min_covisible]
+
+    def _features_of(self, world: LandmarkMap, numbers: np.ndarray, size: int):
+        """Features and poses of keyframes, padded to `size` by masked copies of the first."""
+        chosen = [world.keyframes[n] for n in numbers]
+        padded = chosen + [chosen[0]] * (size - len(chosen))
+        mask = np.stack([k.mask for k in padded])
+        mask[len(chosen) :] = False
+        features = Features(
+            uv=np.stack([k.uv for k in padded]),
+            descriptors=np.stack([k.descriptors for k in padded]),
+            scores=mask.astype(np.float32),
+            mask=mask,
+            depth=np.stack([k.depth for k in padded]),
+        )
+        poses = np.stack([k.camera_from_world for k in padded]).astype(np.float32)
+        return features, poses
+
+    def _fuse(self, world: LandmarkMap, number: int, neighbours: np.ndarray) -> None:
+        keyframe = world.keyframes[number]
+        own = keyframe.landmarks.copy()
+        block = world.block(own, len(own))
+        features, poses = self._features_of(world, neighbours, self.config.fuse_neighbours)
+        matches = np.asarray(
+            _match_into(block, features, poses, self.camera, self.gates, self.noise)
+        )
+        for row, neighbour in enumerate(neighbours):
+            self._merge(world, int(neighbour), matches[row], own)
+
+        theirs = world.slots_seen_by(neighbours)
+        mine = np.zeros(world.capacity, bool)
+        mine[keyframe.landmarks[keyframe.landmarks >= 0]] = True
+        theirs = theirs[~mine[theirs]]
+        if len(theirs):
+            size = self.config.max_local_landmarks
+            features, poses = self._features_of(world, np.array([number]), 1)
+            block = world.block(theirs, size)
+            matches = np.asarray(
+                _match_into(block, features, poses, self.camera, self.gates, self.noise)
+            )
+            self._merge(world, number, matches[0], theirs)
+
+    def _merge(self, world: LandmarkMap, number: int, matches: np.ndarray, slots: np.ndarray):
+        """Gives features of a keyframe the landmarks that were matched to them."""
+        keyframe = world.keyframes[number]
+        features = np.flatnonzero(matches >= 0)
+        found = slots[matches[features]]
+        already = np.isin(found, keyframe.landmarks)
+        features, found = features[~already], found[~already]
+        alive = world.valid[found]
+        features, found = features[alive], found[alive]
+        free = keyframe.landmarks[features] < 0
+        world.observe(number, features[free], found[free])
+        for feature, slot in zip(features[~free], found[~free], strict=True):
+            other = keyframe.landmarks[feature]
+            if other < 0:
+                continue
+            if world.observations[other] >= world.observations[slot]:
+                world.fuse(int(other), int(slot))
+            else:
+                world.fuse(int(slot), int(other))
+
+    def _adjust(self, world: LandmarkMap, number: int) -> None:
+        config = self.config
+        free = np.concatenate(
+            [[number], self._neighbours(world, number, config.window_free - 1)]
+        ).astype(np.int64)
+        slots = world.slots_seen_by(free)
+        slots = slots[world.observations[slots] >= 2]
+        if len(slots) > config.max_window_landmarks:
+            order = np.argsort(-world.observations[slots], kind="stable")
+            slots = np.sort(slots[order[: config.max_window_landmarks]])
+        shared = world.covisibility(slots)
+        shared[free] = 0
+        fixed = np.argsort(-shared, kind="stable")[: config.window_fixed]
+        fixed = fixed[shared[fixed] > 0]
+        window = np.concatenate([free, fixed])
+
+        num_free, size = config.window_free, config.window_free + config.window_fixed
+        place = np.concatenate([np.arange(len(free)), num_free + np.arange(len(fixed))])
+        num_points = config.max_window_landmarks
+        local = np.full(world.capacity + 1, -1, np.int64)
+        local[slots] = np.arange(len(slots))
+        uv = np.zeros((size, num_points, 2), np.float32)
+        depth = np.zeros((size, num_points), np.float32)
+        feature_of = np.full((size, num_points), -1, np.int32)
+        poses = np.tile(np.eye(4, dtype=np.float32), (size, 1, 1))
+        for row, keyframe_number in zip(place, window, strict=True):
+            keyframe = world.keyframes[keyframe_number]
+            column = local[keyframe.landmarks]
+            features = np.flatnonzero(column >= 0)
+            column = column[features]
+            uv[row, column] = keyframe.uv[features]
+            depth[row, column] = keyframe.depth[features]
+            feature_of[row, column] = features
+            poses[row] = keyframe.camera_from_world
+        observed = feature_of >= 0
+        may_move = np.zeros(num_free, bool)
+        may_move[: len(free)] = (free != 0) & (
+            observed[: len(free)].sum(1) >= MIN_BUNDLE_OBSERVATIONS
+        )
+        points = np.zeros((num_points, 3), np.float32)
+        points[: len(slots)] = world.points[slots]
+        result = _bundle_adjust(
+            BundleProblem(
+                camera_from_world=poses,
+                free=may_move,
+                points=points,
+                uv=uv,
+                depth=np.where(depth < config.max_depth, depth, 0.0),
+                observed=observed,
+            ),
+            self.camera,
+            self.noise,
+        )
+        if not bool(result.success):
+            return
+        adjusted = np.asarray(result.camera_from_world, np.float64)
+        for row, keyframe_number in enumerate(free):
+            if may_move[row] and _moved_too_far(
+                world.keyframes[keyframe_number].camera_from_world, adjusted[row]
+            ):
+                return
+        for row, keyframe_number in enumerate(free):
+            if may_move[row]:
+                world.keyframes[keyframe_number].camera_from_world = orthonormalized(adjusted[row])
+        world.points[slots] = np.asarray(result.points)[: len(slots)]
+        outliers = observed & ~np.asarray(result.inliers)
+        for row, keyframe_number in zip(place, window, strict=True):
+            features = feature_of[row, outliers[row]]
+            if len(features):
+                world.forget(int(keyframe_number), features)
+
+
+def _moved_too_far(before: np.ndarray, after: np.ndarray) -> bool:
+    motion = after @ np.linalg.inv(before)
+    angle = np.arccos(np.clip((np.trace(motion[:3, :3]) - 1) / 2, -1, 1))
+    centre_before = -before[:3, :3].T @ before[:3, 3]
+    centre_after = -after[:3, :3].T @ after[:3, 3]
+    distance = np.linalg.norm(centre_after - centre_before)
+    return bool(distance > MAX_BUNDLE_TRANSLATION or angle > MAX_BUNDLE_ROTATION)
+
+
+def orthonormalized(pose: np.ndarray) -> np.ndarray:
+    """The (4, 4) float64 pose with its rotation projected to SO(3); float32 products drift off."""
+    u, _, vt = np.linalg.svd(pose[:3, :3].astype(np.float64))
+    result = np.eye(4)
+    result[:3, :3] = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    result[:3, 3] = pose[:3, 3]
+    return result

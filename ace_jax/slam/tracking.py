@@ -1,0 +1,247 @@
+"""Where is the camera in this frame: coarse search, relocalization, fine search.
+
+The coarse pass matches the last frame's landmarks around the motion prediction. If too few agree,
+or with `relocalize_always`, the frame is relocalized from nothing: landmark attention gives every
+feature a scene coordinate and RANSAC-Kabsch the pose. The fine pass matches the whole local map.
+"""
+
+import dataclasses
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ace_jax.features.base import Features
+from ace_jax.geometry.camera import Camera, unproject
+from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
+from ace_jax.models.landmark_attention import EMPTY, attend
+from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.landmark_map import NO_LANDMARK, LandmarkMap
+from ace_jax.slam.matching import LandmarkBlock, MatchGates, guided_match
+from ace_jax.slam.pose_optimization import NoiseModel, optimize_pose
+
+
+@flax.struct.dataclass
+class TrackingStep:
+    """Result of one pass over N features.
+
+    Attributes:
+        camera_from_world: (4, 4).
+        matches: (N,) index into the landmark block, -1 where there is none or it is an outlier.
+        num_matches: () before outliers were removed.
+        num_inliers: ().
+    """
+
+    camera_from_world: jax.Array
+    matches: jax.Array
+    num_matches: jax.Array
+    num_inliers: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("rounds",))
+def match_and_optimize(
+    block: LandmarkBlock,
+    features: Features,
+    camera_from_world: jax.Array,
+    camera: Camera,
+    gates: MatchGates,
+    noise: NoiseModel,
+    rounds: int = 4,
+) -> TrackingStep:
+    """Guided matching from a predicted pose, then motion-only optimisation."""
+    matches = guided_match(block, features, camera_from_world, camera, gates)
+    found = matches >= 0
+    points = block.points[jnp.maximum(matches, 0)]
+    pose, inliers = optimize_pose(
+        camera_from_world, points, features.uv, features.depth, found, camera, noise, rounds
+    )
+    return TrackingStep(
+        camera_from_world=pose,
+        matches=jnp.where(inliers, matches, -1),
+        num_matches=found.sum(),
+        num_inliers=inliers.sum(),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("num_hypotheses",))
+def relocalize(
+    descriptors: jax.Array,
+    points: jax.Array,
+    valid: jax.Array,
+    features: Features,
+    camera: Camera,
+    key: jax.Array,
+    tau: float,
+    max_spread: float,
+    num_hypotheses: int = 512,
+):
+    """Pose without any prior: landmark attention, then RANSAC-Kabsch (DESIGN 4.4, 6b).
+
+    Args:
+        descriptors: (M, D) one appearance for each landmark.
+        points: (M, 3) world, metres.
+        valid: (M,) bool.
+        features: N features with depth.
+        camera: intrinsics.
+        key: PRNG key.
+        tau: inverse temperature of the attention.
+        max_spread: metres; less certain coordinates do not vote.
+        num_hypotheses: RANSAC samples.
+    """
+    predicted = attend(
+        features.descriptors, descriptors, points, tau, bias=jnp.where(valid, 0.0, EMPTY)
+    )
+    observed = unproject(features.uv, features.depth, camera)
+    usable = features.mask & (features.depth > 0) & (predicted.scale < max_spread)
+    # Depth noise grows with the square of the distance, and so does the inlier threshold.
+    threshold = 0.04 + 0.015 * features.depth**2
+    return estimate_rigid_transform(
+        predicted.xyz,
+        observed,
+        key,
+        mask=usable,
+        threshold=threshold,
+        num_hypotheses=num_hypotheses,
+    )
+
+
+@dataclasses.dataclass
+class Tracked:
+    """Outcome for one frame.
+
+    Attributes:
+        camera_from_world: (4, 4) float32, or None when lost.
+        landmarks: (N,) slot of each feature's landmark, -1 where there is none.
+        inlier_ratio: inliers over matches of the fine pass.
+        relocalized: the pose came from global relocalization, not from the prediction.
+    """
+
+    camera_from_world: np.ndarray | None
+    landmarks: np.ndarray
+    inlier_ratio: float
+    relocalized: bool
+
+
+class Tracker:
+    """Finds the pose of one frame after another in a `LandmarkMap`."""
+
+    def __init__(
+        self,
+        camera: Camera,
+        config: SlamConfig,
+        gates: MatchGates,
+        noise: NoiseModel,
+        tau: float,
+        relocalize_always: bool = False,
+    ):
+        self.camera = camera
+        self.config = config
+        self.gates = gates
+        self.noise = noise
+        self.tau = tau
+        self.relocalize_always = relocalize_always
+        self._pixel = camera.width / 640.0
+
+    def track(
+        self,
+        world: LandmarkMap,
+        features: Features,
+        predicted: np.ndarray | None,
+        last_landmarks: np.ndarray,
+        key: jax.Array,
+    ) -> Tracked:
+        """Tracks one frame.
+
+        Args:
+            world: the map; not changed.
+            features: of the frame, with depth.
+            predicted: (4, 4) camera_from_world expected from the motion so far, or None.
+            last_landmarks: (N,) landmarks of the last tracked frame's features.
+            key: PRNG key of this frame.
+        """
+        count = len(last_landmarks)
+        lost = Tracked(None, np.full(count, NO_LANDMARK, np.int32), 0.0, False)
+        step, slots = None, last_landmarks
+        if predicted is not None and not self.relocalize_always:
+            block = world.block(last_landmarks, count)
+            for radius in (self.config.coarse_radius, self.config.coarse_retry_radius):
+                step = self._match(block, features, predicted, radius)
+                if self._trusted(step):
+                    break
+        relocalized = step is None or not self._trusted(step)
+        if relocalized:
+            found = self._relocalize(world, features, key)
+            if found is None:
+                return lost
+            start = found
+            seen_by = self._nearest_keyframe(world, start)
+            slots = world.keyframes[seen_by].landmarks
+        else:
+            start = step.camera_from_world
+            slots = last_landmarks[np.asarray(step.matches)[np.asarray(step.matches) >= 0]]
+        local = self._local_map(world, slots, np.asarray(start))
+        block = world.block(local, self.config.max_local_landmarks)
+        radius = self.config.fine_radius * (2 if relocalized else 1)
+        fine = self._match(block, features, start, radius)
+        if relocalized:
+            fine = self._match(block, features, fine.camera_from_world, self.config.fine_radius)
+        if int(fine.num_inliers) < self.config.min_inliers * (2 if relocalized else 1):
+            return lost
+        matches = np.asarray(fine.matches)
+        landmarks = np.where(matches >= 0, local[np.maximum(matches, 0)], NO_LANDMARK)
+        return Tracked(
+            camera_from_world=np.asarray(fine.camera_from_world),
+            landmarks=landmarks.astype(np.int32),
+            inlier_ratio=float(fine.num_inliers) / max(float(fine.num_matches), 1.0),
+            relocalized=relocalized,
+        )
+
+    def _match(self, block, features, pose, radius) -> TrackingStep:
+        gates = self.gates.replace(radius=np.float32(radius * self._pixel))
+        return match_and_optimize(block, features, pose, self.camera, gates, self.noise)
+
+    def _trusted(self, step: TrackingStep) -> bool:
+        inliers, matches = int(step.num_inliers), int(step.num_matches)
+        return (
+            inliers >= self.config.min_inliers
+            and inliers >= self.config.min_inlier_ratio * matches
+        )
+
+    def _local_map(
+        self, world: LandmarkMap, slots: np.ndarray, camera_from_world: np.ndarray
+    ) -> np.ndarray:
+        """Slots in view, seen by the keyframes that share most with `slots`."""
+        shared = world.covisibility(slots)
+        order = np.argsort(-shared, kind="stable")[: self.config.local_keyframes]
+        local = world.slots_seen_by(order[shared[order] > 0])
+        local = local[world.in_view(local, camera_from_world, self.camera)]
+        if len(local) > self.config.max_local_landmarks:
+            order = np.argsort(-world.observations[local], kind="stable")
+            local = np.sort(local[order[: self.config.max_local_landmarks]])
+        return local if len(local) else np.full(1, NO_LANDMARK)
+
+    def _nearest_keyframe(self, world: LandmarkMap, camera_from_world: np.ndarray) -> int:
+        """The keyframe whose view (position and direction) is closest to a pose."""
+        pose = np.asarray(camera_from_world, np.float64)
+        centre = -pose[:3, :3].T @ pose[:3, 3]
+        centres = np.stack([k.centre for k in world.keyframes])
+        axes = np.stack([k.camera_from_world[2, :3] for k in world.keyframes])
+        turned = np.arccos(np.clip(axes @ pose[2, :3], -1, 1))
+        return int(np.argmin(np.linalg.norm(centres - centre, axis=1) + turned))
+
+    def _relocalize(self, world: LandmarkMap, features: Features, key) -> np.ndarray | None:
+        result = relocalize(
+            world.descriptors[0],
+            world.points,
+            world.valid,
+            features,
+            self.camera,
+            key,
+            self.tau,
+            max_spread=0.15,
+        )
+        if not bool(result.success) or int(result.num_inliers) < self.config.min_inliers:
+            return None
+        return np.asarray(result.camera_from_world)
