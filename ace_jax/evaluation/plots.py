@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from ace_jax.evaluation.trajectory import NoOverlap, Trajectory, TrajectoryErrors, compare
@@ -16,7 +18,8 @@ _GAP = 3.0  # a step longer than this many median steps in time is a break in tr
 _WIDTH_IN = 8.0
 _SLIMMEST = 0.25  # least height of a view, relative to its width
 _GREY = "0.65"
-_COLOURS = "plasma"
+# Without the light end of the map, which a white page swallows.
+_COLOURS = ListedColormap(colormaps["plasma"](np.linspace(0.0, 0.85, 256)))
 
 
 def view_axes(world_from_camera: np.ndarray) -> np.ndarray:
@@ -151,8 +154,8 @@ def _draw_estimate(
     lines.set_array(centimetres[1:][joined])
     # One outlier must not make all other errors look the same; the bar's arrow tells of it.
     lines.set_clim(0.0, max(float(np.percentile(centimetres, 98)), 1e-3))
-    lines.set_label("estimate")
     view.add_collection(lines)
+    view.plot([], [], color=_COLOURS(0.5), linewidth=1.8, label="estimate, coloured by its error")
     return lines
 
 
@@ -178,7 +181,7 @@ def _limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = points.min(0), points.max(0)
     longest = max((high - low).max(), 0.05)
     size = np.maximum(high - low, _SLIMMEST * longest) + 0.12 * longest
-    size[0] = max(size[0], size[1])  # rounding only: the first axis is the longest horizontal one
+    size[0] = max(*size, longest)  # the page is wide: a climbing camera must not make it endless
     centre = (low + high) / 2
     return centre - size / 2, centre + size / 2
 

@@ -1,0 +1,175 @@
+"""What a run writes: formats that other tools read, metrics, and no half-written files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ace_jax.data.poses_file import read_poses
+from ace_jax.data.rigid import from_quaternion
+from ace_jax.evaluation.trajectory import Trajectory
+from ace_jax.slam.outputs import (
+    plot_trajectory,
+    trajectory_metrics,
+    write_json,
+    write_points_ply,
+    write_trajectory_tum,
+)
+
+REQUIRED = {
+    *("sequence", "frames", "frames_tracked", "coverage", "ate_rmse_m", "ate_live_rmse_m"),
+    *("ate_max_m", "rpe_trans_m", "rpe_rot_deg", "fps", "ms_p50", "ms_p95", "stage_ms"),
+    *("map_bytes", "head", "features", "seed"),
+}
+
+
+def _poses(count: int = 20, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return from_quaternion(rng.normal(size=(count, 4)), rng.normal(size=(count, 3)))
+
+
+def _metrics(estimate, ground_truth, live=None, **changed) -> dict:
+    arguments = {
+        "sequence": "synthetic/room0",
+        "frames": len(estimate),
+        "estimate": estimate,
+        "live": estimate if live is None else live,
+        "ground_truth": ground_truth,
+        "frame_seconds": [5.0, 1.0, *[0.02] * (len(estimate) - 2)],
+        "stage_seconds": {"features": [0.01] * len(estimate), "mapping": []},
+        "map_bytes": 1234,
+        "head": "landmarks",
+        "features": "sift",
+        "seed": 3,
+    }
+    return trajectory_metrics(**{**arguments, **changed})
+
+
+def test_tum_lines(tmp_path):
+    poses, times = _poses(), np.arange(20) / 30 + 1305031102.175304
+    poses[4] = np.nan
+    write_trajectory_tum(tmp_path / "new" / "t.tum", times, poses)
+    lines = (tmp_path / "new" / "t.tum").read_text().splitlines()
+    assert len(lines) == 19
+    for line in lines:
+        assert line == line.strip()
+        assert len(line.split(" ")) == 8
+    keep = np.arange(20) != 4
+    read = read_poses(tmp_path / "new" / "t.tum")
+    np.testing.assert_array_equal(read.timestamps, times[keep])
+    np.testing.assert_allclose(read.world_from_camera, poses[keep], atol=1e-8)
+
+
+def test_evo_reads_the_trajectory(tmp_path):
+    pytest.importorskip("evo")
+    from evo.tools import file_interface
+
+    write_trajectory_tum(tmp_path / "t.tum", np.arange(20) / 30, _poses())
+    read = file_interface.read_tum_trajectory_file(str(tmp_path / "t.tum"))
+    np.testing.assert_allclose(np.stack(read.poses_se3), _poses(), atol=1e-8)
+    np.testing.assert_array_equal(read.timestamps, np.arange(20) / 30)
+
+
+def test_a_trajectory_without_poses_is_an_empty_file(tmp_path):
+    write_trajectory_tum(tmp_path / "t.tum", np.arange(3), np.full((3, 4, 4), np.nan))
+    assert (tmp_path / "t.tum").read_text() == ""
+
+
+@pytest.mark.parametrize("coloured", [True, False])
+def test_ply_round_trip(tmp_path, coloured):
+    rng = np.random.default_rng(0)
+    xyz = rng.normal(size=(7, 3)).astype(np.float32)
+    rgb = rng.integers(0, 256, (7, 3), np.uint8) if coloured else None
+    xyz[2] = np.nan
+    write_points_ply(tmp_path / "p.ply", xyz, rgb)
+    header, body = (tmp_path / "p.ply").read_bytes().split(b"end_header\n", 1)
+    assert header.startswith(b"ply\nformat binary_little_endian 1.0\nelement vertex 6\n")
+    fields = [("xyz", "<f4", 3)] + ([("rgb", "u1", 3)] if coloured else [])
+    read = np.frombuffer(body, fields)
+    keep = np.arange(7) != 2
+    np.testing.assert_array_equal(read["xyz"], xyz[keep])
+    if rgb is not None:
+        np.testing.assert_array_equal(read["rgb"], rgb[keep])
+        assert header.count(b"property uchar") == 3
+
+
+def test_ply_refuses_colours_of_another_count(tmp_path):
+    with pytest.raises(ValueError, match="1 colours for 2 points"):
+        write_points_ply(tmp_path / "p.ply", np.zeros((2, 3)), np.zeros((1, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    write_json(tmp_path / "m.json", {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "m.json", {"a": object()})
+    assert json.loads((tmp_path / "m.json").read_text()) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["m.json"]
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    class Interrupting:
+        def __array__(self, *_args, **_kwargs):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_trajectory_tum(tmp_path / "t.tum", np.arange(1), Interrupting())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_has_no_numbers_that_json_does_not_know(tmp_path):
+    write_json(
+        tmp_path / "m.json",
+        {"nan": np.float32("nan"), "inf": float("inf"), "n": np.int64(3), "a": np.eye(2)},
+    )
+    text = (tmp_path / "m.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "nan": None,
+        "inf": None,
+        "n": 3,
+        "a": [[1.0, 0.0], [0.0, 1.0]],
+    }
+
+
+def test_metrics_have_every_field_and_are_json(tmp_path):
+    truth = Trajectory(np.arange(20) / 30, _poses())
+    moved = truth.moved(_poses(1, 5)[0])
+    poses = moved.world_from_camera.copy()
+    poses[:, :3, 3] += np.random.default_rng(1).normal(size=(20, 3)) * 0.01
+    poses[7] = np.nan
+    live = Trajectory(truth.timestamps, poses)
+    metrics = _metrics(moved, truth, live=live)
+    assert REQUIRED <= set(metrics)
+    assert (metrics["frames"], metrics["frames_tracked"], metrics["coverage"]) == (20, 19, 0.95)
+    assert metrics["ate_rmse_m"] < 1e-9 < 0.005 < metrics["ate_live_rmse_m"] < 0.03
+    assert metrics["fps"] == pytest.approx(50)  # without the two frames that compile
+    assert metrics["ms_p50"] == pytest.approx(20)
+    assert metrics["start_s"] == pytest.approx(6)
+    assert metrics["stage_ms"]["features"]["p50"] == pytest.approx(10)
+    assert metrics["stage_ms"]["mapping"] == {"p50": None, "p95": None, "runs": 0}
+    write_json(tmp_path / "metrics.json", metrics)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+
+
+def test_metrics_without_a_usable_ground_truth():
+    estimate = Trajectory(np.arange(20) / 30, _poses())
+    late = Trajectory(estimate.timestamps + 50, estimate.world_from_camera)
+    for ground_truth in (None, late):
+        metrics = _metrics(estimate, ground_truth)
+        assert metrics["ate_rmse_m"] is None
+        assert metrics["rpe_rot_deg"] is None
+        assert metrics["coverage"] == 1.0
+
+
+def test_metrics_of_a_run_that_was_cut_at_once():
+    nothing = Trajectory(np.zeros(0), np.zeros((0, 4, 4)))
+    metrics = _metrics(nothing, None, frame_seconds=[], stage_seconds={})
+    assert metrics["coverage"] == 0.0
+    assert metrics["fps"] is metrics["ms_p95"] is None
+
+
+def test_plot_is_written(tmp_path):
+    truth = Trajectory(np.arange(20) / 30, _poses())
+    plot_trajectory(tmp_path / "plots" / "t.png", truth, truth, "room")
+    assert (tmp_path / "plots" / "t.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list((tmp_path / "plots").iterdir())) == 1
