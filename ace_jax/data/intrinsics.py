@@ -78,8 +78,8 @@ def read_intrinsics(path: Path) -> Intrinsics:
     return intrinsics
 
 
-def write_intrinsics(path: Path, camera: Camera, depth_scale: float) -> None:
-    """Writes the file that `read_intrinsics` reads."""
+def intrinsics_text(camera: Camera, depth_scale: float) -> str:
+    """The content of a file that `read_intrinsics` reads as this camera."""
     values = {key: float(getattr(camera, key)) for key in _REQUIRED}
     values |= {"width": camera.width, "height": camera.height, "depth_scale": depth_scale}
-    Path(path).write_text(json.dumps(values, indent=1) + "\n")
+    return json.dumps(values, indent=1) + "\n"

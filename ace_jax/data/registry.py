@@ -31,8 +31,8 @@ def open_sequence(
     """Opens a recording by name.
 
     Args:
-        name: `7scenes/SCENE/SEQ`, `tum/SEQUENCE`, `replica/SCENE`, `folder/PATH` (`folder//abs/path`
-            for an absolute one) or `synthetic/ROOM`.
+        name: `7scenes/SCENE/SEQ`, `tum/SEQUENCE`, `replica/SCENE`, `folder/PATH`
+            (`folder//abs/path` for an absolute one) or `synthetic/ROOM`.
         data_root: folder that holds `7scenes/`, `tum/`, ...
         start: first frame.
         stride: take every n-th frame.
