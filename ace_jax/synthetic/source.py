@@ -1,0 +1,219 @@
+"""Synthetic sequences as a `FrameSource`: rendered on first access, then read from the cache."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from ace_jax.data.frame import BadFrame, Frame
+from ace_jax.errors import UserError
+from ace_jax.geometry.camera import Camera
+from ace_jax.synthetic.furniture import make_room
+from ace_jax.synthetic.render import render
+from ace_jax.synthetic.room import Room
+from ace_jax.synthetic.trajectory import RATE, make_trajectory
+
+VERSION = 1  # part of the cache key: raise it when rendered pictures change
+DEPTH_SCALE = 6553.5  # depth is stored as uint16 of metres x this (0.15 mm steps, up to 10 m)
+CHUNK = 8  # frames rendered per cache miss
+WORKERS = 2  # frames in flight: XLA runs the tiles of one picture on one core
+CAMERA = Camera(525.0, 525.0, 319.5, 239.5, 640, 480)
+FRAMES = 300
+SUFFIXES = {"": False, "-noisy": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a named sequence is made of."""
+
+    room_seed: int
+    path_seed: int
+    size: tuple[float, float, float] | None = None
+
+
+RECIPES = {
+    "room0": Recipe(0, 0),
+    "room1": Recipe(1, 1),
+    "room2": Recipe(2, 2),
+}
+
+
+def room_names() -> list[str]:
+    """The names that `open_room` takes."""
+    return [name + suffix for name in RECIPES for suffix in SUFFIXES]
+
+
+def cache_root() -> pathlib.Path:
+    """Where rendered frames are kept: $ACE_JAX_CACHE, else ~/.cache/ace_jax (XDG)."""
+    if root := os.environ.get("ACE_JAX_CACHE"):
+        return pathlib.Path(root)
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "ace_jax"
+
+
+def _digest(*trees, text: str) -> str:
+    """Hash of array pytrees and a text."""
+    digest = hashlib.sha256(text.encode())
+    for leaf in jax.tree.leaves(trees):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
+    """Writes atomically: other readers see the whole file or none."""
+    ok, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not ok:
+        raise RuntimeError(f"cannot encode {path.name}")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    with os.fdopen(handle, "wb") as file:
+        file.write(data.tobytes())
+    os.replace(temporary, path)
+
+
+class SyntheticSource:
+    """A camera path through a room. Frames are rendered on first access and cached on disk.
+
+    Attributes:
+        name: for example `synthetic/room0`.
+        camera: intrinsics.
+        has_depth: True.
+        room: the room.
+        folder: the cache folder of this sequence.
+    """
+
+    has_depth = True
+
+    def __init__(
+        self, name: str, room: Room, poses: np.ndarray, camera: Camera, noisy: bool = False
+    ):
+        """See `open_room`.
+
+        Args:
+            name: of the source.
+            room: to be rendered.
+            poses: (N, 4, 4) world_from_camera.
+            camera: intrinsics.
+            noisy: apply the sensor model.
+        """
+        self.name, self.room, self.camera = name, room, camera
+        self._poses = np.asarray(poses, np.float64)
+        self._noisy = noisy
+        intrinsics = dataclasses.asdict(camera)
+        key = _digest(room, text=json.dumps([VERSION, intrinsics, noisy], sort_keys=True))
+        self.folder = cache_root() / "synthetic" / f"{name.split('/')[-1]}-{key}"
+        self._device_room = None
+        self._bar = None
+
+    def __len__(self) -> int:
+        return len(self._poses)
+
+    def timestamps(self) -> np.ndarray:
+        """(N,) float64 seconds."""
+        return np.arange(len(self)) / RATE
+
+    def names(self) -> list[str]:
+        """Frame names, six digits."""
+        return [f"{i:06d}" for i in range(len(self))]
+
+    def poses(self) -> np.ndarray:
+        """(N, 4, 4) float64 world_from_camera, exact."""
+        return self._poses.copy()
+
+    def _paths(self, index: int) -> tuple[pathlib.Path, pathlib.Path]:
+        return self.folder / f"{index:06d}.color.png", self.folder / f"{index:06d}.depth.png"
+
+    def _is_cached(self, index: int) -> bool:
+        return all(path.exists() for path in self._paths(index))
+
+    def _render(self, index: int) -> None:
+        """Renders one frame into the cache."""
+        pose = jnp.asarray(self._poses[index], jnp.float32)
+        rgb, depth = render(self._device_room, pose, self.camera)
+        rgb = np.asarray(jnp.round(rgb * 255).astype(jnp.uint8))
+        depth = np.asarray(depth)
+        color_path, depth_path = self._paths(index)
+        _write_png(color_path, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        stored = np.where(depth < 65535 / DEPTH_SCALE, np.round(depth * DEPTH_SCALE), 0)
+        _write_png(depth_path, stored.astype(np.uint16))
+
+    def render_frames(self, indices: list[int]) -> None:
+        """Renders those of `indices` that are not cached yet; shows progress."""
+        missing = [i for i in indices if not self._is_cached(i)]
+        if not missing:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the cache {self.folder}: {error.strerror}; set ACE_JAX_CACHE"
+            ) from error
+        if self._device_room is None:
+            self._device_room = jax.device_put(self.room)
+        if self._bar is None:
+            done = sum(self._is_cached(i) for i in range(len(self)))
+            self._bar = tqdm(
+                total=len(self), initial=done, desc=f"rendering {self.name}", unit="frame"
+            )
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            for _ in pool.map(self._render, missing):
+                self._bar.update()
+        if self._bar.n >= self._bar.total:
+            self._bar.close()
+
+    def __getitem__(self, index: int) -> Frame:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        if not self._is_cached(index):
+            self.render_frames(list(range(index, min(index + CHUNK, len(self)))))
+        color_path, depth_path = self._paths(index)
+        color = cv2.imread(str(color_path), cv2.IMREAD_COLOR)
+        depth = cv2.imread(str(depth_path), cv2.IMREAD_UNCHANGED)
+        if color is None or depth is None:
+            raise BadFrame(f"cannot read {color_path}; delete it and it is rendered again")
+        return Frame(
+            index=index,
+            name=f"{index:06d}",
+            timestamp=index / RATE,
+            rgb=cv2.cvtColor(color, cv2.COLOR_BGR2RGB),
+            depth=depth.astype(np.float32) / np.float32(DEPTH_SCALE),
+            camera=self.camera,
+            world_from_camera=self._poses[index].copy(),
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(len(self)):
+            yield self[index]
+
+
+def open_room(name: str, frames: int = FRAMES, camera: Camera = CAMERA) -> SyntheticSource:
+    """Opens a synthetic sequence by name.
+
+    Args:
+        name: `room0`, `room1`, `room2`, with `-noisy` for a sensor model; `synthetic/` in front is
+            accepted.
+        frames: length of the sequence; the path repeats after 10 s.
+        camera: intrinsics.
+
+    Raises:
+        UserError: there is no such room.
+    """
+    short = name.removeprefix("synthetic/")
+    for suffix, noisy in SUFFIXES.items():
+        base = short.removesuffix(suffix)
+        if base in RECIPES and short == base + suffix:
+            recipe = RECIPES[base]
+            room = make_room(recipe.room_seed, recipe.size)
+            poses = make_trajectory(room, frames, recipe.path_seed)
+            return SyntheticSource(f"synthetic/{short}", room, poses, camera, noisy)
+    raise UserError(f"no synthetic room {short!r}; choose one of {', '.join(room_names())}")

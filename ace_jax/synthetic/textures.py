@@ -1,0 +1,306 @@
+"""Procedural surface colour as a function of surface coordinates, band-limited by the footprint.
+
+Every pattern is computed for every pixel and selected: cheaper on vector units than branching.
+Detail finer than the pixel's footprint fades to its mean, so that textures do not shimmer.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ace_jax.synthetic.room import Pattern
+
+OCTAVES = 7
+SHAPES = 8  # shapes in a print
+LUMA = (0.2126, 0.7152, 0.0722)
+
+
+def hash_uint(x: jax.Array, y: jax.Array, seed: jax.Array) -> jax.Array:
+    """Integer hash of lattice points (int32, int32, uint32) to uint32."""
+    x, y = x.astype(jnp.uint32), y.astype(jnp.uint32)
+    h = x * jnp.uint32(0x8DA6B343) + y * jnp.uint32(0xD8163841) + seed * jnp.uint32(0xCB1AB31F)
+    h = (h ^ (h >> 15)) * jnp.uint32(0x2C1B3C6D)
+    h = (h ^ (h >> 12)) * jnp.uint32(0x297A2D39)
+    return h ^ (h >> 15)
+
+
+def hash_unit(x: jax.Array, y: jax.Array, seed: jax.Array) -> jax.Array:
+    """Hash to [0, 1)."""
+    return (hash_uint(x, y, seed) >> 8).astype(jnp.int32).astype(jnp.float32) * (1.0 / (1 << 24))
+
+
+def _fade(wavelength: jax.Array, footprint: jax.Array) -> jax.Array:
+    """1 where a wavelength is resolved (3 pixels and more), 0 below 1.5 pixels."""
+    return jnp.clip(wavelength / (1.5 * footprint) - 1.0, 0.0, 1.0)
+
+
+def _step(x: jax.Array, width: jax.Array) -> jax.Array:
+    """Anti-aliased step at x = 0, `width` wide."""
+    return jnp.clip(x / width + 0.5, 0.0, 1.0)
+
+
+def value_noise(x: jax.Array, y: jax.Array, seed: jax.Array) -> jax.Array:
+    """Smooth noise in [-1, 1] with unit lattice."""
+    x0, y0 = jnp.floor(x), jnp.floor(y)
+    i, j = x0.astype(jnp.int32), y0.astype(jnp.int32)
+    fx, fy = x - x0, y - y0
+    fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
+    a, b = hash_unit(i, j, seed), hash_unit(i + 1, j, seed)
+    c, d = hash_unit(i, j + 1, seed), hash_unit(i + 1, j + 1, seed)
+    top, bottom = a + (b - a) * fx, c + (d - c) * fx
+    return 2 * (top + (bottom - top) * fy) - 1
+
+
+def fractal_noise(x, y, seed, footprint, octaves: int, gain: float) -> jax.Array:
+    """Octaves of value noise, about [-1, 1]; x, y and footprint in units of the longest wave."""
+
+    def octave(k, carry):
+        total, x, y, wavelength, amplitude = carry
+        fade = _fade(wavelength, footprint)
+        total = total + amplitude * fade * value_noise(x, y, seed + k.astype(jnp.uint32))
+        # turned by 37 degrees so that the lattices do not line up
+        x, y = 1.597 * x - 1.204 * y + 0.37, 1.204 * x + 1.597 * y + 0.71
+        return total, x, y, wavelength * 0.5, amplitude * gain
+
+    start = (jnp.zeros_like(x), x, y, jnp.float32(1.0), jnp.float32(1.0 - gain) * 1.6)
+    return jax.lax.fori_loop(0, octaves, octave, start)[0]
+
+
+def _mix(a, b, w):
+    return [x + (y - x) * w for x, y in zip(a, b, strict=True)]
+
+
+def _select(mask, a, b):
+    return [jnp.where(mask, x, y) for x, y in zip(a, b, strict=True)]
+
+
+def _tint(k, seed, palette):
+    """A colour per integer: a palette colour (or the mean of two), lightened or darkened."""
+    zero = jnp.zeros_like(k)
+    a = hash_unit(k, zero + 11, seed)
+    b = hash_unit(k, zero + 12, seed)
+    pick = _select(a < 0.4, palette[1], _select(a < 0.8, palette[2], palette[0]))
+    gain = 0.35 + 1.1 * b
+    return [jnp.clip(c * gain + 0.25 * (b - 0.6) ** 2, 0.01, 0.95) for c in pick]
+
+
+def _text(u, v, height, seed, footprint):
+    """Ink coverage in [0, 1] of rows of letter-like glyphs on a 4 x 5 dot matrix."""
+    row_height, letter = 1.7 * height, 0.75 * height
+    row = jnp.floor(v / row_height)
+    col = jnp.floor(u / letter)
+    r, c = row.astype(jnp.int32), col.astype(jnp.int32)
+    y, x = (v - row * row_height) / height, (u - col * letter) / letter
+    gi, gj = jnp.floor(5 * y).astype(jnp.int32), jnp.floor(4 * x).astype(jnp.int32)
+    # an alphabet of 24 glyphs: letters repeat as in print
+    glyph = (hash_unit(c, r, seed) * 24).astype(jnp.int32)
+    dot = hash_unit(gi * 4 + gj, glyph, jnp.uint32(77)) < 0.55
+    word = hash_unit(c, r, seed + 1) > 0.17
+    inside = (y > 0) & (y < 1) & (gj < 3) & word
+    sharp = (inside & dot).astype(jnp.float32)
+    w = _fade(0.5 * height, footprint)
+    grey = jnp.where((y > 0) & (y < 1), 0.36, 0.0) * _fade(1.7 * height, footprint) + 0.0
+    grey = grey + 0.21 * (1 - _fade(1.7 * height, footprint))
+    return sharp * w + grey * (1 - w)
+
+
+def _cells(u, v, cu, cv, shift, seed, footprint, gap):
+    """Running-bond grid: cell hash, hash of the cell's second number, and 1 off the joint."""
+    row = jnp.floor(v / cv)
+    r = row.astype(jnp.int32)
+    # shift < 0: each row starts at random (planks)
+    offset = jnp.where(shift < 0, hash_unit(r, r * 0 + 5, seed), row * shift)
+    x = u / cu + offset
+    col = jnp.floor(x)
+    c = col.astype(jnp.int32)
+    fu, fv = (x - col) * cu, v - row * cv
+    edge = jnp.minimum(jnp.minimum(fu, cu - fu), jnp.minimum(fv, cv - fv))
+    # joints thinner than a pixel get fainter, not jagged
+    joint = (1 - _step(edge - 0.5 * gap, footprint)) * jnp.minimum(gap / footprint, 1.0)
+    return hash_unit(c, r, seed + 2), hash_unit(c, r, seed + 3), 1 - joint
+
+
+def _print(u, v, eu, ev, text_height, seed, palette, footprint):
+    """A poster: overlapping shapes on a ground, a title and a few lines of text."""
+    color = palette[0]
+    zero = jnp.zeros_like(u, dtype=jnp.int32)
+    small = jnp.minimum(eu, ev)
+
+    def shape(k, color):
+        kk = zero + k
+        rnd = [hash_unit(kk, zero + j, seed) for j in range(6)]
+        x, y = u - eu * rnd[0], v - ev * (0.25 + 0.75 * rnd[1])
+        size = small * (0.05 + 0.30 * rnd[2] * (1 - 0.08 * k))
+        disc = size - jnp.sqrt(x * x + y * y)
+        ring = 0.25 * size - jnp.abs(disc - 0.3 * size)
+        c, s = jnp.cos(6.28 * rnd[3]), jnp.sin(6.28 * rnd[3])
+        p, q = c * x + s * y, c * y - s * x
+        bar = jnp.minimum(size * (0.6 + rnd[4]) - jnp.abs(p), 0.6 * size - jnp.abs(q))
+        stripes = jnp.minimum(bar, 0.1 * size - jnp.abs(q - 0.4 * size * jnp.round(q / size / 0.4)))
+        kind = rnd[5]
+        distance = jnp.where(
+            kind < 0.3, disc, jnp.where(kind < 0.5, ring, jnp.where(kind < 0.8, bar, stripes))
+        )
+        return tuple(_mix(color, _tint(kk, seed, palette), _step(distance, footprint)))
+
+    color = list(jax.lax.fori_loop(0, SHAPES, shape, tuple(color)))
+    big = text_height * 2.5
+    margin = 0.07 * small
+    in_width = (u > margin) & (u < eu - margin)
+    lines = in_width & (v > margin) & (v < jnp.maximum(0.28 * ev, margin + 2 * text_height))
+    title = in_width & (v > 0.84 * ev - 0.5 * big) & (v < 0.84 * ev + 0.9 * big)
+    dark = [0.03 + 0.0 * c for c in color]
+    luma = sum(w * c for w, c in zip(LUMA, palette[0], strict=True))
+    ink = _select(luma > 0.25, dark, [0.9 + 0.0 * c for c in color])
+    text = _text(u, v - margin, text_height, seed, footprint)
+    heading = _text(u, v - 0.84 * ev, big, seed + 9, footprint)
+    return _mix(color, ink, 0.9 * jnp.where(title, heading, jnp.where(lines, text, 0.0)))
+
+
+def _kilim(u, v, eu, ev, cell, seed, palette, footprint):
+    """A mirrored woven pattern of stepped diamonds with a border."""
+    x, y = jnp.abs(u - 0.5 * eu), jnp.abs(v - 0.5 * ev)
+    i, j = jnp.floor(x / cell).astype(jnp.int32), jnp.floor(y / cell).astype(jnp.int32)
+    band = (i + j) // 4
+    inner = hash_unit(band, (i - j) % 6, seed)
+    fine = hash_unit(i % 3, j % 3 + 10 * band, seed + 1)
+    color = _select(inner < 0.35, palette[0], _select(inner < 0.7, palette[1], palette[2]))
+    color = [c * (0.55 + 0.6 * jnp.where(fine < 0.3, 0.0, 1.0)) for c in color]
+    rim = jnp.minimum(0.5 * eu - x, 0.5 * ev - y)
+    along = jnp.where(0.5 * eu - x < 0.5 * ev - y, j, i)
+    ring = jnp.floor(rim / cell).astype(jnp.int32)
+    knot = hash_unit(ring, along % 4, seed + 2)
+    border = _select(knot < 0.5, palette[2], palette[1])
+    border = _select(ring % 4 == 0, [0.35 * c for c in palette[0]], border)
+    color = _select(ring < 6, border, color)
+    mean = [(a + b + c) / 3 * 0.9 for a, b, c in zip(*palette, strict=True)]
+    return _mix(mean, color, _fade(2 * cell, footprint))
+
+
+def _picture(u, v, eu, ev, seed, palette, noise, footprint):
+    """A painted landscape: sky, a sun, three ridges, a mottled foreground."""
+    x, y = u / ev, v / ev
+    soft = footprint / ev
+    sky = _mix(palette[1], palette[0], jnp.clip(1.3 * (y - 0.3) + 0.25 * noise, 0, 1))
+    zero = jnp.zeros_like(u, dtype=jnp.int32)
+    sun_x = hash_unit(zero, zero + 21, seed) * eu / ev
+    sun_y = 0.6 + 0.3 * hash_unit(zero, zero + 22, seed)
+    sun = 0.07 - jnp.sqrt((x - sun_x) ** 2 + (y - sun_y) ** 2)
+    color = _mix(sky, [0.95 + 0 * c for c in sky], _step(sun, soft))
+
+    def ridge(k, color):
+        s = seed + 31 * (k + 1).astype(jnp.uint32)
+        kf = k.astype(jnp.float32)
+        f = 3.0 + 2.0 * kf
+        height = 0.62 - 0.17 * kf + 0.12 * value_noise(f * x, 0 * x, s)
+        height = height + 0.045 * value_noise(3.7 * f * x, 0 * x + 4, s)
+        height = height + 0.015 * value_noise(15 * f * x, 0 * x + 9, s) * _fade(0.07 / f, soft)
+        shade = (0.75 - 0.2 * kf) * (1 + 0.9 * noise)
+        land = [jnp.clip(c * shade + 0.08 * (2 - kf) * b, 0.01, 0.95)
+                for c, b in zip(palette[2], palette[1], strict=True)]  # fmt: skip
+        return tuple(_mix(color, land, _step(height - y, soft)))
+
+    return list(jax.lax.fori_loop(0, 3, ridge, tuple(color)))
+
+
+def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Array]:
+    """Diffuse colour of surface points.
+
+    Args:
+        material: `Materials` with per-point leaves (colors as a list of 3 lists of 3 arrays,
+            scale as a list of 2).
+        u: (N,) metres along the face, from its corner.
+        v: (N,) metres across the face, upwards on walls.
+        extent_u: (N,) metres, size of the face.
+        extent_v: (N,) metres.
+        face: (N,) int32, which face of the primitive.
+        footprint: (N,) metres covered by a pixel.
+
+    Returns:
+        Three arrays (N,), linear RGB in [0, 1].
+    """
+    kind = material.pattern
+    palette = material.colors
+    c0, c1, c2 = palette
+    su, sv = material.scale
+    seed = material.seed + face.astype(jnp.uint32) * jnp.uint32(7919)
+    wood, spine, tiles = kind == Pattern.WOOD, kind == Pattern.SPINE, kind == Pattern.TILES
+    picture, wallpaper = kind == Pattern.PICTURE, kind == Pattern.WALLPAPER
+
+    swap = (wood | spine) & (extent_v > extent_u)  # grain and spines run along the face
+    u, v = jnp.where(swap, v, u), jnp.where(swap, u, v)
+    extent_u, extent_v = (
+        jnp.where(swap, extent_v, extent_u),
+        jnp.where(swap, extent_u, extent_v),
+    )
+
+    gap = jnp.where(tiles, 0.006, 0.0025)
+    cell_a, cell_b, off_joint = _cells(u, v, su, sv, material.aux, seed, footprint, gap)
+    cell_a, cell_b = jnp.where(wood | tiles, cell_a, 0.5), jnp.where(wood | tiles, cell_b, 0.5)
+
+    # one noise for all patterns, in coordinates that suit the pattern
+    wave = jnp.where(wood, 0.09, jnp.where(tiles, 0.12, jnp.where(picture, 0.25, su)))
+    wave = jnp.where((kind == Pattern.NOISE) | wood | tiles | picture, wave, 0.06)
+    nx = jnp.where(wood, u / (14.0 * wave) + 37.0 * cell_a, u / wave + 17.0 * cell_a)
+    ny = v / wave + 29.0 * cell_b
+    noise = fractal_noise(nx, ny, seed, footprint / wave, OCTAVES, 0.72)
+
+    # wood: bent rings, fibres, a tone per plank
+    bend = value_noise(0.9 * nx, 0.7 * ny, seed + 50) + 0.5 * value_noise(2 * nx, 2 * ny, seed + 51)
+    rings = jnp.sin(6.28 * (ny * 1.6 + 1.6 * bend)) * _fade(wave / 1.6, footprint)
+    grain = jnp.clip(0.5 + 0.22 * rings + 0.6 * material.contrast * noise, 0, 1)
+    tone = (0.72 + 0.56 * cell_b) * (0.35 + 0.65 * off_joint)
+    wooden = [c * tone for c in _mix(c0, c1, grain)]
+
+    # tiles and bricks: a tone per cell, speckles, joints in the third colour
+    speckle = jnp.clip(0.5 + 0.9 * material.contrast * noise, 0, 1)
+    tone = 0.75 + 0.5 * cell_a
+    tiled = _mix(c2, [c * tone for c in _mix(c0, c1, speckle)], off_joint)
+
+    plain = _mix(c0, c1, jnp.clip(0.5 + material.contrast * noise, 0, 1))
+
+    paper = _print(u, v, extent_u, extent_v, material.aux, seed, palette, footprint)
+
+    rug = _kilim(u, v, extent_u, extent_v, su, seed, palette, footprint)
+    rug = [c * (1 + 0.35 * noise) for c in rug]
+
+    # book spines: two bands and a line of lettering
+    stripe = hash_unit(jnp.floor(u / (0.09 * extent_u)).astype(jnp.int32), 0 * face, seed)
+    middle = (jnp.abs(v - 0.5 * extent_v) < 0.30 * extent_v) & (u > 0.22 * extent_u)
+    middle = middle & (u < 0.78 * extent_u)
+    letters = _text(u, v - 0.24 * extent_v, 0.52 * extent_v, seed, footprint)
+    cover = _select(stripe < 0.25, c1, c0)
+    cover = _mix(cover, c2, 0.9 * jnp.where(middle, letters, 0.0))
+
+    painted = _picture(u, v, extent_u, extent_v, seed, palette, noise, footprint)
+
+    # wallpaper: stripes of two tones with a motif in the third
+    stripe = jnp.sin(6.28 * u / su) * _fade(su, footprint)
+    mu, mv = u / su - jnp.floor(u / su) - 0.5, v / sv - jnp.floor(v / sv) - 0.5
+    radius = jnp.sqrt(mu * mu + mv * mv * (sv / su) ** 2)
+    petals = 0.24 + 0.12 * jnp.cos(5 * jnp.arctan2(mv, mu)) - radius
+    motif = _step(petals * su, footprint) * _fade(0.3 * su, footprint)
+    wall = _mix(_mix(c0, c1, 0.5 + 0.5 * stripe), c2, 0.55 * motif)
+    wall = [c * (1 + 0.6 * material.contrast * noise) for c in wall]
+
+    # plaid: crossing stripes of a woven cloth
+    pu, pv = jnp.floor(u / su * 8).astype(jnp.int32), jnp.floor(v / su * 8).astype(jnp.int32)
+    warp, weft = hash_unit(pu % 8, 0 * pu, seed), hash_unit(pv % 8, 0 * pv, seed + 3)
+    cloth = _mix(_mix(c0, c1, (warp > 0.55) * 0.7), c2, (weft > 0.6) * 0.5)
+    mean = _mix(_mix(c0, c1, 0.31), c2, 0.2)
+    cloth = _mix(mean, cloth, _fade(su / 4, footprint))
+    cloth = [c * (1 + 0.5 * material.contrast * noise) for c in cloth]
+
+    color = plain
+    for pattern, value in (
+        (Pattern.WOOD, wooden),
+        (Pattern.TILES, tiled),
+        (Pattern.PRINT, [c * (1 + 0.06 * noise) for c in paper]),
+        (Pattern.KILIM, rug),
+        (Pattern.SPINE, [c * (1 + 0.25 * noise) for c in cover]),
+        (Pattern.PICTURE, painted),
+        (Pattern.WALLPAPER, wall),
+        (Pattern.PLAID, cloth),
+    ):
+        color = _select(kind == pattern, value, color)
+    del wallpaper
+    return [jnp.clip(c, 0.0, 1.0) for c in color]
