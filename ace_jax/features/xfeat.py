@@ -15,7 +15,7 @@ import numpy as np
 from ace_jax.features import keypoints
 from ace_jax.features.base import Features
 from ace_jax.features.image import as_rgb, pixel_scale, resize, working_size
-from ace_jax.models.xfeat import CELL, DESCRIPTOR_DIM, XFeat, XFeatMaps, depth_to_space
+from ace_jax.models.xfeat import CELL, DESCRIPTOR_DIM, XFeat, XFeatMaps
 from ace_jax.weights.xfeat import load_xfeat
 
 
@@ -27,16 +27,13 @@ def cell_centres(height: int, width: int, cell: int) -> jax.Array:
 
 def sparse(maps: XFeatMaps, count: int, threshold: float) -> Features:
     """The `count` best keypoints of one image's maps (batch of one), in pixels of that image."""
-    probabilities = jax.nn.softmax(maps.keypoint_logits[0], axis=-1)[..., :-1]
-    heatmap = depth_to_space(probabilities[None], CELL)[0]
-    peaks = keypoints.local_maxima(heatmap, radius=2)
-    reliability = maps.reliability
-    fine = jax.image.resize(reliability, (1, *heatmap.shape), "bilinear", antialias=False)[0]
-    scores = jnp.where(peaks > threshold, peaks * fine, 0.0)
-    index, scores = keypoints.select(scores, count)
+    heatmap = keypoints.cell_probabilities(maps.keypoint_logits[0])
+    x, y, peak = keypoints.best_of_blocks(keypoints.local_maxima(heatmap, radius=2))
+    cells = (jnp.stack([x, y], axis=-1) + 0.5) / CELL - 0.5
+    reliability = keypoints.sample_bilinear(maps.reliability[0, ..., None], cells)[:, 0]
+    scores, index = keypoints.top(jnp.where(peak > threshold, peak * reliability, 0.0), count)
     mask = scores > 0.0
-    width = heatmap.shape[1]
-    uv = keypoints.refine(heatmap, index // width, index % width)
+    uv = keypoints.refine(heatmap, x[index], y[index])
     sampled = keypoints.sample_bilinear(
         keypoints.normalize(maps.descriptors[0]), (uv + 0.5) / CELL - 0.5
     )

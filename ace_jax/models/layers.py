@@ -7,6 +7,7 @@ the checkpoint's key with `weight` written as `kernel` (see ace_jax/weights/layo
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -15,50 +16,76 @@ class Conv(nn.Module):
 
     Attributes:
         features: output channels.
-        kernel_size: side of the square kernel; padding is `kernel_size // 2`.
+        kernel_size: side of the square kernel, 1 or 3; padding is `kernel_size // 2`.
         stride: step along both axes.
+        block: side b of the pixel blocks that the input is given in, (B, H/b, W/b, b*b*C), rows,
+            columns, then channels; the output is in blocks of b / stride. Layers of a few channels
+            starve the vector units; in blocks they are the same function and run several times
+            faster, although most of the larger kernel is zero. H and W are multiples of b.
     """
 
     features: int
     kernel_size: int = 3
     stride: int = 1
+    block: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (B, H, W, C) to (B, ceil(H / stride), ceil(W / stride), features)."""
-        k, s, c = self.kernel_size, self.stride, x.shape[-1]
+        k, c = self.kernel_size, x.shape[-1] // self.block**2
         kernel = self.param("kernel", nn.initializers.he_normal(), (k, k, c, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        pad = k // 2
-        if k == 3 and c <= 4:
-            return _few_channels(x, kernel, s) + bias
-        return (
-            lax.conv_general_dilated(
-                x,
-                kernel.astype(x.dtype),
-                (s, s),
-                ((pad, pad), (pad, pad)),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
-            + bias
-        )
+        if self.block == 1:
+            return _convolve(x, kernel, self.stride, (k // 2, k // 2)) + bias
+        kernel = blocked_kernel(kernel, self.block, self.stride)
+        bias = jnp.tile(bias, (self.block // self.stride) ** 2)
+        return _convolve(x, kernel, 1, (1, kernel.shape[0] - 2)) + bias
 
 
-def _few_channels(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """3x3 convolution as one fused loop of shifted products.
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, pad: tuple[int, int]) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel.astype(x.dtype),
+        (stride, stride),
+        (pad, pad),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
-    XLA's CPU convolution packs patches into a matrix; for a handful of input channels the packing
-    costs ten times the arithmetic.
+
+def blocked_kernel(kernel: jax.Array, block: int, stride: int) -> jax.Array:
+    """The kernel of the same convolution over blocks of pixels.
+
+    Args:
+        kernel: (3, 3, C, D), applied with padding 1.
+        block: side b of the input's blocks.
+        stride: 1 or 2, a divisor of b.
+
+    Returns:
+        (3, 3, b*b*C, b*b*D) for stride 1, (2, 2, b*b*C, (b/2)^2 D) for stride 2; padded by 1 block
+        before, and by 1 (stride 1) or 0 (stride 2) after.
     """
-    _, height, width, channels = x.shape
-    h, w = -(-height // stride), -(-width // stride)
-    planes = jnp.pad(jnp.moveaxis(x, -1, 1), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    total = 0.0
-    for i in range(3):
-        for j in range(3):
-            for c in range(channels):
-                rows = slice(i, i + stride * (h - 1) + 1, stride)
-                columns = slice(j, j + stride * (w - 1) + 1, stride)
-                weight = kernel[i, j, c][None, :, None, None]
-                total = total + planes[:, c : c + 1, rows, columns] * weight
-    return jnp.moveaxis(total, 1, -1)
+    _, _, inputs, outputs = kernel.shape
+    b, q, taps = block, block // stride, 3 if stride == 1 else 2
+    # source[u, v, r, s, a, c] is the tap (3 i + j) that input pixel (r, s) of the neighbouring
+    # block (u, v) has in output pixel (a, c), or 9, a zero, where it has none.
+    source = np.full((taps, taps, b, b, q, q), 9)
+    for a, c, i, j in np.ndindex(q, q, 3, 3):
+        y, x = stride * a + i - 1, stride * c + j - 1
+        source[y // b + 1, x // b + 1, y % b, x % b, a, c] = 3 * i + j
+    padded = jnp.pad(kernel.reshape(9, inputs, outputs), ((0, 1), (0, 0), (0, 0)))
+    big = jnp.moveaxis(padded[source], -2, 4)
+    return big.reshape(taps, taps, b * b * inputs, q * q * outputs)
+
+
+def space_to_depth(image: jax.Array, block: int) -> jax.Array:
+    """(B, H, W) to (B, H/b, W/b, b*b); pixels of a block row by row."""
+    n, h, w = image.shape
+    x = image.reshape(n, h // block, block, w // block, block)
+    return x.transpose(0, 1, 3, 2, 4).reshape(n, h // block, w // block, block * block)
+
+
+def depth_to_space(blocks: jax.Array, block: int) -> jax.Array:
+    """Inverse of `space_to_depth`."""
+    n, h, w, _ = blocks.shape
+    x = blocks.reshape(n, h, w, block, block)
+    return x.transpose(0, 1, 3, 2, 4).reshape(n, h * block, w * block)
