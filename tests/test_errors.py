@@ -1,0 +1,81 @@
+"""Users' mistakes: one line on stderr, and exit codes that shells and scripts understand."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from conftest import REPO
+
+_PROGRAM = textwrap.dedent('''
+    """A program.
+
+    Example: program IN OUT
+    """
+    from absl import flags
+    from ace_jax import errors
+
+    FLAG = flags.DEFINE_integer("size", 1, "a number", lower_bound=1)
+
+    def main(argv):
+        if FLAG.value == 7:
+            raise errors.UserError("seven is missing:\\nuse eight")
+        if FLAG.value == 8:
+            raise KeyboardInterrupt
+        if FLAG.value == 9:
+            raise RuntimeError("a defect")
+        print(argv[1:])
+        return 3 if FLAG.value == 3 else None
+
+    errors.run(main, positional=("IN", "OUT"))
+''')
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, cwd=REPO
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["a", "b", "--size=7"], 2, "error: seven is missing: use eight"),
+        (["a"], 2, "error: missing OUT; see --help"),
+        ([], 2, "error: missing IN OUT; see --help"),
+        (["a", "b", "c"], 2, "error: unexpected argument 'c'; see --help"),
+        (["a", "b", "--sise=1"], 2, "Did you mean: size ?; see --help"),
+        (["a", "b", "--size=0"], 2, "see --help"),
+        (["a", "b", "--size=x"], 2, "see --help"),
+        (["a", "b", "--size=8"], 130, "interrupted"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, code, message):
+    done = _run(*arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_success_and_a_commands_own_exit_code():
+    done = _run("a", "--size=2", "b")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['a', 'b']\n", "")
+    assert _run("a", "b", "--size=3").returncode == 3
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_is_a_success(flag):
+    done = _run("a", flag)
+    assert done.returncode == 0
+    assert "Example: program IN OUT" in done.stdout
+    assert "--size" in done.stdout
+
+
+def test_help_after_the_end_of_flags_is_an_argument():
+    assert _run("--", "a", "--help").stdout == "['a', '--help']\n"
+
+
+def test_a_defect_keeps_its_traceback():
+    done = _run("a", "b", "--size=9")
+    assert done.returncode == 1
+    assert "RuntimeError: a defect" in done.stderr

@@ -1,0 +1,124 @@
+"""What is installed, and that the set-up commands are the same wherever they are written."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from conftest import REPO
+
+import ace_jax
+from ace_jax.__main__ import commands, main
+
+SETUP = ("pip install . && python -m ace_jax.slam", 'pip install ".[test]" && python -m pytest')
+# Import names that differ from the names of their distributions.
+DISTRIBUTIONS = {"absl": "absl-py", "cv2": "opencv-python-headless", "orbax": "orbax-checkpoint"}
+PACKAGE = REPO / "ace_jax"
+
+
+def _project() -> dict:
+    return tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+
+
+def _name(requirement: str) -> str:
+    return re.match(r"[\w.-]+", requirement).group().lower()
+
+
+def test_readme_and_ci_have_the_same_two_setup_commands():
+    blocks = re.findall(r"```sh\n(.*?)\n```", (REPO / "README.md").read_text(), re.DOTALL)
+    assert tuple(blocks[:2]) == SETUP
+    ci = (REPO / ".ci" / "run").read_text()
+    for command in SETUP:
+        assert f"bash -c '{command}'" in ci
+
+
+def test_links_of_the_readme_exist():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (REPO / "README.md").read_text())
+    assert links
+    missing = [link for link in links if not (REPO / link).exists()]
+    assert not missing
+
+
+def test_only_our_package_is_installed():
+    setuptools = pytest.importorskip("setuptools")
+    config = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = setuptools.find_packages(str(REPO), include=config["packages"]["find"]["include"])
+    with_code = {
+        ".".join(file.parent.relative_to(REPO).parts)
+        for file in PACKAGE.rglob("*.py")
+        if "__pycache__" not in file.parts
+    }
+    assert set(found) == with_code  # a folder without __init__.py would be left out
+
+
+def test_metadata():
+    project = _project()
+    assert project["requires-python"] == ">=3.11,<3.14"
+    assert "version" in project["dynamic"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", ace_jax.__version__)
+    assert {"test", "bench", "viewer", "mesh", "tfds"} <= set(project["optional-dependencies"])
+    for required in ("evo", "pytest", "ruff"):
+        assert required in map(_name, project["optional-dependencies"]["test"])
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """Top-level names of the packages that a module needs as soon as it is imported."""
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"ace_jax"}
+
+
+def test_what_modules_import_is_declared():
+    declared = {_name(requirement).replace("-", "_") for requirement in _project()["dependencies"]}
+    for file in PACKAGE.rglob("*.py"):
+        for name in _imports(ast.parse(file.read_text())):
+            distribution = DISTRIBUTIONS.get(name, name).replace("-", "_")
+            assert distribution in declared, f"{file} imports {name}, which is no dependency"
+
+
+def test_commands_are_those_that_exist():
+    listed = commands()
+    assert "evaluation" in listed
+    for name, summary in listed.items():
+        assert (PACKAGE / name / "__main__.py").is_file()
+        assert summary.endswith(".")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_overview(capsys, arguments):
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    for name in commands():
+        assert re.search(rf"^  {name}  ", text, re.MULTILINE)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ace_jax {ace_jax.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"), [("evalution", "did you mean 'evaluation'?"), ("zzz", "there are: ")]
+)
+def test_an_unknown_command_is_one_line_and_exit_code_2(capsys, typed, hint):
+    assert main([typed]) == 2
+    error = capsys.readouterr().err
+    assert hint in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_command_started_through_ace_jax_is_the_module_itself():
+    direct, through = (
+        subprocess.run(
+            [sys.executable, "-m", *command, "--help"], capture_output=True, text=True, cwd=REPO
+        )
+        for command in (["ace_jax.evaluation"], ["ace_jax", "evaluation"])
+    )
+    assert through.returncode == direct.returncode == 0
+    assert through.stdout == direct.stdout
