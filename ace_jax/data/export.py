@@ -120,7 +120,8 @@ def _write_image(path: Path, image: np.ndarray) -> None:
     if path.exists():
         raise UserError(f"{path} would be written twice: two frames have the same time")
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
+    done, data = cv2.imencode(path.suffix, image, options)
     if not done:
         raise OSError(f"{path} cannot be encoded")
     path.write_bytes(data.tobytes())

@@ -43,7 +43,7 @@ def open_sequence(
     Raises:
         UserError: the name is unknown or nothing is there; the line says how to get it.
     """
-    kind, _, rest = name.partition("/")
+    kind, _, rest = name.rstrip("/").partition("/")
     if kind not in _OPENERS or not rest:
         raise UserError(f"no sequence {name!r}: names are {', '.join(_FORMS)}")
     if focal is not None and kind != "7scenes":

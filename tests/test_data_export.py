@@ -1,0 +1,98 @@
+"""What is written in a layout is read back by its reader."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from data_scene import CAMERA, PlaneSource, pose
+
+from ace_jax.data.export import LAYOUTS, export
+from ace_jax.data.folder import Folder
+from ace_jax.data.frame import FrameSource
+from ace_jax.data.replica import Replica
+from ace_jax.data.seven_scenes import SevenScenes
+from ace_jax.data.tum import Tum
+from ace_jax.errors import UserError
+
+READERS = {"replica": Replica, "tum": Tum, "7scenes": SevenScenes, "folder": Folder}
+LAYOUT = pytest.mark.parametrize("layout", sorted(LAYOUTS))
+
+
+@LAYOUT
+def test_round_trip(tmp_path, layout):
+    source = PlaneSource(5, lost=(3,), first_time=0.5)
+    assert export(source, tmp_path / "seq-01", layout) == 5
+    back = READERS[layout](tmp_path / "seq-01")
+    assert isinstance(back, FrameSource)
+    assert back.camera == CAMERA
+    assert back.has_depth
+    np.testing.assert_allclose(back.timestamps(), source.timestamps(), atol=1e-6)
+    if layout == "tum":  # between two poses a trajectory has one
+        assert np.abs(back.poses()[3] - pose(3)).max() < 0.01
+    else:
+        assert np.isnan(back.poses()[3]).all()
+        assert back[3].world_from_camera is None
+    unit = 1 / LAYOUTS[layout].units_per_metre
+    for i in (0, 1, 2, 4):
+        written, read = source[i], back[i]
+        np.testing.assert_allclose(read.world_from_camera, written.world_from_camera, atol=1e-6)
+        np.testing.assert_allclose(read.depth, written.depth, atol=0.5001 * unit)
+        np.testing.assert_array_equal(read.depth == 0, written.depth == 0)
+        if layout == "replica":
+            assert np.abs(read.rgb.astype(int) - written.rgb).mean() < 4
+        else:
+            np.testing.assert_array_equal(read.rgb, written.rgb)
+
+
+@LAYOUT
+def test_without_depth_and_poses(tmp_path, layout):
+    source = PlaneSource(3, has_depth=False, lost=(0, 1, 2))
+    export(source, tmp_path / "seq-01", layout)
+    back = READERS[layout](tmp_path / "seq-01")
+    assert not back.has_depth
+    assert back.poses() is None
+    assert back[2].depth is None
+
+
+@LAYOUT
+def test_bad_frames_are_left_out_and_the_rest_stays_aligned(tmp_path, layout):
+    source = PlaneSource(5, bad=(0, 2))
+    assert export(source, tmp_path / "seq-01", layout) == 3
+    back = READERS[layout](tmp_path / "seq-01")
+    np.testing.assert_allclose(back.timestamps(), source.timestamps()[[1, 3, 4]], atol=1e-6)
+    np.testing.assert_allclose(back.poses(), [pose(1), pose(3), pose(4)], atol=1e-6)
+
+
+def test_depth_that_does_not_fit_is_unknown(tmp_path):
+    class Far(PlaneSource):
+        def __getitem__(self, index):
+            frame = super().__getitem__(index)
+            depth = frame.depth.copy()
+            depth[3, :4] = (70.0, np.nan, np.inf, -1.0)
+            return dataclasses.replace(frame, depth=depth)
+
+    export(Far(1), tmp_path / "seq-01", "7scenes")
+    depth = SevenScenes(tmp_path / "seq-01")[0].depth
+    np.testing.assert_array_equal(depth[3, :4], 0)
+    assert depth[3, 6] > 1
+
+
+def test_times_off_the_grid_become_positions_where_a_layout_has_no_times(tmp_path):
+    source = PlaneSource(3, first_time=17.013, period=0.05)
+    export(source, tmp_path / "a", "replica")
+    np.testing.assert_allclose(Replica(tmp_path / "a").timestamps(), np.arange(3) / 30)
+    export(source, tmp_path / "b", "folder")
+    np.testing.assert_allclose(Folder(tmp_path / "b").timestamps(), source.timestamps())
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(UserError, match="no layout 'kitti'"):
+        export(PlaneSource(), tmp_path / "a", "kitti")
+    export(PlaneSource(1), tmp_path / "a", "folder")
+    with pytest.raises(UserError, match="in use"):
+        export(PlaneSource(1), tmp_path / "a", "folder")
+    with pytest.raises(UserError, match="same time"):
+        export(PlaneSource(2, period=0.0), tmp_path / "b", "tum")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        export(PlaneSource(1), tmp_path / "file" / "below", "folder")
