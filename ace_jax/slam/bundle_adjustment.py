@@ -139,12 +139,12 @@ def bundle_adjust(
         f = slice(0, num_free)
         pose_jacobian = jnp.stack(
             [
-                jnp.stack(
-                    [su * w, zero, -su * x * w, -su * x * y, su * (1 + x * x), -su * y], -1
-                )[f],
-                jnp.stack(
-                    [zero, sv * w, -sv * y * w, -sv * (1 + y * y), sv * x * y, sv * x], -1
-                )[f],
+                jnp.stack([su * w, zero, -su * x * w, -su * x * y, su * (1 + x * x), -su * y], -1)[
+                    f
+                ],
+                jnp.stack([zero, sv * w, -sv * y * w, -sv * (1 + y * y), sv * x * y, sv * x], -1)[
+                    f
+                ],
                 jnp.stack([zero, zero, -sw * w * w, -sw * w * y, sw * w * x, zero], -1)[f],
             ],
             -2,

@@ -1,4 +1,4 @@
-"""Constants of the SLAM loop, each with its unit. Chosen on redkitchen 0-499 and synthetic rooms."""
+"""Constants of the SLAM loop, with units. Chosen on redkitchen 0-499 and synthetic rooms."""
 
 import dataclasses
 
@@ -32,6 +32,7 @@ class SlamConfig:
         max_local_landmarks: capacity of the local map (static shape).
         fuse_neighbours: keyframes that a new keyframe's landmarks are fused with.
         fuse_radius: pixels.
+        max_fuse_landmarks: capacity of the block that is fused into a new keyframe (static shape).
         window_free: keyframes that bundle adjustment moves.
         window_fixed: keyframes that hold the window in place.
         max_window_landmarks: capacity of bundle adjustment (static shape).
@@ -61,6 +62,7 @@ class SlamConfig:
     max_local_landmarks: int = 1536
     fuse_neighbours: int = 10
     fuse_radius: float = 4.0
+    max_fuse_landmarks: int = 1536
     window_free: int = 8
     window_fixed: int = 20
     max_window_landmarks: int = 3072

@@ -1,4 +1,4 @@
-"""What a new keyframe sets off: new landmarks, fusing with neighbours, bundle adjustment, culling."""
+"""What a new keyframe sets off: landmarks, fusing with neighbours, bundle adjustment, culling."""
 
 import functools
 
@@ -52,6 +52,30 @@ class LocalMapper:
         self.config = config
         self.gates = gates
         self.noise = noise
+
+    def warm_up(self, world: LandmarkMap, features: Features) -> None:
+        """Compiles the mapping programs with blank features."""
+        nothing = np.full(1, -1)
+        own = world.block(nothing, len(features.mask))
+        other = world.block(nothing, self.config.max_fuse_landmarks)
+        for block, count in ((own, self.config.fuse_neighbours), (other, 1)):
+            stacked = jax.tree.map(lambda x, n=count: np.stack([x] * n), features)
+            poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
+            _match_into(block, stacked, poses, self.camera, self.gates, self.noise)
+        config = self.config
+        size, points = config.window_free + config.window_fixed, config.max_window_landmarks
+        _bundle_adjust(
+            BundleProblem(
+                camera_from_world=np.tile(np.eye(4, dtype=np.float32), (size, 1, 1)),
+                free=np.zeros(config.window_free, bool),
+                points=np.zeros((points, 3), np.float32),
+                uv=np.zeros((size, points, 2), np.float32),
+                depth=np.zeros((size, points), np.float32),
+                observed=np.zeros((size, points), bool),
+            ),
+            self.camera,
+            self.noise,
+        )
 
     def insert(self, world: LandmarkMap, keyframe: Keyframe, rgb: np.ndarray) -> int:
         """Adds a keyframe to the map and returns its number; its pose may change."""
@@ -130,8 +154,9 @@ class LocalMapper:
         mine = np.zeros(world.capacity, bool)
         mine[keyframe.landmarks[keyframe.landmarks >= 0]] = True
         theirs = theirs[~mine[theirs]]
+        theirs = theirs[world.in_view(theirs, keyframe.camera_from_world, self.camera)]
         if len(theirs):
-            size = self.config.max_local_landmarks
+            size = self.config.max_fuse_landmarks
             features, poses = self._features_of(world, np.array([number]), 1)
             block = world.block(theirs, size)
             matches = np.asarray(

@@ -71,9 +71,7 @@ def linearize(
             sx * jnp.stack([inverse_z, zero, -x * inverse_z, -x * y, 1 + x * x, -y], -1),
             sy * jnp.stack([zero, inverse_z, -y * inverse_z, -(1 + y * y), x * y, x], -1),
             sw[:, None]
-            * jnp.stack(
-                [zero, zero, -(inverse_z**2), -inverse_z * y, inverse_z * x, zero], -1
-            ),
+            * jnp.stack([zero, zero, -(inverse_z**2), -inverse_z * y, inverse_z * x, zero], -1),
         ],
         axis=1,
     )

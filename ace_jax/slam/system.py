@@ -1,5 +1,9 @@
-"""RGB-D SLAM: frames in, poses and a map out. Poses come from the images alone."""
+"""The frame loop that every kind of map shares: features, depth, then a pose and the map.
 
+Poses come from the images alone: nothing here reads `Frame.world_from_camera`.
+"""
+
+import abc
 import dataclasses
 import enum
 import time
@@ -7,18 +11,11 @@ import time
 import jax
 import numpy as np
 
-from ace_jax.data.frame import Frame
+from ace_jax.data.frame import BadFrame, Frame
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam.config import SlamConfig
+from ace_jax.maps import SceneMap
 from ace_jax.slam.depth import sample_depth
-from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
-from ace_jax.slam.local_mapping import LocalMapper, orthonormalized
-from ace_jax.slam.matching import MatchGates
-from ace_jax.slam.pose_optimization import NoiseModel
-from ace_jax.slam.tracking import Tracker
-
-ATTENTION_TAU = {"xfeat": 80.0, "sift": 160.0}
 
 
 class State(enum.Enum):
@@ -50,161 +47,83 @@ class TrackedFrame:
     stage_ms: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-class Slam:
-    """The SLAM system. Call `process` for each frame in turn.
+class StageClock:
+    """Milliseconds since the last lap, by stage."""
+
+    def __init__(self):
+        self.stage_ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Books the time since the last lap under `stage`."""
+        now = time.perf_counter()
+        self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (now - self._last) * 1e3
+        self._last = now
+
+
+class SlamSystem(abc.ABC):
+    """RGB-D SLAM. Call `process` for each frame in turn, `finish` after the last.
 
     Args:
         camera: intrinsics of the frames.
         extractor: features.
-        config: constants of the loop.
-        seed: of every random draw.
-        relocalize_always: do without the motion prediction (relocalize every frame, as ACE-SLAM).
+        max_depth: depth beyond it is not used, metres.
     """
 
-    def __init__(
-        self,
-        camera: Camera,
-        extractor: FeatureExtractor,
-        config: SlamConfig | None = None,
-        seed: int = 0,
-        relocalize_always: bool = False,
-    ):
+    def __init__(self, camera: Camera, extractor: FeatureExtractor, max_depth: float):
         self.camera = camera
         self.extractor = extractor
-        self.config = config = config or SlamConfig()
-        pixel = camera.width / 640.0
-        noise = NoiseModel(
-            pixel_sigma=config.pixel_sigma * pixel, inverse_depth_sigma=config.inverse_depth_sigma
-        )
-        gates = MatchGates(
-            radius=np.float32(config.fuse_radius * pixel),
-            min_cosine=config.min_cosine,
-            match_ratio=config.match_ratio,
-            cos_max_view_angle=float(np.cos(config.max_view_angle)),
-            max_scale_change=config.max_scale_change,
-        )
-        self.world = LandmarkMap(
-            config.max_landmarks, extractor.dim, config.descriptors_per_landmark
-        )
-        self.tracker = Tracker(
-            camera,
-            config,
-            gates,
-            noise,
-            ATTENTION_TAU.get(extractor.name, 80.0),
-            relocalize_always,
-        )
-        self.mapper = LocalMapper(camera, config, gates, noise)
+        self.max_depth = max_depth
         self.frames: list[TrackedFrame] = []
         self.state = State.STARTING
-        self._key = jax.random.key(seed)
-        self._pose: np.ndarray | None = None  # camera_from_world of the last tracked frame
-        self._velocity = np.eye(4)
-        self._landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
-        self._reference = 0
-        self._frames_since_keyframe = 0
 
     def process(self, frame: Frame) -> TrackedFrame:
-        """Tracks a frame and, if it is a keyframe, grows the map."""
-        clock = _StageClock()
-        features = self.extractor.extract(frame.rgb)
-        jax.block_until_ready(features)
+        """Tracks a frame and grows the map with it.
+
+        Raises:
+            BadFrame: the frame has another size than the camera, or no depth; it is not counted.
+        """
+        self._check(frame)
+        clock = StageClock()
+        features = jax.tree.map(np.asarray, self.extractor.extract(frame.rgb))
         clock.lap("features")
-        features = jax.tree.map(np.asarray, features)
         depth = sample_depth(frame.depth, features.uv)
-        depth = np.where(features.mask & (depth < self.config.max_depth), depth, 0.0)
+        depth = np.where(features.mask & (depth < self.max_depth), depth, 0.0)
         features = features.replace(depth=depth.astype(np.float32))
         clock.lap("depth")
-        if not self.world.keyframes:
-            result = self._start(frame, features, clock)
-        else:
-            result = self._continue(frame, features, clock)
+        result = self._locate(frame, features, clock)
         result.stage_ms = clock.stage_ms
         self.frames.append(result)
         return result
 
-    def _start(self, frame: Frame, features: Features, clock: "_StageClock") -> TrackedFrame:
-        usable = int(np.sum(features.depth > 0))
-        if usable < 3 * self.config.min_inliers:
-            return TrackedFrame(frame.index, frame.timestamp, None)
-        pose = np.eye(4)
-        landmarks = np.full(len(features.mask), NO_LANDMARK, np.int32)
-        self._insert_keyframe(frame, features, pose, landmarks, inlier_ratio=1.0)
-        clock.lap("mapping")
-        self.state = State.TRACKING
-        return TrackedFrame(frame.index, frame.timestamp, pose, 0, np.eye(4))
+    def _check(self, frame: Frame) -> None:
+        size = (self.camera.height, self.camera.width)
+        if frame.depth is None:
+            raise BadFrame(f"{frame.name}: no depth")
+        if frame.rgb.shape != (*size, 3) or frame.depth.shape != size:
+            raise BadFrame(
+                f"{frame.name}: image of {frame.rgb.shape[1]}x{frame.rgb.shape[0]} in a stream of "
+                f"{self.camera.width}x{self.camera.height}"
+            )
 
-    def _continue(self, frame: Frame, features: Features, clock: "_StageClock") -> TrackedFrame:
-        predicted = None
-        if self.state is State.TRACKING:
-            predicted = (self._velocity @ self._pose).astype(np.float32)
-        key = jax.random.fold_in(self._key, frame.index)
-        tracked = self.tracker.track(self.world, features, predicted, self._landmarks, key)
-        clock.lap("tracking")
-        if tracked.camera_from_world is None:
-            self.state = State.LOST
-            return TrackedFrame(frame.index, frame.timestamp, None)
-        live = orthonormalized(tracked.camera_from_world)
-        pose = live
-        self._velocity = np.eye(4)
-        if self.state is State.TRACKING and self._pose is not None:
-            self._velocity = live @ np.linalg.inv(self._pose)
-        self.state = State.TRACKING
-        self._frames_since_keyframe += 1
-        if self._needs_keyframe(pose, tracked.landmarks):
-            self._insert_keyframe(frame, features, pose, tracked.landmarks, tracked.inlier_ratio)
-            pose = self.world.keyframes[-1].camera_from_world
-            landmarks = self.world.keyframes[-1].landmarks.copy()
-            clock.lap("mapping")
-        else:
-            landmarks = tracked.landmarks
-        self._pose, self._landmarks = pose, landmarks
-        reference = self._reference
-        anchor = self.world.keyframes[reference].camera_from_world
-        return TrackedFrame(
-            frame.index, frame.timestamp, live, reference, pose @ np.linalg.inv(anchor)
-        )
+    @abc.abstractmethod
+    def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
+        """Finds the pose of one frame, updates the map and `self.state`."""
 
-    def _needs_keyframe(self, pose: np.ndarray, landmarks: np.ndarray) -> bool:
-        config = self.config
-        if self._frames_since_keyframe < config.keyframe_min_gap:
-            return False
-        last = self.world.keyframes[-1].landmarks
-        last = last[last >= 0]
-        tracked = np.isin(last, landmarks[landmarks >= 0]).sum()
-        if tracked < config.keyframe_overlap * len(last):
-            return True
-        centre = -pose[:3, :3].T @ pose[:3, 3]
-        for keyframe in self.world.keyframes:
-            near = np.linalg.norm(keyframe.centre - centre) < config.keyframe_translation
-            relative = pose[:3, :3] @ keyframe.camera_from_world[:3, :3].T
-            angle = np.arccos(np.clip((np.trace(relative) - 1) / 2, -1, 1))
-            if near and angle < config.keyframe_rotation:
-                return False
-        return True
+    @abc.abstractmethod
+    def reference_pose(self, number: int) -> np.ndarray:
+        """(4, 4) camera_from_world of a keyframe, as corrected so far."""
 
-    def _insert_keyframe(
-        self,
-        frame: Frame,
-        features: Features,
-        pose: np.ndarray,
-        landmarks: np.ndarray,
-        inlier_ratio: float,
-    ) -> None:
-        keyframe = Keyframe(
-            frame_index=frame.index,
-            camera_from_world=pose,
-            uv=features.uv,
-            descriptors=features.descriptors,
-            depth=features.depth,
-            mask=features.mask,
-            landmarks=landmarks.copy(),
-            inlier_ratio=inlier_ratio,
-        )
-        self._reference = self.mapper.insert(self.world, keyframe, frame.rgb)
-        self._pose = keyframe.camera_from_world
-        self._landmarks = keyframe.landmarks.copy()
-        self._frames_since_keyframe = 0
+    @abc.abstractmethod
+    def scene_map(self) -> SceneMap:
+        """The map as a file's content."""
+
+    @abc.abstractmethod
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points (M, 3) world, metres, and colours (M, 3) uint8 to look at."""
+
+    def finish(self) -> None:  # noqa: B027 - a map that has nothing left to do is fine
+        """Last corrections after the stream's end."""
 
     def live_trajectory(self) -> tuple[np.ndarray, np.ndarray]:
         """Timestamps (T,) and (T, 4, 4) world_from_camera as known when each was tracked."""
@@ -215,21 +134,8 @@ class Slam:
     def final_trajectory(self) -> tuple[np.ndarray, np.ndarray]:
         """Timestamps (T,) and (T, 4, 4) world_from_camera after all corrections."""
         tracked = [f for f in self.frames if f.live_camera_from_world is not None]
-        poses = []
-        for f in tracked:
-            anchor = self.world.keyframes[f.reference].camera_from_world
-            poses.append(np.linalg.inv(f.camera_from_reference @ anchor))
+        poses = [
+            np.linalg.inv(f.camera_from_reference @ self.reference_pose(f.reference))
+            for f in tracked
+        ]
         return np.array([f.timestamp for f in tracked]), np.array(poses).reshape(-1, 4, 4)
-
-
-class _StageClock:
-    """Milliseconds since the last lap, by stage."""
-
-    def __init__(self):
-        self.stage_ms: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (now - self._last) * 1e3
-        self._last = now

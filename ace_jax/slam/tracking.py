@@ -198,6 +198,13 @@ class Tracker:
             relocalized=relocalized,
         )
 
+    def warm_up(self, world: LandmarkMap, features: Features, key: jax.Array) -> None:
+        """Compiles the tracking programs with blank features."""
+        nothing = np.full(1, NO_LANDMARK)
+        for size in (len(features.mask), self.config.max_local_landmarks):
+            self._match(world.block(nothing, size), features, np.eye(4, dtype=np.float32), 1.0)
+        self._relocalize(world, features, jax.random.fold_in(key, 0))
+
     def _match(self, block, features, pose, radius) -> TrackingStep:
         gates = self.gates.replace(radius=np.float32(radius * self._pixel))
         return match_and_optimize(block, features, pose, self.camera, gates, self.noise)
@@ -205,8 +212,7 @@ class Tracker:
     def _trusted(self, step: TrackingStep) -> bool:
         inliers, matches = int(step.num_inliers), int(step.num_matches)
         return (
-            inliers >= self.config.min_inliers
-            and inliers >= self.config.min_inlier_ratio * matches
+            inliers >= self.config.min_inliers and inliers >= self.config.min_inlier_ratio * matches
         )
 
     def _local_map(

@@ -1,0 +1,71 @@
+"""RGB-D SLAM: a recording in; trajectory, map, picture and metrics out.
+
+  python -m ace_jax.slam [--seq NAME] [flags]
+
+NAME is synthetic/room0 (the default: rendered here, nothing to download), 7scenes/SCENE/SEQ,
+tum/SEQUENCE, replica/SCENE or folder/PATH.
+
+Examples:
+  python -m ace_jax.slam
+  python -m ace_jax.slam --seq tum/freiburg1_rpy --data_root ~/data
+  python -m ace_jax.slam --seq 7scenes/redkitchen/seq-01 --data_root ~/data --stride 3
+  python -m ace_jax.slam --seq folder/my_recording --out runs/mine
+
+Poses come from the images alone; ground truth, where there is one, is for the evaluation.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from ace_jax import errors
+from ace_jax.runtime import enable_compilation_cache
+
+_SEQ = flags.DEFINE_string("seq", "synthetic/room0", "the recording")
+_DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
+_OUT = flags.DEFINE_string("out", None, "output folder (default: runs/slam/SEQ)")
+_HEAD = flags.DEFINE_string("head", "landmark_attention", "kind of map; see docs/slam.md")
+_FEATURES = flags.DEFINE_string(
+    "features", "auto", "sift, xfeat, or auto: xfeat if its weights are found, else sift"
+)
+_WEIGHTS_DIR = flags.DEFINE_string(
+    "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
+)
+_START = flags.DEFINE_integer("start", 0, "first frame", lower_bound=0)
+_STRIDE = flags.DEFINE_integer("stride", 1, "take every n-th frame", lower_bound=1)
+_MAX_FRAMES = flags.DEFINE_integer("max_frames", None, "at most so many frames", lower_bound=1)
+_POSES = flags.DEFINE_string(
+    "poses", None, "another ground truth for the evaluation: named poses or a TUM trajectory"
+)
+_SEED = flags.DEFINE_integer("seed", 0, "of every random draw; the same seed, the same trajectory")
+
+
+def main(_: Sequence[str]) -> int | None:
+    """Runs SLAM as the flags say."""
+    enable_compilation_cache()
+    # Imported here so that --help and bad flags answer at once.
+    from ace_jax.data.registry import open_sequence
+    from ace_jax.slam import run
+    from ace_jax.slam.report import summary
+
+    source = open_sequence(
+        _SEQ.value,
+        _DATA_ROOT.value,
+        start=_START.value,
+        stride=_STRIDE.value,
+        max_frames=_MAX_FRAMES.value,
+        poses=_POSES.value,
+    )
+    features = _FEATURES.value
+    if features == "auto":
+        features = run.available_features(_WEIGHTS_DIR.value)
+    system = run.create_system(_HEAD.value, source, features, _WEIGHTS_DIR.value, _SEED.value)
+    out = Path(_OUT.value) if _OUT.value else Path("runs/slam") / _SEQ.value.strip("/")
+    result = run.run(source, system, out, _SEED.value)
+    print(summary(result.metrics, out))
+    return errors.EXIT_INTERRUPTED if result.interrupted else None
+
+
+if __name__ == "__main__":
+    errors.run(main)

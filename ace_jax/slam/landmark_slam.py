@@ -1,0 +1,213 @@
+"""SLAM whose map is a set of landmarks: DESIGN 4.4 and 6b."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ace_jax.data.frame import Frame
+from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.maps import SceneMap
+from ace_jax.models.landmark_attention import landmark_variables
+from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
+from ace_jax.slam.local_mapping import LocalMapper, orthonormalized
+from ace_jax.slam.matching import MatchGates
+from ace_jax.slam.pose_optimization import NoiseModel
+from ace_jax.slam.system import SlamSystem, StageClock, State, TrackedFrame
+from ace_jax.slam.tracking import Tracker
+
+_ATTENTION_TAU = {"xfeat": 80.0, "sift": 160.0}
+
+
+def attention_tau(features: str) -> float:
+    """Inverse temperature of landmark attention that suits the descriptors called `features`."""
+    return _ATTENTION_TAU.get(features, 80.0)
+
+
+class LandmarkSlam(SlamSystem):
+    """SLAM in a landmark map: guided tracking, landmark attention to relocalize, local BA.
+
+    Args:
+        camera: intrinsics of the frames.
+        extractor: features.
+        config: constants of the loop.
+        seed: of every random draw.
+        relocalize_always: do without the motion prediction (relocalize every frame, as ACE-SLAM).
+        feature_options: how `extractor` was made, noted in the map.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        extractor: FeatureExtractor,
+        config: SlamConfig | None = None,
+        seed: int = 0,
+        relocalize_always: bool = False,
+        feature_options: dict | None = None,
+    ):
+        self.config = config = config or SlamConfig()
+        super().__init__(camera, extractor, config.max_depth)
+        self._feature_options = dict(feature_options or {})
+        pixel = camera.width / 640.0
+        noise = NoiseModel(
+            pixel_sigma=config.pixel_sigma * pixel, inverse_depth_sigma=config.inverse_depth_sigma
+        )
+        gates = MatchGates(
+            radius=np.float32(config.fuse_radius * pixel),
+            min_cosine=config.min_cosine,
+            match_ratio=config.match_ratio,
+            cos_max_view_angle=float(np.cos(config.max_view_angle)),
+            max_scale_change=config.max_scale_change,
+        )
+        self.world = LandmarkMap(
+            config.max_landmarks, extractor.dim, config.descriptors_per_landmark
+        )
+        self.tracker = Tracker(
+            camera,
+            config,
+            gates,
+            noise,
+            attention_tau(extractor.name),
+            relocalize_always,
+        )
+        self.mapper = LocalMapper(camera, config, gates, noise)
+        self._key = jax.random.key(seed)
+        self._pose: np.ndarray | None = None  # camera_from_world of the last tracked frame
+        self._velocity = np.eye(4)
+        self._landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
+        self._reference = 0
+        self._frames_since_keyframe = 0
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Compiles every program before the first frame, on blank input of the right shapes."""
+        count, dim = self.extractor.max_features, self.extractor.dim
+        blank = Features(
+            uv=np.zeros((count, 2), np.float32),
+            descriptors=np.zeros((count, dim), np.float32),
+            scores=np.zeros(count, np.float32),
+            mask=np.zeros(count, bool),
+            depth=np.zeros(count, np.float32),
+        )
+        self.tracker.warm_up(self.world, blank, self._key)
+        self.mapper.warm_up(self.world, blank)
+
+    def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
+        if not self.world.keyframes:
+            return self._start(frame, features, clock)
+        return self._continue(frame, features, clock)
+
+    def _start(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
+        usable = int(np.sum(features.depth > 0))
+        if usable < 3 * self.config.min_inliers:
+            return TrackedFrame(frame.index, frame.timestamp, None)
+        pose = np.eye(4)
+        landmarks = np.full(len(features.mask), NO_LANDMARK, np.int32)
+        self._insert_keyframe(frame, features, pose, landmarks, inlier_ratio=1.0)
+        clock.lap("mapping")
+        self.state = State.TRACKING
+        return TrackedFrame(frame.index, frame.timestamp, pose, 0, np.eye(4))
+
+    def _continue(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
+        predicted = None
+        if self.state is State.TRACKING:
+            predicted = (self._velocity @ self._pose).astype(np.float32)
+        key = jax.random.fold_in(self._key, frame.index)
+        tracked = self.tracker.track(self.world, features, predicted, self._landmarks, key)
+        clock.lap("tracking")
+        if tracked.camera_from_world is None:
+            self.state = State.LOST
+            return TrackedFrame(frame.index, frame.timestamp, None)
+        live = orthonormalized(tracked.camera_from_world)
+        pose = live
+        self._velocity = np.eye(4)
+        if self.state is State.TRACKING and self._pose is not None:
+            self._velocity = live @ np.linalg.inv(self._pose)
+        self.state = State.TRACKING
+        self._frames_since_keyframe += 1
+        if self._needs_keyframe(pose, tracked.landmarks):
+            self._insert_keyframe(frame, features, pose, tracked.landmarks, tracked.inlier_ratio)
+            pose = self.world.keyframes[-1].camera_from_world
+            landmarks = self.world.keyframes[-1].landmarks.copy()
+            clock.lap("mapping")
+        else:
+            landmarks = tracked.landmarks
+        self._pose, self._landmarks = pose, landmarks
+        reference = self._reference
+        anchor = self.world.keyframes[reference].camera_from_world
+        return TrackedFrame(
+            frame.index, frame.timestamp, live, reference, pose @ np.linalg.inv(anchor)
+        )
+
+    def _needs_keyframe(self, pose: np.ndarray, landmarks: np.ndarray) -> bool:
+        config = self.config
+        if self._frames_since_keyframe < config.keyframe_min_gap:
+            return False
+        last = self.world.keyframes[-1].landmarks
+        last = last[last >= 0]
+        tracked = np.isin(last, landmarks[landmarks >= 0]).sum()
+        if tracked < config.keyframe_overlap * len(last):
+            return True
+        centre = -pose[:3, :3].T @ pose[:3, 3]
+        for keyframe in self.world.keyframes:
+            near = np.linalg.norm(keyframe.centre - centre) < config.keyframe_translation
+            relative = pose[:3, :3] @ keyframe.camera_from_world[:3, :3].T
+            angle = np.arccos(np.clip((np.trace(relative) - 1) / 2, -1, 1))
+            if near and angle < config.keyframe_rotation:
+                return False
+        return True
+
+    def _insert_keyframe(
+        self,
+        frame: Frame,
+        features: Features,
+        pose: np.ndarray,
+        landmarks: np.ndarray,
+        inlier_ratio: float,
+    ) -> None:
+        keyframe = Keyframe(
+            frame_index=frame.index,
+            camera_from_world=pose,
+            uv=features.uv,
+            descriptors=features.descriptors,
+            depth=features.depth,
+            mask=features.mask,
+            landmarks=landmarks.copy(),
+            inlier_ratio=inlier_ratio,
+        )
+        self._reference = self.mapper.insert(self.world, keyframe, frame.rgb)
+        self._pose = keyframe.camera_from_world
+        self._landmarks = keyframe.landmarks.copy()
+        self._frames_since_keyframe = 0
+
+    def reference_pose(self, number: int) -> np.ndarray:
+        """(4, 4) camera_from_world of a keyframe, as corrected so far."""
+        return self.world.keyframes[number].camera_from_world
+
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks (M, 3) world, metres, and their colours (M, 3) uint8."""
+        return self.world.points[self.world.valid], self.world.colours[self.world.valid]
+
+    def scene_map(self) -> SceneMap:
+        """A landmark-attention head that holds every landmark with its mean descriptor."""
+        valid = self.world.valid
+        descriptors = self.world.descriptors[:, valid].sum(0)
+        norm = np.linalg.norm(descriptors, axis=1, keepdims=True)
+        variables = landmark_variables(
+            jnp.asarray(descriptors / np.maximum(norm, 1e-6)),
+            jnp.asarray(self.world.points[valid]),
+            attention_tau(self.extractor.name),
+        )
+        centres = np.array([k.centre for k in self.world.keyframes]).reshape(-1, 3)
+        return SceneMap(
+            head="landmark_attention",
+            head_options={"landmarks": int(valid.sum()), "dim": self.extractor.dim},
+            variables=jax.tree.map(np.asarray, variables),
+            features=self.extractor.name,
+            feature_options=self._feature_options,
+            feature_checksum=self.extractor.weights_checksum,
+            feature_dim=self.extractor.dim,
+            camera=self.camera,
+            mean=centres.mean(0) if len(centres) else np.zeros(3),
+        )
