@@ -1,0 +1,42 @@
+"""Learning rate schedules."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def one_cycle(
+    peak: float,
+    steps: int,
+    warmup: float = 0.3,
+    divide: float = 25.0,
+    final_divide: float = 1e4,
+) -> optax.Schedule:
+    """The one-cycle schedule of PyTorch, cosine, two phases, value for value.
+
+    Rises from peak / divide to peak at step `warmup * steps - 1`, then falls to
+    peak / divide / final_divide at the last step (optax's own reaches neither at these steps).
+
+    Args:
+        peak: highest learning rate.
+        steps: total steps.
+        warmup: share of the steps in the rise.
+        divide: peak over the first value.
+        final_divide: the first value over the last.
+    """
+    start = peak / divide
+    end = start / final_divide
+    top = max(warmup * steps - 1, 1e-9)
+    last = max(steps - 1, top + 1e-9)
+
+    def schedule(step: jax.Array) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        rising = _cosine(start, peak, jnp.clip(step / top, 0, 1))
+        falling = _cosine(peak, end, jnp.clip((step - top) / (last - top), 0, 1))
+        return jnp.where(step <= top, rising, falling)
+
+    return schedule
+
+
+def _cosine(first: float, last: float, share: jax.Array) -> jax.Array:
+    return last + (first - last) / 2 * (1 + jnp.cos(jnp.pi * share))
