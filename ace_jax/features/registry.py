@@ -8,11 +8,12 @@ from typing import Any
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor
 from ace_jax.features.sift import Sift
-from ace_jax.features.xfeat import XFeatDense, XFeatSparse
+from ace_jax.features.xfeat import XFeatBlobs, XFeatDense, XFeatSparse
 
 _EXTRACTORS: dict[str, Callable[..., FeatureExtractor]] = {
     "sift": Sift,
     "xfeat": XFeatSparse,
+    "xfeat_blobs": XFeatBlobs,
     "xfeat_dense": XFeatDense,
 }
 

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ace_jax.features import keypoints
+from ace_jax.errors import UserError
+from ace_jax.features import blobs, keypoints
 from ace_jax.features.base import Features
 from ace_jax.features.image import as_rgb, pixel_scale, resize, working_size
 from ace_jax.models.xfeat import CELL, DESCRIPTOR_DIM, XFeat, XFeatMaps
@@ -25,34 +26,63 @@ def cell_centres(height: int, width: int, cell: int) -> jax.Array:
     return (jnp.stack([x.ravel(), y.ravel()], axis=-1) + 0.5) * cell - 0.5
 
 
-def sparse(maps: XFeatMaps, count: int, threshold: float) -> Features:
-    """The `count` best keypoints of one image's maps (batch of one), in pixels of that image."""
+def learned_keypoints(
+    maps: XFeatMaps, grey: jax.Array, count: int, threshold: float = 0.05, refine: bool = True
+) -> tuple[jax.Array, jax.Array]:
+    """The network's own keypoints: suppressed 5x5, scored by probability times reliability.
+
+    Returns:
+        uv (count, 2) pixels of the network's input, and scores (count,), zero for padding.
+    """
+    del grey
     heatmap = keypoints.cell_probabilities(maps.keypoint_logits[0])
     x, y, peak = keypoints.best_of_blocks(keypoints.local_maxima(heatmap, radius=2))
     cells = (jnp.stack([x, y], axis=-1) + 0.5) / CELL - 0.5
     reliability = keypoints.sample_bilinear(maps.reliability[0, ..., None], cells)[:, 0]
     scores, index = keypoints.top(jnp.where(peak > threshold, peak * reliability, 0.0), count)
+    x, y = x[index], y[index]
+    if not refine:
+        return jnp.stack([x, y], axis=-1).astype(jnp.float32), scores
+    return keypoints.refine(heatmap, x, y), scores
+
+
+def blob_keypoints(
+    maps: XFeatMaps, grey: jax.Array, count: int, threshold: float = 0.5, sigma: float = blobs.SIGMA
+) -> tuple[jax.Array, jax.Array]:
+    """Centres of blobs in the image; the network only describes them.
+
+    Returns:
+        uv (count, 2) pixels of the network's input, and scores (count,), zero for padding.
+    """
+    del maps
+    return blobs.detect(grey, count, threshold, sigma)
+
+
+def _describe(
+    maps: XFeatMaps, uv: jax.Array, scores: jax.Array, uv_from_input: jax.Array
+) -> Features:
+    """Features at keypoints `uv` in pixels of the network's input; `uv_from_input` is the scale."""
     mask = scores > 0.0
-    uv = keypoints.refine(heatmap, x[index], y[index])
     sampled = keypoints.sample_bilinear(
         keypoints.normalize(maps.descriptors[0]), (uv + 0.5) / CELL - 0.5
     )
     return Features(
-        uv=jnp.where(mask[:, None], uv, 0.0),
+        uv=jnp.where(mask[:, None], (uv + 0.5) * uv_from_input - 0.5, 0.0),
         descriptors=jnp.where(mask[:, None], keypoints.normalize(sampled), 0.0),
         scores=scores,
         mask=mask,
-        depth=jnp.zeros(count, jnp.float32),
+        depth=jnp.zeros(scores.shape, jnp.float32),
     )
 
 
-def dense(maps: XFeatMaps) -> Features:
+def _describe_grid(maps: XFeatMaps, uv_from_input: jax.Array) -> Features:
     """Every cell of one image's maps (batch of one), most reliable first."""
     _, height, width, _ = maps.descriptors.shape
     reliability = maps.reliability[0].ravel()
     order = jnp.argsort(-reliability)
+    uv = (cell_centres(height, width, CELL) + 0.5) * uv_from_input - 0.5
     return Features(
-        uv=cell_centres(height, width, CELL)[order],
+        uv=uv[order],
         descriptors=keypoints.normalize(maps.descriptors[0].reshape(-1, DESCRIPTOR_DIM))[order],
         scores=reliability[order],
         mask=jnp.ones(height * width, bool),
@@ -67,17 +97,19 @@ class _XFeatExtractor:
         self,
         weights_dir: Path | str | None,
         image_size: tuple[int, int] | None,
-        describe: Callable[[XFeatMaps], Features],
+        describe: Callable[[XFeatMaps, jax.Array, jax.Array], Features],
     ) -> None:
+        """`describe` gets the maps, the grey image (H, W) in 0..255, and the scale of uv."""
         self.image_size = image_size
         params, self.weights_checksum = load_xfeat(weights_dir)
         self._params = jax.device_put(params)
 
         def pipeline(params: Any, image: jax.Array, scale: jax.Array) -> Features:
-            maps = XFeat().apply({"params": params}, image[None].astype(jnp.float32) / 255.0)
-            features = describe(maps)
-            uv = (features.uv + 0.5) * scale - 0.5
-            return features.replace(uv=jnp.where(features.mask[:, None], uv, 0.0))
+            image = image.astype(jnp.float32)
+            # A sum of slices: XLA's CPU reduction over an axis of three is 10 times slower.
+            grey = (image[..., 0] + image[..., 1] + image[..., 2]) / 3.0
+            maps = XFeat().apply({"params": params}, grey[None] / 255.0)
+            return describe(maps, grey, scale)
 
         self._pipeline = jax.jit(pipeline)
 
@@ -89,13 +121,19 @@ class _XFeatExtractor:
 
 
 class XFeatSparse(_XFeatExtractor):
-    """The strongest keypoints with sub-pixel positions.
+    """Keypoints with XFeat's descriptors, the strongest first.
 
     Args:
         weights_dir: folder with `xfeat.safetensors` or `xfeat.onnx` (or that file).
         image_size: (width, height); larger images are reduced to this area. None: as given.
         max_features: fixed count N of the result.
-        threshold: smallest keypoint probability.
+        detector: "learned" for the network's own keypoints, "blobs" for extrema of the difference
+            of Gaussians.
+        threshold: smallest keypoint probability, or smallest contrast of a blob (in grey levels of
+            255); None for the detector's default.
+        refine: sub-pixel positions of learned keypoints; without, integer pixels of the working
+            size. Blobs are always sub-pixel.
+        sigma: size of the blobs, pixels of the working size.
     """
 
     name = "xfeat"
@@ -105,11 +143,43 @@ class XFeatSparse(_XFeatExtractor):
         weights_dir: Path | str | None = None,
         image_size: tuple[int, int] | None = (320, 240),
         max_features: int = 600,
-        threshold: float = 0.05,
+        detector: str = "learned",
+        threshold: float | None = None,
+        refine: bool = True,
+        sigma: float = blobs.SIGMA,
     ) -> None:
+        detectors: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
+            "learned": functools.partial(learned_keypoints, refine=refine),
+            "blobs": functools.partial(blob_keypoints, sigma=sigma),
+        }
+        if detector not in detectors:
+            raise UserError(f"unknown detector {detector!r}; there are {', '.join(detectors)}")
+        options = {} if threshold is None else {"threshold": threshold}
         self.max_features = max_features
-        describe = functools.partial(sparse, count=max_features, threshold=threshold)
+
+        def describe(maps: XFeatMaps, grey: jax.Array, scale: jax.Array) -> Features:
+            uv, scores = detectors[detector](maps, grey, max_features, **options)
+            return _describe(maps, uv, scores, scale)
+
         super().__init__(weights_dir, image_size, describe)
+
+
+class XFeatBlobs(XFeatSparse):
+    """`XFeatSparse` with blobs as keypoints; see there."""
+
+    name = "xfeat_blobs"
+
+    def __init__(
+        self,
+        weights_dir: Path | str | None = None,
+        image_size: tuple[int, int] | None = (320, 240),
+        max_features: int = 600,
+        threshold: float | None = None,
+        sigma: float = blobs.SIGMA,
+    ) -> None:
+        super().__init__(
+            weights_dir, image_size, max_features, "blobs", threshold=threshold, sigma=sigma
+        )
 
 
 class XFeatDense(_XFeatExtractor):
@@ -131,4 +201,6 @@ class XFeatDense(_XFeatExtractor):
     ) -> None:
         width, height = image_size or (640, 480)
         self.max_features = (width // CELL) * (height // CELL)
-        super().__init__(weights_dir, image_size, dense)
+        super().__init__(
+            weights_dir, image_size, lambda maps, _, scale: _describe_grid(maps, scale)
+        )

@@ -1,7 +1,5 @@
 """safetensors files with metadata, and errors in one line."""
 
-import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ace_jax.errors import UserError
+from ace_jax.files import replacing
 
 
 def read(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -29,15 +28,10 @@ def read(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def write(path: Path | str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file; the file appears under its name only when it is complete."""
-    path = Path(path)
+    """Writes a safetensors file; it appears under its name only when it is complete."""
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(save(contiguous, metadata=dict(metadata)))
-        os.replace(partial, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(save(contiguous, metadata=dict(metadata)))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

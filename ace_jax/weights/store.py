@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from ace_jax.errors import UserError
+from ace_jax.runtime import cache_dir
 
 ENVIRONMENT_VARIABLE = "ACE_JAX_WEIGHTS"
 
 
 def weights_folder(weights_dir: Path | str | None = None) -> Path:
-    """The folder given, else $ACE_JAX_WEIGHTS, else ~/.cache/ace_jax/weights."""
+    """The folder given, else $ACE_JAX_WEIGHTS, else `weights` in the cache folder."""
     chosen = weights_dir or os.environ.get(ENVIRONMENT_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache/ace_jax/weights"
+    return Path(chosen).expanduser() if chosen else cache_dir() / "weights"
 
 
 def find(
