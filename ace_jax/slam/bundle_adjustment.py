@@ -103,6 +103,11 @@ def bundle_adjust(
         The adjusted window; on failure (cost not lowered, or not finite) the poses and points that
         came in, with `success` False.
     """
+    # A weight of zero does not silence a NaN: what was not observed is replaced.
+    problem = problem.replace(
+        uv=jnp.where(problem.observed[..., None], problem.uv, 0.0),
+        depth=jnp.where(problem.observed, problem.depth, 0.0),
+    )
     num_free = problem.free.shape[0]
     num_points = problem.points.shape[0]
     delta = jnp.sqrt(CHI2_PIXEL_DEPTH)

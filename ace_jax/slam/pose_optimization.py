@@ -121,6 +121,9 @@ def optimize_pose(
     Returns:
         The (4, 4) pose and the (M,) inliers.
     """
+    # A weight of zero does not silence a NaN: masked entries are replaced.
+    points, uv = (jnp.where(mask[:, None], values, 0.0) for values in (points, uv))
+    depth = jnp.where(mask, depth, 0.0)
     huber = jnp.sqrt(CHI2_PIXEL_DEPTH)
 
     def step(pose, weight_mask, robust):
