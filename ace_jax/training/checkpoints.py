@@ -1,0 +1,110 @@
+"""Training state on disk, by Orbax: written in the background, whole or not at all.
+
+A run that is killed at any moment finds its newest whole checkpoint; one that cannot be read is
+passed over, with a message, for the one before it.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from ace_jax.errors import UserError
+from ace_jax.files import replacing
+
+
+class Checkpoints:
+    """Checkpoints of one run in a folder.
+
+    Use as a context manager, or call `close`: saving is asynchronous.
+    """
+
+    def __init__(self, folder: Path | str, identity: str, keep: int = 2):
+        """Opens the folder (created if absent).
+
+        Args:
+            folder: of this run alone.
+            identity: a digest of what must not change between the run and its continuation
+                (configuration, data).
+            keep: how many checkpoints to keep; at least 2, or a damaged one has no predecessor.
+
+        Raises:
+            UserError: the folder cannot be written, or holds the state of another run.
+        """
+        self._folder = Path(folder).resolve()
+        marker = self._folder / "identity"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            known = marker.read_text() if marker.exists() else ""
+            if not known:
+                with replacing(marker) as temporary:
+                    temporary.write_text(identity)
+        except OSError as error:
+            raise UserError(f"cannot write checkpoints to {folder}: {error.strerror}") from error
+        if known not in ("", identity):
+            raise UserError(
+                f"{folder} holds the unfinished run of another configuration; continue with that "
+                "one, choose another folder, or delete this one"
+            )
+        options = ocp.CheckpointManagerOptions(max_to_keep=max(keep, 2), create=True)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, step: int, state: Any) -> None:
+        """Starts to save a tree of arrays as the state after `step` steps.
+
+        The arrays are copied first, so the next step may reuse their memory.
+        """
+        if step not in self._manager.all_steps():
+            copied = jax.tree.map(np.array, state)
+            self._manager.save(step, args=ocp.args.StandardSave(copied))
+
+    def restore(self, template: Any) -> tuple[int, Any] | None:
+        """The newest readable state.
+
+        Args:
+            template: a tree of arrays with the state's structure, shapes and types.
+
+        Returns:
+            Step and state, or None if there is no readable checkpoint.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, jax.tree.map(np.asarray, template))
+        for step in steps:
+            try:
+                state = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+            # Orbax and TensorStore raise many kinds for a damaged file; all mean the same here.
+            except Exception as error:
+                reason = (str(error).strip().splitlines() or ["unreadable"])[0]
+                logging.warning("checkpoint %d in %s is skipped: %s", step, self._folder, reason)
+                # Out of Orbax's sight, so that the continued run can save this step anew.
+                aside = self._folder / f"damaged-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                (self._folder / str(step)).rename(aside)
+                self._manager.reload()
+                continue
+            return step, jax.tree.map(jax.numpy.asarray, state)
+        return None
+
+    def wait(self) -> None:
+        """Waits until what was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def remove(self) -> None:
+        """Deletes the folder: the run is finished."""
+        self.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Waits, and lets go of the folder."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
