@@ -64,7 +64,8 @@ class Builder:
             "center": self.frame[:3, :3] @ np.asarray(center, float) + self.frame[:3, 3],
             "rotation": self.frame[:3, :3] @ rz @ ry @ rx,
             "size": np.asarray(size, float),
-            "casts_shadow": shadow,
+            # sheets and trims would only cost time
+            "casts_shadow": shadow and min(size) > 0.0101,
             "group": self.group,
             "material": material,
         })  # fmt: skip
@@ -75,8 +76,8 @@ class Builder:
 
     def cone(self, bottom, r_bottom, r_top, height, material, **kw) -> None:
         """A truncated cone standing with its bottom's centre at `bottom`."""
-        center = np.asarray(bottom, float) + [0, 0, height / 2]
-        self._add("cones", center, (r_bottom, r_top, height / 2), material, **kw)
+        x, y, z = bottom
+        self._add("cones", (x, y, z + height / 2), (r_bottom, r_top, height / 2), material, **kw)
 
     def ellipsoid(self, center, semi_axes, material, **kw) -> None:
         """An ellipsoid."""
@@ -639,7 +640,7 @@ def make_room(
     # the pieces, most important first
     tall_spans: dict[int, list[tuple[float, float]]] = {i: [] for i in range(4)}
     floor = [(0.5 * sx, 0.5 * sy)]
-    for importance, index, x, name, extra in sorted(jobs, key=lambda j: j[0]):
+    for _, index, x, name, extra in sorted(jobs, key=lambda j: j[0]):
         (ox, oy), yaw, length = walls[index]
         c, s = np.cos(yaw), np.sin(yaw)
         if name in PIECES:

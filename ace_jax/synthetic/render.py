@@ -1,9 +1,10 @@
-"""Ray casting of rooms: metric z-depth and linear light, tile by tile, then an 8-bit picture.
+"""Ray casting of rooms: metric z-depth and linear light, tile by tile, then a picture.
 
-`render` is one pure function; it runs as three jits (geometry, shading, exposure), because in one
-XLA computes the geometry again for every use of it. Per tile only the primitives that can be seen
-there, or can shade it, are visited. Pixels are shaded once; edges are smoothed by casting a second
-grid of rays through the pixel corners and mixing the colours of the surfaces that they hit.
+`render` is one pure function; it runs as a chain of jits (rays, surfaces, paint, light, exposure),
+because in one XLA fuses the stages and computes the earlier again for every use. Per tile only the
+primitives that can be seen there, or can shade it, are visited. Pixels are shaded once; edges are
+smoothed by casting a second grid of rays through the pixel corners and mixing the colours of the
+surfaces that they hit.
 """
 
 import functools
@@ -27,6 +28,7 @@ TILE_W, TILE_H = 80, 60  # pixels; small enough for the cache, large enough to a
 NEAR = 0.05  # metres; nothing nearer is drawn
 OCCLUSION_REACH = 0.40  # metres over which objects darken each other's surroundings
 _TINY = 1e-9
+_ROW_MASK = 1023  # material rows fit in the low bits of a key
 
 
 class Geometry(NamedTuple):
@@ -90,6 +92,15 @@ def _in_view(primitives: Primitives, extents, pose, x, y) -> jax.Array:
     return primitives.mask & ahead.any(-1) & (overlap | ~whole)
 
 
+def _key(t, row):
+    """Depth and material row in one integer that sorts by depth.
+
+    One carried value lets XLA compute each intersection once. Depth keeps 13 bits of mantissa
+    (6e-5 relative); planes get theirs back in full in `_surface`.
+    """
+    return (jax.lax.bitcast_convert_type(t, jnp.int32) & ~_ROW_MASK) | row
+
+
 def _safe_inverse(d: jax.Array) -> jax.Array:
     return 1.0 / jnp.where(jnp.abs(d) < _TINY, _TINY, d)
 
@@ -137,19 +148,17 @@ def _hit_ellipsoid(o, d, size):
 
 
 def _cast(primitives, first_row, hit, pose, x, y, order, count, best):
-    """Nearest hit of a tile's rays with the listed primitives, against `best` = (t, id)."""
+    """Nearest hit of a tile's rays with the listed primitives, against the keys `best`."""
     # local rays: o = R^T (camera - centre), d = M (x, y, 1)
     origin = jnp.einsum("pji,pj->pi", primitives.rotation, pose[:3, 3] - primitives.center)
     to_local = jnp.einsum("pji,jk->pik", primitives.rotation, pose[:3, :3])
 
     def visit(k, best):
-        t_best, id_best = best
         i = order[k]
         o, m, size = origin[i], to_local[i], primitives.size[i]
         d = [m[j, 0] * x + m[j, 1] * y + m[j, 2] for j in range(3)]
         t = hit([o[0], o[1], o[2]], d, [size[0], size[1], size[2]])
-        closer = t < t_best
-        return jnp.where(closer, t, t_best), jnp.where(closer, first_row + i, id_best)
+        return jnp.minimum(best, _key(t, first_row + i))
 
     return jax.lax.fori_loop(0, count, visit, best)
 
@@ -169,6 +178,8 @@ def cast_rays(room: Room, pose: jax.Array, camera: Camera, shift=0.0, at_once=1)
         Tiled depth and material rows.
     """
     x, y, _ = _tiles(camera, shift)
+    if room.materials.pattern.shape[-1] > _ROW_MASK + 1:
+        raise ValueError(f"a room has at most {_ROW_MASK + 1 - SHELL_FACES} primitives")
     lists = []
     row = SHELL_FACES
     extents = bounding_boxes(room).size
@@ -185,24 +196,35 @@ def cast_rays(room: Room, pose: jax.Array, camera: Camera, shift=0.0, at_once=1)
     def tile(arguments):
         x, y, compact = arguments
         d = [pose[j, 0] * x + pose[j, 1] * y + pose[j, 2] for j in range(3)]
-        t, face = jnp.full_like(x, jnp.inf), jnp.zeros_like(x, jnp.int32)
+        best = jnp.full(x.shape, jnp.iinfo(jnp.int32).max)
         for j in range(3):
-            inverse = _safe_inverse(d[j])
-            wall = jnp.where(d[j] > 0, room.size[j] - pose[j, 3], -pose[j, 3]) * inverse
-            face = jnp.where(wall < t, 2 * j + (d[j] > 0), face).astype(jnp.int32)
-            t = jnp.minimum(t, wall)
-        best = (t, face)
+            wall = jnp.where(d[j] > 0, room.size[j] - pose[j, 3], -pose[j, 3]) * _safe_inverse(d[j])
+            best = jnp.minimum(best, _key(wall, 2 * j + (d[j] > 0)))
         for (primitives, row, hit, _), (order, count) in zip(lists, compact, strict=True):
             best = _cast(primitives, row, hit, pose, x, y, order, count, best)
         return best
 
-    depth, ids = _map_tiles(tile, (x, y, [entry[3] for entry in lists]), at_once)
-    return Geometry(depth, ids)
+    keys = _map_tiles(tile, (x, y, [entry[3] for entry in lists]), at_once)
+    depth = jax.lax.bitcast_convert_type(keys & ~_ROW_MASK, jnp.float32)
+    return Geometry(depth, keys & _ROW_MASK)
 
 
-class _Surface(NamedTuple):
-    """Points of a tile; leaves (K,), vectors as lists of three."""
+class Surface(NamedTuple):
+    """Points that were hit; leaves (K,), vectors as lists of three.
 
+    Attributes:
+        depth: z-depth, metres.
+        position: world, metres.
+        normal: world, towards the camera.
+        u: metres along the face, from its corner.
+        v: metres across the face.
+        extent_u: metres, size of the face.
+        extent_v: metres.
+        face: number of the face on its primitive.
+        footprint: metres covered by a pixel.
+    """
+
+    depth: jax.Array
     position: list[jax.Array]
     normal: list[jax.Array]
     u: jax.Array
@@ -210,6 +232,7 @@ class _Surface(NamedTuple):
     extent_u: jax.Array
     extent_v: jax.Array
     face: jax.Array
+    footprint: jax.Array
 
 
 def _choose(condition, options):
@@ -217,7 +240,17 @@ def _choose(condition, options):
     return jnp.where(condition == 0, options[0], jnp.where(condition == 1, options[1], options[2]))
 
 
-def _surface(room: Room, pose, x, y, depth, ids) -> _Surface:
+def _angle(y, x):
+    """atan2 to 0.005 rad, good enough to wrap a texture (libm's is scalar and 10x slower)."""
+    a, b = jnp.abs(x), jnp.abs(y)
+    q = jnp.minimum(a, b) / (jnp.maximum(a, b) + _TINY)
+    angle = q * (0.25 * jnp.pi + 0.273 * (1.0 - q))
+    angle = jnp.where(b > a, 0.5 * jnp.pi - angle, angle)
+    angle = jnp.where(x < 0, jnp.pi - angle, angle)
+    return jnp.where(y < 0, -angle, angle)
+
+
+def _surface(room: Room, pose, camera: Camera, x, y, depth, ids) -> Surface:
     """Position, normal and surface coordinates of the hits."""
     n_box, n_cone = room.boxes.mask.shape[0], room.cones.mask.shape[0]
     solids = jax.tree.map(lambda *a: jnp.concatenate(a), room.boxes, room.cones, room.ellipsoids)
@@ -231,8 +264,7 @@ def _surface(room: Room, pose, x, y, depth, ids) -> _Surface:
     is_ellipsoid = ids >= SHELL_FACES + n_box + n_cone
 
     d = [pose[j, 0] * x + pose[j, 1] * y + pose[j, 2] for j in range(3)]
-    position = [pose[j, 3] + depth * d[j] for j in range(3)]
-    rel = [position[j] - center[:, j][k] for j in range(3)]
+    rel = [pose[j, 3] + depth * d[j] - center[:, j][k] for j in range(3)]
     r = [[rotation[:, i, j][k] for j in range(3)] for i in range(3)]
     p = [sum(r[i][j] * rel[i] for i in range(3)) for j in range(3)]
     h = [size[:, j][k] for j in range(3)]
@@ -242,6 +274,13 @@ def _surface(room: Room, pose, x, y, depth, ids) -> _Surface:
     axis = jnp.where((gap[0] <= gap[1]) & (gap[0] <= gap[2]), 0, jnp.where(gap[1] <= gap[2], 1, 2))
     axis = jnp.where(shell, ids // 2, axis)
     side = jnp.where(_choose(axis, p) > 0, 1.0, -1.0)
+    # exact depth on planes: cast_rays drops bits
+    local_d = [sum(r[i][j] * d[i] for i in range(3)) for j in range(3)]
+    step = (side * _choose(axis, h) - _choose(axis, p)) * _safe_inverse(_choose(axis, local_d))
+    step = jnp.where(is_cone | is_ellipsoid, 0.0, jnp.clip(step, -1e-3 * depth, 1e-3 * depth))
+    depth = depth + step
+    p = [p[j] + step * local_d[j] for j in range(3)]
+    position = [pose[j, 3] + depth * d[j] for j in range(3)]
     bevel = 0.35 * (~shell)
 
     def rounded(j):
@@ -279,7 +318,7 @@ def _surface(room: Room, pose, x, y, depth, ids) -> _Surface:
     mirror = jnp.where(shell, -1.0, 1.0) * side * jnp.where(face_axis == 1, -1.0, 1.0)
     a = jnp.where((face_axis < 2) & ~is_ellipsoid, a * mirror, a)
     radius = jnp.maximum(h[0], h[1])
-    around = radius * (jnp.arctan2(p[1], p[0]) + jnp.pi)
+    around = radius * (_angle(p[1], p[0]) + jnp.pi)
     rolled = is_cone & ~cap
     ha, hb = jnp.where(is_cone, radius, ha), jnp.where(is_cone, radius, hb)
     u = jnp.where(rolled, around, a + ha)
@@ -288,7 +327,9 @@ def _surface(room: Room, pose, x, y, depth, ids) -> _Surface:
     extent_v = jnp.where(rolled, 2 * cone_half, 2 * hb)
     face = jnp.where(is_cone, cap.astype(jnp.int32), 2 * face_axis + (side > 0))
     face = jnp.where(is_ellipsoid, 0, face).astype(jnp.int32)
-    return _Surface(position, normal, u, v, extent_u, extent_v, face)
+    cosine = sum(normal[j] * d[j] for j in range(3)) * jax.lax.rsqrt(sum(c * c for c in d))
+    footprint = depth / camera.fx / jnp.sqrt(jnp.maximum(jnp.abs(cosine), 0.05))
+    return Surface(depth, position, normal, u, v, extent_u, extent_v, face, footprint)
 
 
 def _material(materials: Materials, ids) -> Materials:
@@ -305,7 +346,7 @@ def _material(materials: Materials, ids) -> Materials:
     )
 
 
-def _occlusion(blockers: Primitives, room_size, surface: _Surface, order, count):
+def _occlusion(blockers: Primitives, room_size, surface: Surface, order, count):
     """Share of the ambient light that arrives, from distances a little off the surface."""
     near, far = 0.07, OCCLUSION_REACH
     p, n = surface.position, surface.normal
@@ -336,7 +377,7 @@ def _occlusion(blockers: Primitives, room_size, surface: _Surface, order, count)
     return (1 - 0.45 * near_part) * (1 - 0.60 * far_part)
 
 
-def _shadow(blockers: Primitives, light, radius, surface: _Surface, order, count):
+def _shadow(blockers: Primitives, light, radius, surface: Surface, order, count):
     """Share of a lamp's light that arrives, with penumbrae that widen behind the blocker."""
     p = surface.position
     d = [light[j] - p[j] for j in range(3)]
@@ -368,58 +409,74 @@ def _blockers(room: Room) -> Primitives:
 
 
 @functools.partial(jax.jit, static_argnames=("at_once",))
-def shade(
-    room: Room, pose: jax.Array, camera: Camera, light: Illumination, hits: Geometry, at_once=1
-) -> jax.Array:
-    """Radiance (T, 3, K), linear RGB, of the surfaces that were hit."""
+def find_surfaces(room: Room, pose: jax.Array, camera: Camera, hits: Geometry, at_once=1):
+    """The surfaces that were hit and their materials, leaves (T, K)."""
     x, y, _ = _tiles(camera, 0.0)
+
+    def tile(arguments):
+        x, y, depth, ids = arguments
+        surface = _surface(room, pose, camera, x, y, depth, ids)
+        return surface, _material(room.materials, ids)
+
+    return _map_tiles(tile, (x, y, hits.depth, hits.id), at_once)
+
+
+@functools.partial(jax.jit, static_argnames=("at_once",))
+def paint(surface: Surface, material: Materials, at_once=1) -> list[jax.Array]:
+    """Diffuse colour of the surfaces: three arrays (T, K), linear RGB."""
+
+    def tile(arguments):
+        s, material = arguments
+        return textures.albedo(material, s.u, s.v, s.extent_u, s.extent_v, s.face, s.footprint)
+
+    return _map_tiles(tile, (surface, material), at_once)
+
+
+@functools.partial(jax.jit, static_argnames=("at_once",))
+def illuminate(
+    room: Room,
+    pose: jax.Array,
+    light: Illumination,
+    surface: Surface,
+    material: Materials,
+    color: list[jax.Array],
+    at_once=1,
+) -> list[jax.Array]:
+    """Radiance of the surfaces: three arrays (T, K), linear RGB."""
     blockers = _blockers(room)
     reach = jnp.sqrt((blockers.size**2).sum(-1))
+    spans = jnp.einsum("pij,pj->pi", jnp.abs(blockers.rotation), blockers.size)
 
-    # a ball around each tile's points; walls beyond the frame's padding do not matter
-    d = jnp.stack([pose[j, 0] * x + pose[j, 1] * y + pose[j, 2] for j in range(3)], -1)
-    points = pose[:3, 3] + hits.depth[..., None] * d
+    # what is near a tile's points, and what may stand between them and a lamp
+    points = jnp.stack(surface.position, -1)
     low, high = points.min(1), points.max(1)
     middle, ball = 0.5 * (low + high), 0.5 * jnp.linalg.norm(high - low, axis=-1)
-    gap = jnp.maximum(
-        jnp.maximum(low[:, None] - blockers.center, blockers.center - high[:, None]), 0.0
-    )
-    near = jnp.linalg.norm(gap, axis=-1) < reach + 2 * OCCLUSION_REACH
-    lists = [_compact(blockers.mask & near)]
+    gap = jnp.maximum(low[:, None] - blockers.center, blockers.center - high[:, None]) - spans
+    near = jnp.linalg.norm(jnp.maximum(gap, 0.0), axis=-1) < 2 * OCCLUSION_REACH
+    lists = [_compact(blockers.mask & blockers.casts_shadow & near)]
     for lamp in light.position:
-        # between the tile and the lamp: within a cone from the ball to a point
         axis = lamp - middle
-        along = jnp.einsum("tpi,ti->tp", blockers.center - middle[:, None], axis)
+        offset = blockers.center - middle[:, None]
+        along = jnp.einsum("tpi,ti->tp", offset, axis)
         along = jnp.clip(along / jnp.maximum((axis**2).sum(-1), _TINY)[:, None], 0.0, 1.0)
-        closest = middle[:, None] + along[..., None] * axis[:, None]
-        apart = jnp.linalg.norm(blockers.center - closest, axis=-1)
+        apart = jnp.linalg.norm(offset - along[..., None] * axis[:, None], axis=-1)
         between = apart < reach + ball[:, None] * (1 - 0.5 * along)
+        # and the box, grown by the ball, meets the segment to the lamp
+        inverse = _safe_inverse(axis)[:, None]
+        centre_t, half_t = offset * inverse, (spans + ball[:, None, None]) * jnp.abs(inverse)
+        enter, leave = (centre_t - half_t).max(-1), (centre_t + half_t).min(-1)
+        between &= (enter < leave) & (enter < 1.0) & (leave > 0.0)
         lists.append(_compact(blockers.mask & blockers.casts_shadow & between))
 
     def tile(arguments):
-        x, y, depth, ids, (occluders, *shaders) = arguments
-        surface = _surface(room, pose, x, y, depth, ids)
-        material = _material(room.materials, ids)
+        surface, material, color, (occluders, *shaders) = arguments
         n, p = surface.normal, surface.position
         open_sky = _occlusion(blockers, room.size, surface, *occluders)
-
         view = [pose[j, 3] - p[j] for j in range(3)]
         ray = jax.lax.rsqrt(sum(c * c for c in view))
-        facing = jnp.abs(sum(a * b for a, b in zip(n, view, strict=True))) * ray
-        footprint = depth / camera.fx / jnp.maximum(facing, 0.12) ** 0.7
-
-        color = textures.albedo(
-            material,
-            surface.u,
-            surface.v,
-            surface.extent_u,
-            surface.extent_v,
-            surface.face,
-            footprint,
-        )
         up = 0.5 + 0.5 * n[2]
         total = [open_sky * light.ambient[j] * (0.72 + 0.28 * up) for j in range(3)]
-        shine = [jnp.zeros_like(x)] * 3
+        shine = [jnp.zeros_like(ray)] * 3
         for k, shaders_k in enumerate(shaders):
             to_light = [light.position[k, j] - p[j] for j in range(3)]
             square = sum(c * c for c in to_light)
@@ -432,46 +489,68 @@ def shade(
             half = [a * inverse + b * ray for a, b in zip(to_light, view, strict=True)]
             norm = jax.lax.rsqrt(sum(c * c for c in half) + _TINY)
             lobe = jnp.maximum(sum(a * b for a, b in zip(n, half, strict=True)) * norm, 0.0)
-            lobe = lobe**32 * material.gloss * strength
+            for _ in range(5):  # to the power of 32
+                lobe = lobe * lobe
+            lobe = lobe * material.gloss * strength
             total = [total[j] + strength * light.color[k, j] for j in range(3)]
             shine = [shine[j] + lobe * light.color[k, j] for j in range(3)]
-        return jnp.stack([color[j] * (total[j] + material.emission) + shine[j] for j in range(3)])
+        return [color[j] * (total[j] + material.emission) + shine[j] for j in range(3)]
 
-    return _map_tiles(tile, (x, y, hits.depth, hits.id, lists), at_once)
+    return _map_tiles(tile, (surface, material, color, lists), at_once)
 
 
-@functools.partial(jax.jit, static_argnames=())
-def expose(
-    radiance: jax.Array, centers: Geometry, corners: Geometry, camera: Camera, exposure
-) -> tuple[jax.Array, jax.Array]:
-    """Smooths edges, tone-maps: (H, W, 3) float in [0, 1], sRGB-like; and depth (H, W)."""
-    _, _, columns = _tiles(camera, 0.0)
-    depth = _untile(centers.depth, columns, camera)
-    ids = jnp.pad(_untile(centers.id, columns, camera), 1, mode="edge")
+_AROUND = ((-1, -1), (-1, 1), (1, -1), (1, 1))  # corners of a pixel, (dy, dx)
+
+
+def _shifted(image: jax.Array, dy: int, dx: int) -> jax.Array:
+    """The image moved so that pixel (y, x) shows (y + dy, x + dx); edges repeat."""
+    padded = jnp.pad(image, 1, mode="edge")
+    h, w = image.shape
+    return padded[1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]
+
+
+@jax.jit
+def find_edges(centers: Geometry, corners: Geometry, camera: Camera) -> jax.Array:
+    """Where each pixel's corners take their colour from: 2 bits a corner, (H, W) int32.
+
+    0: the pixel itself (same surface, or nobody knows better); else the neighbour, diagonal,
+    vertical or horizontal, that shows the surface which the corner's ray hits.
+    """
+    columns = _tiles(camera, 0.0)[2]
+    ids = _untile(centers.id, columns, camera)
     corner = _untile(corners.id, columns, camera)
-    corner = jnp.pad(corner, ((0, 1), (0, 1)), mode="edge")
-    color = jnp.stack([_untile(radiance[:, j], columns, camera) for j in range(3)])
-    color = color * exposure
-    color = 1.0 - jnp.exp(-color)  # a film's shoulder: highlights do not clip
-    color = jnp.pad(color, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    h, w = camera.height, camera.width
+    code = jnp.zeros_like(ids)
+    for k, (dy, dx) in enumerate(_AROUND):
+        want = _shifted(corner, (dy + 1) // 2, (dx + 1) // 2)
+        source = jnp.zeros_like(ids)
+        for number, (ny, nx) in ((1, (dy, dx)), (2, (dy, 0)), (3, (0, dx))):
+            source = jnp.where(_shifted(ids, ny, nx) == want, number, source)
+        code = code | (jnp.where(ids == want, 0, source) << (2 * k))
+    return code
 
-    def shifted(image, dy, dx):
-        return image[..., 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]
 
-    center_id, center = shifted(ids, 0, 0), shifted(color, 0, 0)
-    total = 0.5 * center
-    for dy in (-1, 1):
-        for dx in (-1, 1):
-            y0, x0 = (dy + 1) // 2, (dx + 1) // 2
-            want = corner[y0 : y0 + h, x0 : x0 + w]
-            # the corner's surface: take its colour from a neighbour that shows it
-            value = center
-            for ny, nx in ((dy, dx), (dy, 0), (0, dx)):
-                value = jnp.where(shifted(ids, ny, nx) == want, shifted(color, ny, nx), value)
-            value = jnp.where(center_id == want, center, value)
-            total = total + 0.125 * value
-    return jnp.clip(total, 0.0, 1.0).transpose(1, 2, 0) ** (1 / 2.2), depth
+@jax.jit
+def expose(
+    radiance: list[jax.Array], depth: jax.Array, edges: jax.Array, camera: Camera, exposure
+) -> tuple[jax.Array, jax.Array]:
+    """Tone-maps, smooths edges: (H, W, 3) float in [0, 1], gamma-encoded; and depth (H, W)."""
+    columns = _tiles(camera, 0.0)[2]
+    channels = []
+    for channel in radiance:
+        # a film's shoulder: highlights do not clip
+        film = 1.0 - jnp.exp(-exposure * _untile(channel, columns, camera))
+        total = 0.5 * film
+        for k, (dy, dx) in enumerate(_AROUND):
+            code = (edges >> (2 * k)) & 3
+            value = jnp.where(code == 1, _shifted(film, dy, dx), film)
+            value = jnp.where(code == 2, _shifted(film, dy, 0), value)
+            total = total + 0.125 * jnp.where(code == 3, _shifted(film, 0, dx), value)
+        # sRGB's curve from square roots, within 0.01
+        root = jnp.sqrt(jnp.maximum(total, 0.0))
+        fourth = jnp.sqrt(root)
+        encoded = 0.585122 * root + 0.783140 * fourth - 0.368263 * jnp.sqrt(fourth)
+        channels.append(jnp.clip(encoded, 0.0, 1.0))
+    return jnp.stack(channels, -1), _untile(depth, columns, camera)
 
 
 def render(
@@ -497,5 +576,8 @@ def render(
     pose = world_from_camera
     centers = cast_rays(room, pose, camera, at_once=tiles_at_once)
     corners = cast_rays(room, pose, camera, shift=-0.5, at_once=tiles_at_once)
-    radiance = shade(room, pose, camera, light, centers, at_once=tiles_at_once)
-    return expose(radiance, centers, corners, camera, light.exposure)
+    surface, material = find_surfaces(room, pose, camera, centers, at_once=tiles_at_once)
+    color = paint(surface, material, at_once=tiles_at_once)
+    radiance = illuminate(room, pose, light, surface, material, color, at_once=tiles_at_once)
+    edges = find_edges(centers, corners, camera)
+    return expose(radiance, surface.depth, edges, camera, light.exposure)
