@@ -57,9 +57,7 @@ def render(i: int, room: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Colour (H, W, 3) uint8 and depth (H, W) float32 metres of frame i in one of many rooms."""
     pose = world_from_camera(i)
     v, u = np.mgrid[: CAMERA.height, : CAMERA.width]
-    rays = np.stack(
-        [(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones(u.shape)], 2
-    )
+    rays = np.stack([(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones(u.shape)], 2)
     rays = rays @ pose[:3, :3].T
     origin = pose[:3, 3]
     walls = np.where(rays > 0, HALF, -HALF)

@@ -105,7 +105,9 @@ def test_what_may_not_move_does_not():
         np.asarray(result.camera_from_world)[still], problem.camera_from_world[still]
     )
     for moved in (0, 2):
-        assert np.abs(result.camera_from_world[moved] - problem.camera_from_world[moved]).max() > 1e-3
+        assert (
+            np.abs(result.camera_from_world[moved] - problem.camera_from_world[moved]).max() > 1e-3
+        )
     rotations = np.asarray(result.camera_from_world)[:, :3, :3]
     np.testing.assert_allclose(
         rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (KEYFRAMES, 1, 1)), atol=1e-5

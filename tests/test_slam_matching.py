@@ -36,9 +36,7 @@ class Scene:
     def match(self, **gates) -> np.ndarray:
         """Landmark of each feature."""
         return np.asarray(
-            match(
-                self.block, self.features, self.camera_from_world, CAMERA, GATES.replace(**gates)
-            )
+            match(self.block, self.features, self.camera_from_world, CAMERA, GATES.replace(**gates))
         )
 
     def expected(self) -> np.ndarray:
@@ -151,9 +149,7 @@ def test_twin_landmarks_share_no_feature():
 
 def test_search_radius():
     scene = make_scene(noise_px=0.0)
-    scene.features = scene.features.replace(
-        uv=scene.features.uv + np.array([6.0, 0.0], np.float32)
-    )
+    scene.features = scene.features.replace(uv=scene.features.uv + np.array([6.0, 0.0], np.float32))
     assert (scene.match(radius=5.5) == -1).all()
     np.testing.assert_array_equal(scene.match(radius=6.5), scene.expected())
 

@@ -137,9 +137,7 @@ def test_depth_that_is_not_a_number_is_no_depth():
 def test_hopeless_input_gives_a_finite_pose(spoil):
     _, points, uv, depth, _ = _problem(0, True)
     points, uv, depth, mask = spoil(points, uv, depth, np.ones(COUNT, bool))
-    pose, inliers = optimize(
-        np.eye(4, dtype=np.float32), points, uv, depth, mask, CAMERA, NOISE
-    )
+    pose, inliers = optimize(np.eye(4, dtype=np.float32), points, uv, depth, mask, CAMERA, NOISE)
     assert np.isfinite(pose).all()
     assert np.asarray(inliers).sum() <= mask.sum()
     np.testing.assert_allclose(np.linalg.det(np.asarray(pose)[:3, :3]), 1.0, atol=1e-3)

@@ -162,6 +162,7 @@ class LandmarkMap:
     def forget(self, number: int, features: np.ndarray) -> None:
         """Takes observations back (outliers of bundle adjustment)."""
         keyframe = self.keyframes[number]
+        features = features[keyframe.landmarks[features] >= 0]  # -1 would count as the last slot
         slots = keyframe.landmarks[features]
         keyframe.landmarks[features] = NO_LANDMARK
         np.subtract.at(self.observations, slots, 1)

@@ -1,0 +1,249 @@
+"""The map's book-keeping: counters agree with the table whatever is done to it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ace_jax.geometry.camera import Camera
+from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
+
+CAPACITY, FEATURES, DIM, APPEARANCES = 24, 12, 4, 3
+
+
+def _pose(x: float = 0.0) -> np.ndarray:
+    pose = np.eye(4)
+    pose[0, 3] = -x  # camera centre at (x, 0, 0), looking along +z
+    return pose
+
+
+def make_keyframe(landmarks=None, x: float = 0.0, seed: int = 0) -> Keyframe:
+    rng = np.random.default_rng(seed)
+    descriptors = rng.normal(size=(FEATURES, DIM)).astype(np.float32)
+    slots = np.full(FEATURES, NO_LANDMARK, np.int32)
+    if landmarks is not None:
+        slots[: len(landmarks)] = landmarks
+    return Keyframe(
+        frame_index=seed,
+        camera_from_world=_pose(x),
+        uv=rng.uniform(0, 100, (FEATURES, 2)).astype(np.float32),
+        descriptors=descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True),
+        depth=np.ones(FEATURES, np.float32),
+        mask=np.ones(FEATURES, bool),
+        landmarks=slots,
+        inlier_ratio=1.0,
+    )
+
+
+def make_map(count: int = 6) -> LandmarkMap:
+    """One keyframe at the origin whose first `count` features have landmarks ahead of it."""
+    world = LandmarkMap(CAPACITY, DIM, APPEARANCES)
+    world.add_keyframe(make_keyframe())
+    create(world, 0, np.arange(count))
+    return world
+
+
+def create(world: LandmarkMap, number: int, features: np.ndarray) -> np.ndarray:
+    """Landmarks in a row, 2 m ahead; returns their slots."""
+    points = np.stack([features * 0.1, features * 0.0, features * 0 + 2.0], 1).astype(np.float32)
+    world.create(number, features, points, np.full((len(features), 3), 7, np.uint8))
+    return world.keyframes[number].landmarks[features]
+
+
+def check(world: LandmarkMap) -> None:
+    """What must hold at any time."""
+    seen = np.zeros(CAPACITY, int)
+    for keyframe in world.keyframes:
+        slots = keyframe.landmarks[keyframe.landmarks != NO_LANDMARK]
+        assert len(np.unique(slots)) == len(slots), "a keyframe observes a landmark twice"
+        assert world.valid[slots].all(), "a keyframe observes a landmark that is gone"
+        seen[slots] += 1
+    np.testing.assert_array_equal(world.observations[world.valid], seen[world.valid])
+    assert len(world) == world.valid.sum() <= CAPACITY
+    for array in (world.points, world.descriptors, world.view_directions, world.distances):
+        assert np.isfinite(array).all()
+    norms = np.linalg.norm(world.view_directions[world.valid & (seen > 0)], axis=1)
+    np.testing.assert_allclose(norms, 1.0, atol=1e-5)
+
+
+def _random_operation(world: LandmarkMap, rng: np.random.Generator) -> None:
+    operation = rng.choice(["keyframe", "create", "observe", "fuse", "forget", "cull", "remove"])
+    number = int(rng.integers(len(world.keyframes)))
+    keyframe = world.keyframes[number]
+    free = rng.permutation(np.flatnonzero(keyframe.landmarks == NO_LANDMARK))
+    alive = rng.permutation(np.flatnonzero(world.valid))
+    if operation == "keyframe":
+        slots = alive[: rng.integers(FEATURES + 1)]
+        world.add_keyframe(make_keyframe(slots, rng.normal(), int(rng.integers(1000))))
+    elif operation == "create":
+        create(world, number, free[: rng.integers(len(free) + 1)])
+    elif operation == "observe":
+        new = np.setdiff1d(alive, keyframe.landmarks)
+        count = rng.integers(min(len(new), len(free)) + 1)
+        world.observe(number, free[:count], new[:count])
+    elif operation == "fuse" and len(alive) > 1:
+        world.fuse(int(alive[0]), int(alive[rng.integers(2)]))
+    elif operation == "forget":
+        # Also features that have no landmark: bundle adjustment may have removed it meanwhile.
+        world.forget(number, rng.permutation(FEATURES)[: rng.integers(FEATURES)])
+    elif operation == "cull":
+        world.cull(len(world.keyframes), patience=int(rng.integers(6)))
+    elif operation == "remove":
+        world.remove(rng.integers(-1, CAPACITY, 3))
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 60))
+def test_counters_agree_with_the_table(seed, steps):
+    rng = np.random.default_rng(seed)
+    world = make_map()
+    for _ in range(steps):
+        _random_operation(world, rng)
+        check(world)
+    # No slot leaks: whatever happened, the map can be filled to the last place.
+    while len(world) < CAPACITY:
+        number = world.add_keyframe(make_keyframe())
+        create(world, number, np.arange(min(FEATURES, CAPACITY - len(world))))
+        check(world)
+    assert world.valid.all()
+
+
+def test_create_stores_what_it_was_given():
+    world = make_map(6)
+    slots = world.keyframes[0].landmarks[:6]
+    np.testing.assert_allclose(world.points[slots][:, 0], 0.1 * np.arange(6), atol=1e-6)
+    np.testing.assert_array_equal(world.descriptors[0, slots], world.keyframes[0].descriptors[:6])
+    assert not world.descriptors[1:, slots].any()
+    assert (world.colours[slots] == 7).all()
+    np.testing.assert_allclose(world.distances[slots[0]], 2.0)
+    np.testing.assert_allclose(world.view_directions[slots[0]], [0, 0, -1], atol=1e-6)
+    assert (world.observations[slots] == 1).all()
+
+
+def test_observers_are_averaged_and_appearances_kept():
+    world = make_map(1)
+    slot = world.keyframes[0].landmarks[:1]
+    for i, x in enumerate([2.0, 0.0, 0.0, 0.0], start=1):
+        world.add_keyframe(make_keyframe(slot, x, i))
+    assert world.observations[slot] == 5
+    distances = [2.0, np.hypot(2, 2), 2.0, 2.0, 2.0]
+    np.testing.assert_allclose(world.distances[slot], np.mean(distances), rtol=1e-5)
+    # Three places for five appearances: the newest are there, each of unit length.
+    stored = world.descriptors[:, slot[0]]
+    np.testing.assert_allclose(np.linalg.norm(stored, axis=1), 1.0, atol=1e-5)
+    newest = world.keyframes[4].descriptors[0]
+    assert np.isclose(stored, newest).all(1).any()
+
+
+def test_forgetting_the_last_observation_removes_the_landmark():
+    world = make_map(4)
+    world.add_keyframe(make_keyframe(world.keyframes[0].landmarks[:2], 0.5, 1))
+    slots = world.keyframes[0].landmarks[:4].copy()
+    world.forget(0, np.array([0, 3]))
+    check(world)
+    np.testing.assert_array_equal(world.valid[slots], [True, True, True, False])
+    np.testing.assert_array_equal(world.observations[slots[:3]], [1, 2, 1])
+
+
+def test_forgetting_features_without_landmarks_touches_no_other():
+    world = make_map(0)
+    for _ in range(2):
+        create(world, world.add_keyframe(make_keyframe()), np.arange(FEATURES))
+    assert world.valid.all()  # the last slot, too: index -1 must not be mistaken for it
+    before = world.observations.copy()
+    world.forget(0, np.arange(FEATURES))
+    np.testing.assert_array_equal(world.observations, before)
+    check(world)
+
+
+def test_fusing_hands_over_the_observers():
+    world = make_map(2)
+    kept, dropped = world.keyframes[0].landmarks[:2]
+    world.add_keyframe(make_keyframe([dropped], 0.1, 1))
+    world.add_keyframe(make_keyframe([kept, dropped], 0.2, 2))
+    world.fuse(int(kept), int(dropped))
+    check(world)
+    assert world.valid[kept]
+    assert not world.valid[dropped]
+    # Frames 0 and 2 saw both and keep the first one's feature; frame 1 saw only the dropped one.
+    np.testing.assert_array_equal([k.landmarks[0] for k in world.keyframes], [kept] * 3)
+    np.testing.assert_array_equal([k.landmarks[1] for k in world.keyframes], [NO_LANDMARK] * 3)
+    assert world.observations[kept] == 3
+
+
+def test_fusing_with_itself_or_with_what_is_gone_does_nothing():
+    world = make_map(3)
+    a, b = (int(s) for s in world.keyframes[0].landmarks[:2])
+    world.remove(np.array([b]))
+    for pair in ((a, a), (a, b), (b, a)):
+        world.fuse(*pair)
+        check(world)
+    assert world.valid[a]
+
+
+def test_culling_waits_and_spares_what_was_seen_again():
+    world = make_map(3)
+    slots = world.keyframes[0].landmarks[:3].copy()
+    world.add_keyframe(make_keyframe(slots[:1], 0.1, 1))
+    world.cull(2, patience=3)
+    assert world.valid[slots].all()
+    world.cull(3, patience=3)
+    np.testing.assert_array_equal(world.valid[slots], [True, False, False])
+    check(world)
+
+
+def test_a_full_map_recycles_the_least_seen_then_the_longest_unseen():
+    world = LandmarkMap(CAPACITY, DIM, APPEARANCES)
+    world.add_keyframe(make_keyframe())
+    first = create(world, 0, np.arange(FEATURES)).copy()
+    world.add_keyframe(make_keyframe(first[:4], 0.1, 1))  # four are seen twice
+    second = create(world, 1, np.arange(4, FEATURES)).copy()
+    world.add_keyframe(make_keyframe(None, 0.2, 2))
+    create(world, 2, np.arange(FEATURES))  # 20 are there, 12 come, 24 fit: 8 must go
+    check(world)
+    assert len(world) == CAPACITY
+    assert world.valid[first[:4]].all()
+    assert not np.isin(world.keyframes[0].landmarks[4:], first[4:]).any()
+    np.testing.assert_array_equal(world.keyframes[1].landmarks[4:], second)
+
+
+def test_more_features_than_the_map_can_ever_hold():
+    world = LandmarkMap(5, DIM, APPEARANCES)
+    world.add_keyframe(make_keyframe())
+    features = np.arange(FEATURES)
+    world.create(0, features, np.ones((FEATURES, 3), np.float32), np.zeros((FEATURES, 3), np.uint8))
+    assert len(world) == 5
+    assert (world.keyframes[0].landmarks >= 0).sum() == 5
+
+
+def test_blocks_are_padded_and_masked():
+    world = make_map(4)
+    slots = world.keyframes[0].landmarks[:4].astype(np.int64)
+    world.remove(slots[2:3])
+    block = world.block(np.append(slots, NO_LANDMARK), 8)
+    np.testing.assert_array_equal(block.mask, [True, True, False, True, *[False] * 4])
+    np.testing.assert_array_equal(block.points[:2], world.points[slots[:2]])
+    assert block.descriptors.shape == (APPEARANCES, 8, DIM)
+    assert len(world.block(slots, 3).points) == 3
+
+
+def test_covisibility_and_what_keyframes_see():
+    world = make_map(5)
+    slots = world.keyframes[0].landmarks[:5].copy()
+    world.add_keyframe(make_keyframe(slots[3:], 0.1, 1))
+    np.testing.assert_array_equal(world.covisibility(np.append(slots[2:], -1)), [3, 2])
+    np.testing.assert_array_equal(world.slots_seen_by(np.array([1])), np.sort(slots[3:]))
+    np.testing.assert_array_equal(world.slots_seen_by(np.array([0, 1])), np.sort(slots))
+    assert len(world.slots_seen_by(np.array([], int))) == 0
+
+
+@pytest.mark.parametrize(
+    ("point", "seen"),
+    [([0, 0, 2], True), ([0, 0, -2], False), ([0.5, 0, 2], True), ([3, 0, 2], False)],
+)
+def test_in_view(point, seen):
+    world = make_map(1)
+    slot = world.keyframes[0].landmarks[:1]
+    world.points[slot] = point
+    camera = Camera(100.0, 100.0, 50.0, 50.0, 100, 100)
+    assert world.in_view(slot, _pose(), camera, margin=10)[0] == seen

@@ -1,0 +1,162 @@
+"""The frame loop: lost and found again, and nothing learned while lost."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from slam_scene import RoomSource, make_system, world_from_camera
+
+from ace_jax.data.frame import BadFrame
+from ace_jax.evaluation.trajectory import Trajectory, compare
+from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.system import State
+
+
+def _run(source: RoomSource, **options) -> tuple[LandmarkSlam, list[State]]:
+    """The system after the last frame, and its state after each."""
+    system, states = make_system(**options), []
+    for frame in source:
+        system.process(frame)
+        states.append(system.state)
+    return system, states
+
+
+def _ate(system: LandmarkSlam, source: RoomSource) -> float:
+    truth = Trajectory(source.timestamps(), source.poses())
+    errors = compare(Trajectory(*system.live_trajectory()), truth).ate_trans_m
+    return float(np.sqrt(np.mean(errors**2)))
+
+
+def _map_of(system: LandmarkSlam) -> dict:
+    world = system.world
+    arrays = {
+        name: value.copy() for name, value in vars(world).items() if isinstance(value, np.ndarray)
+    }
+    assert {"points", "descriptors", "valid", "observations"} <= arrays.keys()
+    keyframes = [
+        (k.frame_index, k.camera_from_world.copy(), k.landmarks.copy()) for k in world.keyframes
+    ]
+    return {**arrays, "keyframes": keyframes}
+
+
+def _assert_same(a: dict, b: dict) -> None:
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("what", ["black", "foreign"])
+def test_lost_is_told_the_map_rests_and_the_way_back_is_found(what):
+    """30 frames without light, or of a room that the map does not know: no false recovery."""
+    gone = range(12, 42)
+    # While the camera sees nothing it goes on a little.
+    order = (*range(12), *[15] * 30, *range(15, 25))
+    source = RoomSource(len(order), order=order, **{what: tuple(gone)})
+    system = make_system()
+    before = None
+    for frame in source:
+        if frame.index == gone.start:
+            before = _map_of(system)
+        tracked = system.process(frame)
+        if frame.index in gone:
+            assert system.state is State.LOST
+            assert tracked.live_camera_from_world is None
+            _assert_same(_map_of(system), before)
+        elif frame.index == gone.stop:
+            assert system.state is State.TRACKING  # at the first frame that shows the room
+    assert system.state is State.TRACKING
+    timestamps, poses = system.live_trajectory()
+    assert len(timestamps) == len(poses) == len(source) - len(gone)
+    np.testing.assert_array_equal(timestamps, np.delete(source.timestamps(), gone))
+    assert _ate(system, source) < 0.01
+
+
+def test_a_kidnapped_camera_is_found_at_once():
+    source = RoomSource(22, order=(*range(20), 2, 3))
+    system, states = _run(source)
+    assert all(state is State.TRACKING for state in states)
+    assert _ate(system, source) < 0.01
+
+
+def test_every_frame_can_be_relocalized_without_a_prediction():
+    source = RoomSource(16)
+    system, states = _run(source, relocalize_always=True)
+    assert all(state is State.TRACKING for state in states)
+    assert _ate(system, source) < 0.01
+
+
+def test_starts_when_there_is_something_to_see():
+    source = RoomSource(8, black=(0, 1))
+    system, states = _run(source)
+    assert states[:2] == [State.STARTING] * 2
+    assert states[2:] == [State.TRACKING] * 6
+    first = system.live_trajectory()[1][0]
+    np.testing.assert_array_equal(first, np.eye(4))  # the world is the first camera
+
+
+def test_poses_are_rigid_camera_to_world_motions():
+    source = RoomSource(14)
+    system, _ = _run(source)
+    for _, poses in (system.live_trajectory(), system.final_trajectory()):
+        assert poses.dtype == np.float64
+        rotations = poses[:, :3, :3]
+        np.testing.assert_allclose(
+            rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (14, 1, 1)), atol=1e-9
+        )
+        true = [np.linalg.inv(world_from_camera(0)) @ world_from_camera(i) for i in range(14)]
+        np.testing.assert_allclose(poses, true, atol=0.02)
+
+
+def test_points_lie_on_the_walls_and_the_map_file_has_them_all():
+    system, _ = _run(RoomSource(10))
+    points, colours = system.points()
+    assert len(points) == len(colours) == len(system.world) > 100
+    start = world_from_camera(0)
+    in_room = points @ start[:3, :3].T + start[:3, 3]
+    from_wall = np.abs(np.abs(in_room) - [2.0, 1.2, 1.6]).min(1)
+    assert np.median(from_wall) < 0.02
+    scene = system.scene_map()
+    assert scene.head_options["landmarks"] == len(points)
+    assert scene.feature_dim == system.extractor.dim
+
+
+def test_unusable_frames_are_refused_and_leave_no_trace():
+    source = RoomSource(6)
+    system = make_system()
+    for i in range(4):
+        system.process(source[i])
+    before, count = _map_of(system), len(system.frames)
+    good = source[4]
+    small = np.zeros((60, 80, 3), np.uint8)
+    for bad in (
+        dataclasses.replace(good, depth=None),
+        dataclasses.replace(good, rgb=small),
+        dataclasses.replace(good, depth=good.depth[:-1]),
+    ):
+        with pytest.raises(BadFrame, match=good.name):
+            system.process(bad)
+    _assert_same(_map_of(system), before)
+    assert len(system.frames) == count
+    system.process(good)
+    assert system.state is State.TRACKING
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, 65.535])
+def test_frames_whose_depth_is_unusable_are_still_tracked(value):
+    """Depth fails (too near, sunlight): the pixels alone still give the pose."""
+    source = RoomSource(12)
+    system = make_system()
+    for frame in source:
+        if frame.index in (6, 7, 8):
+            frame = dataclasses.replace(frame, depth=np.full_like(frame.depth, value))
+        tracked = system.process(frame)
+        assert tracked.live_camera_from_world is not None
+        assert np.isfinite(tracked.live_camera_from_world).all()
+    assert np.isfinite(system.world.points).all()
+    assert _ate(system, source) < 0.01
+
+
+def test_stage_times_are_told():
+    system, _ = _run(RoomSource(6))
+    for frame in system.frames[1:]:
+        assert {"features", "depth", "tracking"} <= frame.stage_ms.keys()
+        assert all(ms >= 0 for ms in frame.stage_ms.values())
