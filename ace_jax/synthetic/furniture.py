@@ -15,7 +15,7 @@ from ace_jax.synthetic.room import (
     Room,
 )
 
-MAX_BOXES, MAX_CONES, MAX_ELLIPSOIDS = 256, 64, 96
+MAX_BOXES, MAX_CONES, MAX_ELLIPSOIDS = 384, 64, 96
 
 WOODS = ((176, 128, 82), (140, 92, 56), (205, 165, 115), (105, 68, 44), (190, 175, 155))
 WALLS = ((222, 214, 198), (196, 208, 212), (214, 200, 170), (190, 202, 182), (216, 192, 184))
@@ -39,6 +39,9 @@ class Builder:
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
+        # furniture of one room matches: a few timbers
+        self.timbers = [self.pick(WOODS) for _ in range(3)]
+        self.timber = self.timbers[0]
         self.parts: dict[str, list[dict]] = {"boxes": [], "cones": [], "ellipsoids": []}
         self.frame = np.eye(4)
         self.group = -1
@@ -52,6 +55,19 @@ class Builder:
         self.frame[:3, 3] = position
         self.group = self.groups if movable else -1
         self.groups += movable
+        self.timber = self.timbers[self.rng.integers(len(self.timbers))]
+
+    def fits(self, maxima: dict[str, int], before: dict[str, int]) -> bool:
+        """Drops what was added since `before` if a maximum is exceeded; True if all fits."""
+        if all(len(self.parts[kind]) <= most for kind, most in maxima.items()):
+            return True
+        for kind, count in before.items():
+            del self.parts[kind][count:]
+        return False
+
+    def counts(self) -> dict[str, int]:
+        """Primitives so far, per kind."""
+        return {kind: len(parts) for kind, parts in self.parts.items()}
 
     def _add(self, kind, center, size, material, yaw=0.0, pitch=0.0, roll=0.0, shadow=True):
         cy, sy, cp, sp, cr, sr = (
@@ -98,15 +114,17 @@ class Builder:
 
     def shade(self, color, amount=18):
         """A colour jittered a little."""
-        return np.clip(np.asarray(color) + self.rng.normal(0, amount, 3), 8, 250)
+        color = np.asarray(color, float) + self.rng.normal(0, amount / 2, 3)
+        return np.clip(color + self.rng.normal(0, amount), 8, 250)
 
     def pick(self, palette):
         """A jittered colour of a palette."""
-        return self.shade(palette[self.rng.integers(len(palette))], 10)
+        color = np.asarray(palette[self.rng.integers(len(palette))], float)
+        return self.shade(0.85 * color + 0.15 * color.mean(), 14)  # real things are duller
 
     def wood(self, color=None, plank=(2.4, 0.16), gloss=0.06) -> dict:
         """Wood with planks of (length, width) metres."""
-        color = self.pick(WOODS) if color is None else self.shade(color, 6)
+        color = self.shade(self.timber if color is None else color, 5)
         dark = np.asarray(color) * self.rng.uniform(0.45, 0.65)
         return self.material(Pattern.WOOD, [dark, color], plank, -1.0, 0.9, gloss)
 
@@ -178,7 +196,7 @@ class Builder:
             r = height * self.rng.uniform(0.22, 0.3)
             glaze = self.material(
                 Pattern.WALLPAPER, [color, self.shade(color, 30), self.pick(VIVID)],
-                (0.05, 0.05), 0, 0.7, 0.25,
+                (0.05, 0.05), self.rng.integers(3), 0.7, 0.25,
             )  # fmt: skip
             self.cone((x, y, z), r * 0.7, r, height * 0.6, glaze)
             self.cone((x, y, z + height * 0.6), r, r * 0.45, height * 0.4, glaze)
@@ -188,7 +206,12 @@ class Builder:
         elif kind == 2:
             h = min(height, 0.11)
             glaze = self.material(
-                Pattern.WALLPAPER, [color, color, self.pick(VIVID)], (0.04, 0.04), 0, 0.3, 0.25
+                Pattern.WALLPAPER,
+                [color, color, self.pick(VIVID)],
+                (0.04, 0.04),
+                self.rng.integers(3),
+                0.3,
+                0.25,
             )
             self.cone((x, y, z), 0.036, 0.042, h, glaze)
         else:
@@ -204,7 +227,7 @@ class Builder:
         color = self.pick(((236, 214, 176), (226, 190, 150)))
         glow = self.material(
             Pattern.WALLPAPER, [color, self.shade(color, 8), self.pick(CLOTHS)],
-            (radius * 0.5, radius * 0.5), 0, 0.3, 0, 1.0,
+            (radius * 0.5, radius * 0.5), self.rng.integers(3), 0.3, 0, 1.0,
         )  # fmt: skip
         self.cone((x, y, z + height * 0.8), radius, radius * 0.6, height * 0.2 + 0.1, glow,
                   shadow=False)  # fmt: skip
@@ -364,8 +387,8 @@ class Builder:
         self.box((0, 0.03, 0.5), (width, 0.05, 1.0), wood)
         self.box((0, depth / 2, 0.2), (width, depth, 0.22), wood)
         self.box((0, depth / 2 + 0.02, 0.38), (width - 0.06, depth - 0.08, 0.16), self.cloth())
-        colors = [self.pick(CLOTHS), self.pick(VIVID), self.pick(CLOTHS)]
-        quilt = self.material(Pattern.KILIM, colors, 0.05, 0, 0.5)
+        colors = [self.pick(CLOTHS), self.pick(((206, 190, 160), (60, 60, 80))), self.pick(CLOTHS)]
+        quilt = self.material(Pattern.KILIM, colors, 0.03, 0, 0.5)
         self.box((0, depth * 0.66, 0.45), (width, depth * 0.68, 0.09), quilt)
         for s in (-1, 1):
             self.box((s * width * 0.25, 0.32, 0.52), (width * 0.42, 0.4, 0.13), self.pillow(),
@@ -406,6 +429,37 @@ class Builder:
     def floor_lamp(self, width, depth=0.4) -> None:
         """A lamp on the floor."""
         self.lamp(0, depth / 2 + 0.05, 0, 1.45, 0.2)
+
+    def basket(self, width, depth=0.45) -> None:
+        """A woven basket with balls of wool."""
+        weave = self.material(
+            Pattern.TILES, [(120, 84, 50), (186, 146, 96), (60, 40, 26)], (0.05, 0.018), 0.5, 0.8
+        )
+        self.cone((0, depth / 2 + 0.03, 0), 0.16, 0.2, 0.3, weave)
+        for k in range(3):
+            a = 2.1 * k
+            self.ellipsoid((0.08 * np.cos(a), depth / 2 + 0.03 + 0.08 * np.sin(a), 0.3),
+                           (0.09, 0.09, 0.08), self.plain(self.pick(VIVID), 1, 0.02))  # fmt: skip
+
+    def sideboard(self, width, depth=0.4) -> None:
+        """A low cabinet with open compartments and a row of things on it."""
+        wood, inside = self.wood(plank=(2.4, 0.4)), self.wood(plank=(2.4, 0.2))
+        self.box((0, 0.01, 0.4), (width, 0.015, 0.6), inside)
+        for z in (0.11, 0.4, 0.7):
+            self.box((0, depth / 2, z), (width, depth, 0.025), wood)
+        columns = max(2, round(width / 0.5))
+        for k in range(columns + 1):
+            self.box(((k / columns - 0.5) * (width - 0.025), depth / 2, 0.4), (0.025, depth, 0.6),
+                     wood)  # fmt: skip
+        w = width / columns
+        for k in range(columns):
+            x = (k + 0.5) * w - width / 2
+            if self.rng.random() < 0.6:
+                self.book_row(x - w / 2 + 0.03, x + w / 2 - 0.03, depth / 2, 0.4125, 0.27, 0.3)
+            else:
+                self.trinket(x, depth / 2, 0.4125, 0.2)
+            self.box((x, depth / 2, 0.22), (w - 0.06, depth - 0.06, 0.19), self.cloth())
+        self.clutter(width * 0.9, depth * 0.7, 0, depth / 2, 0.7125, 3)
 
     def low_table(self, width, depth) -> None:
         """A coffee table with magazines; origin at its centre."""
@@ -458,14 +512,14 @@ class Builder:
     def window(self, x, width, height, sill) -> None:
         """A window with a view, mullions, a sill and curtains."""
         view = self.picture()
-        view["emission"] = 1.6
+        view["emission"] = 0.8
         white = self.plain((226, 224, 218), 0.2, 0.2, 0.92, 0.1)
         z = sill + height / 2
         self.box((x, 0.004, z), (width, 0.012, height), view, shadow=False)
         for s in (-1, 0, 1):
             self.box((x + s * width / 2, 0.02, z), (0.05, 0.05, height + 0.05), white)
         for s in (-1, 0.35, 1):
-            self.box((x, 0.02, z + s * height / 2), (width, 0.045, 0.05), white)
+            self.box((x, 0.02, z + s * height / 2), (width, 0.03, 0.05), white)
         self.box((x, 0.07, sill - 0.03), (width + 0.16, 0.16, 0.03), white)
         fabric = self.cloth()
         for s in (-1, 1):
@@ -530,9 +584,12 @@ PIECES = {
     "cardboard": (Builder.cardboard, (0.5, 0.6), 0.45),
     "plant": (Builder.standing_plant, (0.5, 0.6), 0.6),
     "lamp": (Builder.floor_lamp, (0.4, 0.5), 0.5),
+    "sideboard": (Builder.sideboard, (1.0, 1.5), 0.45),
+    "armchair": (Builder.sofa, (0.95, 1.0), 0.95),
+    "basket": (Builder.basket, (0.45, 0.5), 0.5),
 }
-ORDER = ("sofa", "shelf", "desk", "dresser", "wardrobe", "bed")
-FILLERS = ("plant", "lamp", "cardboard")
+ORDER = ("sofa", "shelf", "desk", "dresser", "wardrobe", "bed", "shelf", "sideboard", "armchair")
+FILLERS = ("plant", "lamp", "cardboard", "plant", "basket")
 
 
 def make_room(
@@ -572,9 +629,12 @@ def make_room(
         ((0.0, 0.0), 0.0, sx),
     ]
     window_wall, door_wall = (int(i) for i in rng.permutation(4)[:2])
-    wanted = list(rng.permutation(ORDER[1:]))
-    wanted.insert(0, "sofa" if rng.random() < 0.7 else "bed")
-    wanted = [w for i, w in enumerate(wanted) if w not in wanted[:i]]
+    wanted = [str(name) for name in rng.permutation(ORDER[1:])]
+    if rng.random() < 0.7:
+        wanted.insert(0, "sofa")
+    else:  # a bedroom: the bed finds its place first
+        wanted.sort(key=lambda name: name != "bed")
+    fillers = [str(name) for name in rng.permutation(FILLERS)]
     corner = 0.0
     jobs = []  # most important first: what does not fit in the maxima is dropped from the end
     glow = None
@@ -597,14 +657,14 @@ def make_room(
             ])  # fmt: skip
         x = start + 0.12
         while x < end - 0.5:
-            options = list(wanted) + list(FILLERS)
+            options = [*wanted, *fillers] if rng.random() < 0.75 else [*fillers, *wanted]
             placed = False
             for name in options:
                 _, (low, high), depth = PIECES[name]
                 width = rng.uniform(low, high)
                 span = (x, x + width)
                 hits_door = any(span[0] < t[1] and span[1] > t[0] for t in taken)
-                tall = name in ("shelf", "wardrobe")
+                tall = name in ("shelf", "wardrobe", "bed")
                 hits_window = window is not None and tall and (
                     abs(x + width / 2 - window[0]) < width / 2 + window[1] / 2 + 0.4
                 )  # fmt: skip
@@ -617,8 +677,7 @@ def make_room(
                     break
                 importance = 1 if name not in FILLERS else 2
                 jobs.append((importance, index, (span[0] + span[1]) / 2, name, width))
-                if name in wanted:
-                    wanted.remove(name)
+                (wanted if name in wanted else fillers).remove(name)
                 x = span[1] + rng.uniform(0.08, 0.3)
                 deepest_last = depth
                 placed = True
@@ -638,16 +697,36 @@ def make_room(
             x += w + rng.uniform(0.15, 0.45)
 
     # the pieces, most important first
+    # what every room has comes first
+    b.place((0, 0, 0), 0.0, movable=False)
+    white = b.plain((222, 216, 204), 0.3, 0.2, 0.9, 0.05)
+    for center, full in (
+        ((sx / 2, 0.008, 0.045), (sx, 0.016, 0.09)),
+        ((sx / 2, sy - 0.008, 0.045), (sx, 0.016, 0.09)),
+        ((0.008, sy / 2, 0.045), (0.016, sy, 0.09)),
+        ((sx - 0.008, sy / 2, 0.045), (0.016, sy, 0.09)),
+    ):
+        b.box(center, full, white)
+    glass = b.plain((246, 236, 214), 0.2, 0.2, 0.95)
+    glass["emission"] = 2.0
+    b.cone((sx / 2, sy / 2, sz - 0.09), 0.2, 0.24, 0.09, glass, shadow=False)
+    b.place((0.5 * sx, 0.5 * sy, 0), rng.uniform(-0.3, 0.3))
+    colors = [b.pick(CLOTHS), b.pick(CLOTHS), b.pick(((220, 200, 160), (40, 40, 60)))]
+    rug = b.material(Pattern.KILIM, colors, rng.uniform(0.018, 0.028), 0, 0.5)
+    b.box((0, 0, 0.006), (min(2.3, sx * 0.5), min(1.7, sy * 0.45), 0.012), rug)
+    b.low_table(0.95, 0.55)
+
+    maxima = {"boxes": max_boxes, "cones": max_cones, "ellipsoids": max_ellipsoids}
     tall_spans: dict[int, list[tuple[float, float]]] = {i: [] for i in range(4)}
-    floor = [(0.5 * sx, 0.5 * sy)]
     for _, index, x, name, extra in sorted(jobs, key=lambda j: j[0]):
+        before = b.counts()
         (ox, oy), yaw, length = walls[index]
         c, s = np.cos(yaw), np.sin(yaw)
         if name in PIECES:
             build, _, depth = PIECES[name]
             b.place((ox + c * x - s * 0.03, oy + s * x + c * 0.03, 0), yaw)
             build(b, extra)
-            if name in ("shelf", "wardrobe", "lamp", "plant"):
+            if b.fits(maxima, before) and name in ("shelf", "wardrobe", "lamp", "plant", "bed"):
                 tall_spans[index].append((x - extra / 2, x + extra / 2))
             continue
         b.place((ox, oy, 0), yaw, movable=False)
@@ -668,26 +747,7 @@ def make_room(
                 b.wall_shelf(x, z, w + 0.15)
             else:
                 b.wall_picture(x, z, w, h, poster=kind < 0.62)
-    b.place((floor[0][0], floor[0][1], 0), rng.uniform(-0.3, 0.3))
-    colors = [b.pick(CLOTHS), b.pick(CLOTHS), b.pick(((220, 200, 160), (40, 40, 60)))]
-    rug = b.material(Pattern.KILIM, colors, rng.uniform(0.028, 0.045), 0, 0.5)
-    b.box((0, 0, 0.006), (min(2.3, sx * 0.5), min(1.7, sy * 0.45), 0.012), rug)
-    b.low_table(0.95, 0.55)
-
-    # skirting boards and the ceiling lamp
-    b.place((0, 0, 0), 0.0, movable=False)
-    white = b.plain((222, 216, 204), 0.3, 0.2, 0.9, 0.05)
-    for center, full in (
-        ((sx / 2, 0.008, 0.045), (sx, 0.016, 0.09)),
-        ((sx / 2, sy - 0.008, 0.045), (sx, 0.016, 0.09)),
-        ((0.008, sy / 2, 0.045), (0.016, sy, 0.09)),
-        ((sx - 0.008, sy / 2, 0.045), (0.016, sy, 0.09)),
-    ):
-        b.box(center, full, white)
-    glass = b.plain((246, 236, 214), 0.2, 0.2, 0.95)
-    glass["emission"] = 2.0
-    b.cone((sx / 2, sy / 2, sz - 0.09), 0.2, 0.24, 0.09, glass, shadow=False)
-
+        b.fits(maxima, before)
     paint = b.pick(WALLS)
     wall_kinds = []
     for _ in range(4):
@@ -698,7 +758,7 @@ def make_room(
             tone = b.shade(paint, 4)
             wall_kinds.append(b.material(
                 Pattern.WALLPAPER, [tone, tone * 0.93, b.pick(CLOTHS)],
-                (rng.uniform(0.12, 0.2),) * 2, 0, 0.35,
+                (rng.uniform(0.12, 0.2),) * 2, rng.integers(3), 0.35,
             ))  # fmt: skip
         else:
             brick = b.pick(((150, 84, 62), (172, 120, 90), (190, 180, 166)))
@@ -717,9 +777,9 @@ def make_room(
     shell = [*wall_kinds, floor_material, ceiling]
     assert len(shell) == SHELL_FACES
 
-    boxes, rows_b = _pack(b.parts["boxes"][:max_boxes], max_boxes)
-    cones, rows_c = _pack(b.parts["cones"][:max_cones], max_cones)
-    balls, rows_e = _pack(b.parts["ellipsoids"][:max_ellipsoids], max_ellipsoids)
+    boxes, rows_b = _pack(b.parts["boxes"], max_boxes)
+    cones, rows_c = _pack(b.parts["cones"], max_cones)
+    balls, rows_e = _pack(b.parts["ellipsoids"], max_ellipsoids)
     rows = [row if row is not None else shell[0] for row in shell + rows_b + rows_c + rows_e]
     kinds = {"pattern": np.int32, "seed": np.uint32}
     materials = Materials(**{
@@ -731,8 +791,8 @@ def make_room(
         position=np.stack([glow, lamp]).astype(np.float32),
         color=np.array([[2.9, 3.1, 3.4], [3.1, 2.7, 2.2]], np.float32) * 1.3,
         radius=np.array([0.6, 0.18], np.float32),
-        ambient=np.array([0.50, 0.50, 0.52], np.float32),
-        exposure=np.float32(1.6),
+        ambient=np.array([0.42, 0.42, 0.44], np.float32),
+        exposure=np.float32(1.35),
     )
     return Room(
         size=size.astype(np.float32),

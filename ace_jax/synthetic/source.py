@@ -38,12 +38,13 @@ class Recipe:
 
     room_seed: int
     path_seed: int
+    full_turn: bool = False
     size: tuple[float, float, float] | None = None
 
 
 RECIPES = {
     "room0": Recipe(0, 0),
-    "room1": Recipe(1, 1),
+    "room1": Recipe(1, 1, full_turn=True),
     "room2": Recipe(2, 2),
 }
 
@@ -214,6 +215,6 @@ def open_room(name: str, frames: int = FRAMES, camera: Camera = CAMERA) -> Synth
         if base in RECIPES and short == base + suffix:
             recipe = RECIPES[base]
             room = make_room(recipe.room_seed, recipe.size)
-            poses = make_trajectory(room, frames, recipe.path_seed)
+            poses = make_trajectory(room, frames, recipe.path_seed, recipe.full_turn)
             return SyntheticSource(f"synthetic/{short}", room, poses, camera, noisy)
     raise UserError(f"no synthetic room {short!r}; choose one of {', '.join(room_names())}")

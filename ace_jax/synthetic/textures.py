@@ -140,6 +140,19 @@ def _cells(u, v, cu, cv, shift, seed, footprint, gap):
     return hash_unit(c, r, seed + 2), hash_unit(c, r, seed + 3), 1 - joint
 
 
+_OFFSETS = ((-0.375, -0.125), (0.125, -0.375), (0.375, 0.125), (-0.125, 0.375))
+
+
+def _supersample(function, u, v, footprint):
+    """Mean of `function(u, v)` (one array) over four points of the pixel (rotated grid)."""
+
+    def sample(k, total):
+        du, dv = jnp.array(_OFFSETS)[k]
+        return total + 0.25 * function(u + du * footprint, v + dv * footprint)
+
+    return jax.lax.fori_loop(0, 4, sample, jnp.zeros_like(u))
+
+
 def _pack_layer(top, index, coverage):
     """Puts layer `index` on a packed stack of (second 8 bits, top 8 bits, coverage 16 bits).
 
@@ -192,7 +205,8 @@ def _print(u, v, eu, ev, text_height, seed, palette, footprint):
     lines = in_width & (v > margin) & (v < jnp.maximum(0.28 * ev, margin + 2 * text_height))
     title = in_width & (v > 0.84 * ev - 0.5 * big) & (v < 0.84 * ev + 0.9 * big)
     base = jnp.where(title, 0.84 * ev, margin)
-    text = _text(u, v - base, jnp.where(title, big, text_height), seed, footprint)
+    height = jnp.where(title, big, text_height)
+    text = _supersample(lambda u, v: _text(u, v - base, height, seed, footprint), u, v, footprint)
     luma = sum(w * c for w, c in zip(LUMA, palette[0], strict=True))
     ink = jnp.where(luma > 0.25, 0.03, 0.9)
     return _mix(color, [ink] * 3, 0.9 * jnp.where(title | lines, text, 0.0))
@@ -200,21 +214,34 @@ def _print(u, v, eu, ev, text_height, seed, palette, footprint):
 
 def _kilim(u, v, eu, ev, cell, seed, palette, footprint):
     """A mirrored woven pattern of stepped diamonds with a border."""
-    x, y = jnp.abs(u - 0.5 * eu), jnp.abs(v - 0.5 * ev)
-    i, j = jnp.floor(x / cell).astype(jnp.int32), jnp.floor(y / cell).astype(jnp.int32)
-    band = (i + j) >> 2
-    inner = hash_unit(band, (i - j) & 7, seed)  # powers of two: integer division is slow
-    fine = hash_unit(i & 3, (j & 3) + 10 * band, seed + 1)
-    color = _select(inner < 0.35, palette[0], _select(inner < 0.7, palette[1], palette[2]))
-    color = [c * (0.55 + 0.6 * jnp.where(fine < 0.3, 0.0, 1.0)) for c in color]
-    rim = jnp.minimum(0.5 * eu - x, 0.5 * ev - y)
-    along = jnp.where(0.5 * eu - x < 0.5 * ev - y, j, i)
-    ring = jnp.floor(rim / cell).astype(jnp.int32)
-    knot = hash_unit(ring, along & 3, seed + 2)
-    border = _select(knot < 0.5, palette[2], palette[1])
-    border = _select((ring & 3) == 0, [0.35 * c for c in palette[0]], border)
-    color = _select(ring < 6, border, color)
-    mean = [(a + b + c) / 3 * 0.9 for a, b, c in zip(*palette, strict=True)]
+
+    def knot(u, v):
+        """Which yarn: 0-2 the palette, 3-5 its darker half."""
+        x, y = jnp.abs(u - 0.5 * eu), jnp.abs(v - 0.5 * ev)
+        i, j = jnp.floor(x / cell).astype(jnp.int32), jnp.floor(y / cell).astype(jnp.int32)
+        band = (i + j) >> 2
+        inner = hash_unit(band, (i - j) & 7, seed)  # powers of two: integer division is slow
+        fine = hash_unit(i & 3, (j & 3) + 10 * band, seed + 1) < 0.3
+        yarn = jnp.where(inner < 0.35, 0, jnp.where(inner < 0.7, 1, 2)) + jnp.where(fine, 3, 0)
+        to_u, to_v = 0.5 * eu - x, 0.5 * ev - y
+        ring = jnp.floor(jnp.minimum(to_u, to_v) / cell).astype(jnp.int32)
+        along = jnp.where(to_u < to_v, j, i)
+        border = jnp.where(hash_unit(ring, along & 3, seed + 2) < 0.5, 2, 1)
+        border = jnp.where((ring & 3) == 0, 3, border)
+        return jnp.where(ring < jnp.where(jnp.minimum(eu, ev) > 20 * cell, 6, 2), border, yarn)
+
+    def vote(k, votes):
+        # how many of four samples see each yarn, 4 bits a yarn: one carried value (see above)
+        du, dv = jnp.array(_OFFSETS)[k]
+        yarn = knot(u + du * footprint, v + dv * footprint)
+        return votes + (1 << (4 * yarn))
+
+    votes = jax.lax.fori_loop(0, 4, vote, jnp.zeros_like(u, dtype=jnp.int32))
+    weights = [((votes >> (4 * k)) & 15).astype(jnp.float32) * 0.25 for k in range(6)]
+    color = [
+        sum((weights[k] + 0.5 * weights[k + 3]) * palette[k][c] for k in range(3)) for c in range(3)
+    ]
+    mean = [(a + b + c) / 3 * 0.85 for a, b, c in zip(*palette, strict=True)]
     return _mix(mean, color, _fade(2 * cell, footprint))
 
 
@@ -296,8 +323,8 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
 
     # wood: bent rings, fibres, a tone per plank
     bend = value_noise(0.9 * nx, 0.7 * ny, seed + 50) + 0.5 * value_noise(2 * nx, 2 * ny, seed + 51)
-    rings = wave(ny * 1.6 + 1.6 * bend) * _fade(length / 1.6, footprint)
-    grain = jnp.clip(0.5 + 0.22 * rings + 0.6 * material.contrast * noise, 0, 1)
+    years = wave(ny * 1.6 + 1.6 * bend) * _fade(length / 1.6, footprint)
+    grain = jnp.clip(0.5 + 0.22 * years + 0.6 * material.contrast * noise, 0, 1)
     tone = (0.72 + 0.56 * cell_b) * (0.35 + 0.65 * off_joint)
     wooden = [c * tone for c in _mix(c0, c1, grain)]
 
@@ -326,7 +353,10 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
     stripe = hash_unit(jnp.floor(u / (0.09 * extent_u)).astype(jnp.int32), 0 * face, seed)
     middle = (jnp.abs(v - 0.5 * extent_v) < 0.30 * extent_v) & (u > 0.22 * extent_u)
     middle = middle & (u < 0.78 * extent_u)
-    letters = _text(u, v - 0.24 * extent_v, 0.52 * extent_v, seed, footprint)
+    lettering = 0.52 * extent_v
+    letters = _supersample(
+        lambda u, v: _text(u, v - 0.24 * extent_v, lettering, seed, footprint), u, v, footprint
+    )
     cover = _select(stripe < 0.25, c1, c0)
     cover = _mix(cover, c2, 0.9 * jnp.where(middle, letters, 0.0))
 
@@ -340,15 +370,24 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
     mv = mv * sv / su
     radius = jnp.sqrt(mu * mu + mv * mv)
     c = mu / (radius + 1e-6)
-    petals = 0.24 + 0.12 * (16 * c**5 - 20 * c**3 + 5 * c) - radius  # cos of five times the angle
+    star = 0.24 + 0.12 * (16 * c**5 - 20 * c**3 + 5 * c) - radius  # cos of five times the angle
+    diamond = 0.09 - jnp.abs(jnp.abs(mu) + jnp.abs(mv) - 0.32)
+    rings = 0.05 - jnp.abs(jnp.abs(radius - 0.22) - 0.12)
+    petals = jnp.where(material.aux < 0.5, star, jnp.where(material.aux < 1.5, diamond, rings))
     motif = _step(petals * su, footprint) * _fade(0.3 * su, footprint)
     wall = _mix(_mix(c0, c1, 0.5 + 0.5 * stripe), c2, 0.55 * motif)
     wall = [c * (1 + 0.6 * material.contrast * noise) for c in wall]
 
     # plaid: crossing stripes of a woven cloth
-    pu, pv = jnp.floor(u / su * 8).astype(jnp.int32), jnp.floor(v / su * 8).astype(jnp.int32)
-    warp, weft = hash_unit(pu & 7, 0 * pu, seed), hash_unit(pv & 7, 0 * pv, seed + 3)
-    cloth = _mix(_mix(c0, c1, (warp > 0.55) * 0.7), c2, (weft > 0.6) * 0.5)
+    def stripes(x, salt):
+        edge = x / su * 8
+        k = jnp.round(edge).astype(jnp.int32)
+        blend = _step((edge - k) * su / 8, footprint)
+        before = hash_unit((k - 1) & 7, 0 * k, seed + salt) > 0.57
+        after = hash_unit(k & 7, 0 * k, seed + salt) > 0.57
+        return jnp.where(before, 1 - blend, 0.0) + jnp.where(after, blend, 0.0)
+
+    cloth = _mix(_mix(c0, c1, 0.7 * stripes(u, 0)), c2, 0.5 * stripes(v, 3))
     mean = _mix(_mix(c0, c1, 0.31), c2, 0.2)
     cloth = _mix(mean, cloth, _fade(su / 4, footprint))
     cloth = [c * (1 + 0.5 * material.contrast * noise) for c in cloth]

@@ -8,7 +8,7 @@ from ace_jax.synthetic.room import Room, clearance
 RATE = 30.0  # Hz
 LOOP = 10.0  # seconds for the path to come back to its start
 MAX_SPEED = 0.65  # metres per second
-MAX_TURN = np.deg2rad(48.0)  # per second
+MAX_TURN = np.deg2rad(43.0)  # per second
 CLEARANCE = 0.28  # metres between the camera and everything
 VIEW_RANGE = (0.7, 4.0)  # metres to what the camera looks at, median over the image
 _DOWN = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])  # camera looking along +x
@@ -40,11 +40,11 @@ def _candidate(rng, size: np.ndarray, times: np.ndarray, spread: float, full_tur
     position[:, 2] = rng.uniform(1.3, 1.5) + 0.14 * np.cos(phase + rng.uniform(0, 6.28))
     position += _shake(rng, times, 0.003)
 
-    yaw = rng.uniform(0, 2 * np.pi) + 0.25 * np.sin(2 * phase + rng.uniform(0, 6.28))
+    yaw = rng.uniform(0, 2 * np.pi) + 0.04 * np.sin(2 * phase + rng.uniform(0, 6.28))
     if full_turn:
         yaw = yaw + direction * phase
     else:
-        yaw = yaw + rng.uniform(0.75, 1.0) * np.sin(phase + rng.uniform(0, 6.28))
+        yaw = yaw + rng.uniform(0.8, 1.0) * np.sin(phase + rng.uniform(0, 6.28))
     pitch = 0.26 + 0.14 * np.sin(phase + rng.uniform(0, 6.28))
     pitch = pitch + 0.06 * np.sin(3 * phase + rng.uniform(0, 6.28))
     roll = 0.05 * np.sin(2 * phase + rng.uniform(0, 6.28))
@@ -76,13 +76,16 @@ def _view_distances(room: Room, poses: np.ndarray) -> np.ndarray:
     return t
 
 
-def make_trajectory(room: Room, frames: int, seed: int, rate: float = RATE) -> np.ndarray:
+def make_trajectory(
+    room: Room, frames: int, seed: int, full_turn: bool = False, rate: float = RATE
+) -> np.ndarray:
     """A path in free space that looks at things 0.7-4 m away and returns after 10 s.
 
     Args:
         room: the room (leading axis not batched).
         frames: number of poses N.
         seed: of the path.
+        full_turn: look all the way round once, instead of to and fro.
         rate: frames per second.
 
     Returns:
@@ -95,7 +98,6 @@ def make_trajectory(room: Room, frames: int, seed: int, rate: float = RATE) -> n
     size = np.asarray(room.size, float)
     loop = np.arange(round(LOOP * rate)) / rate
     times = np.arange(frames) / rate
-    full_turn = bool(seed % 2)
     for attempt in range(200):
         key = rng.integers(1 << 62)
         spread = 1.0 - 0.7 * attempt / 200
