@@ -57,11 +57,12 @@ def main(_: Sequence[str]) -> int | None:
         max_frames=_MAX_FRAMES.value,
         poses=_POSES.value,
     )
+    out = Path(_OUT.value) if _OUT.value else Path("runs/slam") / _SEQ.value.strip("/")
+    run.prepare(source, out)
     features = _FEATURES.value
     if features == "auto":
         features = run.available_features(_WEIGHTS_DIR.value)
     system = run.create_system(_HEAD.value, source, features, _WEIGHTS_DIR.value, _SEED.value)
-    out = Path(_OUT.value) if _OUT.value else Path("runs/slam") / _SEQ.value.strip("/")
     result = run.run(source, system, out, _SEED.value)
     print(summary(result.metrics, out))
     return errors.EXIT_INTERRUPTED if result.interrupted else None

@@ -68,6 +68,22 @@ def available_features(weights_dir: str | None) -> str:
     return "xfeat"
 
 
+def prepare(source: FrameSource, out: Path) -> None:
+    """Creates `out` and checks the recording: cheap, so do it before anything is compiled.
+
+    Raises:
+        UserError: the recording has no frames or no depth, or `out` cannot be written.
+    """
+    if len(source) == 0:
+        raise UserError(f"{source.name}: no frames")
+    if not source.has_depth:
+        raise UserError(f"{source.name}: no depth; SLAM needs RGB-D, relocalize takes colour alone")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}; set --out") from error
+
+
 def run(source: FrameSource, system: SlamSystem, out: Path, seed: int = 0) -> RunResult:
     """Processes a recording and writes the results.
 
@@ -82,14 +98,7 @@ def run(source: FrameSource, system: SlamSystem, out: Path, seed: int = 0) -> Ru
     Raises:
         UserError: the recording has no frames or no depth, or `out` cannot be written.
     """
-    if len(source) == 0:
-        raise UserError(f"{source.name}: no frames")
-    if not source.has_depth:
-        raise UserError(f"{source.name}: no depth; SLAM needs RGB-D, relocalize takes colour alone")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}; set --out") from error
+    prepare(source, out)
     ground_truth = source.poses()
     seconds: list[float] = []
     bad: list[str] = []

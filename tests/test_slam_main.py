@@ -1,0 +1,198 @@
+"""The command `python -m ace_jax.slam`: what it leaves, and one line for every mistake."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import REPO
+from safetensors.numpy import save_file
+from slam_scene import RoomSource
+
+from ace_jax.data.export import export
+
+# Runs the command once for each list of flags that it reads: importing JAX once is enough.
+_DRIVER = textwrap.dedent("""
+    import contextlib, io, json, sys, traceback
+    from absl import flags
+    from ace_jax import errors
+    from ace_jax.slam import __main__ as slam
+
+    results = []
+    for arguments in json.load(sys.stdin):
+        for name in flags.FLAGS:
+            flags.FLAGS[name].unparse()
+        sys.argv = ["slam", *arguments]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = errors.run(slam.main)
+            except SystemExit as stop:
+                code = stop.code
+            except BaseException:
+                traceback.print_exc()
+                code = 1
+        results.append([code or 0, out.getvalue(), err.getvalue()])
+    json.dump(results, sys.__stdout__)
+""")
+
+
+def _python(*arguments: str, **options) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}  # also where it is not installed
+    environment.pop("ACE_JAX_WEIGHTS", None)
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment, **options
+    )
+
+
+def _command(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return _python("-m", "ace_jax.slam", *arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory) -> Path:
+    """A short recording in a plain folder."""
+    folder = tmp_path_factory.mktemp("data") / "recording"
+    export(RoomSource(12), folder, "folder")
+    return folder
+
+
+def _copy(recording: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(recording, folder))
+
+
+MISTAKES = {
+    "no data root": (
+        ["--seq=7scenes/redkitchen/seq-01", "--data_root=TMP/nowhere"],
+        ["7scenes/redkitchen not found", "TMP/nowhere", "download", "--data_root"],
+    ),
+    "no such room": (["--seq=synthetic/room99"], ["no synthetic room 'room99'", "room0"]),
+    "unknown kind": (["--seq=kitti/00"], ["no sequence 'kitti/00'", "folder/PATH"]),
+    "no depth": (["--seq=folder/TMP/colour"], ["no depth", "RGB-D"]),
+    "no frames": (["--seq=folder/TMP/empty"], ["no PNG or JPEG images in", "rgb"]),
+    "no intrinsics": (["--seq=folder/TMP/unknown"], ["intrinsics.json"]),
+    "unreadable intrinsics": (["--seq=folder/TMP/garbled"], ["intrinsics.json"]),
+    "start beyond the end": (["--seq=folder/REC", "--start=99"], ["12 frames, start 99"]),
+    "no weights": (
+        ["--seq=folder/REC", "--features=xfeat", "--weights_dir=TMP/nowhere"],
+        ["no weights", "xfeat", "TMP/nowhere"],
+    ),
+    "weights that are none": (
+        ["--seq=folder/REC", "--features=xfeat", "--weights_dir=TMP/junk"],
+        ["xfeat.onnx"],
+    ),
+    "weights of another model": (
+        ["--seq=folder/REC", "--weights_dir=TMP/other"],
+        ["xfeat.safetensors"],
+    ),
+    "unknown features": (["--seq=folder/REC", "--features=orb"], ["'orb'", "sift", "xfeat"]),
+    "unknown head": (
+        ["--seq=folder/REC", "--features=sift", "--head=nerf"],
+        ["'nerf'", "landmark_attention"],
+    ),
+    "no poses file": (["--seq=folder/REC", "--poses=TMP/none.txt"], ["none.txt"]),
+    "poses that are none": (["--seq=folder/REC", "--poses=TMP/junk/xfeat.onnx"], ["xfeat.onnx"]),
+    "out is a file": (["--seq=folder/REC", "--out=TMP/file"], ["cannot write to", "--out"]),
+    "negative stride": (["--stride=-1"], ["stride", "--help"]),
+    "no frames wanted": (["--max_frames=0"], ["max_frames", "--help"]),
+    "start before the beginning": (["--start=-3"], ["start", "--help"]),
+    "misspelt flag": (["--sede=3"], ["sede", "Did you mean: seed", "--help"]),
+    "no flag": (["room0"], ["unexpected argument 'room0'"]),
+}
+
+
+@pytest.fixture(scope="module")
+def answers(recording, tmp_path_factory) -> dict[str, tuple[int, str, str]]:
+    """Exit code, output and errors of every mistake."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    shutil.rmtree(_copy(recording, folder / "colour") / "depth")
+    for path in (_copy(recording, folder / "empty") / "rgb").iterdir():
+        path.unlink()
+    (_copy(recording, folder / "unknown") / "intrinsics.json").unlink()
+    (_copy(recording, folder / "garbled") / "intrinsics.json").write_text('{"fx": 5')
+    for name in ("junk", "other"):
+        (folder / name).mkdir()
+    (folder / "junk" / "xfeat.onnx").write_bytes(b"\x00\x01 this is no model")
+    save_file({"conv.weight": np.zeros((2, 2))}, folder / "other" / "xfeat.safetensors")
+    (folder / "file").write_text("")
+
+    def filled(text: str) -> str:
+        return text.replace("TMP", str(folder)).replace("REC", str(recording))
+
+    lists = []
+    for arguments, _ in MISTAKES.values():
+        has_out = any(argument.startswith("--out") for argument in arguments)
+        lists.append([filled(a) for a in [*arguments, *([] if has_out else ["--out=TMP/unused"])]])
+    done = _python("-c", _DRIVER, input=json.dumps(lists))
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    told = {
+        name: (code, out, err.replace(str(folder), "TMP"))
+        for name, (code, out, err) in zip(MISTAKES, results, strict=True)
+    }
+    assert not any((folder / "unused").glob("*")), "a mistake left files behind"
+    return told
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_in_one_line(answers, name):
+    code, out, err = answers[name]
+    assert code == 2, err
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("error: ")
+    for words in MISTAKES[name][1]:
+        assert words in err
+
+
+def test_exit_code_of_the_real_command():
+    done = _command("--stride=-1")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_help_names_the_flags_and_the_recordings():
+    done = _command("--help")
+    assert done.returncode == 0
+    for words in ("--seq", "--stride", "--poses", "--weights_dir", "synthetic/room0", "tum/"):
+        assert words in done.stdout
+
+
+def test_a_recording_of_ones_own(recording, tmp_path):
+    """Two frames spoilt; another ground truth; the default place for the results."""
+    folder = _copy(recording, tmp_path / "mine")
+    names = sorted(path.name for path in (folder / "rgb").iterdir())
+    path = folder / "rgb" / names[4]
+    path.write_bytes(path.read_bytes()[:500])
+    cv2.imwrite(str(folder / "depth" / names[6]), np.zeros((24, 32), np.uint16))
+    times, poses = RoomSource(12).timestamps(), RoomSource(12).poses()
+    lines = []
+    for time, pose in zip(times, poses, strict=True):
+        lines.append(f"{time:.9f} " + " ".join(f"{x:.9f}" for x in (*pose[:3, 3], 0, 0, 0, 1)))
+    (tmp_path / "truth.txt").write_text("\n".join(lines) + "\n")
+    done = _command(
+        "--seq=folder/mine",
+        "--features=sift",
+        "--stride=2",
+        "--seed=5",
+        f"--poses={tmp_path / 'truth.txt'}",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "runs" / "slam" / "folder" / "mine"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert (metrics["frames"], metrics["frames_skipped"]) == (6, 2)
+    assert metrics["frames_tracked"] == 4
+    assert metrics["seed"] == 5
+    assert metrics["ate_rmse_m"] < 0.01
+    assert len((out / "trajectory.tum").read_text().splitlines()) == 4
+    assert "4 of 6 frames tracked (66.7 %)" in done.stdout
+    assert "ATE RMSE" in done.stdout
+    assert "skipped: " in done.stderr
+    assert "Traceback" not in done.stderr

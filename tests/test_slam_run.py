@@ -1,0 +1,223 @@
+"""Whole runs: accuracy, repeatability, what is written, and what survives a broken stream."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from slam_scene import RoomSource, make_system
+
+from ace_jax.data.poses_file import read_poses
+from ace_jax.data.registry import open_sequence
+from ace_jax.errors import UserError
+from ace_jax.maps import load_map
+from ace_jax.slam.run import CompilationCounter, RunResult, create_system, run
+
+FRAMES = 36
+FILES = {
+    *("trajectory.tum", "trajectory_live.tum", "map.safetensors", "points.ply"),
+    *("trajectory.png", "metrics.json"),
+}
+
+
+@dataclasses.dataclass
+class Done:
+    """A run and the folder that it wrote."""
+
+    result: RunResult
+    out: Path
+
+    @property
+    def metrics(self) -> dict:
+        return json.loads((self.out / "metrics.json").read_text())
+
+    def text(self, name: str = "trajectory.tum") -> str:
+        return (self.out / name).read_text()
+
+
+def _run(out: Path, source, seed: int = 0) -> Done:
+    return Done(run(source, make_system(seed), out, seed), out)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Done:
+    """An undisturbed run, in a process that has compiled nothing yet."""
+    jax.clear_caches()
+    return _run(tmp_path_factory.mktemp("runs") / "deep" / "whole", RoomSource(FRAMES))
+
+
+def test_every_frame_is_tracked_and_right(whole):
+    metrics = whole.metrics
+    assert (metrics["frames"], metrics["frames_tracked"], metrics["coverage"]) == (36, 36, 1.0)
+    assert metrics["ate_rmse_m"] < 0.006
+    assert metrics["ate_live_rmse_m"] < 0.008
+    assert metrics["ate_max_m"] < 0.02
+    assert metrics["rpe_rot_deg"] < 0.3
+
+
+def test_nothing_compiles_after_the_second_frame(whole):
+    assert whole.metrics["recompilations"] == 0
+    assert len(whole.result.system.world.keyframes) > 3  # mapping was exercised
+
+
+def test_compilations_are_counted():
+    with CompilationCounter() as counter:
+        jax.jit(lambda x: x * 3 + 1)(np.arange(7.0))
+        assert counter.count > 0
+        counter.reset()
+        assert counter.count == 0
+    jax.jit(lambda x: x * 5 + 1)(np.arange(7.0))
+    assert counter.count == 0
+
+
+def test_files_are_there_and_well_formed(whole):
+    assert {path.name for path in whole.out.iterdir()} == FILES
+    for name in ("trajectory.tum", "trajectory_live.tum"):
+        lines = whole.text(name).splitlines()
+        assert len(lines) == FRAMES
+        assert all(len(line.split(" ")) == 8 and line == line.strip() for line in lines)
+        read = read_poses(whole.out / name)
+        np.testing.assert_array_equal(read.timestamps, RoomSource(FRAMES).timestamps())
+    assert (whole.out / "trajectory.png").read_bytes().startswith(b"\x89PNG")
+    assert (whole.out / "points.ply").read_bytes().startswith(b"ply\nformat binary_little_endian")
+    metrics = whole.metrics
+    assert metrics["map_bytes"] == (whole.out / "map.safetensors").stat().st_size
+    assert (metrics["sequence"], metrics["features"], metrics["seed"]) == ("room", "sift", 0)
+    assert metrics["fps"] > 0
+    assert metrics["peak_memory_mb"] > 0
+    assert metrics["interrupted"] is False
+    stages = metrics["stage_ms"]
+    assert {"read", "features", "depth", "tracking", "mapping"} <= stages.keys()
+    assert all(0 <= stage["p50"] <= stage["p95"] for stage in stages.values())
+
+
+def test_final_poses_hang_on_the_map_and_live_ones_do_not_change(whole):
+    final, live = (read_poses(whole.out / f"trajectory{kind}.tum") for kind in ("", "_live"))
+    difference = np.abs(final.world_from_camera - live.world_from_camera).max()
+    assert 1e-6 < difference < 0.05
+
+
+def test_the_map_can_be_loaded(whole):
+    scene = load_map(whole.out / "map.safetensors")
+    assert (scene.head, scene.features, scene.feature_dim) == ("landmark_attention", "sift", 128)
+    points = whole.result.system.points()[0]
+    stored = [
+        leaf for leaf in jax.tree.leaves(scene.variables) if np.shape(leaf) == np.shape(points)
+    ]
+    assert len(stored) == 1
+    np.testing.assert_allclose(stored[0], points, atol=0.01)
+
+
+def test_the_same_seed_gives_the_same_bits(whole, tmp_path):
+    again = _run(tmp_path, RoomSource(FRAMES))
+    for name in ("trajectory.tum", "trajectory_live.tum"):
+        assert again.text(name) == whole.text(name)
+    for a, b in zip(again.result.system.points(), whole.result.system.points(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("truth", ["none", "false"])
+def test_ground_truth_has_no_say_in_the_trajectory(whole, tmp_path, truth):
+    done = _run(tmp_path, RoomSource(FRAMES, truth=truth))
+    for name in ("trajectory.tum", "trajectory_live.tum"):
+        assert done.text(name) == whole.text(name)
+    if truth == "none":
+        assert done.metrics["ate_rmse_m"] is None
+    else:
+        assert done.metrics["ate_rmse_m"] > 0.05  # it was looked at, for the evaluation
+
+
+def test_interrupting_keeps_what_was_computed(whole, tmp_path):
+    done = _run(tmp_path, RoomSource(FRAMES, interrupt_at=20))
+    assert done.result.interrupted
+    metrics = done.metrics
+    assert metrics["interrupted"] is True
+    assert (metrics["frames"], metrics["frames_tracked"]) == (20, 20)
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    live = whole.text("trajectory_live.tum").splitlines()
+    assert done.text("trajectory_live.tum").splitlines() == live[:20]
+
+
+def test_bad_frames_are_counted_told_and_skipped(tmp_path, capfd):
+    class Odd(RoomSource):
+        def __getitem__(self, index):
+            frame = super().__getitem__(index)
+            if index == 9:  # another size in the middle of the stream
+                return dataclasses.replace(frame, rgb=frame.rgb[:100], depth=frame.depth[:100])
+            if index == 10:
+                return dataclasses.replace(frame, depth=None)
+            return frame
+
+    bad = (3, 4, 12, 13, 14, 15)
+    done = _run(tmp_path, Odd(20, bad=bad))
+    metrics = done.metrics
+    assert (metrics["frames"], metrics["frames_skipped"], metrics["frames_tracked"]) == (20, 8, 12)
+    assert metrics["coverage"] == 0.6
+    assert metrics["ate_rmse_m"] < 0.01
+    kept = np.delete(RoomSource(20).timestamps(), [*bad, 9, 10])
+    read = read_poses(tmp_path / "trajectory.tum")
+    np.testing.assert_array_equal(read.timestamps, kept)
+    told = capfd.readouterr().err
+    assert "skipped: frame 3 is truncated" in told
+    assert "000009: image of 320x100 in a stream of 320x240" in told
+    assert "skipped 3 more frames" in told
+
+
+@pytest.mark.parametrize("options", [{"interrupt_at": 0}, {"black": (0, 1, 2)}, {"bad": (0, 1, 2)}])
+def test_a_run_without_any_pose_still_leaves_whole_files(tmp_path, options):
+    done = _run(tmp_path, RoomSource(3, **options))
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert done.metrics["coverage"] == 0.0
+    assert done.metrics["ate_rmse_m"] is None
+    assert done.text() == ""
+
+
+def test_duplicate_and_backward_timestamps_do_no_harm(tmp_path):
+    class Wild(RoomSource):
+        def timestamps(self):
+            times = super().timestamps()
+            times[5] = times[4]
+            times[8] = times[2]
+            return times
+
+    assert _run(tmp_path, Wild(12)).metrics["frames_tracked"] == 12
+
+
+def test_three_of_ten_frames_dropped(tmp_path):
+    kept = np.flatnonzero(np.random.default_rng(0).random(40) > 0.3)
+    done = _run(tmp_path, RoomSource(len(kept), order=tuple(kept.tolist())))
+    assert done.metrics["coverage"] == 1.0
+    assert done.metrics["ate_rmse_m"] < 0.01
+
+
+def test_recordings_that_cannot_be_processed_are_refused_in_one_line(tmp_path):
+    system = make_system()
+    with pytest.raises(UserError, match="room: no frames"):
+        run(RoomSource(0), system, tmp_path / "out")
+    with pytest.raises(UserError, match="room: no depth"):
+        run(RoomSource(3, has_depth=False), system, tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write to .*file"):
+        run(RoomSource(3), system, tmp_path / "file")
+
+
+def test_redkitchen(shared_dir, tmp_path):
+    """Real images and real depth, default settings."""
+    weights = shared_dir / "weights"
+    if not (weights / "xfeat.onnx").is_file():
+        pytest.skip(f"no xfeat.onnx in {weights}")
+    data = shared_dir / "data"
+    source = open_sequence(
+        "7scenes/redkitchen/seq-01",
+        data,
+        max_frames=40,
+        poses=data / "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt",
+    )
+    system = create_system("landmark_attention", source, "xfeat", str(weights), seed=0)
+    metrics = run(source, system, tmp_path).metrics
+    assert metrics["coverage"] == 1.0
+    assert metrics["ate_rmse_m"] < 0.02
+    assert metrics["ate_live_rmse_m"] < 0.02
+    assert metrics["recompilations"] == 0
