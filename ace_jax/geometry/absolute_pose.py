@@ -1,9 +1,16 @@
-"""Robust camera pose from 2D-3D correspondences: RANSAC over P3P, then refinement."""
+"""Robust camera pose from 2D-3D correspondences: RANSAC over P3P, then refinement.
+
+Hypotheses come in chunks under `lax.while_loop`, so that easy problems stop after the first and
+hard ones get thousands. A chunk is scored on a small random subset of the points (preemption:
+Nister, "Preemptive RANSAC for live structure and motion estimation", ICCV 2003) by the MSAC score
+(Torr and Zisserman, CVIU 2000); a new best one is refined on the subset (local optimisation: Chum
+et al., "Locally optimized RANSAC", DAGM 2003). All points take part in the last refinement.
+"""
 
 import jax
 import jax.numpy as jnp
 
-from ace_jax.geometry import ransac, se3
+from ace_jax.geometry import ransac, robust_loss, se3
 from ace_jax.geometry import small_linalg as la
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.p3p import p3p_components
@@ -15,8 +22,10 @@ from ace_jax.geometry.pose_refinement import (
 from ace_jax.geometry.pose_result import PoseResult
 
 MIN_INLIERS = 5
-_CHUNK = 128
-_SUBSET = 256
+_CHUNK = 128  # minimal samples a chunk, each with up to four poses
+_SUBSET = 256  # points that score and locally optimise a chunk's hypotheses
+_LOCAL_STEPS = 5
+_FINAL_STEPS = 8
 
 
 def estimate_absolute_pose(
@@ -30,13 +39,13 @@ def estimate_absolute_pose(
     depth: jax.Array | None = None,
     threshold: float | jax.Array = 4.0,
     inverse_depth_sigma: float | jax.Array = 0.0375,
-    confidence: float = 0.9999,
-    max_hypotheses: int = 8192,
+    confidence: float | jax.Array = 0.9999,
+    max_hypotheses: int | jax.Array = 10_000,
 ) -> PoseResult:
     """The camera pose that most 2D-3D correspondences agree with.
 
     Args:
-        points_2d: (N, 2) pixels of an ideal pinhole camera (undistort them first).
+        points_2d: (N, 2) pixels of an ideal pinhole camera (`distortion.undistort` first).
         points_3d: (N, 3) points in the world, metres.
         camera: intrinsics.
         key: PRNG key; the same key gives the same result.
@@ -44,109 +53,116 @@ def estimate_absolute_pose(
         weights: (N,) relative confidence (inverse variance up to scale): guides the sampling and
             weighs the refinement. Default 1.
         initial_pose: (4, 4) camera_from_world tried as one more hypothesis, or None.
-        depth: (N,) z-depth in metres of the pixels, 0 or not finite where unknown; used in the
-            refinement. Or None.
-        threshold: largest reprojection error of an inlier, pixels.
-        inverse_depth_sigma: noise of 1 / depth, 1/m.
+        depth: (N,) z-depth in metres of the pixels, 0 or not finite where unknown: takes part in
+            the refinement. Or None.
+        threshold: largest reprojection error of an inlier, pixels; about three sigmas.
+        inverse_depth_sigma: standard deviation of 1 / depth, 1/m.
         confidence: probability of having drawn an outlier-free sample, at which to stop.
-        max_hypotheses: samples at most (static).
+        max_hypotheses: minimal samples at most.
 
     Returns:
         `PoseResult`.
     """
-    (points_2d, points_3d), valid, weights = ransac.valid_points(
+    (points_2d, points_3d), valid, least_squares_weights = ransac.valid_points(
         (points_2d, points_3d), mask, weights
     )
+    pixels, points = points_2d.T, points_3d.T
+    x = (pixels[0] - camera.cx) / camera.fx
+    y = (pixels[1] - camera.cy) / camera.fy
+    norm = jax.lax.rsqrt(1.0 + x * x + y * y)
+    table = jnp.stack([x * norm, y * norm, norm, *points])
     inverse_depth = None
     if depth is not None:
         known = jnp.isfinite(depth) & (depth > 0.0)
         inverse_depth = jnp.where(known, 1.0 / jnp.where(known, depth, 1.0), 0.0)
-    count = points_2d.shape[0]
-    x = (points_2d[:, 0] - camera.cx) / camera.fx
-    y = (points_2d[:, 1] - camera.cy) / camera.fy
-    norm = jax.lax.rsqrt(1.0 + x * x + y * y)
-    bearing_columns = (x * norm, y * norm, norm)
-    columns = tuple(points_3d.T)
-    observations = Observations(points_3d.T, points_2d.T, weights, inverse_depth)
-    subset_key, key = jax.random.split(key)
-    if count > _SUBSET:
-        subset, _ = ransac.sample_minimal_sets(subset_key, valid.astype(weights.dtype), _SUBSET, 1)
-        subset = subset[0]
+    observations = Observations(points, pixels, least_squares_weights, inverse_depth)
+    sampler = ransac.make_sampler(key, valid, None if weights is None else least_squares_weights)
+    if valid.shape[0] > _SUBSET:
+        indices, subset_valid = ransac.draw_subset(sampler, _SUBSET)
+        subset = jax.tree.map(lambda a: a[..., indices], observations)
+        subset = subset.replace(weights=jnp.where(subset_valid, subset.weights, 0.0))
     else:
-        subset = jnp.arange(count)
-    subset_columns = (*(c[subset] for c in columns), x[subset], y[subset], valid[subset])
+        subset, subset_valid = observations, valid
+    subset_count = jnp.maximum(jnp.sum(subset_valid), 1)
 
-    def score(pose: jax.Array) -> jax.Array:
-        ratio = _squared_ratio(pose, points_2d, points_3d, camera, threshold)
-        return jnp.sum(jnp.where(valid, jnp.maximum(1.0 - ratio, 0.0), 0.0))
+    def score(rows: la.Matrix) -> jax.Array:
+        return _msac_score(rows, subset, subset_valid, camera, threshold)
 
-    def local_optimisation(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def locally_optimise(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
         refined = refine_pose(
             pose,
-            observations,
+            subset,
             camera,
-            pixel_sigma=threshold / 3.0,
-            inverse_depth_sigma=inverse_depth_sigma,
-            robust_scale=1.0,
-            num_steps=5,
+            pixel_sigma=threshold,
+            inverse_depth_sigma=3.0 * inverse_depth_sigma,
+            loss=robust_loss.geman_mcclure,
+            num_steps=_LOCAL_STEPS,
         ).camera_from_world
-        before, after = score(pose), score(refined)
-        better = after > before
-        return jnp.where(better, refined, pose), jnp.where(better, after, before)
+        return refined, score(la.unstack_matrix(refined[:3]))
 
-    def draw(state: tuple) -> tuple:
-        chunk, pose, best = state
-        indices, distinct = ransac.sample_minimal_sets(
-            jax.random.fold_in(key, chunk), weights, _CHUNK, 3
-        )
+    def draw_chunk(state: tuple) -> tuple:
+        chunk, best_pose, best_score = state
+        indices, distinct = ransac.draw_minimal_sets(sampler, chunk, _CHUNK, 3)
+        bearings_x, bearings_y, bearings_z, *world = jnp.take(table, indices, axis=1)
         rotation, translation, good = p3p_components(
-            tuple(tuple(c[i] for c in bearing_columns) for i in indices),
-            tuple(tuple(c[i] for c in columns) for i in indices),
+            tuple(zip(bearings_x, bearings_y, bearings_z, strict=True)),
+            tuple(zip(*world, strict=True)),
         )
         rows = tuple((*row, t) for row, t in zip(rotation, translation, strict=True))
-        votes = _votes(rows, subset_columns, camera, threshold)
-        votes = jnp.where(good & distinct, votes, -1.0).reshape(-1)
-        winner = jnp.argmax(votes)
-        candidate = jnp.stack([jnp.stack([c.reshape(-1)[winner] for c in row]) for row in rows])
-        candidate = jnp.concatenate([candidate, jnp.array([[0.0, 0.0, 0.0, 1.0]], candidate.dtype)])
-        candidate, value = local_optimisation(candidate)
-        better = (votes[winner] > 0.0) & (value > best)
-        return chunk + 1, jnp.where(better, candidate, pose), jnp.where(better, value, best)
-
-    total = jnp.sum(valid)
+        scores = jnp.where(good & distinct, score(rows), 0.0).reshape(-1)
+        winner = jnp.argmax(scores)
+        pose = jnp.stack([jnp.stack([c.reshape(-1)[winner] for c in row]) for row in rows])
+        pose = se3.from_rotation_translation(pose[:, :3], pose[:, 3])
+        winning_score = scores[winner]
+        if initial_pose is not None:
+            use_prior = (chunk == 0) & prior_finite & (prior_score >= winning_score)
+            pose = jnp.where(use_prior, prior, pose)
+            winning_score = jnp.where(use_prior, prior_score, winning_score)
+        # Most chunks bring nothing better: the optimisation is skipped (not under vmap).
+        better = winning_score > best_score
+        pose, refined_score = jax.lax.cond(
+            better, locally_optimise, lambda p: (p, jnp.zeros_like(winning_score)), pose
+        )
+        better = refined_score > best_score
+        return (
+            chunk + 1,
+            jnp.where(better, pose, best_pose),
+            jnp.where(better, refined_score, best_score),
+        )
 
     def unfinished(state: tuple) -> jax.Array:
-        chunk, _, best = state
-        ratio = best / jnp.maximum(total, 1)
-        miss = jnp.log1p(-jnp.clip(ratio**3, 1e-7, 1.0 - 1e-7))
-        needed = jnp.log(1.0 - confidence) / miss
-        return (chunk * _CHUNK < max_hypotheses) & (chunk * _CHUNK < needed)
+        chunk, _, best_score = state
+        drawn = chunk * _CHUNK
+        needed = ransac.required_samples(best_score / subset_count, confidence, 3)
+        return (drawn == 0) | ((drawn < max_hypotheses) & (drawn < needed))
 
-    identity = jnp.eye(4, dtype=points_3d.dtype)
-    state = (jnp.int32(0), identity, jnp.zeros((), points_3d.dtype))
+    identity = jnp.eye(4, dtype=points.dtype)
     if initial_pose is not None:
-        finite = jnp.all(jnp.isfinite(initial_pose))
-        state = (jnp.int32(0), *local_optimisation(jnp.where(finite, initial_pose, identity)))
-    chunks, pose, best = jax.lax.while_loop(unfinished, draw, state)
+        prior_finite = jnp.all(jnp.isfinite(initial_pose))
+        prior = jnp.where(prior_finite, initial_pose.astype(points.dtype), identity)
+        prior_score = score(la.unstack_matrix(prior[:3]))
+    chunks, pose, best_score = jax.lax.while_loop(
+        unfinished, draw_chunk, (jnp.int32(0), identity, jnp.zeros((), points.dtype))
+    )
 
-    for _ in range(2):
-        inliers = valid & (_squared_ratio(pose, points_2d, points_3d, camera, threshold) < 1.0)
-        refined = refine_pose(
-            pose,
-            observations.replace(weights=jnp.where(inliers, weights, 0.0)),
-            camera,
-            pixel_sigma=threshold / 3.0,
-            inverse_depth_sigma=inverse_depth_sigma,
-            num_steps=4,
-        )
-        pose = refined.camera_from_world
-    ratio = _squared_ratio(pose, points_2d, points_3d, camera, threshold)
+    refined = refine_pose(
+        pose,
+        observations,
+        camera,
+        pixel_sigma=threshold,
+        inverse_depth_sigma=3.0 * inverse_depth_sigma,
+        loss=robust_loss.truncated,
+        num_steps=_FINAL_STEPS,
+    )
+    pose = refined.camera_from_world
+    ratio = _squared_ratio(pose, observations, camera, threshold)
     inliers = valid & (ratio < 1.0)
     num_inliers = jnp.sum(inliers, dtype=jnp.int32)
-    dof = jnp.maximum(2.0 * num_inliers - 6.0, 1.0)
-    variance = 9.0 * jnp.sum(jnp.where(inliers, weights * ratio, 0.0)) / dof
+    # Residuals are in units of the threshold: their variance scales the covariance.
+    freedom = jnp.maximum(2.0 * num_inliers - 6.0, 1.0)
+    variance = jnp.sum(jnp.where(inliers, least_squares_weights * ratio, 0.0)) / freedom
     covariance, definite = covariance_from_information(refined.information)
-    success = refined.success & definite & (best > 0.0) & (num_inliers >= MIN_INLIERS)
+    success = refined.success & definite & (best_score > 0.0) & (num_inliers >= MIN_INLIERS)
     return PoseResult(
         camera_from_world=jnp.where(success, pose, identity),
         inliers=inliers & success,
@@ -158,31 +174,45 @@ def estimate_absolute_pose(
 
 
 def _squared_ratio(
-    pose: jax.Array,
-    points_2d: jax.Array,
-    points_3d: jax.Array,
-    camera: Camera,
-    threshold: float | jax.Array,
+    pose: jax.Array, observations: Observations, camera: Camera, threshold: float | jax.Array
 ) -> jax.Array:
     """Squared reprojection errors over the squared threshold (N,); infinite behind the camera."""
-    moved = se3.transform(pose, points_3d)
-    in_front = moved[:, 2] > MIN_DEPTH
-    inverse = 1.0 / jnp.where(in_front, moved[:, 2], 1.0)
-    du = camera.fx * moved[:, 0] * inverse + camera.cx - points_2d[:, 0]
-    dv = camera.fy * moved[:, 1] * inverse + camera.cy - points_2d[:, 1]
+    x, y, z = (
+        la.dot(tuple(pose[i, :3]), tuple(observations.points_3d)) + pose[i, 3] for i in range(3)
+    )
+    in_front = z > MIN_DEPTH
+    inverse = 1.0 / jnp.where(in_front, z, 1.0)
+    du = camera.fx * x * inverse + camera.cx - observations.points_2d[0]
+    dv = camera.fy * y * inverse + camera.cy - observations.points_2d[1]
     return jnp.where(in_front, (du * du + dv * dv) / threshold**2, jnp.inf)
 
 
-def _votes(
-    rows: la.Matrix, columns: tuple[jax.Array, ...], camera: Camera, threshold: float | jax.Array
+def _msac_score(
+    rows: la.Matrix,
+    observations: Observations,
+    valid: jax.Array,
+    camera: Camera,
+    threshold: float | jax.Array,
 ) -> jax.Array:
-    """MSAC votes of hypotheses, rows of components (K, H), over S points: (K, H)."""
-    px, py, pz, u, v, valid = columns
+    """Sum over S points of max(1 - (error / threshold)^2, 0) for poses of any batch shape K.
+
+    Args:
+        rows: 3x4 components (*K) of camera_from_world.
+        observations: S points.
+        valid: (S,) who votes.
+        camera: intrinsics.
+        threshold: pixels.
+
+    Returns:
+        Scores (*K).
+    """
+    points = tuple(observations.points_3d)
+    u = (observations.points_2d[0] - camera.cx) / camera.fx
+    v = (observations.points_2d[1] - camera.cy) / camera.fy
     x, y, z = (
-        r0[..., None] * px + r1[..., None] * py + r2[..., None] * pz + t[..., None]
-        for r0, r1, r2, t in rows
+        la.dot(tuple(c[..., None] for c in row[:3]), points) + row[3][..., None] for row in rows
     )
     du, dv = camera.fx * (x - u * z), camera.fy * (y - v * z)
-    in_front = (z > MIN_DEPTH) & valid
-    ratio = (du * du + dv * dv) / (jnp.where(in_front, z, 1.0) * threshold) ** 2
-    return jnp.sum(jnp.where(in_front, jnp.maximum(1.0 - ratio, 0.0), 0.0), axis=-1)
+    votes = valid & (z > MIN_DEPTH)
+    ratio = (du * du + dv * dv) / (jnp.where(votes, z, 1.0) * threshold) ** 2
+    return jnp.sum(jnp.where(votes, jnp.maximum(1.0 - ratio, 0.0), 0.0), axis=-1)

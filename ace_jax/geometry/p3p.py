@@ -146,7 +146,7 @@ def _distances(bearings: la.Matrix, points: la.Matrix) -> tuple[la.Components, j
     valid = usable & real & intersects & in_front & (error < 1e-3)
     valid = valid.reshape(4, *a12.shape)
     size = jnp.sqrt(jnp.where(usable, perimeter, 1.0))
-    return tuple(jnp.where(valid, c.reshape(valid.shape) * size, 1.0) for c in x), valid
+    return tuple(c.reshape(valid.shape) * size for c in x), valid
 
 
 def _symmetric(

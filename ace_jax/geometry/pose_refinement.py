@@ -15,11 +15,13 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ace_jax.geometry import se3
+from ace_jax.geometry import robust_loss, se3
 from ace_jax.geometry import small_linalg as la
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.robust_loss import Loss
 
 _PIVOT_TOLERANCE = 1e-6
+_BEHIND = 1e6  # squared sigmas of a point behind the camera
 
 
 @flax.struct.dataclass
@@ -63,36 +65,37 @@ def refine_pose(
     camera: Camera,
     pixel_sigma: float | jax.Array = 1.0,
     inverse_depth_sigma: float | jax.Array = 0.0375,
-    robust_scale: float | jax.Array | None = None,
+    loss: Loss = robust_loss.squared,
+    loss_scale: float | jax.Array = 1.0,
     num_steps: int = 10,
 ) -> Refinement:
-    """Levenberg-Marquardt from an initial pose.
+    """Levenberg-Marquardt from an initial pose, reweighted in every step for robust losses.
 
     Args:
-        camera_from_world: (4, 4) initial pose.
+        camera_from_world: (4, 4) initial pose, rotation on SO(3).
         observations: correspondences.
         camera: intrinsics.
         pixel_sigma: standard deviation of a pixel coordinate.
         inverse_depth_sigma: standard deviation of the inverse depth, 1/m.
-        robust_scale: in sigmas, where the Cauchy loss log(1 + r^2/scale^2) scale^2 begins to
-            flatten; None for least squares.
-        num_steps: iterations (static). A step that does not lower the cost is not taken.
+        loss: one of `robust_loss`, on a correspondence's pixels and depth together (static).
+        loss_scale: scale of the loss, in sigmas.
+        num_steps: iterations (static). A step that raises the cost is not taken.
 
     Returns:
         `Refinement`; without success the initial pose.
     """
-    system = _normal_equations(
-        camera_from_world, observations, camera, pixel_sigma, inverse_depth_sigma, robust_scale
-    )
+
+    def evaluate(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _normal_equations(
+            pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss, loss_scale
+        )
 
     def step(_: int, state: tuple) -> tuple:
         pose, normal, cost, damping = state
-        tangent = _damped_step(normal, damping)
-        candidate = _retract(pose, tangent)
-        new_normal, new_cost = _normal_equations(
-            candidate, observations, camera, pixel_sigma, inverse_depth_sigma, robust_scale
-        )
-        better = new_cost < cost
+        candidate = _retract(pose, _damped_step(normal, damping))
+        new_normal, new_cost = evaluate(candidate)
+        # Equal up to rounding counts as better: close to the optimum the cost is flat.
+        better = new_cost <= cost * (1.0 + 1e-6)
         return (
             jnp.where(better, candidate, pose),
             jnp.where(better, new_normal, normal),
@@ -100,19 +103,18 @@ def refine_pose(
             jnp.clip(jnp.where(better, 0.1 * damping, 10.0 * damping), 1e-8, 1e4),
         )
 
-    damping = jnp.asarray(1e-4, camera_from_world.dtype)
+    start = camera_from_world[:3]
+    damping = jnp.asarray(1e-4, start.dtype)
     pose, normal, cost, _ = jax.lax.fori_loop(
-        0, num_steps, step, (camera_from_world, *system, damping)
+        0, num_steps, step, (start, *evaluate(start), damping)
     )
-    information = normal[:6, :6]
-    _, definite = la.cholesky(la.unstack_matrix(information), _PIVOT_TOLERANCE)
-    finite = jnp.all(jnp.isfinite(pose)) & jnp.isfinite(cost)
-    success = definite & finite
-    pose = se3.from_rotation_translation(se3.project_to_so3(pose[:3, :3]), pose[:3, 3])
+    success = jnp.all(jnp.isfinite(pose)) & jnp.isfinite(cost)
+    rotation = se3.orthonormalise(pose[:, :3])
+    pose = se3.from_rotation_translation(rotation, pose[:, 3])
     return Refinement(
         camera_from_world=jnp.where(success, pose, camera_from_world),
         cost=cost,
-        information=information,
+        information=normal[:6, :6],
         success=success,
     )
 
@@ -135,52 +137,42 @@ def _normal_equations(
     camera: Camera,
     pixel_sigma: float | jax.Array,
     inverse_depth_sigma: float | jax.Array,
-    robust_scale: float | jax.Array | None,
+    loss: Loss,
+    loss_scale: float | jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """[J | r]^T W [J | r] (7, 7) and the robust cost ()."""
-    x, y, z = (
-        la.dot(tuple(pose[i, :3]), tuple(observations.points_3d)) + pose[i, 3] for i in range(3)
-    )
+    """[J | r]^T W [J | r] (7, 7) and the robust cost () at a pose (3, 4)."""
+    points, pixels = tuple(observations.points_3d), observations.points_2d
+    x, y, z = (la.dot(tuple(pose[i, :3]), points) + pose[i, 3] for i in range(3))
     in_front = z > MIN_DEPTH
     q = 1.0 / jnp.where(in_front, z, 1.0)
     u, w = x * q, y * q
     scale_u, scale_w = camera.fx / pixel_sigma, camera.fy / pixel_sigma
-    ru = scale_u * u + (camera.cx - observations.points_2d[0]) / pixel_sigma
-    rw = scale_w * w + (camera.cy - observations.points_2d[1]) / pixel_sigma
+    ru = scale_u * u + (camera.cx - pixels[0]) / pixel_sigma
+    rw = scale_w * w + (camera.cy - pixels[1]) / pixel_sigma
     squared = ru * ru + rw * rw
-    zero = jnp.zeros_like(q)
     if observations.inverse_depth is not None:
         known = observations.inverse_depth > 0.0
         scale_q = jnp.where(known, 1.0, 0.0) / inverse_depth_sigma
         rq = scale_q * (q - observations.inverse_depth)
         squared = squared + rq * rq
-    weight = jnp.where(in_front, observations.weights, 0.0)
-    if robust_scale is None:
-        cost = jnp.sum(weight * squared)
-    else:
-        limit = robust_scale**2
-        cost = limit * jnp.sum(weight * jnp.log1p(squared / limit))
-        weight = weight * limit / (limit + squared)
-    # A point behind the camera costs as much as one that is off by the image's size.
-    behind = jnp.where(in_front, 0.0, observations.weights)
-    cost = cost + 1e4 * jnp.sum(behind)
-    root = jnp.sqrt(weight)
-    au, aw = root * scale_u, root * scale_w
+    # A point behind the camera costs as much as a very distant one, and does not pull.
+    limit = loss_scale**2
+    rho, weight = loss(jnp.where(in_front, squared, _BEHIND) / limit)
+    cost = limit * jnp.sum(observations.weights * rho)
+    root = jnp.sqrt(jnp.where(in_front, observations.weights * weight, 0.0))
+    au, aw, zero = root * scale_u, root * scale_w, jnp.zeros_like(root)
     rows = jnp.stack(
-        [
-            jnp.stack(
-                [au * q, zero, -au * u * q, -au * u * w, au * (1.0 + u * u), -au * w, root * ru]
-            ),
-            jnp.stack(
-                [zero, aw * q, -aw * w * q, -aw * (1.0 + w * w), aw * u * w, aw * u, root * rw]
-            ),
-        ]
+        [au * q, zero, -au * u * q, -au * u * w, au * (1.0 + u * u), -au * w, root * ru]
     )
-    normal = jnp.einsum("kin,kjn->ij", rows, rows)
+    normal = la.full_matmul(rows, rows.T)
+    rows = jnp.stack(
+        [zero, aw * q, -aw * w * q, -aw * (1.0 + w * w), aw * u * w, aw * u, root * rw]
+    )
+    normal = normal + la.full_matmul(rows, rows.T)
     if observations.inverse_depth is not None:
         aq = root * scale_q
-        row = jnp.stack([zero, zero, -aq * q * q, -aq * w * q, aq * u * q, zero, root * rq])
-        normal = normal + row @ row.T
+        rows = jnp.stack([zero, zero, -aq * q * q, -aq * w * q, aq * u * q, zero, root * rq])
+        normal = normal + la.full_matmul(rows, rows.T)
     return normal, cost
 
 
@@ -196,7 +188,6 @@ def _damped_step(normal: jax.Array, damping: jax.Array) -> jax.Array:
 
 
 def _retract(pose: jax.Array, tangent: jax.Array) -> jax.Array:
-    """A pose moved by a tangent vector, to first order in v; the rotation part stays on SO(3)."""
+    """A pose (3, 4) moved by a tangent vector, to second order; the rotation stays on SO(3)."""
     turn = la.stack_matrix(se3.small_rotation(tuple(tangent[3:])))
-    top = turn @ pose[:3] + jnp.concatenate([jnp.zeros((3, 3), pose.dtype), tangent[:3, None]], 1)
-    return jnp.concatenate([top, pose[3:]])
+    return la.full_matmul(turn, pose) + jnp.pad(tangent[:3, None], ((0, 0), (3, 0)))

@@ -39,9 +39,11 @@ def estimate_rigid_transform(
     Returns:
         `PoseResult`, `camera_from_world` holding b_from_a.
     """
+    confidence = weights
     (points_a, points_b), valid, weights = ransac.valid_points((points_a, points_b), mask, weights)
     threshold = jnp.broadcast_to(jnp.asarray(threshold, points_a.dtype), valid.shape)
-    indices, distinct = ransac.sample_minimal_sets(key, weights, num_hypotheses, 3)
+    sampler = ransac.make_sampler(key, valid, None if confidence is None else weights)
+    indices, distinct = ransac.draw_minimal_sets(sampler, jnp.int32(0), num_hypotheses, 3)
     columns_a, columns_b = points_a.T, points_b.T
     triads_a = tuple(tuple(c[i] for c in columns_a) for i in indices)
     triads_b = tuple(tuple(c[i] for c in columns_b) for i in indices)

@@ -37,20 +37,21 @@ def from_rotation_translation(rotation: jax.Array, translation: jax.Array) -> ja
 def inverse(matrix: jax.Array) -> jax.Array:
     """Inverse of rigid motions (..., 4, 4)."""
     rotation = jnp.swapaxes(matrix[..., :3, :3], -1, -2)
-    translation = -jnp.einsum("...ij,...j->...i", rotation, matrix[..., :3, 3])
+    translation = -la.full_matmul(rotation, matrix[..., :3, 3:])[..., 0]
     return from_rotation_translation(rotation, translation)
 
 
 def compose(c_from_b: jax.Array, b_from_a: jax.Array) -> jax.Array:
     """c_from_a (..., 4, 4); the rotation is put back on SO(3), so that chains do not drift."""
-    product = c_from_b @ b_from_a
+    product = la.full_matmul(c_from_b, b_from_a)
     return from_rotation_translation(project_to_so3(product[..., :3, :3]), product[..., :3, 3])
 
 
 def transform(b_from_a: jax.Array, points: jax.Array) -> jax.Array:
     """Points (..., N, 3) of frame a in frame b, for one motion (..., 4, 4) each."""
     rotation, translation = b_from_a[..., :3, :3], b_from_a[..., :3, 3]
-    return jnp.einsum("...ij,...nj->...ni", rotation, points) + translation[..., None, :]
+    moved = la.full_matmul(points, jnp.swapaxes(rotation, -1, -2))
+    return moved + translation[..., None, :]
 
 
 def rotation_angle(rotation: jax.Array) -> jax.Array:
@@ -69,6 +70,15 @@ def rotation_angle(rotation: jax.Array) -> jax.Array:
     # Double where: the square root has no gradient at the identity.
     norm = jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
     return jnp.arctan2(norm, cosine)
+
+
+def orthonormalise(rotation: jax.Array) -> jax.Array:
+    """Removes the rounding from almost-rotations (..., 3, 3); a cheap `project_to_so3`.
+
+    One Newton step for the polar factor, R (3 I - R^T R) / 2, which squares the error.
+    """
+    gram = la.full_matmul(jnp.swapaxes(rotation, -1, -2), rotation)
+    return la.full_matmul(rotation, 1.5 * jnp.eye(3, dtype=rotation.dtype) - 0.5 * gram)
 
 
 def project_to_so3(matrix: jax.Array) -> jax.Array:

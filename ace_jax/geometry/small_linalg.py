@@ -14,6 +14,11 @@ Components = tuple[jax.Array, ...]
 Matrix = tuple[Components, ...]
 
 
+def full_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a @ b in full float32: by default accelerators round the operands to 8 to 11 bits."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
 def unstack_matrix(matrix: jax.Array) -> Matrix:
     """Splits (..., n, m) into n tuples of m arrays (...)."""
     return tuple(

@@ -1,0 +1,36 @@
+"""Robust losses rho(s) of a squared residual s that is measured in squared scales."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Loss = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def squared(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Least squares: rho = s, and the weight rho' = 1."""
+    return s, jnp.ones_like(s)
+
+
+def huber(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Quadratic up to the scale, linear beyond."""
+    far = s > 1.0
+    root = jnp.sqrt(jnp.where(far, s, 1.0))
+    return jnp.where(far, 2.0 * root - 1.0, s), jnp.where(far, 1.0 / root, 1.0)
+
+
+def cauchy(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """log(1 + s)."""
+    return jnp.log1p(s), 1.0 / (1.0 + s)
+
+
+def geman_mcclure(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """s / (1 + s): outliers fade out."""
+    inverse = 1.0 / (1.0 + s)
+    return s * inverse, inverse * inverse
+
+
+def truncated(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """min(s, 1): least squares on inliers, and the negative of the MSAC score."""
+    return jnp.minimum(s, 1.0), jnp.where(s < 1.0, 1.0, 0.0)
