@@ -21,6 +21,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.synthetic.furniture import make_room
 from ace_jax.synthetic.render import render
 from ace_jax.synthetic.room import Room
+from ace_jax.synthetic.sensor import Sensor, sense
 from ace_jax.synthetic.trajectory import RATE, make_trajectory
 
 VERSION = 1  # part of the cache key: raise it when rendered pictures change
@@ -29,7 +30,8 @@ CHUNK = 8  # frames rendered per cache miss
 WORKERS = 2  # frames in flight: XLA runs the tiles of one picture on one core
 CAMERA = Camera(525.0, 525.0, 319.5, 239.5, 640, 480)
 FRAMES = 300
-SUFFIXES = {"": False, "-noisy": True}
+MIN_HASHED = 2  # poses that identify a path
+SUFFIXES = {"": None, "-noisy": Sensor()}  # what may follow a room's name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +45,9 @@ class Recipe:
 
 
 RECIPES = {
-    "room0": Recipe(0, 0),
-    "room1": Recipe(1, 1, full_turn=True),
-    "room2": Recipe(2, 2),
+    "room0": Recipe(4, 0),
+    "room1": Recipe(5, 1, full_turn=True),
+    "room2": Recipe(3, 2),
 }
 
 
@@ -68,6 +70,15 @@ def _digest(*trees, text: str) -> str:
     for leaf in jax.tree.leaves(trees):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()[:12]
+
+
+_sense = jax.jit(sense)
+
+
+@jax.jit
+def _to_bytes(rgb: jax.Array) -> jax.Array:
+    """[0, 1] to uint8."""
+    return jnp.round(rgb * 255).astype(jnp.uint8)
 
 
 def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
@@ -95,7 +106,12 @@ class SyntheticSource:
     has_depth = True
 
     def __init__(
-        self, name: str, room: Room, poses: np.ndarray, camera: Camera, noisy: bool = False
+        self,
+        name: str,
+        room: Room,
+        poses: np.ndarray,
+        camera: Camera,
+        sensor: Sensor | None = None,
     ):
         """See `open_room`.
 
@@ -104,13 +120,14 @@ class SyntheticSource:
             room: to be rendered.
             poses: (N, 4, 4) world_from_camera.
             camera: intrinsics.
-            noisy: apply the sensor model.
+            sensor: defects to add; None for perfect pictures.
         """
         self.name, self.room, self.camera = name, room, camera
         self._poses = np.asarray(poses, np.float64)
-        self._noisy = noisy
-        intrinsics = dataclasses.asdict(camera)
-        key = _digest(room, text=json.dumps([VERSION, intrinsics, noisy], sort_keys=True))
+        self._sensor = sensor
+        settings = [VERSION, dataclasses.asdict(camera), sensor and dataclasses.asdict(sensor)]
+        # not of the number of frames: a longer sequence of the same path uses the same files
+        key = _digest(room, self._poses[:MIN_HASHED], text=json.dumps(settings, sort_keys=True))
         self.folder = cache_root() / "synthetic" / f"{name.split('/')[-1]}-{key}"
         self._device_room = None
         self._bar = None
@@ -140,8 +157,21 @@ class SyntheticSource:
         """Renders one frame into the cache."""
         pose = jnp.asarray(self._poses[index], jnp.float32)
         rgb, depth = render(self._device_room, pose, self.camera)
-        rgb = np.asarray(jnp.round(rgb * 255).astype(jnp.uint8))
-        depth = np.asarray(depth)
+        if self._sensor is not None:
+            # how the camera moves while the shutter is open; the last frame repeats its past
+            i = max(min(index, len(self) - 2), 0)
+            j = min(i + 1, len(self) - 1)
+            motion = np.linalg.inv(self._poses[i]) @ self._poses[j]
+            rgb, depth = _sense(
+                rgb,
+                depth,
+                jnp.asarray(motion, jnp.float32),
+                index / RATE,
+                self.camera,
+                self._sensor,
+                jax.random.fold_in(jax.random.key(0), index),
+            )
+        rgb, depth = np.asarray(_to_bytes(rgb)), np.asarray(depth)
         color_path, depth_path = self._paths(index)
         _write_png(color_path, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         stored = np.where(depth < 65535 / DEPTH_SCALE, np.round(depth * DEPTH_SCALE), 0)
@@ -209,12 +239,14 @@ def open_room(name: str, frames: int = FRAMES, camera: Camera = CAMERA) -> Synth
     Raises:
         UserError: there is no such room.
     """
+    if frames < 1:
+        raise UserError(f"a sequence needs at least one frame, not {frames}")
     short = name.removeprefix("synthetic/")
-    for suffix, noisy in SUFFIXES.items():
+    for suffix, sensor in SUFFIXES.items():
         base = short.removesuffix(suffix)
         if base in RECIPES and short == base + suffix:
             recipe = RECIPES[base]
             room = make_room(recipe.room_seed, recipe.size)
             poses = make_trajectory(room, frames, recipe.path_seed, recipe.full_turn)
-            return SyntheticSource(f"synthetic/{short}", room, poses, camera, noisy)
+            return SyntheticSource(f"synthetic/{short}", room, poses, camera, sensor)
     raise UserError(f"no synthetic room {short!r}; choose one of {', '.join(room_names())}")
