@@ -198,7 +198,8 @@ def cast_rays(room: Room, pose: jax.Array, camera: Camera, shift=0.0, at_once=1)
         d = [pose[j, 0] * x + pose[j, 1] * y + pose[j, 2] for j in range(3)]
         best = jnp.full(x.shape, jnp.iinfo(jnp.int32).max)
         for j in range(3):
-            wall = jnp.where(d[j] > 0, room.size[j] - pose[j, 3], -pose[j, 3]) * _safe_inverse(d[j])
+            ahead = jnp.where(d[j] > 0, room.size[j] - pose[j, 3], pose[j, 3])
+            wall = ahead / jnp.maximum(jnp.abs(d[j]), _TINY)
             best = jnp.minimum(best, _key(wall, 2 * j + (d[j] > 0)))
         for (primitives, row, hit, _), (order, count) in zip(lists, compact, strict=True):
             best = _cast(primitives, row, hit, pose, x, y, order, count, best)

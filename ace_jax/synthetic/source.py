@@ -7,7 +7,8 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 
 import cv2
 import jax
@@ -131,6 +132,7 @@ class SyntheticSource:
         self.folder = cache_root() / "synthetic" / f"{name.split('/')[-1]}-{key}"
         self._device_room = None
         self._bar = None
+        self._rendering = threading.Lock()  # readers ahead of each other want the same frames
 
     def __len__(self) -> int:
         return len(self._poses)
@@ -177,8 +179,19 @@ class SyntheticSource:
         stored = np.where(depth < 65535 / DEPTH_SCALE, np.round(depth * DEPTH_SCALE), 0)
         _write_png(depth_path, stored.astype(np.uint16))
 
+    def prepare(self, indices: Iterable[int] | None = None) -> None:
+        """Renders what is missing (all frames by default), so that reading takes no time of it."""
+        self.render_frames(list(range(len(self)) if indices is None else indices))
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
     def render_frames(self, indices: list[int]) -> None:
         """Renders those of `indices` that are not cached yet; shows progress."""
+        with self._rendering:
+            self._render_missing(indices)
+
+    def _render_missing(self, indices: list[int]) -> None:
         missing = [i for i in indices if not self._is_cached(i)]
         if not missing:
             return
