@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from slam_scene import RoomSource, make_system
 
-from ace_jax.data.poses_file import read_poses
+from ace_jax.data.poses_file import PosedSource, read_poses
 from ace_jax.data.registry import open_sequence
+from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.maps import load_map
-from ace_jax.slam.run import CompilationCounter, RunResult, create_system, run
+from ace_jax.slam.run import CompilationCounter, RunResult, create_system, prepare, run
 
 FRAMES = 36
 FILES = {
@@ -205,6 +206,26 @@ def test_three_of_ten_frames_dropped(tmp_path):
     done = _run(tmp_path, RoomSource(len(kept), order=tuple(kept.tolist())))
     assert done.metrics["coverage"] == 1.0
     assert done.metrics["ate_rmse_m"] < 0.01
+
+
+def test_rendered_recordings_are_rendered_before_the_clock_runs(tmp_path):
+    prepared = []
+
+    class Rendered(RoomSource):
+        def prepare(self, indices=None):
+            prepared.extend(range(self.count) if indices is None else indices)
+
+        def __getitem__(self, index):
+            assert index in prepared
+            return super().__getitem__(index)
+
+    prepare(SubsetSource(Rendered(9), start=1, stride=3), tmp_path)
+    assert prepared == [1, 4, 7]
+    prepared.clear()
+    poses = Rendered(9).poses()
+    prepare(PosedSource(Rendered(9), poses), tmp_path)
+    assert prepared == list(range(9))
+    assert _run(tmp_path, Rendered(4)).metrics["frames_tracked"] == 4
 
 
 def test_recordings_that_cannot_be_processed_are_refused_in_one_line(tmp_path):

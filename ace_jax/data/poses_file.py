@@ -2,7 +2,7 @@
 pseudo ground truth of 7-Scenes (Brachmann et al., ICCV 2021)."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -184,6 +184,11 @@ class PosedSource:
 
     def __iter__(self) -> Iterator[Frame]:
         return iterate(self)
+
+    def prepare(self, indices: Iterable[int] | None = None) -> None:
+        """Lets a source that computes its frames do so; see `SyntheticSource.prepare`."""
+        if hasattr(self._source, "prepare"):
+            self._source.prepare(indices)
 
     def timestamps(self) -> np.ndarray:
         """(N,) float64 seconds."""

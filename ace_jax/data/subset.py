@@ -2,7 +2,7 @@
 
 import dataclasses
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -57,6 +57,12 @@ class SubsetSource:
 
     def __iter__(self) -> Iterator[Frame]:
         return iterate(self)
+
+    def prepare(self, indices: Iterable[int] | None = None) -> None:
+        """Lets a source that computes its frames compute these; see `SyntheticSource.prepare`."""
+        if hasattr(self._source, "prepare"):
+            chosen = range(len(self)) if indices is None else indices
+            self._source.prepare([self._indices[index] for index in chosen])
 
     def timestamps(self) -> np.ndarray:
         """(N,) float64 seconds."""

@@ -69,7 +69,7 @@ def available_features(weights_dir: str | None) -> str:
 
 
 def prepare(source: FrameSource, out: Path) -> None:
-    """Creates `out` and checks the recording: cheap, so do it before anything is compiled.
+    """Creates `out`, checks the recording and lets it render; do it before anything is compiled.
 
     Raises:
         UserError: the recording has no frames or no depth, or `out` cannot be written.
@@ -82,6 +82,8 @@ def prepare(source: FrameSource, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}; set --out") from error
+    if hasattr(source, "prepare"):  # a rendered recording: not on the system's time
+        source.prepare()
 
 
 def run(source: FrameSource, system: SlamSystem, out: Path, seed: int = 0) -> RunResult:
