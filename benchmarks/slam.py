@@ -254,8 +254,9 @@ def _slam(arguments: Sequence[str], log: Path) -> str | None:
         )
     if done.returncode == 0:
         return None
-    lines = log.read_text().strip().splitlines() or [f"exit code {done.returncode}"]
-    return lines[-1]
+    lines = log.read_text().splitlines()
+    told = [line for line in lines if re.match(r"error: |[\w.]*(Error|Exception)\b", line)]
+    return f"exit code {done.returncode}, {(told or lines or ['no message'])[-1]}"
 
 
 def _read_json(path: Path):
