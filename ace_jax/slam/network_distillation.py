@@ -1,0 +1,152 @@
+"""SLAM that tracks with a network in every frame, and teaches it from bundle-adjusted keyframes.
+
+A network trained online on two CPU cores locates a frame to some centimetres: enough to find the
+camera in every frame and to relocalize, not enough to build the next part of the map upon. Here
+the network's pose is where guided matching starts (the feature-matching data association of
+DESIGN 4.3), keyframes are adjusted together with landmarks, and the network learns from the
+adjusted keyframes. The saved map is the network alone.
+"""
+
+import jax
+import numpy as np
+
+from ace_jax.data.frame import Frame
+from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.maps import SceneMap
+from ace_jax.models.scene_coordinate_heads import create_head
+from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.landmark_map import LandmarkMap
+from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap
+from ace_jax.slam.network_slam import HEAD_OPTIONS, blank_features, network_scene_map
+from ace_jax.slam.system import StageClock, TrackedFrame
+from ace_jax.slam.tracking import Tracked, Tracker
+
+
+class NetworkTracker(Tracker):
+    """Relocalizes every frame by the network; the motion prediction is the second choice.
+
+    Args:
+        tracker: whose constants to use.
+        network: the map.
+    """
+
+    def __init__(self, tracker: Tracker, network: NetworkMap):
+        self.__dict__.update(vars(tracker))
+        self.network = network
+        self.located = 0  # frames whose pose started from the network's
+        self._found: np.ndarray | None = None  # the network's pose of the current frame
+
+    def track(
+        self,
+        world: LandmarkMap,
+        features: Features,
+        predicted: np.ndarray | None,
+        last_landmarks: np.ndarray,
+        key: jax.Array,
+    ) -> Tracked:
+        """Tracks one frame; see `Tracker.track`."""
+        self._found = self._locate(features, key)
+        tracked = super().track(world, features, self._found, last_landmarks, key)
+        if tracked.camera_from_world is not None:
+            self.located += self._found is not None
+        elif predicted is not None:
+            tracked = super().track(world, features, predicted, last_landmarks, key)
+        return tracked
+
+    def _locate(self, features: Features, key: jax.Array) -> np.ndarray | None:
+        _, result, _ = self.network.locate(features, None, key)
+        if not bool(result.success) or int(result.num_inliers) < self.config.min_inliers:
+            return None
+        return np.asarray(result.camera_from_world)
+
+    def _relocalize(self, world: LandmarkMap, features: Features, key) -> np.ndarray | None:
+        # Asked for when no landmark of the last frame is near: the camera has been elsewhere.
+        return self._found
+
+
+class DistilledNetworkSlam(LandmarkSlam):
+    """SLAM with a network that learns from a landmark map; the network is what is saved.
+
+    Args:
+        camera: intrinsics of the frames.
+        extractor: features.
+        head: "tri_mlp" or "homogeneous_mlp".
+        config: constants of the loop.
+        network: constants of the network.
+        seed: of every random draw.
+        head_options: sizes of the head; default `HEAD_OPTIONS`.
+        feature_options: how `extractor` was made, noted in the map.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        extractor: FeatureExtractor,
+        head: str = "tri_mlp",
+        config: SlamConfig | None = None,
+        network: NetworkConfig | None = None,
+        seed: int = 0,
+        head_options: dict | None = None,
+        feature_options: dict | None = None,
+    ):
+        self._head_options = dict(head_options or HEAD_OPTIONS[head])
+        self.network = NetworkMap(
+            head,
+            create_head(head, **self._head_options),
+            extractor.dim,
+            extractor.max_features,
+            camera,
+            network or NetworkConfig(),
+            jax.random.key(seed),
+        )
+        super().__init__(camera, extractor, config, seed, feature_options=feature_options)
+        self.tracker = NetworkTracker(self.tracker, self.network)
+        self.network.warm_up(blank_features(extractor))
+
+    def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
+        known = len(self.world.keyframes)
+        tracked = super()._locate(frame, features, clock)
+        if tracked.live_camera_from_world is None:
+            return tracked
+        new = len(self.world.keyframes) > known
+        pose = self._pose if new else tracked.live_camera_from_world
+        if not known:
+            self.network.start(features)
+        self.network.hold(features, pose)
+        if new:
+            self.network.add(features, pose, known)
+            self._correct_keyframes()
+        steps = self.network.config.steps if known else self.network.config.first_steps
+        self._train(steps, frame.index)
+        clock.lap("training")
+        return tracked
+
+    def _correct_keyframes(self) -> None:
+        for place, number in enumerate(self.network.keyframe_at):
+            self.network.camera_from_world[place] = self.reference_pose(number)
+
+    def _train(self, steps: int, frame_index: int) -> None:
+        ratios = np.array([self.world.keyframes[k].inlier_ratio for k in self.network.keyframe_at])
+        self.network.train_on(self.network.window(ratios, frame_index), steps, frame_index)
+
+    def finish(self) -> None:
+        """The last corrections, then training on all keyframes alike."""
+        super().finish()
+        if not self.network.keyframe_at:
+            return
+        self._correct_keyframes()
+        self.network.train_evenly(self.network.config.final_steps)
+
+    def scene_map(self) -> SceneMap:
+        """The network."""
+        centres = np.array([k.centre for k in self.world.keyframes]).reshape(-1, 3)
+        return network_scene_map(
+            self.network,
+            self.extractor,
+            self.camera,
+            centres,
+            self._head_options,
+            self._feature_options,
+        )
