@@ -3,8 +3,8 @@
 Hypotheses come in chunks under `lax.while_loop`, so that easy problems stop after the first and
 hard ones get thousands. A chunk is scored on a small random subset of the points (preemption:
 Nister, "Preemptive RANSAC for live structure and motion estimation", ICCV 2003) by the MSAC score
-(Torr and Zisserman, CVIU 2000); a new best one is refined on the subset (local optimisation: Chum
-et al., "Locally optimized RANSAC", DAGM 2003). All points take part in the last refinement.
+(Torr and Zisserman, CVIU 2000); a new best one is refined on all points (local optimisation: Chum
+et al., "Locally optimized RANSAC", DAGM 2003), so that nothing is left to do at the end.
 """
 
 import jax
@@ -23,9 +23,11 @@ from ace_jax.geometry.pose_result import PoseResult
 
 MIN_INLIERS = 5
 _CHUNK = 128  # minimal samples a chunk, each with up to four poses
-_SUBSET = 256  # points that score and locally optimise a chunk's hypotheses
-_LOCAL_STEPS = 5
-_FINAL_STEPS = 8
+_SUBSET = 256  # points that score a chunk's hypotheses
+_REFINEMENT_STEPS = 8
+# Tukey's loss ends at this many thresholds. With a threshold of 2 to 4 sigmas it keeps 91 to 99 %
+# of the efficiency of least squares, where cutting at the threshold keeps 74 to 99 %.
+_LOSS_SCALE = 2.0
 
 
 def estimate_absolute_pose(
@@ -88,20 +90,26 @@ def estimate_absolute_pose(
     def score(rows: la.Matrix) -> jax.Array:
         return _msac_score(rows, subset, subset_valid, camera, threshold)
 
-    def locally_optimise(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def refine(pose: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         refined = refine_pose(
             pose,
-            subset,
+            observations,
             camera,
             pixel_sigma=threshold,
             inverse_depth_sigma=3.0 * inverse_depth_sigma,
-            loss=robust_loss.geman_mcclure,
-            num_steps=_LOCAL_STEPS,
-        ).camera_from_world
-        return refined, score(la.unstack_matrix(refined[:3]))
+            loss=robust_loss.tukey,
+            loss_scale=_LOSS_SCALE,
+            num_steps=_REFINEMENT_STEPS,
+        )
+        found = score(la.unstack_matrix(refined.camera_from_world[:3]))
+        return (
+            refined.camera_from_world,
+            refined.information,
+            jnp.where(refined.success, found, 0.0),
+        )
 
     def draw_chunk(state: tuple) -> tuple:
-        chunk, best_pose, best_score = state
+        chunk, best = state
         indices, distinct = ransac.draw_minimal_sets(sampler, chunk, _CHUNK, 3)
         bearings_x, bearings_y, bearings_z, *world = jnp.take(table, indices, axis=1)
         rotation, translation, good = p3p_components(
@@ -112,26 +120,27 @@ def estimate_absolute_pose(
         scores = jnp.where(good & distinct, score(rows), 0.0).reshape(-1)
         winner = jnp.argmax(scores)
         pose = jnp.stack([jnp.stack([c.reshape(-1)[winner] for c in row]) for row in rows])
-        pose = se3.from_rotation_translation(pose[:, :3], pose[:, 3])
+        rotation = se3.orthonormalise(se3.orthonormalise(pose[:, :3]))
+        pose = se3.from_rotation_translation(rotation, pose[:, 3])
         winning_score = scores[winner]
         if initial_pose is not None:
             use_prior = (chunk == 0) & prior_finite & (prior_score >= winning_score)
             pose = jnp.where(use_prior, prior, pose)
             winning_score = jnp.where(use_prior, prior_score, winning_score)
-        # Most chunks bring nothing better: the optimisation is skipped (not under vmap).
-        better = winning_score > best_score
-        pose, refined_score = jax.lax.cond(
-            better, locally_optimise, lambda p: (p, jnp.zeros_like(winning_score)), pose
+        # Most chunks bring nothing better: the refinement is skipped (not under vmap).
+        candidate = jax.lax.cond(
+            winning_score > best[2],
+            refine,
+            lambda pose: (pose, jnp.zeros_like(best[1]), jnp.zeros_like(best[2])),
+            pose,
         )
-        better = refined_score > best_score
-        return (
-            chunk + 1,
-            jnp.where(better, pose, best_pose),
-            jnp.where(better, refined_score, best_score),
+        better = candidate[2] > best[2]
+        return chunk + 1, jax.tree.map(
+            lambda new, old: jnp.where(better, new, old), candidate, best
         )
 
     def unfinished(state: tuple) -> jax.Array:
-        chunk, _, best_score = state
+        chunk, (_, _, best_score) = state
         drawn = chunk * _CHUNK
         needed = ransac.required_samples(best_score / subset_count, confidence, 3)
         return (drawn == 0) | ((drawn < max_hypotheses) & (drawn < needed))
@@ -141,28 +150,19 @@ def estimate_absolute_pose(
         prior_finite = jnp.all(jnp.isfinite(initial_pose))
         prior = jnp.where(prior_finite, initial_pose.astype(points.dtype), identity)
         prior_score = score(la.unstack_matrix(prior[:3]))
-    chunks, pose, best_score = jax.lax.while_loop(
-        unfinished, draw_chunk, (jnp.int32(0), identity, jnp.zeros((), points.dtype))
+    best = (identity, jnp.zeros((6, 6), points.dtype), jnp.zeros((), points.dtype))
+    chunks, (pose, information, best_score) = jax.lax.while_loop(
+        unfinished, draw_chunk, (jnp.int32(0), best)
     )
 
-    refined = refine_pose(
-        pose,
-        observations,
-        camera,
-        pixel_sigma=threshold,
-        inverse_depth_sigma=3.0 * inverse_depth_sigma,
-        loss=robust_loss.truncated,
-        num_steps=_FINAL_STEPS,
-    )
-    pose = refined.camera_from_world
     ratio = _squared_ratio(pose, observations, camera, threshold)
     inliers = valid & (ratio < 1.0)
     num_inliers = jnp.sum(inliers, dtype=jnp.int32)
     # Residuals are in units of the threshold: their variance scales the covariance.
     freedom = jnp.maximum(2.0 * num_inliers - 6.0, 1.0)
     variance = jnp.sum(jnp.where(inliers, least_squares_weights * ratio, 0.0)) / freedom
-    covariance, definite = covariance_from_information(refined.information)
-    success = refined.success & definite & (best_score > 0.0) & (num_inliers >= MIN_INLIERS)
+    covariance, definite = covariance_from_information(information)
+    success = definite & (best_score > 0.0) & (num_inliers >= MIN_INLIERS)
     return PoseResult(
         camera_from_world=jnp.where(success, pose, identity),
         inliers=inliers & success,

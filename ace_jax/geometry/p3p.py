@@ -45,21 +45,24 @@ def p3p_components(
 
     Returns:
         Rotation and translation components of camera_from_world, each (4, *S), and valid (4, *S).
+        The rotation is orthonormal up to the rounding of the distances: `se3.orthonormalise` it.
     """
     distances, valid = _distances(bearings, points)
     camera_points = tuple(
         tuple(distance * x for x in bearing)
         for distance, bearing in zip(distances, bearings, strict=True)
     )
-    # Orthonormal frames of both triangles: a rotation by construction, whatever the rounding.
-    frame_camera = _triangle_frame(camera_points)
-    frame_world = _triangle_frame(points)
-    rotation = la.matmul(la.transpose(frame_camera), frame_world)
+    # The rotation takes two sides and the normal of the triangle from the world to the camera.
+    dual = _dual_basis(*_sides_and_normal(points))
+    sides = _sides_and_normal(camera_points)
+    rotation = tuple(
+        tuple(sum(side[i] * d[j] for side, d in zip(sides, dual, strict=True)) for j in range(3))
+        for i in range(3)
+    )
     translation = tuple(
         c - x for c, x in zip(camera_points[0], la.matvec(rotation, points[0]), strict=True)
     )
-    total = sum(sum(row) for row in rotation) + sum(translation)
-    return rotation, translation, valid & jnp.isfinite(total)
+    return rotation, translation, valid
 
 
 def _distances(bearings: la.Matrix, points: la.Matrix) -> tuple[la.Components, jax.Array]:
@@ -87,7 +90,7 @@ def _distances(bearings: la.Matrix, points: la.Matrix) -> tuple[la.Components, j
     d1 = _symmetric(a23, a23 - a12, -a12, -a23 * b12, zero, a12 * b23)
     d2 = _symmetric(a23, -a13, a23 - a13, zero, -a23 * b13, a13 * b23)
     # det(d1 + gamma d2) = c0 + c1 gamma + c2 gamma^2 + c3 gamma^3
-    adjugate1, adjugate2 = _symmetric_adjugate(d1), _symmetric_adjugate(d2)
+    adjugate1, adjugate2 = la.symmetric_adjugate_3x3(d1), la.symmetric_adjugate_3x3(d2)
     c0, c3 = la.dot(d1[0], adjugate1[0]), la.dot(d2[0], adjugate2[0])
     c1, c2 = _trace_product(adjugate1, d2), _trace_product(adjugate2, d1)
     # The pencil is symmetric in d1 and d2: take the order whose leading coefficient is larger.
@@ -126,9 +129,10 @@ def _distances(bearings: la.Matrix, points: la.Matrix) -> tuple[la.Components, j
     def newton(_: int, x: la.Components) -> la.Components:
         x1, x2, x3 = x
         r12, r13, r23 = residuals(x)
-        j11, j12 = 2.0 * (x1 - b12 * x2), 2.0 * (x2 - b12 * x1)
-        j21, j23 = 2.0 * (x1 - b13 * x3), 2.0 * (x3 - b13 * x1)
-        j32, j33 = 2.0 * (x2 - b23 * x3), 2.0 * (x3 - b23 * x2)
+        # Derivatives 2 (x1 - cos x2), ...
+        j11, j12 = 2.0 * (x1 - x2) + e12 * x2, 2.0 * (x2 - x1) + e12 * x1
+        j21, j23 = 2.0 * (x1 - x3) + e13 * x3, 2.0 * (x3 - x1) + e13 * x1
+        j32, j33 = 2.0 * (x2 - x3) + e23 * x3, 2.0 * (x3 - x2) + e23 * x2
         determinant = -j11 * j23 * j32 - j12 * j21 * j33
         singular = jnp.abs(determinant) < 1e-12
         inverse = jnp.where(singular, 0.0, 1.0 / jnp.where(singular, 1.0, determinant))
@@ -153,18 +157,6 @@ def _symmetric(
     xx: jax.Array, yy: jax.Array, zz: jax.Array, xy: jax.Array, xz: jax.Array, yz: jax.Array
 ) -> la.Matrix:
     return ((xx, xy, xz), (xy, yy, yz), (xz, yz, zz))
-
-
-def _symmetric_adjugate(m: la.Matrix) -> la.Matrix:
-    (xx, xy, xz), (_, yy, yz), (_, _, zz) = m
-    return _symmetric(
-        yy * zz - yz * yz,
-        xx * zz - xz * xz,
-        xx * yy - xy * xy,
-        xz * yz - xy * zz,
-        xy * yz - xz * yy,
-        xy * xz - xx * yz,
-    )
 
 
 def _trace_product(a: la.Matrix, b: la.Matrix) -> jax.Array:
@@ -215,7 +207,7 @@ def _split_conic(m: la.Matrix, sign: jax.Array) -> tuple[la.Components, jax.Arra
 
     adj(m) = -p p^T with p = l x k, and m +- [p]x is 2 l k^T or its transpose.
     """
-    adjugate = _symmetric_adjugate(m)
+    adjugate = la.symmetric_adjugate_3x3(m)
     diagonal = tuple(-adjugate[i][i] for i in range(3))
     p = tuple(-x for x in adjugate[0])
     peak = diagonal[0]
@@ -266,17 +258,17 @@ def _intersect_line(
     return tuple(alpha * x + beta * y for x, y in zip(u, v, strict=True)), real
 
 
-def _triangle_frame(points: la.Matrix) -> la.Matrix:
-    """Rows of an orthonormal frame attached to a triangle."""
-    side = tuple(q - p for p, q in zip(points[0], points[1], strict=True))
-    other = tuple(q - p for p, q in zip(points[0], points[2], strict=True))
-    normal = la.cross(side, other)
-    first, third = _normalise(side), _normalise(normal)
-    return (first, la.cross(third, first), third)
+def _sides_and_normal(points: la.Matrix) -> la.Matrix:
+    """Two sides of a triangle and their cross product."""
+    first = tuple(q - p for p, q in zip(points[0], points[1], strict=True))
+    second = tuple(q - p for p, q in zip(points[0], points[2], strict=True))
+    return (first, second, la.cross(first, second))
 
 
-def _normalise(v: la.Components) -> la.Components:
-    squared = la.dot(v, v)
+def _dual_basis(a: la.Components, b: la.Components, normal: la.Components) -> la.Matrix:
+    """Rows of the inverse of the matrix with columns a, b, normal = a x b."""
+    squared = la.dot(normal, normal)
     positive = squared > 0.0
-    scale = jnp.where(positive, jax.lax.rsqrt(jnp.where(positive, squared, 1.0)), 0.0)
-    return tuple(scale * x for x in v)
+    inverse = jnp.where(positive, 1.0 / jnp.where(positive, squared, 1.0), 0.0)
+    normal = tuple(inverse * x for x in normal)
+    return (la.cross(b, normal), la.cross(normal, a), normal)

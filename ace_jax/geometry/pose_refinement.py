@@ -20,7 +20,6 @@ from ace_jax.geometry import small_linalg as la
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.robust_loss import Loss
 
-_PIVOT_TOLERANCE = 1e-6
 _BEHIND = 1e6  # squared sigmas of a point behind the camera
 
 
@@ -121,14 +120,20 @@ def refine_pose(
 
 def covariance_from_information(information: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Inverse (6, 6) of an information matrix (6, 6), zero where singular; and success ()."""
-    # Scaled to unit diagonal first: metres and radians may differ by orders of magnitude.
-    diagonal = jnp.diagonal(information)
-    scale = jnp.where(diagonal > 0.0, jax.lax.rsqrt(jnp.where(diagonal > 0.0, diagonal, 1.0)), 0.0)
-    scaled = information * scale[:, None] * scale[None, :]
-    factor, definite = la.cholesky(la.unstack_matrix(scaled), _PIVOT_TOLERANCE)
-    columns = [la.cholesky_solve(factor, tuple(row)) for row in jnp.eye(6, dtype=scaled.dtype)]
-    inverse = jnp.stack([jnp.stack(c) for c in columns]) * scale[:, None] * scale[None, :]
+    scaled, scale = _scale_to_unit_diagonal(information)
+    # All six right-hand sides at once: the rows of the identity are the components.
+    identity = tuple(jnp.eye(6, dtype=scaled.dtype))
+    inverse, definite = la.solve_definite_6x6(la.unstack_matrix(scaled), identity)
+    inverse = jnp.stack(inverse) * scale[:, None] * scale[None, :]
     return jnp.where(definite, inverse, 0.0), definite
+
+
+def _scale_to_unit_diagonal(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """S M S (6, 6) with unit diagonal, and the diagonal of S (6,): metres and radians alike."""
+    diagonal = jnp.diagonal(matrix)
+    positive = diagonal > 0.0
+    scale = jnp.where(positive, jax.lax.rsqrt(jnp.where(positive, diagonal, 1.0)), 0.0)
+    return matrix * scale[:, None] * scale[None, :], scale
 
 
 def _normal_equations(
@@ -141,50 +146,56 @@ def _normal_equations(
     loss_scale: float | jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """[J | r]^T W [J | r] (7, 7) and the robust cost () at a pose (3, 4)."""
-    points, pixels = tuple(observations.points_3d), observations.points_2d
-    x, y, z = (la.dot(tuple(pose[i, :3]), points) + pose[i, 3] for i in range(3))
-    in_front = z > MIN_DEPTH
-    q = 1.0 / jnp.where(in_front, z, 1.0)
-    u, w = x * q, y * q
-    scale_u, scale_w = camera.fx / pixel_sigma, camera.fy / pixel_sigma
-    ru = scale_u * u + (camera.cx - pixels[0]) / pixel_sigma
-    rw = scale_w * w + (camera.cy - pixels[1]) / pixel_sigma
-    squared = ru * ru + rw * rw
+    x, y, z = observations.points_3d
+    # Sums of columns, not a matrix product: XLA fuses it with what follows.
+    moved = pose[:, 0:1] * x + pose[:, 1:2] * y + pose[:, 2:3] * z + pose[:, 3:]
+    in_front = moved[2] > MIN_DEPTH
+    q = 1.0 / jnp.where(in_front, moved[2], 1.0)
+    projected = moved[:2] * q
+    u, w = projected
+    scale = jnp.array([[camera.fx], [camera.fy]], q.dtype) / pixel_sigma
+    centre = jnp.array([[camera.cx], [camera.cy]], q.dtype)
+    residual = scale * projected + (centre - observations.points_2d) / pixel_sigma
+    squared = residual[0] ** 2 + residual[1] ** 2
     if observations.inverse_depth is not None:
         known = observations.inverse_depth > 0.0
         scale_q = jnp.where(known, 1.0, 0.0) / inverse_depth_sigma
-        rq = scale_q * (q - observations.inverse_depth)
-        squared = squared + rq * rq
+        residual_q = scale_q * (q - observations.inverse_depth)
+        squared = squared + residual_q**2
     # A point behind the camera costs as much as a very distant one, and does not pull.
     limit = loss_scale**2
     rho, weight = loss(jnp.where(in_front, squared, _BEHIND) / limit)
     cost = limit * jnp.sum(observations.weights * rho)
     root = jnp.sqrt(jnp.where(in_front, observations.weights * weight, 0.0))
-    au, aw, zero = root * scale_u, root * scale_w, jnp.zeros_like(root)
+    a = root * scale
+    first, second = jnp.array([[1.0], [0.0]], q.dtype), jnp.array([[0.0], [1.0]], q.dtype)
     rows = jnp.stack(
-        [au * q, zero, -au * u * q, -au * u * w, au * (1.0 + u * u), -au * w, root * ru]
-    )
+        [
+            a * first * q,
+            a * second * q,
+            -a * projected * q,
+            -a * (projected * w + second),
+            a * (projected * u + first),
+            a * (second * u - first * w),
+            root * residual,
+        ]
+    ).reshape(7, -1)
     normal = la.full_matmul(rows, rows.T)
-    rows = jnp.stack(
-        [zero, aw * q, -aw * w * q, -aw * (1.0 + w * w), aw * u * w, aw * u, root * rw]
-    )
-    normal = normal + la.full_matmul(rows, rows.T)
     if observations.inverse_depth is not None:
-        aq = root * scale_q
-        rows = jnp.stack([zero, zero, -aq * q * q, -aq * w * q, aq * u * q, zero, root * rq])
+        a = root * scale_q
+        zero = jnp.zeros_like(a)
+        rows = jnp.stack([zero, zero, -a * q * q, -a * w * q, a * u * q, zero, root * residual_q])
         normal = normal + la.full_matmul(rows, rows.T)
     return normal, cost
 
 
 def _damped_step(normal: jax.Array, damping: jax.Array) -> jax.Array:
     """The Levenberg-Marquardt step (6,) of normal equations (7, 7)."""
-    damped = tuple(
-        tuple(normal[i, j] * (1.0 + damping) + 1e-12 if i == j else normal[i, j] for j in range(6))
-        for i in range(6)
-    )
-    factor, definite = la.cholesky(damped, 1e-7)
-    tangent = jnp.stack(la.cholesky_solve(factor, tuple(-normal[i, 6] for i in range(6))))
-    return jnp.where(definite & jnp.all(jnp.isfinite(tangent)), tangent, 0.0)
+    scaled, scale = _scale_to_unit_diagonal(normal[:6, :6])
+    damped = scaled + damping * jnp.eye(6, dtype=scaled.dtype)
+    step, definite = la.solve_definite_6x6(la.unstack_matrix(damped), tuple(-normal[:6, 6] * scale))
+    step = jnp.stack(step) * scale
+    return jnp.where(definite & jnp.all(jnp.isfinite(step)), step, 0.0)
 
 
 def _retract(pose: jax.Array, tangent: jax.Array) -> jax.Array:

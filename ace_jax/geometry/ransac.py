@@ -60,7 +60,7 @@ def make_sampler(key: jax.Array, valid: jax.Array, confidence: jax.Array | None)
     ranked = None
     if confidence is not None:
         _, ranked = jax.lax.top_k(jnp.where(valid, confidence, -jnp.inf), min(size, _MAX_RANKED))
-    return Sampler(order, jnp.sum(valid, dtype=jnp.int32), ranked, jax.random.bits(key, (2,)))
+    return Sampler(order, jnp.sum(valid, dtype=jnp.int32), ranked, _seed(key))
 
 
 def draw_minimal_sets(
@@ -124,11 +124,17 @@ def required_samples(
     return jnp.log1p(-jnp.asarray(confidence)) / jnp.log1p(-good)
 
 
+def _seed(key: jax.Array) -> jax.Array:
+    """Two words (2,) of a PRNG key, typed or raw."""
+    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    return data[..., :2]
+
+
 def _hash_to_uniform(counter: jax.Array, seed: jax.Array) -> jax.Array:
     """Uniform numbers in [0, 1) from counters and a seed (2,), all uint32.
 
     Two rounds of the 32-bit mixer of C. Wellons ("hash function prospector", lowbias32). The seed
-    comes from the caller's key; this is a fraction of the cost of one Threefry word each.
+    is the caller's key; this costs a fraction of a Threefry word each.
     """
 
     def mix(x: jax.Array) -> jax.Array:

@@ -31,6 +31,12 @@ def geman_mcclure(s: jax.Array) -> tuple[jax.Array, jax.Array]:
     return s * inverse, inverse * inverse
 
 
+def tukey(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Biweight, (1 - (1 - s)^3) / 3 up to the scale: nothing beyond it has any influence."""
+    inside = jnp.maximum(1.0 - s, 0.0)
+    return (1.0 - inside**3) / 3.0, inside**2
+
+
 def truncated(s: jax.Array) -> tuple[jax.Array, jax.Array]:
     """min(s, 1): least squares on inliers, and the negative of the MSAC score."""
     return jnp.minimum(s, 1.0), jnp.where(s < 1.0, 1.0, 0.0)

@@ -86,41 +86,54 @@ def solve_3x3(m: Matrix, v: Sequence[jax.Array]) -> tuple[Components, jax.Array]
     ), determinant
 
 
-def cholesky(m: Matrix, relative_tolerance: float) -> tuple[Matrix, jax.Array]:
-    """Lower Cholesky factor of a symmetric n x n matrix, unrolled.
+def symmetric_adjugate_3x3(m: Matrix) -> Matrix:
+    """Adjugate of a symmetric 3x3 matrix."""
+    (xx, xy, xz), (_, yy, yz), (_, _, zz) = m
+    c00, c11, c22 = yy * zz - yz * yz, xx * zz - xz * xz, xx * yy - xy * xy
+    c01, c02, c12 = xz * yz - xy * zz, xy * yz - xz * yy, xy * xz - xx * yz
+    return ((c00, c01, c02), (c01, c11, c12), (c02, c12, c22))
 
-    A pivot that falls below `relative_tolerance` times its diagonal entry is replaced by 1, so
-    that the factor stays finite; the flag tells.
+
+def solve_definite_6x6(m: Matrix, v: Sequence[jax.Array]) -> tuple[Components, jax.Array]:
+    """Solves m x = v for a symmetric positive definite 6x6 matrix of unit diagonal.
+
+    By 3x3 blocks and their Schur complement: two divisions in all. (XLA makes a kernel of every
+    division and square root, and Cholesky's chain of them costs more to compile and to launch
+    than to compute.)
 
     Args:
-        m: symmetric matrix; only the lower triangle is read.
-        relative_tolerance: about the machine epsilon times a few.
+        m: 6x6 components, diagonal about 1.
+        v: 6 components; they may have more axes than m's (several right-hand sides).
 
     Returns:
-        The factor (upper triangle: zeros) and True where the matrix was positive definite.
+        x, finite in any case, and True where m is positive definite beyond rounding.
     """
-    n = len(m)
-    factor: list[list[jax.Array]] = [[jnp.zeros_like(m[0][0])] * n for _ in range(n)]
-    definite = jnp.ones_like(m[0][0], dtype=bool)
-    for j in range(n):
-        pivot = m[j][j] - sum(factor[j][k] ** 2 for k in range(j))
-        good = pivot > relative_tolerance * m[j][j]
-        definite = definite & good
-        factor[j][j] = jnp.sqrt(jnp.where(good, pivot, 1.0))
-        inverse = 1.0 / factor[j][j]
-        for i in range(j + 1, n):
-            rest = m[i][j] - sum(factor[i][k] * factor[j][k] for k in range(j))
-            factor[i][j] = rest * inverse
-    return tuple(tuple(row) for row in factor), definite
+    a, b = tuple(row[:3] for row in m[:3]), tuple(row[3:] for row in m[:3])
+    c = tuple(row[3:] for row in m[3:])
+    a_inverse, a_definite = _inverse_definite_3x3(a)
+    # Rows of b^T a^-1.
+    coupling = matmul(transpose(b), a_inverse)
+    reduced = matmul(coupling, b)
+    schur = tuple(
+        tuple(x - y for x, y in zip(r, s, strict=True)) for r, s in zip(c, reduced, strict=True)
+    )
+    schur_inverse, schur_definite = _inverse_definite_3x3(schur)
+    rest = tuple(x - y for x, y in zip(v[3:], matvec(coupling, v[:3]), strict=True))
+    second = matvec(schur_inverse, rest)
+    first = tuple(
+        x - y
+        for x, y in zip(matvec(a_inverse, v[:3]), matvec(transpose(coupling), second), strict=True)
+    )
+    return (*first, *second), a_definite & schur_definite
 
 
-def cholesky_solve(factor: Matrix, v: Sequence[jax.Array]) -> Components:
-    """Solves L L^T x = v for a lower factor L."""
-    n = len(v)
-    y: list[jax.Array] = []
-    for i in range(n):
-        y.append((v[i] - sum(factor[i][k] * y[k] for k in range(i))) / factor[i][i])
-    x: list[jax.Array] = [y[0]] * n
-    for i in reversed(range(n)):
-        x[i] = (y[i] - sum(factor[k][i] * x[k] for k in range(i + 1, n))) / factor[i][i]
-    return tuple(x)
+def _inverse_definite_3x3(m: Matrix) -> tuple[Matrix, jax.Array]:
+    """Inverse of a symmetric 3x3 matrix with entries up to 1, and True where positive definite."""
+    tolerance = 32.0 * jnp.finfo(m[0][0].dtype).eps
+    adjugate = symmetric_adjugate_3x3(m)
+    determinant = dot(m[0], adjugate[0])
+    definite = (m[0][0] > tolerance) & (adjugate[2][2] > tolerance**2)
+    definite = definite & (determinant > tolerance**3)
+    # Double where: neither the value nor the gradient may see a division by zero.
+    inverse = jnp.where(definite, 1.0 / jnp.where(definite, determinant, 1.0), 0.0)
+    return tuple(tuple(inverse * x for x in row) for row in adjugate), definite
