@@ -1,29 +1,22 @@
-"""Robust camera pose from 2D-3D correspondences: RANSAC over P3P, then refinement.
-
-Hypotheses come in chunks under `lax.while_loop`, so that easy problems stop after the first and
-hard ones get thousands. A chunk is scored on a small random subset of the points (preemption:
-Nister, "Preemptive RANSAC for live structure and motion estimation", ICCV 2003) by the MSAC score
-(Torr and Zisserman, CVIU 2000); a new best one is refined on all points (local optimisation: Chum
-et al., "Locally optimized RANSAC", DAGM 2003), so that nothing is left to do at the end.
-"""
+"""Robust camera pose from 2D-3D correspondences: RANSAC over P3P with refinement."""
 
 import jax
 import jax.numpy as jnp
 
-from ace_jax.geometry import ransac, robust_loss, se3
+from ace_jax.geometry import ransac, robust_loss
 from ace_jax.geometry import small_linalg as la
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.implicit import attach_gradient
 from ace_jax.geometry.p3p import p3p_components
 from ace_jax.geometry.pose_refinement import (
     Observations,
     covariance_from_information,
+    pose_cost,
     refine_pose,
 )
 from ace_jax.geometry.pose_result import PoseResult
 
 MIN_INLIERS = 5
-_CHUNK = 128  # minimal samples a chunk, each with up to four poses
-_SUBSET = 256  # points that score a chunk's hypotheses
 _REFINEMENT_STEPS = 8
 # Tukey's loss ends at this many thresholds. With a threshold of 2 to 4 sigmas it keeps 91 to 99 %
 # of the efficiency of least squares, where cutting at the threshold keeps 74 to 99 %.
@@ -46,6 +39,9 @@ def estimate_absolute_pose(
 ) -> PoseResult:
     """The camera pose that most 2D-3D correspondences agree with.
 
+    Call it under `jax.jit`. Differentiable: the pose's gradient with respect to points, depth,
+    weights and camera is that of the optimum on the inliers.
+
     Args:
         points_2d: (N, 2) pixels of an ideal pinhole camera (`distortion.undistort` first).
         points_3d: (N, 3) points in the world, metres.
@@ -65,112 +61,80 @@ def estimate_absolute_pose(
     Returns:
         `PoseResult`.
     """
-    (points_2d, points_3d), valid, least_squares_weights = ransac.valid_points(
+    camera = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), camera)
+    (points_2d, points_3d), valid, inlier_weights = ransac.valid_points(
         (points_2d, points_3d), mask, weights
     )
-    pixels, points = points_2d.T, points_3d.T
-    x = (pixels[0] - camera.cx) / camera.fx
-    y = (pixels[1] - camera.cy) / camera.fy
-    norm = jax.lax.rsqrt(1.0 + x * x + y * y)
-    table = jnp.stack([x * norm, y * norm, norm, *points])
     inverse_depth = None
     if depth is not None:
         known = jnp.isfinite(depth) & (depth > 0.0)
         inverse_depth = jnp.where(known, 1.0 / jnp.where(known, depth, 1.0), 0.0)
-    observations = Observations(points, pixels, least_squares_weights, inverse_depth)
-    sampler = ransac.make_sampler(key, valid, None if weights is None else least_squares_weights)
-    if valid.shape[0] > _SUBSET:
-        indices, subset_valid = ransac.draw_subset(sampler, _SUBSET)
-        subset = jax.tree.map(lambda a: a[..., indices], observations)
-        subset = subset.replace(weights=jnp.where(subset_valid, subset.weights, 0.0))
-    else:
-        subset, subset_valid = observations, valid
-    subset_count = jnp.maximum(jnp.sum(subset_valid), 1)
+    data = (Observations(points_3d.T, points_2d.T, inlier_weights, inverse_depth), camera)
+    # The search is not differentiable; `attach_gradient` restores the derivative at its end.
+    observations, camera = jax.lax.stop_gradient(data)
+    sampler = ransac.make_sampler(key, valid, None if weights is None else observations.weights)
+    indices, subset_valid = ransac.draw_subset(sampler)
+    subset = jax.tree.map(lambda array: array[..., indices], observations)
+    table = jnp.concatenate([_bearings(observations.points_2d, camera), observations.points_3d])
+
+    def propose(indices: jax.Array) -> tuple[la.Matrix, jax.Array]:
+        x, y, z, *world = jnp.take(table, indices, axis=1)
+        rotation, translation, valid = p3p_components(
+            tuple(zip(x, y, z, strict=True)), tuple(zip(*world, strict=True))
+        )
+        return tuple((*row, t) for row, t in zip(rotation, translation, strict=True)), valid
 
     def score(rows: la.Matrix) -> jax.Array:
         return _msac_score(rows, subset, subset_valid, camera, threshold)
 
+    settings = {
+        "pixel_sigma": threshold,
+        "inverse_depth_sigma": 3.0 * inverse_depth_sigma,
+        "loss": robust_loss.tukey,
+        "loss_scale": _LOSS_SCALE,
+    }
+
     def refine(pose: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        refined = refine_pose(
-            pose,
-            observations,
-            camera,
-            pixel_sigma=threshold,
-            inverse_depth_sigma=3.0 * inverse_depth_sigma,
-            loss=robust_loss.tukey,
-            loss_scale=_LOSS_SCALE,
-            num_steps=_REFINEMENT_STEPS,
-        )
-        found = score(la.unstack_matrix(refined.camera_from_world[:3]))
-        return (
-            refined.camera_from_world,
-            refined.information,
-            jnp.where(refined.success, found, 0.0),
-        )
+        result = refine_pose(pose, observations, camera, num_steps=_REFINEMENT_STEPS, **settings)
+        return result.camera_from_world, result.information, result.success
 
-    def draw_chunk(state: tuple) -> tuple:
-        chunk, best = state
-        indices, distinct = ransac.draw_minimal_sets(sampler, chunk, _CHUNK, 3)
-        bearings_x, bearings_y, bearings_z, *world = jnp.take(table, indices, axis=1)
-        rotation, translation, good = p3p_components(
-            tuple(zip(bearings_x, bearings_y, bearings_z, strict=True)),
-            tuple(zip(*world, strict=True)),
-        )
-        rows = tuple((*row, t) for row, t in zip(rotation, translation, strict=True))
-        scores = jnp.where(good & distinct, score(rows), 0.0).reshape(-1)
-        winner = jnp.argmax(scores)
-        pose = jnp.stack([jnp.stack([c.reshape(-1)[winner] for c in row]) for row in rows])
-        rotation = se3.orthonormalise(se3.orthonormalise(pose[:, :3]))
-        pose = se3.from_rotation_translation(rotation, pose[:, 3])
-        winning_score = scores[winner]
-        if initial_pose is not None:
-            use_prior = (chunk == 0) & prior_finite & (prior_score >= winning_score)
-            pose = jnp.where(use_prior, prior, pose)
-            winning_score = jnp.where(use_prior, prior_score, winning_score)
-        # Most chunks bring nothing better: the refinement is skipped (not under vmap).
-        candidate = jax.lax.cond(
-            winning_score > best[2],
-            refine,
-            lambda pose: (pose, jnp.zeros_like(best[1]), jnp.zeros_like(best[2])),
-            pose,
-        )
-        better = candidate[2] > best[2]
-        return chunk + 1, jax.tree.map(
-            lambda new, old: jnp.where(better, new, old), candidate, best
-        )
-
-    def unfinished(state: tuple) -> jax.Array:
-        chunk, (_, _, best_score) = state
-        drawn = chunk * _CHUNK
-        needed = ransac.required_samples(best_score / subset_count, confidence, 3)
-        return (drawn == 0) | ((drawn < max_hypotheses) & (drawn < needed))
-
-    identity = jnp.eye(4, dtype=points.dtype)
-    if initial_pose is not None:
-        prior_finite = jnp.all(jnp.isfinite(initial_pose))
-        prior = jnp.where(prior_finite, initial_pose.astype(points.dtype), identity)
-        prior_score = score(la.unstack_matrix(prior[:3]))
-    best = (identity, jnp.zeros((6, 6), points.dtype), jnp.zeros((), points.dtype))
-    chunks, (pose, information, best_score) = jax.lax.while_loop(
-        unfinished, draw_chunk, (jnp.int32(0), best)
+    best = ransac.search(
+        sampler,
+        propose,
+        score,
+        refine,
+        jnp.sum(subset_valid),
+        confidence,
+        max_hypotheses,
+        initial_pose,
     )
-
-    ratio = _squared_ratio(pose, observations, camera, threshold)
+    ratio = _squared_ratio(best.pose, observations, camera, threshold)
     inliers = valid & (ratio < 1.0)
     num_inliers = jnp.sum(inliers, dtype=jnp.int32)
     # Residuals are in units of the threshold: their variance scales the covariance.
     freedom = jnp.maximum(2.0 * num_inliers - 6.0, 1.0)
-    variance = jnp.sum(jnp.where(inliers, least_squares_weights * ratio, 0.0)) / freedom
-    covariance, definite = covariance_from_information(information)
-    success = definite & (best_score > 0.0) & (num_inliers >= MIN_INLIERS)
+    variance = jnp.sum(jnp.where(inliers, observations.weights * ratio, 0.0)) / freedom
+    covariance, definite = covariance_from_information(best.information)
+    success = definite & (best.score > 0.0) & (num_inliers >= MIN_INLIERS)
+    pose = jnp.where(success, best.pose, jnp.eye(4, dtype=best.pose.dtype))
+    pose = attach_gradient(
+        lambda pose, data: pose_cost(pose, *data, **settings), pose, success, data
+    )
     return PoseResult(
-        camera_from_world=jnp.where(success, pose, identity),
+        camera_from_world=pose,
         inliers=inliers & success,
         num_inliers=jnp.where(success, num_inliers, 0),
         covariance=jnp.where(success, variance * covariance, 0.0),
         success=success,
-        num_hypotheses=chunks * _CHUNK,
+        num_hypotheses=best.num_samples,
     )
+
+
+def _bearings(pixels: jax.Array, camera: Camera) -> jax.Array:
+    """Unit vectors (3, N) of pixels (2, N)."""
+    x, y = (pixels[0] - camera.cx) / camera.fx, (pixels[1] - camera.cy) / camera.fy
+    scale = jax.lax.rsqrt(1.0 + x * x + y * y)
+    return jnp.stack([x * scale, y * scale, scale])
 
 
 def _squared_ratio(

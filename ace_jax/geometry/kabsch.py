@@ -56,6 +56,9 @@ def kabsch_minimal(
 ) -> tuple[la.Matrix, la.Components, jax.Array]:
     """Unweighted Kabsch of three points, on components, for many hypotheses at once.
 
+    The frames of the two triangles give a rotation (Black, "TRIAD", AIAA Journal 1964) that is
+    close enough for Newton steps to the least-squares one.
+
     Args:
         points_a: three points of three components (H,), frame a.
         points_b: the same, frame b.
@@ -68,9 +71,54 @@ def kabsch_minimal(
     centred_a = tuple(tuple(x - m for x, m in zip(p, mean_a, strict=True)) for p in points_a)
     centred_b = tuple(tuple(x - m for x, m in zip(p, mean_b, strict=True)) for p in points_b)
     covariance = la.matmul(la.transpose(centred_b), centred_a)
-    rotation, success = se3.nearest_rotation(covariance)
+    frame_a, defined_a = _triangle_frame(centred_a)
+    frame_b, defined_b = _triangle_frame(centred_b)
+    rotation = la.matmul(la.transpose(frame_b), frame_a)
+    rotation, stable = se3.improve_rotation(rotation, covariance)
     translation = tuple(b - x for b, x in zip(mean_b, la.matvec(rotation, mean_a), strict=True))
-    return rotation, translation, success
+    return rotation, translation, defined_a & defined_b & stable
+
+
+def align_from(
+    b_from_a: jax.Array, points_a: jax.Array, points_b: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted Kabsch from a nearby motion, cheaper than from nothing.
+
+    Args:
+        b_from_a: (3, 4) initial motion; its rotation is off by less than about 30 degrees.
+        points_a: (3, N) points in frame a.
+        points_b: (3, N) points in frame b.
+        weights: (N,) non-negative.
+
+    Returns:
+        b_from_a (3, 4), and success ().
+    """
+    total = jnp.sum(weights)
+    weights = weights / jnp.where(total > 0.0, total, 1.0)
+    mean_a, mean_b = la.full_matmul(points_a, weights), la.full_matmul(points_b, weights)
+    centred_a, centred_b = points_a - mean_a[:, None], points_b - mean_b[:, None]
+    covariance = la.unstack_matrix(la.full_matmul(centred_b * weights, centred_a.T))
+    rotation = la.unstack_matrix(b_from_a[:, :3])
+    rotation, stable = se3.improve_rotation(rotation, covariance)
+    rotation = la.stack_matrix(rotation)
+    translation = mean_b - la.full_matmul(rotation, mean_a)
+    success = stable & (total > 0.0)
+    return jnp.where(success, jnp.column_stack([rotation, translation]), b_from_a), success
+
+
+def _triangle_frame(points: la.Matrix) -> tuple[la.Matrix, jax.Array]:
+    """Rows of an orthonormal frame attached to a triangle, and True where it is defined."""
+    side = tuple(q - p for p, q in zip(points[0], points[1], strict=True))
+    other = tuple(q - p for p, q in zip(points[0], points[2], strict=True))
+    normal = la.cross(side, other)
+    side_squared, normal_squared = la.dot(side, side), la.dot(normal, normal)
+    size = side_squared + la.dot(other, other)
+    defined = normal_squared > 1e-6 * size**2
+    side_scale = jax.lax.rsqrt(jnp.where(defined, side_squared, 1.0))
+    normal_scale = jax.lax.rsqrt(jnp.where(defined, normal_squared, 1.0))
+    first = tuple(side_scale * x for x in side)
+    third = tuple(normal_scale * x for x in normal)
+    return (first, la.cross(third, first), third), defined
 
 
 def _motion_or_identity(

@@ -136,6 +136,66 @@ def _scale_to_unit_diagonal(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     return matrix * scale[:, None] * scale[None, :], scale
 
 
+@flax.struct.dataclass
+class _Residuals:
+    """Residuals in sigmas and what their Jacobian needs, at one pose."""
+
+    in_front: jax.Array  # (N,)
+    inverse_z: jax.Array  # (N,) 1/m, 1 where not in front
+    projected: jax.Array  # (2, N) normalised image coordinates
+    pixel_scale: jax.Array  # (2, 1) focal lengths over sigma
+    pixel: jax.Array  # (2, N)
+    depth_scale: jax.Array | None  # (N,) metres, 0 where depth is not known
+    depth: jax.Array | None  # (N,)
+    rho: jax.Array  # (N,) loss
+    loss_weight: jax.Array  # (N,) its derivative
+
+
+def pose_cost(
+    pose: jax.Array,
+    observations: Observations,
+    camera: Camera,
+    pixel_sigma: float | jax.Array,
+    inverse_depth_sigma: float | jax.Array,
+    loss: Loss,
+    loss_scale: float | jax.Array,
+) -> jax.Array:
+    """The robust cost () that `refine_pose` lowers, at a pose (4, 4); twice differentiable."""
+    r = _residuals(pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss, loss_scale)
+    return loss_scale**2 * jnp.sum(observations.weights * r.rho)
+
+
+def _residuals(
+    pose: jax.Array,
+    observations: Observations,
+    camera: Camera,
+    pixel_sigma: float | jax.Array,
+    inverse_depth_sigma: float | jax.Array,
+    loss: Loss,
+    loss_scale: float | jax.Array,
+) -> _Residuals:
+    x, y, z = observations.points_3d
+    # Sums of columns, not a matrix product: XLA fuses it with what follows.
+    pose = pose[:3]
+    moved = pose[:, 0:1] * x + pose[:, 1:2] * y + pose[:, 2:3] * z + pose[:, 3:]
+    in_front = moved[2] > MIN_DEPTH
+    q = 1.0 / jnp.where(in_front, moved[2], 1.0)
+    projected = moved[:2] * q
+    scale = jnp.stack([camera.fx, camera.fy]).reshape(2, 1) / pixel_sigma
+    centre = jnp.stack([camera.cx, camera.cy]).reshape(2, 1)
+    pixel = scale * projected + (centre - observations.points_2d) / pixel_sigma
+    squared = pixel[0] ** 2 + pixel[1] ** 2
+    depth_scale = depth = None
+    if observations.inverse_depth is not None:
+        known = observations.inverse_depth > 0.0
+        depth_scale = jnp.where(known, 1.0, 0.0) / inverse_depth_sigma
+        depth = depth_scale * (q - observations.inverse_depth)
+        squared = squared + depth**2
+    # A point behind the camera costs as much as a very distant one, and does not pull.
+    rho, weight = loss(jnp.where(in_front, squared, _BEHIND) / loss_scale**2)
+    return _Residuals(in_front, q, projected, scale, pixel, depth_scale, depth, rho, weight)
+
+
 def _normal_equations(
     pose: jax.Array,
     observations: Observations,
@@ -146,45 +206,28 @@ def _normal_equations(
     loss_scale: float | jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """[J | r]^T W [J | r] (7, 7) and the robust cost () at a pose (3, 4)."""
-    x, y, z = observations.points_3d
-    # Sums of columns, not a matrix product: XLA fuses it with what follows.
-    moved = pose[:, 0:1] * x + pose[:, 1:2] * y + pose[:, 2:3] * z + pose[:, 3:]
-    in_front = moved[2] > MIN_DEPTH
-    q = 1.0 / jnp.where(in_front, moved[2], 1.0)
-    projected = moved[:2] * q
-    u, w = projected
-    scale = jnp.array([[camera.fx], [camera.fy]], q.dtype) / pixel_sigma
-    centre = jnp.array([[camera.cx], [camera.cy]], q.dtype)
-    residual = scale * projected + (centre - observations.points_2d) / pixel_sigma
-    squared = residual[0] ** 2 + residual[1] ** 2
-    if observations.inverse_depth is not None:
-        known = observations.inverse_depth > 0.0
-        scale_q = jnp.where(known, 1.0, 0.0) / inverse_depth_sigma
-        residual_q = scale_q * (q - observations.inverse_depth)
-        squared = squared + residual_q**2
-    # A point behind the camera costs as much as a very distant one, and does not pull.
-    limit = loss_scale**2
-    rho, weight = loss(jnp.where(in_front, squared, _BEHIND) / limit)
-    cost = limit * jnp.sum(observations.weights * rho)
-    root = jnp.sqrt(jnp.where(in_front, observations.weights * weight, 0.0))
-    a = root * scale
+    r = _residuals(pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss, loss_scale)
+    cost = loss_scale**2 * jnp.sum(observations.weights * r.rho)
+    q, (u, w) = r.inverse_z, r.projected
+    root = jnp.sqrt(jnp.where(r.in_front, observations.weights * r.loss_weight, 0.0))
+    a = root * r.pixel_scale
     first, second = jnp.array([[1.0], [0.0]], q.dtype), jnp.array([[0.0], [1.0]], q.dtype)
     rows = jnp.stack(
         [
             a * first * q,
             a * second * q,
-            -a * projected * q,
-            -a * (projected * w + second),
-            a * (projected * u + first),
+            -a * r.projected * q,
+            -a * (r.projected * w + second),
+            a * (r.projected * u + first),
             a * (second * u - first * w),
-            root * residual,
+            root * r.pixel,
         ]
     ).reshape(7, -1)
     normal = la.full_matmul(rows, rows.T)
     if observations.inverse_depth is not None:
-        a = root * scale_q
+        a = root * r.depth_scale
         zero = jnp.zeros_like(a)
-        rows = jnp.stack([zero, zero, -a * q * q, -a * w * q, a * u * q, zero, root * residual_q])
+        rows = jnp.stack([zero, zero, -a * q * q, -a * w * q, a * u * q, zero, root * r.depth])
         normal = normal + la.full_matmul(rows, rows.T)
     return normal, cost
 

@@ -1,10 +1,25 @@
-"""Parts that the robust solvers share: who may vote, drawing minimal sets, when to stop."""
+"""RANSAC for any minimal solver: who may vote, drawing minimal sets, the search, when to stop.
+
+Hypotheses come in chunks under `lax.while_loop`, so that easy problems stop after the first and
+hard ones get thousands. A chunk is scored on a small random subset of the points (preemption:
+Nister, "Preemptive RANSAC for live structure and motion estimation", ICCV 2003) by the MSAC score
+(Torr and Zisserman, CVIU 2000); a new best one is refined on all points (local optimisation: Chum
+et al., "Locally optimized RANSAC", DAGM 2003), so that nothing is left to do at the end.
+"""
+
+from collections.abc import Callable
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-_MAX_RANKED = 256
+from ace_jax.geometry import se3
+from ace_jax.geometry import small_linalg as la
+
+SAMPLE_SIZE = 3  # points that determine a pose, up to a few solutions
+SUBSET_SIZE = 256  # points that score a chunk's hypotheses
+_CHUNK_SIZE = 128  # minimal samples a chunk
+_MAX_RANKED = 256  # most confident points, for guided sampling
 
 
 @flax.struct.dataclass
@@ -63,9 +78,88 @@ def make_sampler(key: jax.Array, valid: jax.Array, confidence: jax.Array | None)
     return Sampler(order, jnp.sum(valid, dtype=jnp.int32), ranked, _seed(key))
 
 
-def draw_minimal_sets(
-    sampler: Sampler, chunk: jax.Array, num_sets: int, size: int
-) -> tuple[jax.Array, jax.Array]:
+@flax.struct.dataclass
+class Consensus:
+    """Outcome of `search`.
+
+    Attributes:
+        pose: (4, 4) best pose after refinement; the identity if there is none.
+        information: (6, 6) what the refinement returned with it.
+        score: () MSAC score of the pose on the subset; 0 if there is none.
+        num_samples: () int32, minimal samples drawn.
+    """
+
+    pose: jax.Array
+    information: jax.Array
+    score: jax.Array
+    num_samples: jax.Array
+
+
+def search(
+    sampler: Sampler,
+    propose: Callable[[jax.Array], tuple[la.Matrix, jax.Array]],
+    score: Callable[[la.Matrix], jax.Array],
+    refine: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]],
+    subset_count: jax.Array,
+    confidence: float | jax.Array,
+    max_hypotheses: int | jax.Array,
+    initial_pose: jax.Array | None,
+) -> Consensus:
+    """The pose with the highest score.
+
+    Args:
+        sampler: from `make_sampler`.
+        propose: indices (SAMPLE_SIZE, H) to poses, 3x4 components of any shape (*K), and which are
+            valid (*K).
+        score: poses, 3x4 components (*K), to MSAC scores (*K) on the subset.
+        refine: a pose (4, 4) to a better one, its information (6, 6), and success ().
+        subset_count: () number of points that vote in `score`.
+        confidence: probability of having drawn an outlier-free sample, at which to stop.
+        max_hypotheses: minimal samples at most; at least one chunk is drawn.
+        initial_pose: (4, 4) one more hypothesis, or None.
+    """
+    identity = jnp.eye(4, dtype=jnp.float32)
+    if initial_pose is not None:
+        prior_finite = jnp.all(jnp.isfinite(initial_pose))
+        prior = jnp.where(prior_finite, initial_pose.astype(jnp.float32), identity)
+        prior_score = jnp.where(prior_finite, score(la.unstack_matrix(prior[:3])), 0.0)
+
+    def draw_chunk(state: tuple) -> tuple:
+        chunk, best = state
+        indices, distinct = draw_minimal_sets(sampler, chunk)
+        rows, valid = propose(indices)
+        scores = jnp.where(valid & distinct, score(rows), 0.0).reshape(-1)
+        winner = jnp.argmax(scores)
+        pose = jnp.stack([jnp.stack([c.reshape(-1)[winner] for c in row]) for row in rows])
+        rotation = se3.orthonormalise(se3.orthonormalise(pose[:, :3]))
+        pose, winning_score = se3.from_rotation_translation(rotation, pose[:, 3]), scores[winner]
+        if initial_pose is not None:
+            use_prior = (chunk == 0) & (prior_score >= winning_score)
+            pose = jnp.where(use_prior, prior, pose)
+            winning_score = jnp.where(use_prior, prior_score, winning_score)
+
+        def improve(pose: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            pose, information, success = refine(pose)
+            return pose, information, jnp.where(success, score(la.unstack_matrix(pose[:3])), 0.0)
+
+        # Most chunks bring nothing better and skip the refinement (not under vmap).
+        candidate = jax.lax.cond(winning_score > best[2], improve, lambda _: best, pose)
+        better = candidate[2] > best[2]
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, best)
+        return chunk + 1, best
+
+    def unfinished(state: tuple) -> jax.Array:
+        chunk, (_, _, best_score) = state
+        drawn = chunk * _CHUNK_SIZE
+        needed = required_samples(best_score / jnp.maximum(subset_count, 1), confidence)
+        return (drawn == 0) | ((drawn < max_hypotheses) & (drawn < needed))
+
+    best = (identity, jnp.zeros((6, 6), jnp.float32), jnp.zeros((), jnp.float32))
+    chunks, best = jax.lax.while_loop(unfinished, draw_chunk, (jnp.int32(0), best))
+    return Consensus(*best, num_samples=chunks * _CHUNK_SIZE)
+
+
+def draw_minimal_sets(sampler: Sampler, chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Draws index sets: uniformly, or every second one among the most confident points.
 
     The guided half follows PROSAC (Chum and Matas, CVPR 2005): the pool of the most confident
@@ -74,53 +168,51 @@ def draw_minimal_sets(
     Args:
         sampler: from `make_sampler`.
         chunk: () int32, counts the calls; the same chunk gives the same sets.
-        num_sets: number of sets (static).
-        size: indices in a set (static).
 
     Returns:
-        Indices (size, num_sets), and distinct (num_sets,): False where an index came up twice.
+        Indices (SAMPLE_SIZE, H), and distinct (H,): False where an index came up twice.
     """
-    counter = jnp.arange(size * num_sets, dtype=jnp.uint32).reshape(size, num_sets)
-    uniform = _hash_to_uniform(counter + chunk.astype(jnp.uint32) * (size * num_sets), sampler.seed)
+    shape = (SAMPLE_SIZE, _CHUNK_SIZE)
+    counter = jnp.arange(SAMPLE_SIZE * _CHUNK_SIZE, dtype=jnp.uint32).reshape(shape)
+    offset = chunk.astype(jnp.uint32) * counter.size
+    uniform = _hash_to_uniform(counter + offset, sampler.seed)
     rank = jnp.minimum((uniform * sampler.count).astype(jnp.int32), sampler.count - 1)
     indices = sampler.order[jnp.maximum(rank, 0)]
     if sampler.ranked is not None:
         available = jnp.minimum(sampler.count, sampler.ranked.shape[0])
-        growth = (jnp.arange(num_sets) + 1.0) / num_sets
-        pool = jnp.minimum(available, 2.0 * size + growth * available)
+        growth = (jnp.arange(_CHUNK_SIZE) + 1.0) / _CHUNK_SIZE
+        pool = jnp.minimum(available, 2.0 * SAMPLE_SIZE + growth * available)
         rank = jnp.minimum((uniform * pool).astype(jnp.int32), available - 1)
         guided = sampler.ranked[jnp.maximum(rank, 0)]
-        indices = jnp.where(jnp.arange(num_sets) % 2 == 0, guided, indices)
-    distinct = jnp.broadcast_to(sampler.count >= size, (num_sets,))
-    for i in range(size):
-        for j in range(i):
-            distinct = distinct & (indices[i] != indices[j])
+        indices = jnp.where(jnp.arange(_CHUNK_SIZE) % 2 == 0, guided, indices)
+    distinct = (sampler.count >= SAMPLE_SIZE) & (indices[0] != indices[1])
+    distinct = distinct & (indices[0] != indices[2]) & (indices[1] != indices[2])
     return indices, distinct
 
 
-def draw_subset(sampler: Sampler, size: int) -> tuple[jax.Array, jax.Array]:
-    """Indices (size,) of valid points spread evenly over their order, each at most once; and used.
+def draw_subset(sampler: Sampler) -> tuple[jax.Array | slice, jax.Array]:
+    """Points that vote on hypotheses, spread evenly over the valid ones, each at most once.
 
-    Where there are fewer valid points than `size`, all of them, and `used` (size,) is False for
-    the rest.
+    Returns:
+        An index into the points' axis, S = min(N, SUBSET_SIZE) points, and valid (S,), False where
+        there are fewer valid points than that.
     """
+    size = min(SUBSET_SIZE, sampler.order.shape[0])
     slot = jnp.arange(size, dtype=jnp.uint32)
     jitter = _hash_to_uniform(slot, sampler.seed[::-1])
     few = sampler.count <= size
     stride = jnp.where(few, 1.0, sampler.count / size)
     rank = ((slot + jnp.where(few, 0.0, jitter)) * stride).astype(jnp.int32)
-    used = rank < sampler.count
-    return sampler.order[jnp.where(used, rank, 0)], used
+    valid = rank < sampler.count
+    return sampler.order[jnp.where(valid, rank, 0)], valid
 
 
-def required_samples(
-    inlier_ratio: jax.Array, confidence: float | jax.Array, size: int
-) -> jax.Array:
+def required_samples(inlier_ratio: jax.Array, confidence: float | jax.Array) -> jax.Array:
     """Samples after which an outlier-free one was drawn with the given confidence.
 
-    Fischler and Bolles, CACM 1981: log(1 - confidence) / log(1 - ratio^size).
+    Fischler and Bolles, CACM 1981: log(1 - confidence) / log(1 - ratio^3).
     """
-    good = jnp.clip(inlier_ratio**size, 1e-7, 1.0 - 1e-7)
+    good = jnp.clip(inlier_ratio**SAMPLE_SIZE, 1e-7, 1.0 - 1e-7)
     return jnp.log1p(-jnp.asarray(confidence)) / jnp.log1p(-good)
 
 

@@ -1,15 +1,18 @@
-"""Robust rigid alignment of two matched point sets: RANSAC over triads, then weighted Kabsch."""
+"""Robust rigid alignment of two matched point sets: RANSAC over triads with refinement."""
 
 import jax
 import jax.numpy as jnp
 
-from ace_jax.geometry import ransac, se3
+from ace_jax.geometry import ransac, robust_loss, se3
 from ace_jax.geometry import small_linalg as la
-from ace_jax.geometry.kabsch import kabsch, kabsch_minimal
+from ace_jax.geometry.implicit import attach_gradient
+from ace_jax.geometry.kabsch import align_from, kabsch_minimal
+from ace_jax.geometry.pose_refinement import covariance_from_information
 from ace_jax.geometry.pose_result import PoseResult
 
-_REFINEMENT_STEPS = 6
 MIN_INLIERS = 4
+_REFINEMENT_STEPS = 8
+_LOSS_SCALE = 2.0  # thresholds at which Tukey's loss ends
 
 
 def estimate_rigid_transform(
@@ -18,117 +21,140 @@ def estimate_rigid_transform(
     key: jax.Array,
     mask: jax.Array | None = None,
     weights: jax.Array | None = None,
-    threshold: float | jax.Array = 0.05,
-    num_hypotheses: int = 512,
     initial_pose: jax.Array | None = None,
+    threshold: float | jax.Array = 0.05,
+    confidence: float | jax.Array = 0.9999,
+    max_hypotheses: int | jax.Array = 10_000,
 ) -> PoseResult:
     """The rigid motion b_from_a that most correspondences agree with.
+
+    Call it under `jax.jit`. Differentiable: the motion's gradient with respect to points and
+    weights is that of the optimum on the inliers.
 
     Args:
         points_a: (N, 3) points in frame a (the world), metres.
         points_b: (N, 3) the same points in frame b (the camera), metres.
         key: PRNG key; the same key gives the same result.
         mask: (N,) bool, False for padding. Non-finite points are masked in any case.
-        weights: (N,) relative confidence (inverse variance up to scale): guides the sampling and
-            weighs the refinement. Default 1.
-        threshold: largest distance of an inlier, metres; a scalar or (N,), for noise that grows
-            with distance.
-        num_hypotheses: minimal samples (static).
+        weights: (N,) relative confidence: guides the sampling and weighs the refinement.
+            Default 1.
         initial_pose: (4, 4) b_from_a tried as one more hypothesis, or None.
+        threshold: largest distance of an inlier, metres, about three sigmas; a scalar, or (N,)
+            for noise that grows with distance (`depth_threshold`), which then also weighs the
+            refinement.
+        confidence: probability of having drawn an outlier-free sample, at which to stop.
+        max_hypotheses: minimal samples at most.
 
     Returns:
         `PoseResult`, `camera_from_world` holding b_from_a.
     """
-    confidence = weights
-    (points_a, points_b), valid, weights = ransac.valid_points((points_a, points_b), mask, weights)
-    threshold = jnp.broadcast_to(jnp.asarray(threshold, points_a.dtype), valid.shape)
-    sampler = ransac.make_sampler(key, valid, None if confidence is None else weights)
-    indices, distinct = ransac.draw_minimal_sets(sampler, jnp.int32(0), num_hypotheses, 3)
-    columns_a, columns_b = points_a.T, points_b.T
-    triads_a = tuple(tuple(c[i] for c in columns_a) for i in indices)
-    triads_b = tuple(tuple(c[i] for c in columns_b) for i in indices)
-    rotation, translation, solved = kabsch_minimal(triads_a, triads_b)
-    hypotheses = se3.from_rotation_translation(
-        la.stack_matrix(rotation), jnp.stack(translation, axis=-1)
+    (points_a, points_b), valid, inlier_weights = ransac.valid_points(
+        (points_a, points_b), mask, weights
     )
-    usable = distinct & solved
-    if initial_pose is not None:
-        finite = jnp.all(jnp.isfinite(initial_pose))
-        initial_pose = jnp.where(finite, initial_pose, jnp.eye(4, dtype=points_a.dtype))
-        hypotheses = jnp.concatenate([initial_pose[None], hypotheses])
-        usable = jnp.concatenate([finite[None], usable])
+    threshold = jnp.broadcast_to(jnp.asarray(threshold, points_a.dtype), valid.shape)
+    data = (points_a.T, points_b.T, inlier_weights, 1.0 / threshold**2)
+    # The search is not differentiable; `attach_gradient` restores the derivative at its end.
+    columns_a, columns_b, inlier_weights, precision = jax.lax.stop_gradient(data)
+    sampler = ransac.make_sampler(key, valid, None if weights is None else inlier_weights)
+    indices, subset_valid = ransac.draw_subset(sampler)
+    subset_a, subset_b = columns_a[:, indices], columns_b[:, indices]
+    subset_precision = precision[indices]
+    table = jnp.concatenate([columns_a, columns_b])
 
-    def score(b_from_a: jax.Array) -> jax.Array:
-        """MSAC score (H,) of hypotheses (H, 4, 4)."""
-        ratio = _squared_ratio(b_from_a, points_a, points_b, threshold)
-        return jnp.sum(jnp.where(valid, jnp.maximum(1.0 - ratio, 0.0), 0.0), axis=-1)
+    def propose(indices: jax.Array) -> tuple[la.Matrix, jax.Array]:
+        ax, ay, az, bx, by, bz = jnp.take(table, indices, axis=1)
+        rotation, translation, success = kabsch_minimal(
+            tuple(zip(ax, ay, az, strict=True)), tuple(zip(bx, by, bz, strict=True))
+        )
+        return tuple((*row, t) for row, t in zip(rotation, translation, strict=True)), success
 
-    scores = jnp.where(usable, score(hypotheses), -1.0)
-    best = jnp.argmax(scores)
-    pose, best_score = hypotheses[best], scores[best]
+    def score(rows: la.Matrix) -> jax.Array:
+        ratio = _squared_ratio(rows, subset_a, subset_b, subset_precision)
+        return jnp.sum(jnp.where(subset_valid, jnp.maximum(1.0 - ratio, 0.0), 0.0), axis=-1)
 
-    def refine(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        pose, best_score = state
-        ratio = _squared_ratio(pose, points_a, points_b, threshold)
-        # Geman-McClure weights around the threshold: smooth, and outliers fade out.
-        robust = jnp.where(valid & (ratio < 4.0), weights / (1.0 + ratio) ** 2, 0.0)
-        candidate, success = kabsch(points_a, points_b, robust)
-        candidate_score = score(candidate)
-        better = success & (candidate_score > best_score)
-        return jnp.where(better, candidate, pose), jnp.where(better, candidate_score, best_score)
+    def refine(pose: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def step(_: int, state: tuple) -> tuple:
+            pose, _ = state
+            ratio = _squared_ratio(la.unstack_matrix(pose), columns_a, columns_b, precision)
+            _, robust = robust_loss.tukey(ratio / _LOSS_SCALE**2)
+            weight = inlier_weights * robust * precision
+            return align_from(pose, columns_a, columns_b, weight)
 
-    pose, _ = jax.lax.fori_loop(0, _REFINEMENT_STEPS, refine, (pose, best_score))
-    ratio = _squared_ratio(pose, points_a, points_b, threshold)
-    inliers = valid & (ratio < 1.0)
-    final, success = kabsch(points_a, points_b, jnp.where(inliers, weights, 0.0))
-    better = success & (score(final) >= score(pose))
-    pose = jnp.where(better, final, pose)
-    ratio = _squared_ratio(pose, points_a, points_b, threshold)
+        pose, success = jax.lax.fori_loop(0, _REFINEMENT_STEPS, step, (pose[:3], jnp.asarray(True)))
+        rotation = se3.orthonormalise(pose[:, :3])
+        pose = se3.from_rotation_translation(rotation, pose[:, 3])
+        ratio = _squared_ratio(la.unstack_matrix(pose[:3]), columns_a, columns_b, precision)
+        _, robust = robust_loss.tukey(ratio / _LOSS_SCALE**2)
+        return pose, _information(pose, columns_a, inlier_weights * robust * precision), success
+
+    best = ransac.search(
+        sampler,
+        propose,
+        score,
+        refine,
+        jnp.sum(subset_valid),
+        confidence,
+        max_hypotheses,
+        initial_pose,
+    )
+    ratio = _squared_ratio(la.unstack_matrix(best.pose[:3]), columns_a, columns_b, precision)
     inliers = valid & (ratio < 1.0)
     num_inliers = jnp.sum(inliers, dtype=jnp.int32)
-    covariance, definite = _covariance(pose, points_a, points_b, jnp.where(inliers, weights, 0.0))
-    success = success & (best_score > 0.0) & (num_inliers >= MIN_INLIERS) & definite
+    # Residuals are in units of the threshold: their variance scales the covariance.
+    freedom = jnp.maximum(3.0 * num_inliers - 6.0, 1.0)
+    variance = jnp.sum(jnp.where(inliers, inlier_weights * ratio, 0.0)) / freedom
+    covariance, definite = covariance_from_information(best.information)
+    success = definite & (best.score > 0.0) & (num_inliers >= MIN_INLIERS)
+    pose = jnp.where(success, best.pose, jnp.eye(4, dtype=best.pose.dtype))
+    pose = attach_gradient(_cost, pose, success, data)
     return PoseResult(
-        camera_from_world=jnp.where(success, pose, jnp.eye(4, dtype=pose.dtype)),
+        camera_from_world=pose,
         inliers=inliers & success,
         num_inliers=jnp.where(success, num_inliers, 0),
-        covariance=jnp.where(success, covariance, 0.0),
+        covariance=jnp.where(success, variance * covariance, 0.0),
         success=success,
-        num_hypotheses=jnp.asarray(num_hypotheses, jnp.int32),
+        num_hypotheses=best.num_samples,
     )
 
 
-def _squared_ratio(
-    b_from_a: jax.Array, points_a: jax.Array, points_b: jax.Array, threshold: jax.Array
+def depth_threshold(
+    depth: jax.Array, inverse_depth_sigma: float | jax.Array, floor: float | jax.Array = 0.02
 ) -> jax.Array:
-    """Squared distances over squared thresholds (..., N) of motions (..., 4, 4)."""
-    residual = se3.transform(b_from_a, points_a) - points_b
-    return jnp.sum(residual**2, axis=-1) / threshold**2
+    """Inlier distances (N,) in metres for points at z-depth (N,): three sigmas and a floor.
+
+    A constant sigma of the inverse depth, 1/m, is a sigma of depth^2 times that in metres.
+    """
+    return jnp.maximum(3.0 * inverse_depth_sigma * depth**2, floor)
 
 
-def _covariance(
-    b_from_a: jax.Array, points_a: jax.Array, points_b: jax.Array, weights: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Covariance (6, 6) of the left tangent, from the residuals of the inliers; and definite."""
-    moved = se3.transform(b_from_a, points_a)
+def _squared_ratio(rows: la.Matrix, a: jax.Array, b: jax.Array, precision: jax.Array) -> jax.Array:
+    """Squared distances over squared thresholds (*K, N) of motions, 3x4 components (*K)."""
+    residual = tuple(
+        la.dot(tuple(c[..., None] for c in row[:3]), tuple(a)) + row[3][..., None] - target
+        for row, target in zip(rows, b, strict=True)
+    )
+    return la.dot(residual, residual) * precision
+
+
+def _cost(pose: jax.Array, data: tuple) -> jax.Array:
+    a, b, weights, precision = data
+    ratio = _squared_ratio(la.unstack_matrix(pose[:3]), a, b, precision)
+    rho, _ = robust_loss.tukey(ratio / _LOSS_SCALE**2)
+    return jnp.sum(weights * rho)
+
+
+def _information(pose: jax.Array, a: jax.Array, weights: jax.Array) -> jax.Array:
+    """J^T W J (6, 6) with J = [I, -[R a + t]x]; weights in units of 1 / threshold^2."""
+    moved = la.full_matmul(pose[:3, :3], a) + pose[:3, 3:]
     total = jnp.sum(weights)
-    count = jnp.sum(weights > 0.0)
-    residual = moved - points_b
-    dof = jnp.maximum(3.0 * count - 6.0, 1.0)
-    variance = jnp.sum(weights[:, None] * residual**2) / dof
-    # d moved / d (v, omega) = [I, -[moved]x]
-    first = jnp.einsum("n,ni->i", weights, moved)
-    second = jnp.einsum("n,ni,nj->ij", weights, moved, moved)
+    x, y, z = la.full_matmul(moved, weights)
+    second = la.full_matmul(moved * weights, moved.T)
     zero = jnp.zeros_like(total)
-    hat = jnp.stack(
+    cross = jnp.stack([jnp.stack(r) for r in ((zero, -z, y), (z, zero, -x), (-y, x, zero))])
+    identity = jnp.eye(3, dtype=moved.dtype)
+    return jnp.block(
         [
-            jnp.stack([zero, -first[2], first[1]]),
-            jnp.stack([first[2], zero, -first[0]]),
-            jnp.stack([-first[1], first[0], zero]),
+            [total * identity, -cross],
+            [cross, jnp.trace(second) * identity - second],
         ]
     )
-    eye = jnp.eye(3, dtype=moved.dtype)
-    hessian = jnp.block([[total * eye, -hat], [hat, jnp.trace(second) * eye - second]])
-    factor, definite = la.cholesky(la.unstack_matrix(hessian), 1e-6)
-    columns = tuple(la.cholesky_solve(factor, tuple(row)) for row in jnp.eye(6, dtype=moved.dtype))
-    return variance * la.stack_matrix(columns), definite

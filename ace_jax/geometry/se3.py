@@ -11,7 +11,6 @@ import jaxlie
 from ace_jax.geometry import small_linalg as la
 
 _EIGENVALUE_STEPS = 12
-_POLISH_STEPS = 2
 # Smallest (s2 +- s3) / (s1 + s2 +- s3), about the squared aspect ratio of a point set, at which
 # a rotation is called defined.
 _RANK_TOLERANCE = 1e-6
@@ -116,10 +115,8 @@ def nearest_rotation(m: la.Matrix) -> tuple[la.Matrix, jax.Array]:
     m = tuple(tuple(x * scale for x in row) for row in m)
     fixed = jax.tree.map(jax.lax.stop_gradient, m)
     rotation = quaternion_to_rotation(_horn_quaternion(fixed))
-    for _ in range(_POLISH_STEPS - 1):
-        rotation, _ = _newton_step(rotation, fixed)
-    rotation = jax.tree.map(jax.lax.stop_gradient, rotation)
-    rotation, stable = _newton_step(rotation, m)
+    rotation, _ = improve_rotation(rotation, fixed)
+    rotation, stable = improve_rotation(jax.lax.stop_gradient(rotation), m)
     good = usable & stable
     rotation = tuple(
         tuple(jnp.where(good, x, float(i == j)) for j, x in enumerate(row))
@@ -141,11 +138,14 @@ def _horn_quaternion(m: la.Matrix) -> la.Components:
     constant = la.dot(horn[0], tuple(_cofactor(horn, 0, j) for j in range(4)))
     # lambda^4 - 2 lambda^2 + linear lambda + constant, from s1 + s2 + s3 <= sqrt(3) |m|_F.
     value = jnp.full_like(xx, 3.0**0.5)
-    for _ in range(_EIGENVALUE_STEPS):
+
+    def newton(_: int, value: jax.Array) -> jax.Array:
         square = value * value
         polynomial = (square - 2.0) * square + linear * value + constant
         slope = 4.0 * value * (square - 1.0) + linear
-        value = value - polynomial / jnp.maximum(slope, 1e-6)
+        return value - polynomial / jnp.maximum(slope, 1e-6)
+
+    value = jax.lax.fori_loop(0, _EIGENVALUE_STEPS, newton, value)
     shifted = tuple(
         tuple(x - value if i == j else x for j, x in enumerate(row)) for i, row in enumerate(horn)
     )
@@ -194,7 +194,7 @@ def small_rotation(omega: la.Components) -> la.Matrix:
     return quaternion_to_rotation((scale, *(scale * x for x in half)))
 
 
-def _newton_step(rotation: la.Matrix, m: la.Matrix) -> tuple[la.Matrix, jax.Array]:
+def improve_rotation(rotation: la.Matrix, m: la.Matrix) -> tuple[la.Matrix, jax.Array]:
     """One Newton step of max_R trace(R^T m), and True where the maximum is well defined.
 
     With S = R^T m the gradient in omega (R exp([omega]x)) is the axial vector of S - S^T, and the

@@ -103,7 +103,7 @@ def relocalize(
         key,
         mask=usable,
         threshold=threshold,
-        num_hypotheses=num_hypotheses,
+        max_hypotheses=num_hypotheses,
     )
 
 
