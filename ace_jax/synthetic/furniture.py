@@ -159,12 +159,13 @@ class Builder:
     # small things; (x, y, z) is the point that they stand on
 
     def book(self, x, y, z, thick, height, depth, lean=0.0) -> None:
-        """A standing book, its spine towards +y."""
+        """A standing book, its spine towards +y. Its shadow would fall on books: not worth it."""
         color = self.pick(VIVID)
         light = np.mean(color) > 120
         colors = [color, self.pick(VIVID), (30, 28, 30) if light else (230, 214, 170)]
         material = self.material(Pattern.SPINE, colors, 0.1, 0, 0.5, 0.03)
-        self.box((x, y, z + height / 2), (thick, depth, height), material, pitch=lean)
+        self.box((x, y, z + height / 2), (thick, depth, height), material, pitch=lean,
+                 shadow=False)  # fmt: skip
 
     def book_row(self, x0, x1, y, z, room_above, depth) -> None:
         """Books from x0 to x1, sometimes ending in a leaning one or a small pile."""
@@ -517,9 +518,11 @@ class Builder:
         z = sill + height / 2
         self.box((x, 0.004, z), (width, 0.012, height), view, shadow=False)
         for s in (-1, 0, 1):
-            self.box((x + s * width / 2, 0.02, z), (0.05, 0.05, height + 0.05), white)
+            self.box((x + s * width / 2, 0.02, z), (0.05, 0.05, height + 0.05), white,
+                     shadow=False)  # fmt: skip
         for s in (-1, 0.35, 1):
-            self.box((x, 0.02, z + s * height / 2), (width, 0.03, 0.05), white)
+            self.box((x, 0.02, z + s * height / 2), (width, 0.03, 0.05), white,
+                     shadow=False)  # fmt: skip
         self.box((x, 0.07, sill - 0.03), (width + 0.16, 0.16, 0.03), white)
         fabric = self.cloth()
         for s in (-1, 1):
@@ -536,7 +539,7 @@ class Builder:
         ribs = int(width / 0.07)
         for k in range(ribs):
             self.box((x - width / 2 + (k + 0.5) * width / ribs, 0.085, 0.4), (0.035, 0.05, 0.56),
-                     white)  # fmt: skip
+                     white, shadow=False)  # fmt: skip
 
     def door(self, x) -> None:
         """A panelled door in its frame."""

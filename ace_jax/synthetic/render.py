@@ -26,7 +26,7 @@ from ace_jax.synthetic.room import (
 
 TILE_W, TILE_H = 80, 60  # pixels; small enough for the cache, large enough to amortise a loop
 NEAR = 0.05  # metres; nothing nearer is drawn
-OCCLUSION_REACH = 0.40  # metres over which objects darken each other's surroundings
+OCCLUSION_REACH = 0.30  # metres over which objects darken each other's surroundings
 _TINY = 1e-9
 _ROW_MASK = 1023  # material rows fit in the low bits of a key
 
@@ -68,7 +68,8 @@ def _map_tiles(function, arguments, at_once: int):
 
 def _compact(active: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Indices of the true entries first (T, P) and their number (T,)."""
-    order = jnp.argsort(~active, axis=-1, stable=True).astype(jnp.int32)
+    count = active.shape[-1]
+    order = jnp.sort(jnp.where(active, jnp.arange(count, dtype=jnp.int32), count), axis=-1)
     return order, active.sum(-1).astype(jnp.int32)
 
 

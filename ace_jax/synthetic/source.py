@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 
@@ -25,13 +24,12 @@ from ace_jax.synthetic.room import Room
 from ace_jax.synthetic.sensor import Sensor, sense
 from ace_jax.synthetic.trajectory import RATE, make_trajectory
 
-VERSION = 1  # part of the cache key: raise it when rendered pictures change
+VERSION = 2  # part of the cache key: raise it when rendered pictures change
 DEPTH_SCALE = 6553.5  # depth is stored as uint16 of metres x this (0.15 mm steps, up to 10 m)
 CHUNK = 8  # frames rendered per cache miss
 WORKERS = 2  # frames in flight: XLA runs the tiles of one picture on one core
 CAMERA = Camera(525.0, 525.0, 319.5, 239.5, 640, 480)
 FRAMES = 300
-MIN_HASHED = 2  # poses that identify a path
 SUFFIXES = {"": None, "-noisy": Sensor()}  # what may follow a room's name
 
 
@@ -87,9 +85,8 @@ def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
     ok, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not ok:
         raise RuntimeError(f"cannot encode {path.name}")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "wb") as file:
-        file.write(data.tobytes())
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    temporary.write_bytes(data.tobytes())
     os.replace(temporary, path)
 
 
@@ -127,8 +124,7 @@ class SyntheticSource:
         self._poses = np.asarray(poses, np.float64)
         self._sensor = sensor
         settings = [VERSION, dataclasses.asdict(camera), sensor and dataclasses.asdict(sensor)]
-        # not of the number of frames: a longer sequence of the same path uses the same files
-        key = _digest(room, self._poses[:MIN_HASHED], text=json.dumps(settings, sort_keys=True))
+        key = _digest(room, text=json.dumps(settings, sort_keys=True))
         self.folder = cache_root() / "synthetic" / f"{name.split('/')[-1]}-{key}"
         self._device_room = None
         self._bar = None
@@ -150,7 +146,15 @@ class SyntheticSource:
         return self._poses.copy()
 
     def _paths(self, index: int) -> tuple[pathlib.Path, pathlib.Path]:
-        return self.folder / f"{index:06d}.color.png", self.folder / f"{index:06d}.depth.png"
+        # by pose and not by path: sequences of other lengths share what they have in common
+        key = _digest(self._poses[index], self._motion(index), text="")
+        stem = f"{index:06d}-{key}"
+        return self.folder / f"{stem}.color.png", self.folder / f"{stem}.depth.png"
+
+    def _motion(self, index: int) -> np.ndarray:
+        """Pose (4, 4) of the next camera in this one's frame; the last frame repeats its past."""
+        i = max(min(index, len(self) - 2), 0)
+        return np.linalg.inv(self._poses[i]) @ self._poses[min(i + 1, len(self) - 1)]
 
     def _is_cached(self, index: int) -> bool:
         return all(path.exists() for path in self._paths(index))
@@ -160,14 +164,10 @@ class SyntheticSource:
         pose = jnp.asarray(self._poses[index], jnp.float32)
         rgb, depth = render(self._device_room, pose, self.camera)
         if self._sensor is not None:
-            # how the camera moves while the shutter is open; the last frame repeats its past
-            i = max(min(index, len(self) - 2), 0)
-            j = min(i + 1, len(self) - 1)
-            motion = np.linalg.inv(self._poses[i]) @ self._poses[j]
             rgb, depth = _sense(
                 rgb,
                 depth,
-                jnp.asarray(motion, jnp.float32),
+                jnp.asarray(self._motion(index), jnp.float32),
                 index / RATE,
                 self.camera,
                 self._sensor,
@@ -187,20 +187,24 @@ class SyntheticSource:
             self._bar = None
 
     def render_frames(self, indices: list[int]) -> None:
-        """Renders those of `indices` that are not cached yet; shows progress."""
+        """Renders those of `indices` that are not cached yet; shows progress.
+
+        Raises:
+            UserError: the cache cannot be written.
+        """
         with self._rendering:
-            self._render_missing(indices)
+            try:
+                self._render_missing(indices)
+            except OSError as error:
+                raise UserError(
+                    f"cannot write the cache {self.folder}: {error.strerror}; set ACE_JAX_CACHE"
+                ) from error
 
     def _render_missing(self, indices: list[int]) -> None:
         missing = [i for i in indices if not self._is_cached(i)]
         if not missing:
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot write the cache {self.folder}: {error.strerror}; set ACE_JAX_CACHE"
-            ) from error
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self._device_room is None:
             self._device_room = jax.device_put(self.room)
         if self._bar is None:
