@@ -4,6 +4,8 @@ Parameters are named after the published checkpoints: the path of a parameter, j
 the checkpoint's key with `weight` written as `kernel` (see ace_jax/weights/layout.py).
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -89,3 +91,26 @@ def depth_to_space(blocks: jax.Array, block: int) -> jax.Array:
     n, h, w, _ = blocks.shape
     x = blocks.reshape(n, h, w, block, block)
     return x.transpose(0, 1, 3, 2, 4).reshape(n, h * block, w * block)
+
+
+class Linear(nn.Module):
+    """Affine layer with float32 sums and outputs, whatever the operands.
+
+    Attributes:
+        features: output width.
+        dtype: of the product's operands.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (..., C) to (..., features) float32."""
+        init = nn.initializers.lecun_normal()
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        product = jnp.matmul(
+            x.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32
+        )
+        return product + bias
