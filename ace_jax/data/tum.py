@@ -14,7 +14,7 @@ from absl import logging
 from ace_jax.data.images import first_size, read_depth, read_rgb
 from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
 from ace_jax.data.poses_file import read_trajectory
-from ace_jax.data.recording import Recording
+from ace_jax.data.recording import KINECT_READOUT, Recording
 from ace_jax.data.undistortion import Undistortion
 from ace_jax.errors import UserError
 
@@ -67,6 +67,7 @@ class Tum(Recording):
         times, colour = _read_list(folder / "rgb.txt")
         self.dropped_rgb = self.dropped_depth = 0
         self._depth = None
+        delays = None
         if (folder / "depth.txt").exists():
             depth_times, depth = _read_list(folder / "depth.txt")
             pairs = associate(times, depth_times, MAX_DIFFERENCE)
@@ -85,6 +86,7 @@ class Tum(Recording):
                     self.dropped_depth,
                 )
             times = times[pairs[:, 0]]
+            delays = depth_times[pairs[:, 1]] - times
             colour = [colour[i] for i in pairs[:, 0]]
             self._depth = [folder / depth[j] for j in pairs[:, 1]]
         if not colour:
@@ -107,6 +109,8 @@ class Tum(Recording):
             timestamps=times,
             poses=poses,
             has_depth=self._depth is not None,
+            depth_delays=delays,
+            readout=KINECT_READOUT,
         )
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -25,7 +25,11 @@ from ace_jax.runtime import enable_compilation_cache
 _SEQ = flags.DEFINE_string("seq", "synthetic/room0", "the recording")
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
 _OUT = flags.DEFINE_string("out", None, "output folder (default: runs/slam/SEQ)")
-_HEAD = flags.DEFINE_string("head", "landmark_attention", "kind of map; see docs/slam.md")
+_HEAD = flags.DEFINE_string(
+    "head",
+    "landmark_attention",
+    "kind of map: landmark_attention, tri_mlp or homogeneous_mlp; see docs/slam.md",
+)
 _FEATURES = flags.DEFINE_string(
     "features", "auto", "sift, xfeat, or auto: xfeat if its weights are found, else sift"
 )
@@ -37,6 +41,13 @@ _STRIDE = flags.DEFINE_integer("stride", 1, "take every n-th frame", lower_bound
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", None, "at most so many frames", lower_bound=1)
 _POSES = flags.DEFINE_string(
     "poses", None, "another ground truth for the evaluation: named poses or a TUM trajectory"
+)
+_READOUT_MS = flags.DEFINE_float(
+    "readout_ms",
+    None,
+    "milliseconds from the first to the last row of a colour image (rolling shutter); 0: global "
+    "shutter (default: what is known of the recording's camera)",
+    lower_bound=0.0,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "of every random draw; the same seed, the same trajectory")
 
@@ -63,7 +74,8 @@ def main(_: Sequence[str]) -> int | None:
     if features == "auto":
         features = run.available_features(_WEIGHTS_DIR.value)
     system = run.create_system(_HEAD.value, source, features, _WEIGHTS_DIR.value, _SEED.value)
-    result = run.run(source, system, out, _SEED.value)
+    readout = None if _READOUT_MS.value is None else _READOUT_MS.value / 1e3
+    result = run.run(source, system, out, _SEED.value, readout)
     print(summary(result.metrics, out))
     return errors.EXIT_INTERRUPTED if result.interrupted else None
 

@@ -41,8 +41,8 @@ class SlamConfig:
         descriptors_per_landmark: appearances kept per landmark.
     """
 
-    pixel_sigma: float = 1.5
-    inverse_depth_sigma: float = 0.0375
+    pixel_sigma: float = 2.0
+    inverse_depth_sigma: float = 0.01
     max_depth: float = 10.0
     insert_depth: tuple[float, float] = (0.3, 4.0)
     coarse_radius: float = 20.0

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ace_jax.geometry.camera import Camera
+
 
 def sample_depth(depth: np.ndarray, uv: np.ndarray, edge_ratio: float = 0.05) -> np.ndarray:
     """Median depth of the 3x3 pixels around each feature; 0 at edges, holes and borders.
@@ -31,3 +33,38 @@ def sample_depth(depth: np.ndarray, uv: np.ndarray, edge_ratio: float = 0.05) ->
     spread = np.nanmax(patch, axis=1) - np.nanmin(patch, axis=1)
     good = enough & (spread < edge_ratio * median)
     return np.where(good, median, 0.0).astype(np.float32)
+
+
+def sample_delayed_depth(
+    depth: np.ndarray, uv: np.ndarray, camera: Camera, depth_from_colour: np.ndarray
+) -> np.ndarray:
+    """Depth at features when the depth image was taken at another moment than the colour image.
+
+    A camera that turns at 100 degrees a second moves the picture by 9 pixels within 10 ms, which
+    is how far apart the two images of a Kinect can be. Only the rotation between the two moments
+    matters at that scale, and that needs no depth to be undone.
+
+    Args:
+        depth: (H, W) metres.
+        uv: (N, 2) pixels of the colour image.
+        camera: intrinsics.
+        depth_from_colour: (3, 3) rotation from camera axes at the colour image's time to those at
+            the depth image's time.
+
+    Returns:
+        (N,) float32 z-depth in the camera axes of the colour image, 0 where unknown.
+    """
+    rays = np.stack(
+        [
+            (uv[:, 0] - camera.cx) / camera.fx,
+            (uv[:, 1] - camera.cy) / camera.fy,
+            np.ones(len(uv)),
+        ],
+        axis=1,
+    )
+    turned = rays @ depth_from_colour.T
+    z = np.maximum(turned[:, 2], 1e-3)
+    moved = np.stack(
+        [camera.fx * turned[:, 0] / z + camera.cx, camera.fy * turned[:, 1] / z + camera.cy], 1
+    )
+    return (sample_depth(depth, moved) / z).astype(np.float32)

@@ -1,5 +1,7 @@
 """SLAM whose map is a set of landmarks: DESIGN 4.4 and 6b."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.local_mapping import LocalMapper, orthonormalized
 from ace_jax.slam.matching import MatchGates
+from ace_jax.slam.motion import MAX_INTERVAL
 from ace_jax.slam.pose_optimization import NoiseModel
 from ace_jax.slam.system import SlamSystem, StageClock, State, TrackedFrame
 from ace_jax.slam.tracking import Tracker
@@ -74,7 +77,6 @@ class LandmarkSlam(SlamSystem):
         self.mapper = LocalMapper(camera, config, gates, noise)
         self._key = jax.random.key(seed)
         self._pose: np.ndarray | None = None  # camera_from_world of the last tracked frame
-        self._velocity = np.eye(4)
         self._landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
         self._reference = 0
         self._frames_since_keyframe = 0
@@ -112,18 +114,22 @@ class LandmarkSlam(SlamSystem):
     def _continue(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
         predicted = None
         if self.state is State.TRACKING:
-            predicted = (self._velocity @ self._pose).astype(np.float32)
+            predicted = self._predicted(frame.timestamp).astype(np.float32)
         key = jax.random.fold_in(self._key, frame.index)
-        tracked = self.tracker.track(self.world, features, predicted, self._landmarks, key)
+        tracked = self.tracker.track(
+            self.world,
+            functools.partial(self.unrolled, frame, features),
+            predicted,
+            self._landmarks,
+            key,
+        )
+        features = tracked.features
         clock.lap("tracking")
         if tracked.camera_from_world is None:
             self.state = State.LOST
             return TrackedFrame(frame.index, frame.timestamp, None)
         live = orthonormalized(tracked.camera_from_world)
         pose = live
-        self._velocity = np.eye(4)
-        if self.state is State.TRACKING and self._pose is not None:
-            self._velocity = live @ np.linalg.inv(self._pose)
         self.state = State.TRACKING
         self._frames_since_keyframe += 1
         if self._needs_keyframe(pose, tracked.landmarks):
@@ -139,6 +145,14 @@ class LandmarkSlam(SlamSystem):
         return TrackedFrame(
             frame.index, frame.timestamp, live, reference, pose @ np.linalg.inv(anchor)
         )
+
+    def _predicted(self, timestamp: float) -> np.ndarray:
+        """(4, 4) camera_from_world at a time, if the camera goes on moving as it did."""
+        motion = self._motion()
+        interval = timestamp - self.frames[-1].timestamp
+        if motion is None or not 0 < interval <= MAX_INTERVAL:
+            return self._pose
+        return motion.after(interval) @ self._pose
 
     def _needs_keyframe(self, pose: np.ndarray, landmarks: np.ndarray) -> bool:
         config = self.config

@@ -34,8 +34,8 @@ class NetworkConfig:
         input_gain: the first layer's initial weights are multiplied by it. Descriptors have unit
             length, so their entries are far smaller than the unit variance that initial weights
             are made for; with them as they are, training is several times slower.
-        seeded_gain: g of `NetworkMap.seed_units`.
-        seeded_cosine: c of `NetworkMap.seed_units`; 0 switches it off.
+        seeded_answer: what a seeded unit (`NetworkMap.seed_units`) answers to its own descriptor.
+        seeded_support: share of a frame's features that a seeded unit answers to; 0: none seeded.
         seeded_first: share of the units that the first keyframe seeds.
         seeded: share of the units that each later keyframe seeds, until none is left.
         batch: features in a gradient step.
@@ -54,8 +54,8 @@ class NetworkConfig:
     """
 
     input_gain: float = 8.0
-    seeded_gain: float = 20.0
-    seeded_cosine: float = 0.6
+    seeded_answer: float = 8.0
+    seeded_support: float = 0.2
     seeded_first: float = 0.25
     seeded: float = 0.0625
     batch: int = 512
@@ -192,7 +192,7 @@ def locate(
         key,
         mask=usable,
         threshold=inlier_threshold(features.depth),
-        num_hypotheses=config.hypotheses,
+        max_hypotheses=config.hypotheses,
         initial_pose=prior,
     )
     return predicted, result, result.num_inliers / jnp.maximum(usable.sum(), 1)
@@ -320,13 +320,14 @@ class NetworkMap:
 
         The unit relu(g (f . k - c)) answers to descriptors f near the observed k alone: what is
         learned of a new place leaves the other places as they are, and far fewer steps are needed.
+        The cosine c is the frame's own quantile, because kinds of descriptors differ in it.
         A head with other first layers is left alone.
 
         Args:
             features: where descriptors are drawn from.
             share: of all units, to be seeded now.
         """
-        if self.head_name != "tri_mlp" or not self.config.seeded_cosine:
+        if self.head_name != "tri_mlp" or not self.config.seeded_support:
             return
         layer = self.state.params["fc0"]
         kernel, bias = (np.array(layer[name]) for name in ("kernel", "bias"))
@@ -334,9 +335,13 @@ class NetworkMap:
         count = min(int(share * len(bias)), len(bias) - self._seeded, len(valid))
         chosen = self._random(_FINAL - 1 - self._seeded).choice(valid, count, replace=False)
         units = slice(self._seeded, self._seeded + count)
-        gain = self.config.seeded_gain
-        kernel[:, units] = gain * np.asarray(features.descriptors)[chosen].T
-        bias[units] = -gain * self.config.seeded_cosine
+        descriptors = np.asarray(features.descriptors)
+        if count:
+            cosines = descriptors[valid] @ descriptors[chosen].T
+            cut = np.quantile(cosines, 1 - self.config.seeded_support, axis=0)
+            gain = self.config.seeded_answer / np.maximum(1 - cut, 0.05)
+            kernel[:, units] = gain * descriptors[chosen].T
+            bias[units] = -gain * cut
         self._seeded += count
         layer = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
         self.state = self.state.replace(params={**self.state.params, "fc0": layer})
@@ -366,6 +371,7 @@ class NetworkMap:
         valid = self._learnable(features)
         order = np.argsort(~valid, kind="stable")
         points = np.asarray(unproject(features.uv, features.depth, self.camera))
+        points = np.where(valid[:, None], points, 0.0)  # a NaN is not masked by a weight of zero
         self._buffer = _store(
             self._buffer,
             np.int32(place),

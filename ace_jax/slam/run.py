@@ -20,6 +20,8 @@ from ace_jax.features import registry
 from ace_jax.maps import save_map
 from ace_jax.slam import outputs
 from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.network_distillation import DistilledNetworkSlam
+from ace_jax.slam.network_slam import HEAD_OPTIONS
 from ace_jax.slam.progress import Progress
 from ace_jax.slam.system import SlamSystem, State
 
@@ -50,10 +52,13 @@ def create_system(
     Raises:
         UserError: no such head or features, or weights are missing.
     """
-    if head != DEFAULT_HEAD:
-        raise UserError(f"no SLAM head {head!r}; there are {DEFAULT_HEAD}")
+    heads = (DEFAULT_HEAD, *HEAD_OPTIONS)
+    if head not in heads:
+        raise UserError(f"no SLAM head {head!r}; there are {', '.join(heads)}")
     extractor = registry.create(features, weights_dir)
-    return LandmarkSlam(source.camera, extractor, seed=seed)
+    if head == DEFAULT_HEAD:
+        return LandmarkSlam(source.camera, extractor, seed=seed)
+    return DistilledNetworkSlam(source.camera, extractor, head, seed=seed)
 
 
 def available_features(weights_dir: str | None) -> str:
@@ -86,7 +91,13 @@ def prepare(source: FrameSource, out: Path) -> None:
         source.prepare()
 
 
-def run(source: FrameSource, system: SlamSystem, out: Path, seed: int = 0) -> RunResult:
+def run(
+    source: FrameSource,
+    system: SlamSystem,
+    out: Path,
+    seed: int = 0,
+    readout: float | None = None,
+) -> RunResult:
     """Processes a recording and writes the results.
 
     What was computed is written also when the stream breaks off or is interrupted.
@@ -96,15 +107,17 @@ def run(source: FrameSource, system: SlamSystem, out: Path, seed: int = 0) -> Ru
         system: a fresh SLAM system.
         out: the folder to write to; created.
         seed: noted in the metrics.
+        readout: seconds of the rolling shutter instead of what the recording says.
 
     Raises:
-        UserError: the recording has no frames or no depth, or `out` cannot be written.
+        UserError: the recording has no frames or no depth, `out` cannot be written, or the stream
+            broke off; what was computed until then is in `out`.
     """
     prepare(source, out)
     ground_truth = source.poses()
     seconds: list[float] = []
     bad: list[str] = []
-    interrupted = False
+    interrupted, failure = False, None
     compilations = CompilationCounter()
     with compilations, Prefetcher(source) as frames, Progress(len(source), source.name) as bar:
         try:
@@ -114,7 +127,10 @@ def run(source: FrameSource, system: SlamSystem, out: Path, seed: int = 0) -> Ru
                     if isinstance(frame, BadFrame):
                         raise frame
                     # SLAM never sees the ground truth.
-                    tracked = system.process(dataclasses.replace(frame, world_from_camera=None))
+                    frame = dataclasses.replace(frame, world_from_camera=None)
+                    if readout is not None:
+                        frame = dataclasses.replace(frame, readout=readout)
+                    tracked = system.process(frame)
                 except BadFrame as error:
                     bad.append(str(error))
                     bar.update(system.state is State.TRACKING)
@@ -131,6 +147,8 @@ def run(source: FrameSource, system: SlamSystem, out: Path, seed: int = 0) -> Ru
                     compilations.reset()
         except KeyboardInterrupt:
             interrupted = True
+        except (OSError, UserError) as error:
+            failure = error
     for line in bad[:MAX_BAD_FRAMES_SHOWN]:
         print(f"skipped: {line}", file=sys.stderr)
     if len(bad) > MAX_BAD_FRAMES_SHOWN:
@@ -145,6 +163,9 @@ def run(source: FrameSource, system: SlamSystem, out: Path, seed: int = 0) -> Ru
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     metrics = write_results(source, system, out, seconds, len(seconds) + len(bad), seed, extra)
+    if failure is not None:
+        done = f"the first {len(seconds)} frames are in {out}"
+        raise UserError(f"{source.name} broke off: {failure}; {done}") from failure
     return RunResult(metrics, system, interrupted)
 
 

@@ -15,7 +15,10 @@ from ace_jax.data.frame import BadFrame, Frame
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap
-from ace_jax.slam.depth import sample_depth
+from ace_jax.slam.depth import sample_delayed_depth, sample_depth
+from ace_jax.slam.motion import Motion, unroll
+
+MIN_DEPTH_DELAY = 1e-3  # seconds; less moves the picture by under a pixel
 
 
 class State(enum.Enum):
@@ -87,7 +90,7 @@ class SlamSystem(abc.ABC):
         clock = StageClock()
         features = jax.tree.map(np.asarray, self.extractor.extract(frame.rgb))
         clock.lap("features")
-        depth = sample_depth(frame.depth, features.uv)
+        depth = self._depth_at(frame, features.uv)
         depth = np.where(features.mask & (depth < self.max_depth), depth, 0.0)
         features = features.replace(depth=depth.astype(np.float32))
         clock.lap("depth")
@@ -95,6 +98,47 @@ class SlamSystem(abc.ABC):
         result.stage_ms = clock.stage_ms
         self.frames.append(result)
         return result
+
+    def _motion(self) -> Motion | None:
+        """Velocity between the last two frames; None unless both were tracked."""
+        if len(self.frames) < 2:
+            return None
+        before, last = self.frames[-2:]
+        poses = before.live_camera_from_world, last.live_camera_from_world
+        if any(pose is None for pose in poses):
+            return None
+        return Motion.between(*poses, last.timestamp - before.timestamp)
+
+    def _depth_at(self, frame: Frame, uv: np.ndarray) -> np.ndarray:
+        """Depth of features, with the camera's turn between colour and depth image undone."""
+        motion = self._motion() if abs(frame.depth_delay) >= MIN_DEPTH_DELAY else None
+        if motion is None:
+            return sample_depth(frame.depth, uv)
+        turn = motion.after(frame.depth_delay)[:3, :3]
+        return sample_delayed_depth(frame.depth, uv, self.camera, turn)
+
+    def unrolled(
+        self, frame: Frame, features: Features, camera_from_world: np.ndarray | None = None
+    ) -> Features:
+        """Features with the rolling shutter's distortion undone.
+
+        Args:
+            frame: its `readout` says how long the image took.
+            features: as extracted.
+            camera_from_world: (4, 4) estimate of this frame's pose, which tells how the camera
+                moved since the last one; without it the last motion is taken to go on.
+        """
+        if frame.readout <= 0:
+            return features
+        motion = self._motion()
+        last = self.frames[-1].live_camera_from_world if self.frames else None
+        if camera_from_world is not None and last is not None:
+            now = np.asarray(camera_from_world, np.float64)
+            motion = Motion.between(last, now, frame.timestamp - self.frames[-1].timestamp)
+        if motion is None:
+            return features
+        uv = unroll(features.uv, features.depth, self.camera, motion, frame.readout)
+        return features.replace(uv=np.where(features.mask[:, None], uv, 0.0).astype(np.float32))
 
     def _check(self, frame: Frame) -> None:
         size = (self.camera.height, self.camera.width)

@@ -7,6 +7,7 @@ feature a scene coordinate and RANSAC-Kabsch the pose. The fine pass matches the
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import flax.struct
 import jax
@@ -114,12 +115,14 @@ class Tracked:
     Attributes:
         camera_from_world: (4, 4) float32, or None when lost.
         landmarks: (N,) slot of each feature's landmark, -1 where there is none.
+        features: the frame's features as they were used, unrolled.
         inlier_ratio: inliers over matches of the fine pass.
         relocalized: the pose came from global relocalization, not from the prediction.
     """
 
     camera_from_world: np.ndarray | None
     landmarks: np.ndarray
+    features: Features
     inlier_ratio: float
     relocalized: bool
 
@@ -147,7 +150,7 @@ class Tracker:
     def track(
         self,
         world: LandmarkMap,
-        features: Features,
+        unrolled: Callable[[np.ndarray | None], Features],
         predicted: np.ndarray | None,
         last_landmarks: np.ndarray,
         key: jax.Array,
@@ -156,13 +159,15 @@ class Tracker:
 
         Args:
             world: the map; not changed.
-            features: of the frame, with depth.
+            unrolled: features of the frame, with depth, for an estimate of its pose (4, 4) or
+                None: what the rolling shutter did to them depends on the motion.
             predicted: (4, 4) camera_from_world expected from the motion so far, or None.
             last_landmarks: (N,) landmarks of the last tracked frame's features.
             key: PRNG key of this frame.
         """
         count = len(last_landmarks)
-        lost = Tracked(None, np.full(count, NO_LANDMARK, np.int32), 0.0, False)
+        features = unrolled(None)
+        lost = Tracked(None, np.full(count, NO_LANDMARK, np.int32), features, 0.0, False)
         step, slots = None, last_landmarks
         if predicted is not None and not self.relocalize_always:
             block = world.block(last_landmarks, count)
@@ -184,6 +189,8 @@ class Tracker:
         local = self._local_map(world, slots, np.asarray(start))
         block = world.block(local, self.config.max_local_landmarks)
         radius = self.config.fine_radius * (2 if relocalized else 1)
+        if not relocalized:
+            features = unrolled(np.asarray(start))
         fine = self._match(block, features, start, radius)
         if relocalized:
             fine = self._match(block, features, fine.camera_from_world, self.config.fine_radius)
@@ -194,6 +201,7 @@ class Tracker:
         return Tracked(
             camera_from_world=np.asarray(fine.camera_from_world),
             landmarks=landmarks.astype(np.int32),
+            features=features,
             inlier_ratio=float(fine.num_inliers) / max(float(fine.num_matches), 1.0),
             relocalized=relocalized,
         )

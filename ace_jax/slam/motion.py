@@ -1,0 +1,80 @@
+"""How the camera moves between frames, and what that does to an image while it is read out."""
+
+import dataclasses
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ace_jax.geometry.camera import Camera
+
+MAX_INTERVAL = 0.5  # seconds; a motion measured over a longer gap says nothing about now
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion:
+    """Velocity in camera axes: a fixed point moves by it, seen from the camera.
+
+    Attributes:
+        angular: (3,) rad/s.
+        linear: (3,) m/s.
+    """
+
+    angular: np.ndarray
+    linear: np.ndarray
+
+    @classmethod
+    def between(cls, before: np.ndarray, after: np.ndarray, interval: float) -> "Motion | None":
+        """Mean velocity from one camera_from_world (4, 4) to the next, `interval` seconds later.
+
+        None where the interval is not positive or too long to tell.
+        """
+        if not 0 < interval <= MAX_INTERVAL:
+            return None
+        moved = after @ np.linalg.inv(before)
+        angular = Rotation.from_matrix(moved[:3, :3]).as_rotvec() / interval
+        return cls(angular, moved[:3, 3] / interval)
+
+    def after(self, seconds: float) -> np.ndarray:
+        """(4, 4) later_from_now: the camera's axes now to those in `seconds`."""
+        result = np.eye(4)
+        result[:3, :3] = Rotation.from_rotvec(self.angular * seconds).as_matrix()
+        result[:3, 3] = self.linear * seconds
+        return result
+
+
+def unroll(
+    uv: np.ndarray, depth: np.ndarray, camera: Camera, motion: Motion, readout: float
+) -> np.ndarray:
+    """Features as a global shutter would have seen them at the moment the middle row was read.
+
+    A rolling shutter reads row after row; a camera that turns at 100 degrees a second shears the
+    picture by 20 pixels meanwhile, which no rigid pose explains.
+
+    Args:
+        uv: (N, 2) pixels.
+        depth: (N,) metres; where it is 0 only the rotation is undone.
+        camera: intrinsics.
+        motion: velocity at the frame's time.
+        readout: seconds from the first row to the last.
+
+    Returns:
+        (N, 2) float32 pixels.
+    """
+    seconds = (uv[:, 1] - (camera.height - 1) / 2) / camera.height * readout
+    known = depth > 0
+    z = np.where(known, depth, 1.0)[:, None]
+    points = z * np.stack(
+        [
+            (uv[:, 0] - camera.cx) / camera.fx,
+            (uv[:, 1] - camera.cy) / camera.fy,
+            np.ones(len(uv)),
+        ],
+        axis=1,
+    )
+    points = points - np.where(known, seconds, 0.0)[:, None] * motion.linear
+    points = Rotation.from_rotvec(-seconds[:, None] * motion.angular).apply(points)
+    z = np.maximum(points[:, 2], 1e-3)
+    moved = np.stack(
+        [camera.fx * points[:, 0] / z + camera.cx, camera.fy * points[:, 1] / z + camera.cy], 1
+    )
+    return moved.astype(np.float32)
