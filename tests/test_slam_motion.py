@@ -1,0 +1,91 @@
+"""Velocity between frames, rolling shutter and delayed depth."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from ace_jax.geometry.camera import Camera
+from ace_jax.slam.depth import sample_delayed_depth, sample_depth
+from ace_jax.slam.motion import MAX_INTERVAL, Motion, unroll
+
+CAMERA = Camera(500.0, 510.0, 320.0, 240.0, 640, 480)
+MOTION = Motion(angular=np.array([0.3, -1.5, 0.8]), linear=np.array([0.4, -0.2, 0.3]))
+
+
+def project(points):
+    return np.stack(
+        [
+            CAMERA.fx * points[:, 0] / points[:, 2] + CAMERA.cx,
+            CAMERA.fy * points[:, 1] / points[:, 2] + CAMERA.cy,
+        ],
+        axis=1,
+    )
+
+
+def rolling_image(points, readout):
+    """Pixels of points (N, 3) given in the axes of the middle row's moment, row by row."""
+    uv = project(points)
+    for _ in range(30):  # the row that sees a point depends on where it is seen
+        seconds = (uv[:, 1] - (CAMERA.height - 1) / 2) / CAMERA.height * readout
+        moved = np.stack(
+            [MOTION.after(t)[:3] @ np.append(p, 1.0) for t, p in zip(seconds, points, strict=True)]
+        )
+        uv = project(moved)
+    return uv, moved[:, 2]
+
+
+def test_between_and_after_are_inverse():
+    before = np.eye(4)
+    before[:3, :3] = Rotation.from_rotvec([0.1, 0.2, -0.3]).as_matrix()
+    before[:3, 3] = [1.0, 2.0, 3.0]
+    after = MOTION.after(0.1) @ before
+    found = Motion.between(before, after, 0.1)
+    np.testing.assert_allclose(found.angular, MOTION.angular, atol=1e-9)
+    np.testing.assert_allclose(found.linear, MOTION.linear, atol=1e-9)
+
+
+@pytest.mark.parametrize("interval", [0.0, -0.03, MAX_INTERVAL * 1.01])
+def test_no_motion_from_a_useless_interval(interval):
+    assert Motion.between(np.eye(4), np.eye(4), interval) is None
+
+
+def test_unroll_gives_the_image_of_a_global_shutter():
+    rng = np.random.default_rng(0)
+    points = np.c_[rng.uniform(-1, 1, (200, 2)), rng.uniform(2, 4, 200)]
+    rolled, depth = rolling_image(points, 0.025)
+    assert np.abs(rolled - project(points)).max() > 5
+    error = unroll(rolled, depth, CAMERA, MOTION, 0.025) - project(points)
+    # Left over: rotation and translation are undone one after the other.
+    assert np.abs(error).max() < 0.15
+
+
+def test_unroll_without_depth_undoes_the_rotation():
+    rng = np.random.default_rng(0)
+    points = np.c_[rng.uniform(-1, 1, (200, 2)), rng.uniform(2, 4, 200)]
+    rolled, _ = rolling_image(points, 0.025)
+    error = unroll(rolled, np.zeros(200), CAMERA, MOTION, 0.025) - project(points)
+    before = rolled - project(points)
+    assert np.isfinite(error).all()
+    assert np.sqrt((error**2).mean()) < 0.3 * np.sqrt((before**2).mean())
+
+
+def test_no_readout_no_change():
+    uv = np.random.default_rng(0).uniform(10, 400, (50, 2))
+    np.testing.assert_allclose(unroll(uv, np.ones(50), CAMERA, MOTION, 0.0), uv, atol=1e-4)
+
+
+def test_delayed_depth_of_a_turning_camera():
+    """A slanted plane, seen by the depth camera after a turn of two degrees."""
+    turn = Rotation.from_rotvec(np.deg2rad([0.5, 2.0, -0.5])).as_matrix()
+    normal, offset = np.array([0.2, 0.1, 1.0]), 2.0  # in the colour camera: normal . p = offset
+    v, u = np.mgrid[:480, :640]
+    rays = np.stack([(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones(u.shape)])
+    depth = offset / np.einsum("i,ihw->hw", turn @ normal, rays)
+    uv = np.random.default_rng(0).uniform([60, 60], [580, 420], (100, 2))
+    bearing = np.c_[
+        (uv[:, 0] - CAMERA.cx) / CAMERA.fx, (uv[:, 1] - CAMERA.cy) / CAMERA.fy, np.ones(100)
+    ]
+    truth = offset / (bearing @ normal)
+    with_turn = sample_delayed_depth(depth, uv, CAMERA, turn)
+    np.testing.assert_allclose(with_turn, truth, rtol=2e-3)
+    assert np.abs(sample_depth(depth, uv) - truth).max() > 1e-2
