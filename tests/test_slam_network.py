@@ -14,10 +14,11 @@ from ace_jax.slam.depth import sample_depth
 from ace_jax.slam.network_distillation import DistilledNetworkSlam
 from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap, coordinate_loss, predict
 from ace_jax.slam.network_slam import HEAD_OPTIONS, NetworkSlam, blank_features
+from ace_jax.slam.run import CompilationCounter
 from ace_jax.slam.system import State
 
 NETWORK = NetworkConfig(
-    batch=256, steps=4, first_steps=100, final_steps=60, capacity=12, extent=3.0
+    batch=256, steps=16, first_steps=100, final_steps=60, capacity=12, extent=3.0
 )
 EXTRACTOR = Sift(image_size=None, max_features=FEATURES)
 
@@ -52,7 +53,7 @@ def test_a_network_locates_the_frames_it_learned_from(head):
     _, result, ratio = network.locate(first, None, key)
     assert bool(result.success)
     assert float(ratio) > 0.6
-    np.testing.assert_allclose(result.camera_from_world, np.eye(4), atol=0.05)
+    np.testing.assert_allclose(result.camera_from_world, np.eye(4), atol=0.1)
 
 
 def test_nothing_is_learned_from_features_without_depth():
@@ -85,11 +86,9 @@ def test_seeded_units_answer_to_their_descriptor_alone():
     layer = _params(network)["fc0"]
     units = int(NETWORK.seeded_first * len(layer["bias"]))
     kernel, bias = layer["kernel"][:, :units], layer["bias"][:units]
-    response = np.maximum(features.descriptors @ kernel + bias, 0)
-    np.testing.assert_allclose(
-        response.max(0), NETWORK.seeded_gain * (1 - NETWORK.seeded_cosine), rtol=1e-3
-    )
-    assert np.mean(response > 0) < 0.5
+    response = np.maximum(features.descriptors[features.mask] @ kernel + bias, 0)
+    np.testing.assert_allclose(response.max(0), NETWORK.seeded_answer, rtol=0.1)
+    assert np.mean(response > 0) < 1.3 * NETWORK.seeded_support
 
 
 def test_the_window_holds_the_current_frame_the_latest_and_rather_the_worst():
@@ -138,9 +137,13 @@ def _ate(trajectory, source) -> float:
 def test_distilled_slam_tracks_by_its_network_and_saves_it(tmp_path):
     source = RoomSource(14)
     system = _make(DistilledNetworkSlam)
-    for frame in source:
-        system.process(frame)
-        assert system.state is State.TRACKING
+    with CompilationCounter() as compilations:
+        for frame in source:
+            system.process(frame)
+            assert system.state is State.TRACKING
+            if frame.index == 1:
+                compilations.reset()
+    assert compilations.count == 0
     assert system.tracker.located > 6  # the network does find most frames, of 13
     system.finish()
     assert _ate(system.live_trajectory(), source) < 0.01
@@ -164,7 +167,7 @@ def test_distilled_slam_tracks_by_its_network_and_saves_it(tmp_path):
 
 @pytest.mark.parametrize("kind", [DistilledNetworkSlam, NetworkSlam])
 def test_nothing_is_learned_while_lost_and_the_way_back_is_found(kind):
-    source = RoomSource(12, order=(*range(8), 8, 8, 8, 8), black=(8, 9), foreign=(10,))
+    source = RoomSource(12, order=(*range(8), 8, 8, 8, 2), black=(8, 9), foreign=(10,))
     system = _make(kind)
     for frame in source:
         before = _params(system.network) if frame.index in (8, 9, 10) else None

@@ -25,15 +25,17 @@ from ace_jax.slam.network_slam import HEAD_OPTIONS, blank_features, network_scen
 from ace_jax.slam.system import StageClock, TrackedFrame
 from ace_jax.slam.tracking import Tracked, Tracker
 
+SAME_PLACE = 0.02  # metres between two poses that are one
+CLEARLY_MORE = 1.2  # times as many inliers
+
 
 class NetworkTracker(Tracker):
     """Relocalizes every frame by the network; guided matching starts from there.
 
-    Where the motion prediction lies nearer (the last frame's landmarks tell: more of them are
-    found around it), matching starts from that: where the network has seen little it is wrong by
-    10 cm and more, and then neighbouring landmarks of similar looks are mistaken for each other
-    (redkitchen 0-299: 4.0 cm without this choice). Landmark attention is the last resort, as in
-    `Tracker`, when neither start is any good.
+    The motion prediction competes with it (`_better`): where the network has seen little it is
+    wrong by 10 cm and more, and then neighbouring landmarks of similar looks are mistaken for each
+    other (redkitchen 0-299: 4.0 cm without the choice). Landmark attention is the last resort, as
+    in `Tracker`, when neither start is any good.
 
     Args:
         tracker: whose constants to use.
@@ -59,13 +61,13 @@ class NetworkTracker(Tracker):
         """Tracks one frame; see `Tracker.track`."""
         features = unrolled(None)
         found = self._locate(features, key)
-        start = self._nearer(world, features, found, predicted, last_landmarks)
+        start = self._better(world, features, found, predicted, last_landmarks)
         tracked = super().track(world, unrolled, start, last_landmarks, key)
         if start is found is not None and tracked.camera_from_world is not None:
             self.located += not tracked.relocalized
         return tracked
 
-    def _nearer(
+    def _better(
         self,
         world: LandmarkMap,
         features: Features,
@@ -73,7 +75,11 @@ class NetworkTracker(Tracker):
         predicted: np.ndarray | None,
         last_landmarks: np.ndarray,
     ) -> np.ndarray | None:
-        """Which of two poses more of the last frame's landmarks are found around."""
+        """The network's pose `found`, or the prediction if that explains the last landmarks better.
+
+        Guided matching from each either ends in the same pose, or one of them is mistaken; then
+        the network's must have found clearly more of the last frame's landmarks.
+        """
         if found is None or predicted is None:
             return predicted if found is None else found
         block = world.block(last_landmarks, len(last_landmarks))
@@ -81,13 +87,22 @@ class NetworkTracker(Tracker):
             self._match(block, features, pose, self.config.coarse_radius)
             for pose in (found, predicted)
         )
-        return found if from_found.num_inliers >= from_predicted.num_inliers else predicted
+        inliers, needed = int(from_found.num_inliers), int(from_predicted.num_inliers)
+        if _distance(from_found.camera_from_world, from_predicted.camera_from_world) > SAME_PLACE:
+            needed *= CLEARLY_MORE
+        return found if inliers >= needed else predicted
 
     def _locate(self, features: Features, key: jax.Array) -> np.ndarray | None:
         _, result, _ = self.network.locate(features, None, key)
         if not bool(result.success) or int(result.num_inliers) < self.config.min_inliers:
             return None
         return np.asarray(result.camera_from_world)
+
+
+def _distance(a: jax.Array, b: jax.Array) -> float:
+    """Metres between the centres of two cameras, (4, 4) camera_from_world each."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return float(np.linalg.norm(a[:3, :3].T @ a[:3, 3] - b[:3, :3].T @ b[:3, 3]))
 
 
 class DistilledNetworkSlam(LandmarkSlam):
