@@ -13,7 +13,9 @@ class Features:
 
     Attributes:
         uv: (N, 2) float32 pixels of the image that was given (pixel centres at integers).
-        descriptors: (N, D) float32, unit length; zero where masked.
+        descriptors: (N, D) float32, zero where masked. Of unit length, to be matched; the dense
+            encoders (`ace`, `dinov2_...`) give the network's raw outputs, to be regressed from,
+            unless asked to normalize.
         scores: (N,) float32 detector confidence, descending; zero where masked.
         mask: (N,) bool, False for padding.
         depth: (N,) float32 z-depth in metres, 0 where unknown (extractors leave zeros).

@@ -48,6 +48,15 @@ def working_size(
     return side(width), side(height)
 
 
+def short_side_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """The size (width, height) whose shorter side is `short_side`; the aspect ratio is kept."""
+    if short_side is None or short_side == min(width, height):
+        return width, height
+    if width <= height:
+        return short_side, int(short_side * height / width)
+    return int(short_side * width / height), short_side
+
+
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Area-averaging when shrinking, linear when enlarging; pixel centres at half pixels."""
     if (image.shape[1], image.shape[0]) == tuple(size):

@@ -1,5 +1,6 @@
 """Feature extractors by name."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -7,14 +8,23 @@ from typing import Any
 
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor
+from ace_jax.features.dense import AceDense, DinoV2Dense
 from ace_jax.features.sift import Sift
+from ace_jax.features.superpoint import SuperPointSparse
 from ace_jax.features.xfeat import XFeatBlobs, XFeatDense, XFeatSparse
+from ace_jax.weights import catalogue
 
 _EXTRACTORS: dict[str, Callable[..., FeatureExtractor]] = {
     "sift": Sift,
     "xfeat": XFeatSparse,
     "xfeat_blobs": XFeatBlobs,
     "xfeat_dense": XFeatDense,
+    "superpoint": SuperPointSparse,
+    "ace": AceDense,
+} | {
+    name: functools.partial(DinoV2Dense, name)
+    for name, entry in catalogue.ENTRIES.items()
+    if entry.family == "dinov2"
 }
 
 

@@ -10,20 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.features import blobs, keypoints
 from ace_jax.features.base import Features
-from ace_jax.features.image import as_rgb, pixel_scale, resize, working_size
-from ace_jax.models.xfeat import CELL, DESCRIPTOR_DIM, XFeat, XFeatMaps
-from ace_jax.weights.xfeat import load_xfeat
-
-
-def cell_centres(height: int, width: int, cell: int) -> jax.Array:
-    """(height * width, 2) pixels (x, y) of the cells' centres, row by row."""
-    y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-    return (jnp.stack([x.ravel(), y.ravel()], axis=-1) + 0.5) * cell - 0.5
+from ace_jax.features.extractor import NetworkExtractor, cell_centres, to_image
+from ace_jax.models.xfeat import CELL, DESCRIPTOR_DIM, XFeatMaps
 
 
 def learned_keypoints(
@@ -58,16 +50,14 @@ def blob_keypoints(
     return blobs.detect(grey, count, threshold, sigma)
 
 
-def _describe(
-    maps: XFeatMaps, uv: jax.Array, scores: jax.Array, uv_from_input: jax.Array
-) -> Features:
-    """Features at keypoints `uv` in pixels of the network's input; `uv_from_input` is the scale."""
+def _describe(maps: XFeatMaps, uv: jax.Array, scores: jax.Array, scale: jax.Array) -> Features:
+    """Features at keypoints `uv` in pixels of the network's input."""
     mask = scores > 0.0
     sampled = keypoints.sample_bilinear(
         keypoints.normalize(maps.descriptors[0]), (uv + 0.5) / CELL - 0.5
     )
     return Features(
-        uv=jnp.where(mask[:, None], (uv + 0.5) * uv_from_input - 0.5, 0.0),
+        uv=jnp.where(mask[:, None], to_image(uv, scale), 0.0),
         descriptors=jnp.where(mask[:, None], keypoints.normalize(sampled), 0.0),
         scores=scores,
         mask=mask,
@@ -75,56 +65,25 @@ def _describe(
     )
 
 
-def _describe_grid(maps: XFeatMaps, uv_from_input: jax.Array) -> Features:
-    """Every cell of one image's maps (batch of one), most reliable first."""
-    _, height, width, _ = maps.descriptors.shape
-    reliability = maps.reliability[0].ravel()
-    order = jnp.argsort(-reliability)
-    uv = (cell_centres(height, width, CELL) + 0.5) * uv_from_input - 0.5
-    return Features(
-        uv=uv[order],
-        descriptors=keypoints.normalize(maps.descriptors[0].reshape(-1, DESCRIPTOR_DIM))[order],
-        scores=reliability[order],
-        mask=jnp.ones(height * width, bool),
-        depth=jnp.zeros(height * width, jnp.float32),
-    )
-
-
-class _XFeatExtractor:
+class _XFeat(NetworkExtractor):
     dim = DESCRIPTOR_DIM
+    family = "xfeat"
+    multiple = CELL
+    also = ("xfeat.onnx",)
 
-    def __init__(
-        self,
-        weights_dir: Path | str | None,
-        image_size: tuple[int, int] | None,
-        describe: Callable[[XFeatMaps, jax.Array, jax.Array], Features],
-    ) -> None:
-        """`describe` gets the maps, the grey image (H, W) in 0..255, and the scale of uv."""
-        self.image_size = image_size
-        params, self.weights_checksum = load_xfeat(weights_dir)
-        self._params = jax.device_put(params)
-
-        def pipeline(params: Any, image: jax.Array, scale: jax.Array) -> Features:
-            image = image.astype(jnp.float32)
-            # A sum of slices: XLA's CPU reduction over an axis of three is 10 times slower.
-            grey = (image[..., 0] + image[..., 1] + image[..., 2]) / 3.0
-            maps = XFeat().apply({"params": params}, grey[None] / 255.0)
-            return describe(maps, grey, scale)
-
-        self._pipeline = jax.jit(pipeline)
-
-    def extract(self, rgb: np.ndarray) -> Features:
-        """Features of an image (H, W, 3) uint8; compiled once for each image size."""
-        rgb = as_rgb(rgb)
-        size = working_size(rgb.shape[1], rgb.shape[0], self.image_size, multiple=CELL)
-        return self._pipeline(self._params, resize(rgb, size), pixel_scale(rgb, size))
+    def _maps(self, params: Any, image: jax.Array) -> tuple[XFeatMaps, jax.Array]:
+        """The network's maps and the grey image (H, W) in 0..255."""
+        image = image.astype(jnp.float32)
+        # A sum of slices: XLA's CPU reduction over an axis of three is 10 times slower.
+        grey = (image[..., 0] + image[..., 1] + image[..., 2]) / 3.0
+        return self.module.apply({"params": params}, grey[None] / 255.0), grey
 
 
-class XFeatSparse(_XFeatExtractor):
+class XFeatSparse(_XFeat):
     """Keypoints with XFeat's descriptors, the strongest first.
 
     Args:
-        weights_dir: folder with `xfeat.safetensors` or `xfeat.onnx` (or that file).
+        weights_dir: folder with `xfeat.safetensors`, `xfeat.onnx` or `xfeat.pt` (or that file).
         image_size: (width, height); larger images are reduced to this area. None: as given.
         max_features: fixed count N of the result.
         detector: "learned" for the network's own keypoints, "blobs" for extrema of the difference
@@ -156,12 +115,13 @@ class XFeatSparse(_XFeatExtractor):
             raise UserError(f"unknown detector {detector!r}; there are {', '.join(detectors)}")
         options = {} if threshold is None else {"threshold": threshold}
         self.max_features = max_features
+        self._detect = functools.partial(detectors[detector], count=max_features, **options)
+        super().__init__("xfeat", weights_dir, image_size)
 
-        def describe(maps: XFeatMaps, grey: jax.Array, scale: jax.Array) -> Features:
-            uv, scores = detectors[detector](maps, grey, max_features, **options)
-            return _describe(maps, uv, scores, scale)
-
-        super().__init__(weights_dir, image_size, describe)
+    def features_of(self, params: Any, image: jax.Array, scale: jax.Array) -> Features:
+        """See `NetworkExtractor`."""
+        maps, grey = self._maps(params, image)
+        return _describe(maps, *self._detect(maps, grey), scale)
 
 
 class XFeatBlobs(XFeatSparse):
@@ -182,7 +142,7 @@ class XFeatBlobs(XFeatSparse):
         )
 
 
-class XFeatDense(_XFeatExtractor):
+class XFeatDense(_XFeat):
     """One feature for every 8x8 cell; `scores` is the reliability.
 
     Args:
@@ -201,6 +161,19 @@ class XFeatDense(_XFeatExtractor):
     ) -> None:
         width, height = image_size or (640, 480)
         self.max_features = (width // CELL) * (height // CELL)
-        super().__init__(
-            weights_dir, image_size, lambda maps, _, scale: _describe_grid(maps, scale)
+        super().__init__("xfeat", weights_dir, image_size)
+
+    def features_of(self, params: Any, image: jax.Array, scale: jax.Array) -> Features:
+        """Every cell, most reliable first."""
+        maps, _ = self._maps(params, image)
+        _, height, width, _ = maps.descriptors.shape
+        reliability = maps.reliability[0].ravel()
+        order = jnp.argsort(-reliability)
+        descriptors = keypoints.normalize(maps.descriptors[0].reshape(-1, DESCRIPTOR_DIM))
+        return Features(
+            uv=to_image(cell_centres(height, width, CELL), scale)[order],
+            descriptors=descriptors[order],
+            scores=reliability[order],
+            mask=jnp.ones(height * width, bool),
+            depth=jnp.zeros(height * width, jnp.float32),
         )

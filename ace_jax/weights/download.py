@@ -1,0 +1,159 @@
+"""Downloads that resume, are verified, and appear under their name only when complete."""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import shutil
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ace_jax.errors import UserError
+from ace_jax.weights.catalogue import Entry
+
+_ATTEMPTS = 4
+_TIMEOUT = 30.0  # seconds without a byte
+_CHUNK = 1 << 20
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+class _Retry(Exception):
+    """The connection broke; what has come is kept."""
+
+
+class _SameSecurity(urllib.request.HTTPRedirectHandler):
+    """Redirects stay encrypted."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        _require_secure(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _require_secure(url: str) -> None:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL):
+        raise UserError(f"{url} is not an https address")
+
+
+def download(entry: Entry, folder: Path, *, progress: bool = True, wait: float = 1.0) -> Path:
+    """Fetches a published checkpoint.
+
+    A broken download leaves `<file>.part`, with which the next one goes on. Bytes are checked
+    against the entry's size and sha256 before the file gets its name.
+
+    Args:
+        entry: of the catalogue.
+        folder: where to; created if absent.
+        progress: show a bar on stderr.
+        wait: seconds before the first repetition; doubled for each further one.
+
+    Returns:
+        The file. An existing complete one is not fetched again.
+
+    Raises:
+        UserError: no network, refused by the server, not enough space, or the wrong bytes came.
+    """
+    _require_secure(entry.url)
+    target, part = folder / entry.file, folder / f"{entry.file}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if target.is_file() and _is_complete(target, entry):
+            return target
+        if shutil.disk_usage(folder).free < entry.size:
+            raise UserError(f"{folder} has not the {entry.size / 1e6:.0f} MB that {entry.name} is")
+        for attempt in range(_ATTEMPTS):
+            try:
+                _fetch(entry, part, progress)
+                break
+            except _Retry as error:
+                if attempt + 1 == _ATTEMPTS:
+                    raise UserError(
+                        f"{entry.url} broke off: {error}; run the same command to go on, or put "
+                        f"the file into {folder} yourself"
+                    ) from error
+                time.sleep(wait * 2**attempt)
+        if not _is_complete(part, entry):
+            part.unlink()
+            raise UserError(
+                f"{entry.url} gave other bytes than the published {entry.name} "
+                "(size or sha256); nothing was kept"
+            )
+        os.replace(part, target)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return target
+
+
+def _is_complete(path: Path, entry: Entry) -> bool:
+    if entry.size and path.stat().st_size != entry.size:
+        return False
+    if not entry.sha256:
+        return True
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+
+
+def _fetch(entry: Entry, part: Path, progress: bool) -> None:
+    """Brings `part` to the server's length, or raises `_Retry` when the connection breaks."""
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(entry.url, headers={"User-Agent": "ace_jax"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    opener = urllib.request.build_opener(_SameSecurity())
+    try:
+        response = opener.open(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is left to fetch, or `part` is of another file
+            if not _is_complete(part, entry):
+                part.unlink()
+                raise _Retry("the partial file was of another version") from error
+            return
+        if error.code >= 500:
+            raise _Retry(f"the server answers {error.code}") from error
+        raise UserError(
+            f"{entry.url}: the server answers {error.code} {error.reason}; if it has moved, put "
+            f"the file into {part.parent} yourself"
+        ) from error
+    except (urllib.error.URLError, TimeoutError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise _Retry(f"no connection ({reason})") from error
+    with response, contextlib.closing(_bar(entry, response, have, progress)) as bar:
+        resumed = response.status == 206
+        expected = _length(response)
+        with open(part, "ab" if resumed else "wb") as file:
+            got = 0
+            while True:
+                try:
+                    chunk = response.read(_CHUNK)
+                except (OSError, http.client.HTTPException) as error:
+                    raise _Retry(str(error) or "the connection was closed") from error
+                if not chunk:
+                    break
+                file.write(chunk)
+                got += len(chunk)
+                bar.update(len(chunk))
+        if expected is not None and got < expected:
+            raise _Retry(f"{got} of {expected} bytes came")
+
+
+def _length(response: http.client.HTTPResponse) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None
+
+
+def _bar(entry: Entry, response: http.client.HTTPResponse, have: int, progress: bool) -> tqdm:
+    start = have if response.status == 206 else 0
+    length = _length(response)
+    return tqdm(
+        total=entry.size or (None if length is None else start + length),
+        initial=start,
+        unit="B",
+        unit_scale=True,
+        desc=entry.file,
+        disable=not progress,
+    )
