@@ -4,7 +4,8 @@
 
 K are the descriptors of M landmarks, V their points. With K and V taken from observed features
 the map works before any training, grows by writing rows, and trains like any other head. The
-spread of the attention, s^2 = sum_j a_j |V_j - y|^2 + s_0^2, is the uncertainty.
+spread of the attention is the uncertainty: s^2 = g^2 sum_j a_j |V_j - y|^2 + s_0^2, with a gain g
+and a floor s_0 that are calibrated or trained.
 """
 
 import flax.linen as nn
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 
 from ace_jax.models.scene_coordinates import SceneCoordinates
 
-MIN_STD = 1e-3  # metres; s_0: no landmark is known better
+MIN_STD = 1e-3  # metres; s_0 before calibration
 EMPTY = -1e9  # bias of a row that holds no landmark
 BLOCK = 128  # queries per block: a block of logits against 4096 landmarks stays in the L2 cache
 
@@ -25,6 +26,8 @@ def attend(
     tau: jax.Array | float,
     bias: jax.Array | None = None,
     allowed: jax.Array | None = None,
+    gain: jax.Array | float = 1.0,
+    floor: jax.Array | float = MIN_STD,
 ) -> SceneCoordinates:
     """Scene coordinates of N features by attention over M landmarks.
 
@@ -36,9 +39,11 @@ def attend(
         bias: (M,) added to the logits; `EMPTY` switches a row off.
         allowed: (N, M) bool; False hides a landmark from one query (used in training, so that a
             feature does not find itself).
+        gain: g, factor on the spread.
+        floor: s_0, metres.
 
     Returns:
-        Coordinates and spread. A query with no landmark at all gets the landmarks' mean with a
+        Coordinates and scale. A query with no landmark at all gets the landmarks' mean with a
         large spread.
     """
     count = queries.shape[0]
@@ -65,7 +70,7 @@ def attend(
     moments = _in_blocks(block, rows, count)
     mean = moments[:, :3] / moments[:, 4:]
     variance = moments[:, 3] / moments[:, 4] - jnp.sum(mean**2, axis=1)
-    scale = jnp.sqrt(jnp.maximum(variance, 0.0) + MIN_STD**2)
+    scale = jnp.sqrt(gain**2 * jnp.maximum(variance, 0.0) + floor**2)
     return SceneCoordinates(xyz=mean + centre, scale=scale)
 
 
@@ -110,7 +115,8 @@ def _in_blocks(block, rows, count):
 
 
 class LandmarkAttention(nn.Module):
-    """The head: parameters `descriptors` (M, D), `points` (M, 3), `bias` (M,), `log_tau` ().
+    """The head: `descriptors` (M, D), `points` (M, 3), `bias` (M,), and the logarithms of tau,
+    gain and floor.
 
     Attributes:
         landmarks: M, the number of rows; unused rows carry the bias `EMPTY`.
@@ -132,12 +138,20 @@ class LandmarkAttention(nn.Module):
         keys = self.param("descriptors", nn.initializers.zeros, shape)
         points = self.param("points", nn.initializers.zeros, (self.landmarks, 3))
         bias = self.param("bias", nn.initializers.constant(EMPTY), (self.landmarks,))
-        log_tau = self.param("log_tau", nn.initializers.constant(jnp.log(self.tau)), ())
-        return attend(descriptors, keys, points, jnp.exp(log_tau), bias, allowed)
+        tau, gain, floor = (
+            jnp.exp(self.param(f"log_{name}", nn.initializers.constant(jnp.log(start)), ()))
+            for name, start in (("tau", self.tau), ("gain", 1.0), ("floor", MIN_STD))
+        )
+        return attend(descriptors, keys, points, tau, bias, allowed, gain, floor)
 
 
 def landmark_variables(
-    descriptors: jax.Array, points: jax.Array, tau: float, landmarks: int | None = None
+    descriptors: jax.Array,
+    points: jax.Array,
+    tau: float,
+    landmarks: int | None = None,
+    gain: float = 1.0,
+    floor: float = MIN_STD,
 ) -> dict:
     """Variables of a `LandmarkAttention` that holds these landmarks, padded to `landmarks` rows."""
     filled = descriptors.shape[0]
@@ -151,5 +165,7 @@ def landmark_variables(
             "points": jnp.pad(jnp.asarray(points, jnp.float32), ((0, pad), (0, 0))),
             "bias": jnp.pad(jnp.zeros(filled), (0, pad), constant_values=EMPTY),
             "log_tau": jnp.log(jnp.float32(tau)),
+            "log_gain": jnp.log(jnp.float32(gain)),
+            "log_floor": jnp.log(jnp.float32(floor)),
         }
     }

@@ -1,0 +1,136 @@
+"""Figures of relocalization: pose errors, medians, and shares within thresholds."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+THRESHOLDS = ((0.10, 10.0), (0.05, 5.0), (0.02, 2.0), (0.01, 1.0))  # metres, degrees
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseErrors:
+    """Errors of N queries; infinite for a query without a pose.
+
+    Attributes:
+        translation: (N,) metres.
+        rotation: (N,) degrees.
+    """
+
+    translation: np.ndarray
+    rotation: np.ndarray
+
+
+def pose_errors(estimated: Sequence[np.ndarray | None], reference: np.ndarray) -> PoseErrors:
+    """Compares poses world_from_camera with reference ones.
+
+    Args:
+        estimated: N matrices (4, 4), or None for a query without a pose.
+        reference: (N, 4, 4); queries whose reference is NaN get NaN errors.
+    """
+    translation = np.full(len(estimated), np.inf)
+    rotation = np.full(len(estimated), np.inf)
+    for i, (pose, truth) in enumerate(zip(estimated, reference, strict=True)):
+        if np.isnan(truth).any():
+            translation[i] = rotation[i] = np.nan
+        elif pose is not None and np.isfinite(pose).all():
+            translation[i] = np.linalg.norm(pose[:3, 3] - truth[:3, 3])
+            # Half the chord between rotations is the sine of half the angle: exact near zero,
+            # where the arc cosine of the trace is not.
+            chord = np.linalg.norm(pose[:3, :3] - truth[:3, :3]) / np.sqrt(8.0)
+            rotation[i] = np.degrees(2 * np.arcsin(min(chord, 1.0)))
+    return PoseErrors(translation, rotation)
+
+
+def share_within(errors: PoseErrors, metres: float, degrees: float) -> float:
+    """Per cent of the queries with a reference that are within both thresholds."""
+    judged = ~np.isnan(errors.translation)
+    if not judged.any():
+        return float("nan")
+    good = (errors.translation[judged] <= metres) & (errors.rotation[judged] <= degrees)
+    return 100.0 * float(good.mean())
+
+
+def summary(errors: PoseErrors, registered: int) -> dict[str, float]:
+    """The figures that are reported: counts, medians, per cent within the thresholds."""
+    judged = ~np.isnan(errors.translation)
+    any_judged = bool(judged.any())
+    result: dict[str, float] = {
+        "queries": len(errors.translation),
+        "registered": registered,
+        "median_translation_m": float(np.median(errors.translation[judged]))
+        if any_judged
+        else float("nan"),
+        "median_rotation_deg": float(np.median(errors.rotation[judged]))
+        if any_judged
+        else float("nan"),
+    }
+    for metres, degrees in THRESHOLDS:
+        name = f"within_{100 * metres:.0f}cm_{degrees:.0f}deg"
+        result[name] = share_within(errors, metres, degrees)
+    return result
+
+
+def table_row(figures: Mapping[str, float]) -> str:
+    """One line of `summary`'s figures for a terminal."""
+    return (
+        f"10 cm/10 deg {figures['within_10cm_10deg']:5.1f} %   "
+        f"5/5 {figures['within_5cm_5deg']:5.1f} %   2/2 {figures['within_2cm_2deg']:5.1f} %   "
+        f"median {100 * figures['median_translation_m']:.2f} cm, "
+        f"{figures['median_rotation_deg']:.2f} deg"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationBin:
+    """Answers of similar predicted scale.
+
+    Attributes:
+        scale: median predicted scale, metres.
+        error: median error, metres.
+        low: lower quartile of the error, metres.
+        high: upper quartile, metres.
+        count: answers.
+    """
+
+    scale: float
+    error: float
+    low: float
+    high: float
+    count: int
+
+
+def calibration(scale: np.ndarray, error: np.ndarray, bins: int = 12) -> list[CalibrationBin]:
+    """Predicted scale against error in bins of equal count.
+
+    Args:
+        scale: (N,) predicted, metres.
+        error: (N,) true, metres; not finite where unknown.
+        bins: number of bins.
+    """
+    known = np.isfinite(error) & np.isfinite(scale)
+    scale, error = scale[known], error[known]
+    order = np.argsort(scale, kind="stable")
+    result = []
+    for part in np.array_split(order, bins):
+        if len(part):
+            low, middle, high = np.quantile(error[part], [0.25, 0.5, 0.75])
+            result.append(
+                CalibrationBin(
+                    scale=float(np.median(scale[part])),
+                    error=float(middle),
+                    low=float(low),
+                    high=float(high),
+                    count=len(part),
+                )
+            )
+    return result
+
+
+def rank_correlation(scale: np.ndarray, error: np.ndarray) -> float:
+    """Spearman's correlation of predicted scale and error; 1 is a perfect order."""
+    known = np.isfinite(error) & np.isfinite(scale)
+    if known.sum() < 3:
+        return float("nan")
+    ranks = [np.argsort(np.argsort(x[known], kind="stable"), kind="stable") for x in (scale, error)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

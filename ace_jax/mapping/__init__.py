@@ -1,0 +1,1 @@
+"""Mapping: posed images in, one map file out."""

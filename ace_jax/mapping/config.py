@@ -1,0 +1,121 @@
+"""What a mapping run is told: the configuration's fields, and the presets that come with it."""
+
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+PRESETS = Path(__file__).parent / "presets"
+
+# By feature extractor: least similarity of two views of one landmark, and the temperature of
+# attention to them (elsewhere 0.8, and the temperature is measured).
+MIN_SIMILARITY = {"sift": 0.9, "superpoint": 0.75}
+TAU = {"sift": 300.0, "xfeat": 130.0, "xfeat_blobs": 130.0, "xfeat_dense": 100.0}
+
+
+def base() -> ml_collections.ConfigDict:
+    """The default: landmark attention on keypoints, points from depth where there is any."""
+    return ml_collections.ConfigDict(
+        {
+            # Name and options of `features.registry.create`. "auto": XFeat descriptors of blobs
+            # if the weights are found, else SIFT.
+            "features": {
+                "name": "auto",
+                "options": ml_collections.ConfigDict(
+                    {"image_size": (640, 480), "max_features": 1024}
+                ),
+            },
+            # At most so many mapping images, evenly spread over those given.
+            "max_frames": 120,
+            "head": {"name": "landmark_attention", "options": ml_collections.ConfigDict()},
+            # Points of the mapping images' features: "measured" (by a depth camera; "estimated"
+            # without one), "estimated" (from images and poses alone), or "none".
+            "points": {"source": "measured", "near": placeholder(float), "far": placeholder(float)},
+            "landmarks": {
+                "coarse": 4096,  # rows of the head: a query attends to all of them
+                "detail": 12288,  # further landmarks, for the guided search about a pose
+                "capacity": 32768,  # while mapping
+                "rounds": 2,  # of refinement against all images
+                "min_views": 3,
+                "min_similarity": placeholder(float),  # None: what suits the features
+                "tau": placeholder(float),  # None: what suits the features
+                "keep_share": 0.6,
+            },
+            "buffer": {
+                "patches": 500_000,
+                "patches_per_image": 1024,
+                "max_gigabytes": placeholder(float),
+            },
+            # As in ACE: images are drawn until the buffer is full. Without it, each is used once.
+            "augmentation": {
+                "enabled": False,
+                "short_side": 480,
+                "scale": (2.0 / 3.0, 1.5),
+                "rotation_deg": 15.0,
+                "brightness": 0.1,
+                "contrast": 0.1,
+                # Sizes are rounded to this, pixels: fewer sizes, fewer compilations.
+                "size_step": 48,
+                # Replace the extractor's options: it must not undo the scaling.
+                "feature_options": ml_collections.ConfigDict({"image_size": None}),
+            },
+            "training": {
+                "steps": 0,
+                "batch": 1024,
+                # "dynamic_tanh" (ACE), "reprojection_nll" (ACE-G); with points "coordinate_nll"
+                # or "coordinate_l1" (ACE-SLAM).
+                "loss": "reprojection_nll",
+                "coordinate_weight": 0.0,  # of the coordinate NLL beside another loss
+                "prior_depth": 0.1,  # metres, where ACE-G sends invalid points
+                "learning_rate": 1e-3,
+                "schedule": "cosine",  # or "one_cycle", with the three numbers below
+                "warmup": 0.3,
+                "divide": 25.0,
+                "final_divide": 1e4,
+                "rate_factors": ml_collections.ConfigDict(),  # on the rate, by parameter name
+                "weight_decay": 0.0,
+                "clip": 1.0,
+                "dropout": 0.0,  # of features, the rest rescaled
+                "checkpoint_seconds": 60.0,
+            },
+            # A map code is trained under a frozen transformer, whose weights are this file.
+            "code": {"weights": "", "size": 4096},
+            # Patches kept in the map, so that training can go on later without forgetting.
+            "rehearsal_patches": 20_000,
+            "half": True,  # descriptors and weights in 16 bits in the map file
+            "seed": 0,
+        }
+    )
+
+
+def with_changes(**changes: Any) -> ml_collections.ConfigDict:
+    """The default with other values, given as nested dictionaries."""
+    config = base()
+    _set(config, changes)
+    return config
+
+
+def _set(config: ml_collections.ConfigDict, changes: dict[str, Any]) -> None:
+    for name, value in changes.items():
+        if name not in config:
+            raise KeyError(f"no field {name!r}; there are {', '.join(config)}")
+        old = config[name]
+        if isinstance(value, dict) and isinstance(old, ml_collections.ConfigDict) and len(old):
+            if name in ("options", "feature_options", "rate_factors"):
+                config[name] = ml_collections.ConfigDict(value)  # its fields are not ours
+            else:
+                _set(old, value)
+        else:
+            config[name] = ml_collections.ConfigDict(value) if isinstance(value, dict) else value
+
+
+def resolve(name: str) -> str:
+    """The file of a preset's name; anything else stays as it is."""
+    preset = PRESETS / f"{name}.py"
+    return str(preset) if preset.is_file() else name
+
+
+def preset_names() -> list[str]:
+    """Names that `resolve` knows."""
+    return sorted(path.stem for path in PRESETS.glob("*.py") if path.stem != "__init__")

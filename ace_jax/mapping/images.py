@@ -1,0 +1,145 @@
+"""Mapping images: which frames to use, and their features in memory."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+
+from ace_jax.data.frame import BadFrame, Frame, FrameSource
+from ace_jax.errors import UserError
+from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.mapping.progress import Progress, quiet
+from ace_jax.slam.depth import sample_depth
+
+
+@dataclasses.dataclass(frozen=True)
+class MappingImage:
+    """One posed image, reduced to its features.
+
+    Attributes:
+        frame: position of the frame in the source.
+        name: the frame's name.
+        descriptors: (N, D) float16.
+        uv: (N, 2) float32 pixels.
+        scores: (N,) float32.
+        mask: (N,) bool.
+        depth: (N,) float32 measured z-depth in metres, 0 where unknown.
+        camera: intrinsics.
+        camera_from_world: (4, 4) float64.
+        grid: (rows, columns) if the features are a regular grid, row by row; else None.
+    """
+
+    frame: int
+    name: str
+    descriptors: np.ndarray
+    uv: np.ndarray
+    scores: np.ndarray
+    mask: np.ndarray
+    depth: np.ndarray
+    camera: Camera
+    camera_from_world: np.ndarray
+    grid: tuple[int, int] | None
+
+    @property
+    def world_from_camera(self) -> np.ndarray:
+        """(4, 4) float64."""
+        return np.linalg.inv(self.camera_from_world)
+
+
+def select_frames(source: FrameSource, max_frames: int | None) -> list[int]:
+    """At most so many frames that have a pose, evenly spread over the recording.
+
+    Raises:
+        UserError: no frame has a pose.
+    """
+    poses = source.poses()
+    posed = [] if poses is None else np.flatnonzero(np.isfinite(poses).all(axis=(1, 2))).tolist()
+    if not posed:
+        raise UserError(
+            f"{source.name} has no poses, which mapping needs; pass --poses FILE, "
+            "or run python -m ace_jax.slam on it"
+        )
+    if max_frames is None or len(posed) <= max_frames:
+        return posed
+    return [posed[i] for i in np.linspace(0, len(posed) - 1, max_frames).round().astype(int)]
+
+
+def extract_images(
+    source: FrameSource,
+    frames: Sequence[int],
+    extractor: FeatureExtractor,
+    use_depth: bool,
+    progress: Progress = quiet,
+) -> list[MappingImage]:
+    """Features of the frames; those that cannot be read are left out with a message.
+
+    Raises:
+        UserError: none can be read.
+    """
+    images = []
+    for done, index in enumerate(frames):
+        progress("features", done, len(frames))
+        try:
+            frame = source[index]
+        except BadFrame as error:
+            logging.warning("frame %d skipped: %s", index, error)
+            continue
+        if frame.world_from_camera is not None:
+            images.append(mapping_image(frame, index, extractor, use_depth))
+    progress("features", len(frames), len(frames))
+    if not images:
+        raise UserError(f"none of the {len(frames)} mapping frames of {source.name} can be read")
+    return images
+
+
+def mapping_image(
+    frame: Frame, index: int, extractor: FeatureExtractor, use_depth: bool
+) -> MappingImage:
+    """Extracts the features of a posed frame; a grid comes in row order."""
+    features = extractor.extract(frame.rgb)
+    uv, descriptors, scores, mask, grid = in_grid_order(features)
+    depth = np.zeros(len(uv), np.float32)
+    if use_depth and frame.depth is not None:
+        depth = np.where(mask, sample_depth(frame.depth, uv), 0.0).astype(np.float32)
+    return MappingImage(
+        frame=index,
+        name=frame.name,
+        descriptors=descriptors.astype(np.float16),
+        uv=uv,
+        scores=scores,
+        mask=mask,
+        depth=depth,
+        camera=frame.camera,
+        camera_from_world=np.linalg.inv(frame.world_from_camera),
+        grid=grid,
+    )
+
+
+def in_grid_order(
+    features: Features,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int] | None]:
+    """uv, descriptors, scores, mask and grid; rows in grid order if they form a regular grid."""
+    uv, descriptors, scores, mask = (
+        np.asarray(x) for x in (features.uv, features.descriptors, features.scores, features.mask)
+    )
+    grid = regular_grid(uv, mask)
+    if grid is not None:
+        order = np.lexsort((uv[:, 0], uv[:, 1]))
+        uv, descriptors, scores, mask = (x[order] for x in (uv, descriptors, scores, mask))
+    return uv, descriptors, scores, mask, grid
+
+
+def regular_grid(uv: np.ndarray, mask: np.ndarray) -> tuple[int, int] | None:
+    """(rows, columns) if every place of a regular grid occurs once among the pixels (N, 2)."""
+    if not mask.all():
+        return None
+    columns, rows = np.unique(uv[:, 0]), np.unique(uv[:, 1])
+    if len(rows) * len(columns) != len(uv) or min(len(rows), len(columns)) < 4:
+        return None
+    for axis in (columns, rows):
+        steps = np.diff(axis)
+        if steps.max() - steps.min() > 0.01 * steps.mean():
+            return None
+    return len(rows), len(columns)

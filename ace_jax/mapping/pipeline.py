@@ -1,0 +1,185 @@
+"""From posed images to a map: the stages of a mapping run, in their order."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+from absl import logging
+
+from ace_jax.data.frame import FrameSource
+from ace_jax.errors import UserError
+from ace_jax.features import registry
+from ace_jax.features.base import FeatureExtractor
+from ace_jax.mapping import landmark_map, trained_map
+from ace_jax.mapping.config import MIN_SIMILARITY, TAU
+from ace_jax.mapping.images import MappingImage, extract_images, select_frames
+from ace_jax.mapping.points import Depths, estimated_depths, measured_depths
+from ace_jax.mapping.progress import Progress, quiet
+from ace_jax.maps import SceneMap
+from ace_jax.training.checkpoints import Checkpoints
+
+
+def map_scene(
+    source: FrameSource,
+    config: ml_collections.ConfigDict,
+    weights_dir: Path | str | None = None,
+    checkpoint_dir: Path | str | None = None,
+    progress: Progress = quiet,
+    known: SceneMap | None = None,
+) -> SceneMap:
+    """Maps a scene.
+
+    Args:
+        source: images with poses.
+        config: see `mapping.config`.
+        weights_dir: where the feature extractor's weights are.
+        checkpoint_dir: where training keeps its state; an unfinished run there is continued.
+        progress: told of every stage.
+        known: an earlier map of the scene, which is extended and not forgotten.
+
+    Returns:
+        The map, to be saved with `maps.save_map`.
+
+    Raises:
+        UserError: the source has no poses, weights are missing, nothing can be triangulated, ...
+    """
+    started, used = time.perf_counter(), time.process_time()
+    config = resolved(config, weights_dir, known)
+    extractor = create_extractor(config, weights_dir)
+    if known is not None:
+        known.require_features(extractor)
+    frames = select_frames(source, config.max_frames)
+    poses = source.poses()[frames]
+    checkpoints = None
+    if checkpoint_dir is not None and config.training.steps:
+        checkpoints = Checkpoints(checkpoint_dir, _identity(config, source, frames))
+    try:
+        if config.head.name == "landmark_attention":
+            images, depths = _images_with_points(source, frames, extractor, config, progress)
+            made = landmark_map.make(images, depths, config, checkpoints, progress, known)
+        else:
+            made = trained_map.make(
+                source,
+                frames,
+                extractor,
+                config,
+                weights_dir,
+                checkpoints,
+                progress,
+                known,
+                lambda: _images_with_points(source, frames, extractor, config, progress),
+            )
+    finally:
+        if checkpoints is not None:
+            checkpoints.close()
+    info = {
+        **made.info,
+        "sequence": source.name,
+        "mapping_images": len(frames),
+        "seconds": time.perf_counter() - started,
+        "core_seconds": time.process_time() - used,
+        "seed": config.seed,
+        "config": config.to_json_best_effort(),
+    }
+    if known is not None:
+        info["updates"] = [*known.info.get("updates", []), known.info.get("sequence", "")]
+    return dataclasses.replace(
+        made,
+        features=extractor.name,
+        feature_options=config.features.options.to_dict(),
+        feature_checksum=extractor.weights_checksum,
+        feature_dim=extractor.dim,
+        camera=source.camera,
+        mean=poses[:, :3, 3].mean(axis=0).astype(np.float32) if known is None else known.mean,
+        info=info,
+    )
+
+
+def resolved(
+    config: ml_collections.ConfigDict, weights_dir: Path | str | None, known: SceneMap | None
+) -> ml_collections.ConfigDict:
+    """A copy with every choice made: features by name, and what depends on them."""
+    config = ml_collections.ConfigDict(config.to_dict())
+    if known is not None:
+        # What the map was made with, whatever the configuration says.
+        config.features.name = known.features
+        config.features.options = ml_collections.ConfigDict(known.feature_options)
+        config.head.name = known.head
+    elif config.features.name == "auto":
+        config.features.name = _available(weights_dir)
+    if config.landmarks.min_similarity is None:
+        config.landmarks.min_similarity = MIN_SIMILARITY.get(config.features.name, 0.8)
+    if config.landmarks.tau is None:
+        config.landmarks.tau = TAU.get(config.features.name)
+    return config
+
+
+def _available(weights_dir: Path | str | None) -> str:
+    try:
+        registry.create("xfeat_blobs", weights_dir=weights_dir)
+    except UserError as error:
+        logging.info("using SIFT (%s)", error)
+        return "sift"
+    return "xfeat_blobs"
+
+
+def create_extractor(
+    config: ml_collections.ConfigDict, weights_dir: Path | str | None
+) -> FeatureExtractor:
+    """The configuration's feature extractor."""
+    options = config.features.options.to_dict()
+    return registry.create(
+        config.features.name,
+        weights_dir=weights_dir,
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()},
+    )
+
+
+def _images_with_points(
+    source: FrameSource,
+    frames: Sequence[int],
+    extractor: FeatureExtractor,
+    config: ml_collections.ConfigDict,
+    progress: Progress,
+) -> tuple[list[MappingImage], list[Depths]]:
+    """Features of the frames, and their depths as the configuration says."""
+    wanted = config.points.source
+    if wanted not in ("measured", "estimated", "none"):
+        raise UserError(f"points.source is {wanted!r}; it must be measured, estimated or none")
+    images = extract_images(source, frames, extractor, wanted == "measured", progress)
+    if wanted == "none":
+        nothing = [np.zeros(len(image.uv), np.float32) for image in images]
+        return images, [Depths(depth, depth > 0) for depth in nothing]
+    if wanted == "measured" and source.has_depth:
+        return images, measured_depths(images)
+    return images, estimated_depths(images, config.points.near, config.points.far, progress)
+
+
+def _identity(config: ml_collections.ConfigDict, source: FrameSource, frames: Sequence[int]) -> str:
+    """A digest of what a continued run must share with the interrupted one."""
+    text = config.to_json_best_effort(sort_keys=True) + source.name
+    poses = np.ascontiguousarray(source.poses()[list(frames)])
+    return hashlib.sha256(text.encode() + poses.tobytes() + str(list(frames)).encode()).hexdigest()
+
+
+def describe(made: SceneMap, size: int, path: Any) -> str:
+    """A few lines for the terminal."""
+    info = made.info
+    lines = [
+        f"{path}: {size / 1e6:.2f} MB, {made.head} on {made.features}, "
+        f"{info['mapping_images']} images of {info['sequence']}",
+        f"{info['seconds']:.0f} s ({info['core_seconds']:.0f} core-seconds)",
+    ]
+    if "landmarks" in info:
+        lines.append(f"{info['landmarks']} landmarks, temperature {info['tau']:g}")
+    if np.isfinite(info.get("error_px", np.nan)):
+        lines.append(
+            f"last training step: median error {info['error_px']:.1f} px, "
+            f"{100 * info['inliers']:.0f} % within 10 px"
+        )
+    return "\n".join(lines)

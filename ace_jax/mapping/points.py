@@ -1,0 +1,218 @@
+"""World points of the mapping images' features: from depth, a plane sweep, or triangulation."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from ace_jax.errors import UserError
+from ace_jax.geometry.camera import Camera
+from ace_jax.mapping.images import MappingImage
+from ace_jax.mapping.plane_sweep import inverse_depths, sweep
+from ace_jax.mapping.progress import Progress, quiet
+from ace_jax.mapping.triangulation import triangulate
+
+NEIGHBOURS = 8
+MAX_TURN = 25.0  # degrees between a reference and its neighbours
+BASELINE = 0.09  # of the scene's depth, the baseline that neighbours are chosen around
+_MIN_BASELINE = 0.02
+_PROBES = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Depths:
+    """Depth of one image's N features.
+
+    Attributes:
+        depth: (N,) float32 metres.
+        valid: (N,) bool.
+    """
+
+    depth: np.ndarray
+    valid: np.ndarray
+
+
+def world_points(image: MappingImage, depth: np.ndarray) -> np.ndarray:
+    """(N, 3) float32 points of the features at these depths, metres."""
+    camera = image.camera
+    x = (image.uv[:, 0] - camera.cx) / camera.fx
+    y = (image.uv[:, 1] - camera.cy) / camera.fy
+    local = np.stack([x, y, np.ones_like(x)], axis=1) * depth[:, None]
+    pose = image.world_from_camera
+    return (local @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
+
+
+def neighbours(images: Sequence[MappingImage], reference: int, scene_depth: float) -> list[int]:
+    """Images that see the reference's scene from beside it, the best baselines first."""
+    poses = np.stack([image.world_from_camera for image in images])
+    relative = np.linalg.inv(poses[reference]) @ poses
+    baseline = np.linalg.norm(relative[:, :3, 3], axis=1) / scene_depth
+    cosine = np.clip((np.trace(relative[:, :3, :3], axis1=1, axis2=2) - 1) / 2, -1, 1)
+    usable = (np.degrees(np.arccos(cosine)) < MAX_TURN) & (baseline > _MIN_BASELINE)
+    usable &= np.array([image.camera == images[reference].camera for image in images])
+    usable[reference] = False
+    found = np.flatnonzero(usable)
+    order = np.argsort(np.abs(np.log(baseline[found] / BASELINE)), kind="stable")
+    return found[order][:NEIGHBOURS].tolist()
+
+
+def measured_depths(images: Sequence[MappingImage]) -> list[Depths]:
+    """Depths of a depth camera, where it has any."""
+    return [Depths(image.depth, image.depth > 0) for image in images]
+
+
+def estimated_depths(
+    images: Sequence[MappingImage],
+    near: float | None,
+    far: float | None,
+    progress: Progress = quiet,
+) -> list[Depths]:
+    """Depths from the images and their poses: a plane sweep on grids, else triangulation.
+
+    Args:
+        images: with poses.
+        near: nearest depth, metres; None to find it.
+        far: farthest depth, metres; None to find it.
+        progress: told after each image.
+
+    Raises:
+        UserError: hardly any point could be found; the poses or the motion do not allow it.
+    """
+    if images[0].grid is not None:
+        near, far, scene = _depth_range(images, near, far)
+    else:
+        near, far = near or 0.3, far or 100.0
+        scene = _triangulated_scene_depth(images)
+    result = []
+    for index in range(len(images)):
+        progress("depth", index, len(images))
+        result.append(_one(images, index, near, far, scene))
+    progress("depth", len(images), len(images))
+    share = np.mean([depths.valid.mean() for depths in result])
+    logging.info("depth found for %.0f %% of the features", 100 * share)
+    if share < 0.01:
+        raise UserError(
+            "hardly any point could be triangulated; check that the poses belong to these images "
+            "(world_from_camera, metres) and that the camera moves sideways, or map with depth"
+        )
+    return result
+
+
+def _one(
+    images: Sequence[MappingImage],
+    index: int,
+    near: float | None,
+    far: float | None,
+    scene: float,
+    levels: int = 96,
+) -> Depths:
+    image, beside = images[index], neighbours(images, index, scene)
+    if len(beside) < 2:
+        return Depths(np.zeros(len(image.uv), np.float32), np.zeros(len(image.uv), bool))
+    padded = (beside * NEIGHBOURS)[:NEIGHBOURS]
+    used = np.arange(NEIGHBOURS) < len(beside)
+    relative = np.stack(
+        [images[j].camera_from_world @ image.world_from_camera for j in padded]
+    ).astype(np.float32)
+    descriptors = np.stack([images[j].descriptors for j in padded])
+    if image.grid is None:
+        found = _triangulate(
+            image.descriptors,
+            image.uv,
+            image.mask,
+            descriptors,
+            np.stack([images[j].uv for j in padded]),
+            np.stack([images[j].mask for j in padded]) & used[:, None],
+            relative,
+            image.camera,
+        )
+        return Depths(np.asarray(found.depth), np.asarray(found.valid))
+    found = _sweep(
+        image.descriptors,
+        descriptors,
+        relative,
+        used,
+        image.uv,
+        image.camera,
+        inverse_depths(near, far, levels),
+        grid=image.grid,
+        min_agreement=min(3, len(beside)),
+    )
+    return Depths(np.asarray(found.depth), np.asarray(found.valid))
+
+
+@functools.partial(jax.jit, static_argnames=("grid", "min_agreement"))
+def _sweep(
+    reference: jax.Array,
+    neighbour: jax.Array,
+    relative: jax.Array,
+    used: jax.Array,
+    uv: jax.Array,
+    camera: Camera,
+    levels: jax.Array,
+    grid: tuple[int, int],
+    min_agreement: int,
+):
+    reference, neighbour = (x.astype(jnp.float32) for x in (reference, neighbour))
+    return sweep(
+        reference, neighbour, relative, used, uv, camera, levels, grid, min_agreement=min_agreement
+    )
+
+
+@jax.jit
+def _triangulate(
+    reference: jax.Array,
+    uv: jax.Array,
+    mask: jax.Array,
+    neighbour: jax.Array,
+    neighbour_uv: jax.Array,
+    neighbour_mask: jax.Array,
+    relative: jax.Array,
+    camera: Camera,
+):
+    reference, neighbour = (x.astype(jnp.float32) for x in (reference, neighbour))
+    return triangulate(
+        reference, uv, mask, neighbour, neighbour_uv, neighbour_mask, relative, camera
+    )
+
+
+def _depth_range(
+    images: Sequence[MappingImage], near: float | None, far: float | None
+) -> tuple[float, float, float]:
+    """Near, far and median depth, from a few images swept over a wide range."""
+    if near and far:
+        return near, far, float(np.sqrt(near * far))
+    # Two rounds: the first range sets the scale of the baselines for the second.
+    low, high, scene = 0.2, 60.0, 2.0
+    for _ in range(2):
+        depths = []
+        for index in np.linspace(0, len(images) - 1, _PROBES + 2).astype(int)[1:-1]:
+            found = _one(images, int(index), low, high, scene, levels=192)
+            depths.append(found.depth[found.valid])
+        depth = np.concatenate(depths)
+        if len(depth) < 50:
+            break
+        scene = float(np.median(depth))
+        low, high = 0.7 * np.quantile(depth, 0.02), 1.4 * np.quantile(depth, 0.98)
+    near, far = near or float(low), far or float(high)
+    logging.info("depth range %.2f to %.2f m, median %.2f m", near, far, scene)
+    return near, far, scene
+
+
+def _triangulated_scene_depth(images: Sequence[MappingImage]) -> float:
+    """Median depth of a few images' features, the baselines following it."""
+    scene = 2.0
+    for _ in range(2):
+        depths = []
+        for index in np.linspace(0, len(images) - 1, _PROBES + 2).astype(int)[1:-1]:
+            found = _one(images, int(index), None, None, scene)
+            depths.append(found.depth[found.valid])
+        depth = np.concatenate(depths)
+        if len(depth) < 20:
+            break
+        scene = float(np.median(depth))
+    return scene

@@ -1,0 +1,1 @@
+"""Configurations by name, one file each with `get_config()`."""

@@ -1,0 +1,60 @@
+"""How a mapping run tells where it is."""
+
+import sys
+import time
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+
+class Progress(Protocol):
+    """Called by every stage as it goes."""
+
+    def __call__(self, stage: str, done: int, total: int, **figures: Any) -> None:
+        """Reports that `done` of `total` steps of a stage are done, with figures to show."""
+        ...
+
+
+def quiet(stage: str, done: int, total: int, **figures: Any) -> None:
+    """Reports nothing."""
+
+
+class Bars:
+    """A bar per stage on stderr, and the seconds that each took.
+
+    Attributes:
+        seconds: wall-clock seconds by stage.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage, self._started, self._bar = "", 0.0, None
+
+    def __call__(self, stage: str, done: int, total: int, **figures: Any) -> None:
+        """Moves the stage's bar; a new stage closes the last one's."""
+        now = time.perf_counter()
+        if stage != self._stage:
+            self.close()
+            self._stage, self._started = stage, now
+            self._bar = tqdm(
+                total=total,
+                desc=f"{stage:<10}",
+                file=sys.stderr,
+                dynamic_ncols=True,
+                mininterval=0.5,
+            )
+        if self._bar is not None:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
+            if figures:
+                self._bar.set_postfix(
+                    {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in figures.items()}
+                )
+
+    def close(self) -> None:
+        """Ends the present stage."""
+        if self._bar is not None:
+            self._bar.close()
+            past = self.seconds.get(self._stage, 0.0)
+            self.seconds[self._stage] = past + time.perf_counter() - self._started
+        self._stage, self._bar = "", None

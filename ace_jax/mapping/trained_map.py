@@ -1,0 +1,297 @@
+"""Maps that are learned from a patch buffer: MLP heads, and codes of a map-code transformer."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+
+from ace_jax.data.frame import BadFrame, FrameSource
+from ace_jax.errors import UserError
+from ace_jax.features import registry
+from ace_jax.features.base import FeatureExtractor
+from ace_jax.mapping.images import MappingImage
+from ace_jax.mapping.points import Depths, world_points
+from ace_jax.mapping.progress import Progress, quiet
+from ace_jax.maps import SceneMap
+from ace_jax.models.map_code_files import load_transformer, transformer_options
+from ace_jax.models.scene_coordinate_heads import create_head
+from ace_jax.training import augmentation
+from ace_jax.training.checkpoints import Checkpoints
+from ace_jax.training.fit import fit
+from ace_jax.training.patch_buffer import Batch, PatchBuffer, PatchBufferBuilder, PatchSampler
+
+_FILL, _INIT, _TRAIN, _REHEARSE = range(4)  # streams of the seed's key
+_DEFAULT_REACH = 5.0  # metres beyond the cameras that a scene of unknown extent is given
+_ROUNDS = 100  # of all frames at most, when augmentation fills the buffer
+
+WithPoints = Callable[[], tuple[list[MappingImage], list[Depths]]]
+
+
+def make(
+    source: FrameSource,
+    frames: Sequence[int],
+    extractor: FeatureExtractor,
+    config: ml_collections.ConfigDict,
+    weights_dir: Path | str | None,
+    checkpoints: Checkpoints | None,
+    progress: Progress,
+    known: SceneMap | None,
+    with_points: WithPoints,
+) -> SceneMap:
+    """Fills the buffer, trains, and packs the map; the caller fills in features and camera."""
+    if not config.training.steps:
+        raise UserError(f"a {config.head.name} must be trained: set config.training.steps")
+    centres = source.poses()[list(frames)][:, :3, 3]
+    if config.augmentation.enabled:
+        buffer = fill_augmented(source, frames, config, weights_dir, progress)
+    else:
+        buffer = fill_from_images(*with_points(), config)
+    key = jax.random.key(config.seed)
+    coded = config.head.name == "map_code_transformer"
+    code = None
+    if coded:
+        head, params, head_checksum, dim_in = load_transformer(config.code.weights)
+        if dim_in != extractor.dim:
+            raise UserError(
+                f"{config.code.weights} takes features of length {dim_in}, "
+                f"{extractor.name} gives {extractor.dim}"
+            )
+        mean = centres.mean(axis=0) if known is None else known.variables["scene"]["mean"]
+        variables = {"params": params, "scene": {"mean": jnp.asarray(mean, jnp.float32)}}
+        options = transformer_options(head)
+        code = (
+            head.init_code(jax.random.fold_in(key, _INIT), config.code.size)
+            if known is None
+            else jnp.asarray(known.code)
+        )
+    else:
+        head_checksum = ""
+        options = config.head.options.to_dict() if known is None else known.head_options
+        head = create_head(config.head.name, **options)
+        if known is None:
+            features = jnp.zeros((1, extractor.dim))
+            variables = dict(head.init(jax.random.fold_in(key, _INIT), features))
+            variables["scene"] = _scene(variables["scene"], centres, buffer)
+        else:
+            variables = jax.tree.map(jnp.asarray, known.variables)
+    rehearsal = None if known is None else rehearsal_of(known)
+    variables, figures = train(
+        head, variables, buffer, config, checkpoints, progress, rehearsal, code
+    )
+    kept = {"params": variables["params"], "scene": variables["scene"]}
+    if coded:
+        code, kept = variables["code"], {"scene": variables["scene"]}
+    return SceneMap(
+        head=config.head.name,
+        head_options=options,
+        variables=jax.tree.map(np.asarray, kept),
+        features="",
+        feature_options={},
+        feature_checksum="",
+        feature_dim=extractor.dim,
+        camera=source.camera,
+        mean=np.zeros(3, np.float32),
+        code=None if code is None else np.asarray(code),
+        head_checksum=head_checksum,
+        extra=_keep(buffer, rehearsal, config),
+        info=figures,
+    )
+
+
+def train(
+    head: Any,
+    variables: dict[str, Any],
+    buffer: PatchBuffer,
+    config: ml_collections.ConfigDict,
+    checkpoints: Checkpoints | None,
+    progress: Progress,
+    rehearsal: PatchBuffer | None,
+    code: jax.Array | None = None,
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Trains a head's parameters, or with a `code` the code alone under the frozen head.
+
+    Returns:
+        The variables (with "code" if there is one), and the last step's figures.
+    """
+    options = config.training
+    key = jax.random.fold_in(jax.random.key(config.seed), _TRAIN)
+    rest = {name: value for name, value in variables.items() if name != "params"}
+
+    def apply(trained: Any, frozen: Any, batch: Batch, step_key: jax.Array):
+        features = batch.features
+        if options.dropout:
+            keep = jax.random.bernoulli(step_key, 1.0 - options.dropout, features.shape)
+            features = jnp.where(keep, features / (1.0 - options.dropout), 0.0)
+        if code is not None:
+            return head.apply(frozen, features, trained)
+        return head.apply({"params": trained, **frozen}, features)
+
+    batch_size = options.batch if rehearsal is None else options.batch // 2
+    trained, history = fit(
+        apply,
+        variables["params"] if code is None else code,
+        rest if code is None else variables,
+        PatchSampler(buffer, jax.random.fold_in(key, 0), batch_size),
+        options,
+        jax.random.fold_in(key, 1),
+        checkpoints,
+        progress,
+        None
+        if rehearsal is None
+        else PatchSampler(rehearsal, jax.random.fold_in(key, _REHEARSE), batch_size),
+    )
+    last = history[-min(50, len(history)) :].mean(axis=0)
+    figures = {"loss": float(last[0]), "error_px": float(last[1]), "inliers": float(last[2])}
+    if not np.isfinite(last[0]):
+        raise UserError("training diverged; lower config.training.learning_rate")
+    if code is not None:
+        return {**variables, "code": trained}, figures
+    return {"params": trained, **rest}, figures
+
+
+def fill_from_images(
+    images: Sequence[MappingImage], depths: Sequence[Depths], config: ml_collections.ConfigDict
+) -> PatchBuffer:
+    """A buffer of features that are in memory already, with their points where known."""
+    builder = _builder(images[0].descriptors.shape[1], config)
+    key = jax.random.fold_in(jax.random.key(config.seed), _FILL)
+    for index, (image, depth) in enumerate(zip(images, depths, strict=True)):
+        points = world_points(image, np.where(depth.valid, depth.depth, 1.0))
+        builder.add(
+            jax.random.fold_in(key, index),
+            image.descriptors,
+            image.uv,
+            image.mask,
+            image.camera,
+            image.camera_from_world,
+            image.frame,
+            config.buffer.patches_per_image,
+            np.where(depth.valid[:, None], points, np.nan),
+        )
+    return builder.finish()
+
+
+def fill_augmented(
+    source: FrameSource,
+    frames: Sequence[int],
+    config: ml_collections.ConfigDict,
+    weights_dir: Path | str | None,
+    progress: Progress = quiet,
+) -> PatchBuffer:
+    """A buffer filled from augmented images, over and over until it is full."""
+    options = config.features.options.to_dict() | config.augmentation.feature_options.to_dict()
+    extractor = registry.create(
+        config.features.name,
+        weights_dir=weights_dir,
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()},
+    )
+    settings = config.augmentation
+    key = jax.random.fold_in(jax.random.key(config.seed), _FILL)
+    builder = _builder(extractor.dim, config)
+    for turn in range(_ROUNDS):
+        order = np.asarray(jax.random.permutation(jax.random.fold_in(key, turn), len(frames)))
+        added = 0
+        for index in order:
+            if builder.full:
+                return builder.finish()
+            progress("features", builder.count, builder.capacity)
+            image_key = jax.random.fold_in(jax.random.fold_in(key, _ROUNDS + turn), index)
+            try:
+                frame = source[frames[index]]
+            except BadFrame as error:
+                logging.warning("frame %d skipped: %s", frames[index], error)
+                continue
+            drawn = augmentation.draw(
+                image_key,
+                settings.short_side,
+                tuple(settings.scale),
+                settings.rotation_deg,
+                settings.brightness,
+                settings.contrast,
+                settings.size_step,
+            )
+            rgb, camera, turned, seen = augmentation.augment(frame.rgb, frame.camera, drawn)
+            features = extractor.extract(rgb)
+            uv = np.asarray(features.uv)
+            u, v = np.rint(uv).astype(int).T
+            inside = seen[np.clip(v, 0, camera.height - 1), np.clip(u, 0, camera.width - 1)]
+            added += builder.add(
+                image_key,
+                features.descriptors,
+                uv,
+                np.asarray(features.mask) & inside,
+                camera,
+                turned @ np.linalg.inv(frame.world_from_camera),
+                int(frames[index]),
+                config.buffer.patches_per_image,
+            )
+        if not added:
+            raise UserError(f"no feature was found in any mapping image of {source.name}")
+    return builder.finish()
+
+
+def _builder(dim: int, config: ml_collections.ConfigDict) -> PatchBufferBuilder:
+    gigabytes = config.buffer.max_gigabytes
+    return PatchBufferBuilder(
+        dim, config.buffer.patches, None if gigabytes is None else int(gigabytes * 1e9)
+    )
+
+
+def _scene(scene: dict, centres: np.ndarray, buffer: PatchBuffer) -> dict:
+    """The head's constants of the scene: its mean, or its extent."""
+    if "mean" in scene:
+        return {"mean": jnp.asarray(centres.mean(axis=0), jnp.float32)}
+    points = np.asarray(buffer.target[: buffer.count])
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) < 100:
+        logging.warning(
+            "the scene's extent is not known without points: taken as %g m around the cameras",
+            _DEFAULT_REACH,
+        )
+        lower, upper = centres.min(axis=0) - _DEFAULT_REACH, centres.max(axis=0) + _DEFAULT_REACH
+    else:
+        lower, upper = np.quantile(points, 0.01, axis=0), np.quantile(points, 0.99, axis=0)
+        margin = 0.1 * (upper - lower)
+        lower, upper = lower - margin, upper + margin
+    return {"lower": jnp.asarray(lower, jnp.float32), "upper": jnp.asarray(upper, jnp.float32)}
+
+
+_FIELDS = ("features", "uv", "target", "image")
+_TABLES = ("camera_from_world", "intrinsics", "frame")
+
+
+def _keep(
+    buffer: PatchBuffer, rehearsal: PatchBuffer | None, config: ml_collections.ConfigDict
+) -> dict[str, np.ndarray]:
+    """A sample of what was learned, for `rehearsal_of` a later update; old and new alike."""
+    wanted = config.rehearsal_patches
+    if not wanted:
+        return {}
+    rng = np.random.default_rng(config.seed)
+    parts = [buffer] if rehearsal is None else [rehearsal, buffer]
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*_FIELDS, *_TABLES)}
+    images = 0
+    for part in parts:
+        rows = rng.permutation(part.count)[: wanted // len(parts)]
+        for name in _FIELDS:
+            columns[name].append(np.asarray(getattr(part, name))[rows])
+        columns["image"][-1] = columns["image"][-1] + images
+        for name in _TABLES:
+            columns[name].append(np.asarray(getattr(part, name)))
+        images += len(part.frame)
+    return {f"rehearsal_{name}": np.concatenate(parts) for name, parts in columns.items()}
+
+
+def rehearsal_of(scene_map: SceneMap) -> PatchBuffer | None:
+    """The sample of earlier patches that a map carries; None, with a message, if it has none."""
+    found = {name: scene_map.extra.get(f"rehearsal_{name}") for name in (*_FIELDS, *_TABLES)}
+    if any(array is None for array in found.values()):
+        logging.warning("the map carries no earlier patches: training may forget what it knew")
+        return None
+    arrays = {name: jnp.asarray(array) for name, array in found.items()}
+    return PatchBuffer(**arrays, count=len(arrays["uv"]))

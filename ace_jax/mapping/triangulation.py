@@ -1,0 +1,140 @@
+"""Depth of sparse features from posed neighbours: matches along epipolar lines, then least squares.
+
+For features that form no grid (SIFT, keypoints): mutual nearest neighbours between the reference
+and each neighbour, kept where they obey the epipolar constraint; a feature with enough consistent
+matches gets the depth along its ray that fits them best.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
+
+_STEPS = 8
+
+
+@flax.struct.dataclass
+class TriangulatedDepth:
+    """Result for the N features of one reference image.
+
+    Attributes:
+        depth: (N,) z-depth in metres; finite everywhere, meaningful where `valid`.
+        error: (N,) root mean square reprojection error in the matched neighbours, pixels.
+        matches: (N,) number of neighbours that agree.
+        valid: (N,) bool.
+    """
+
+    depth: jax.Array
+    error: jax.Array
+    matches: jax.Array
+    valid: jax.Array
+
+
+def mutual_matches(
+    reference: jax.Array,
+    reference_mask: jax.Array,
+    neighbour: jax.Array,
+    neighbour_mask: jax.Array,
+    min_similarity: float,
+) -> tuple[jax.Array, jax.Array]:
+    """Mutual nearest neighbours of descriptors (N, D) and (N', D): index (N,), matched (N,)."""
+    similarity = jnp.where(
+        reference_mask[:, None] & neighbour_mask[None], reference @ neighbour.T, -1.0
+    )
+    forward = jnp.argmax(similarity, axis=1)
+    backward = jnp.argmax(similarity, axis=0)
+    mutual = backward[forward] == jnp.arange(reference.shape[0])
+    return forward, mutual & (similarity.max(axis=1) > min_similarity)
+
+
+def triangulate(
+    reference: jax.Array,
+    uv: jax.Array,
+    mask: jax.Array,
+    neighbours: jax.Array,
+    neighbours_uv: jax.Array,
+    neighbours_mask: jax.Array,
+    neighbours_from_reference: jax.Array,
+    camera: Camera,
+    min_matches: int = 2,
+    min_similarity: float = 0.8,
+    max_error: float = 2.0,
+    min_parallax: float = 0.026,
+) -> TriangulatedDepth:
+    """Triangulates one reference image.
+
+    Args:
+        reference: (N, D) unit descriptors.
+        uv: (N, 2) their pixels.
+        mask: (N,) bool.
+        neighbours: (K, N', D) descriptors of the neighbours.
+        neighbours_uv: (K, N', 2).
+        neighbours_mask: (K, N') bool; all False for a padded neighbour.
+        neighbours_from_reference: (K, 4, 4).
+        camera: intrinsics of all images.
+        min_matches: neighbours that must agree.
+        min_similarity: least inner product of a match.
+        max_error: largest distance from the epipolar line, and of the reprojection, pixels.
+        min_parallax: largest angle between the viewing rays must exceed this, radians.
+    """
+    focal, centre = jnp.array([camera.fx, camera.fy]), jnp.array([camera.cx, camera.cy])
+    rays = jnp.concatenate([(uv - centre) / focal, jnp.ones((uv.shape[0], 1))], axis=1)
+
+    def match(inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        descriptors, pixels, used = inputs
+        index, matched = mutual_matches(reference, mask, descriptors, used, min_similarity)
+        return pixels[index], matched
+
+    seen, matched = jax.lax.map(match, (neighbours, neighbours_uv, neighbours_mask))
+    turned = jnp.einsum("kij,nj->kni", neighbours_from_reference[:, :3, :3], rays)
+    shift = neighbours_from_reference[:, None, :3, 3]
+
+    # Along the ray a neighbour's pixel runs from the image of the infinite point towards the
+    # epipole; a match far from that line is wrong whatever the depth.
+    near, far = project(turned * 0.3 + shift, camera), project(turned * 100.0 + shift, camera)
+    line = near - far
+    length = jnp.linalg.norm(line, axis=-1)
+    offset = seen - far
+    across = jnp.abs(line[..., 0] * offset[..., 1] - line[..., 1] * offset[..., 0])
+    matched = matched & (across < max_error * length) & (length > 2.0)
+
+    def residuals(inverse: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        point = turned + inverse[None, :, None] * shift
+        z = jnp.maximum(point[..., 2], 1e-3)
+        image = point[..., :2] / z[..., None] * focal + centre
+        slope = (shift[..., :2] * point[..., 2:] - point[..., :2] * shift[..., 2:]) / (
+            z[..., None] ** 2
+        )
+        return seen - image, slope * focal, point[..., 2] > 0.05
+
+    # Each match's own inverse depth is linear in the projection equations; start at the median.
+    place = (seen - centre) / focal
+    slope = place * shift[..., 2:] - shift[..., :2]
+    constant = turned[..., :2] - place * turned[..., 2:]
+    own = jnp.sum(constant * slope, -1) / jnp.maximum(jnp.sum(slope**2, -1), 1e-12)
+    own = jnp.where(matched, jnp.clip(own, 1e-3, 1.0 / MIN_DEPTH), jnp.nan)
+    inverse = jnp.nan_to_num(jnp.nanmedian(own, axis=0), nan=0.5)
+
+    def step(_: int, inverse: jax.Array) -> jax.Array:
+        error, slope, front = residuals(inverse)
+        squared = jnp.sum(error**2, -1)
+        weight = jnp.where(matched & front, 1.0 / (1.0 + squared / max_error**2) ** 2, 0.0)
+        top = jnp.sum(weight * jnp.sum(error * slope, -1), 0)
+        bottom = jnp.sum(weight * jnp.sum(slope**2, -1), 0)
+        return jnp.clip(inverse + top / jnp.maximum(bottom, 1e-6), 1e-3, 1.0 / MIN_DEPTH)
+
+    inverse = jax.lax.fori_loop(0, _STEPS, step, inverse)
+    error, _, front = residuals(inverse)
+    squared = jnp.sum(error**2, -1)
+    agrees = matched & front & (squared < max_error**2)
+    matches = agrees.sum(0)
+    depth = 1.0 / inverse
+    point = turned * depth[None, :, None] + shift
+    # Parallax: angle at the point between the two camera centres.
+    baseline = jnp.linalg.norm(shift, axis=-1)
+    angle = baseline / jnp.maximum(jnp.linalg.norm(point, axis=-1), 1e-6)
+    parallax = jnp.where(agrees, angle, 0.0).max(0)
+    rms = jnp.sqrt(jnp.where(agrees, squared, 0.0).sum(0) / jnp.maximum(matches, 1))
+    valid = mask & (matches >= min_matches) & (parallax > min_parallax)
+    return TriangulatedDepth(depth=depth, error=rms, matches=matches, valid=valid)

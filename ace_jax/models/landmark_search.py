@@ -1,0 +1,139 @@
+"""Guided search: landmarks looked up among the features of an image whose pose is about known.
+
+A landmark is projected into the image and compared with the features around that place. That
+needs no global search, tells apart what looks alike in different places, and uses every landmark
+in view: it builds and refines landmarks while mapping, and refines poses while relocalizing.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from ace_jax.geometry.camera import MIN_DEPTH, Camera
+
+_FAR = -2.0  # similarity of a feature outside the search radius: below every cosine
+_BLOCK = 128  # landmarks at once: their similarities stay in the cache
+
+
+@flax.struct.dataclass
+class Landmarks:
+    """M landmarks.
+
+    Attributes:
+        descriptors: (M, D) unit length.
+        points: (M, 3) world, metres.
+        origins: (M, 3) camera centre that each was first seen from, world, metres; NaN if unknown.
+        views: (M,) int32 number of images in which it was found; 0 for an empty row.
+    """
+
+    descriptors: jax.Array
+    points: jax.Array
+    origins: jax.Array
+    views: jax.Array
+
+
+@flax.struct.dataclass
+class Sighting:
+    """Which of N features shows each of M landmarks.
+
+    Attributes:
+        feature: (M,) int32, meaningful where found.
+        similarity: (M,) its similarity.
+        found: (M,) bool. One-to-one: no two landmarks have found the same feature.
+    """
+
+    feature: jax.Array
+    similarity: jax.Array
+    found: jax.Array
+
+
+def visible(
+    landmarks: Landmarks,
+    camera: Camera,
+    camera_from_world: jax.Array,
+    max_angle_cos: float = 0.6,
+    max_scale: float = 1.7,
+) -> tuple[jax.Array, jax.Array]:
+    """Which landmarks may be seen, and where.
+
+    A landmark counts if it lies in the image and appears much as it did from its origin:
+    direction within about 53 degrees, distance within a factor of 1.7. Beyond that, descriptors
+    no longer match.
+
+    Returns:
+        (M,) bool and (M, 2) pixels.
+    """
+    rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
+    point = landmarks.points @ rotation.T + translation
+    in_front = point[:, 2] > MIN_DEPTH
+    z = jnp.where(in_front, point[:, 2], 1.0)
+    u = camera.fx * point[:, 0] / z + camera.cx
+    v = camera.fy * point[:, 1] / z + camera.cy
+    inside = in_front & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    before = landmarks.points - landmarks.origins
+    now = landmarks.points + rotation.T @ translation
+    r0, r1 = jnp.linalg.norm(before, axis=1), jnp.linalg.norm(now, axis=1)
+    alike = jnp.sum(before * now, axis=1) > max_angle_cos * r0 * r1
+    alike = alike & (r1 < max_scale * r0) & (r0 < max_scale * r1)
+    alike = alike | jnp.isnan(landmarks.origins[:, 0])
+    return inside & alike & (landmarks.views > 0), jnp.stack([u, v], axis=1)
+
+
+def search(
+    descriptors: jax.Array,
+    expected_uv: jax.Array,
+    wanted: jax.Array,
+    features: jax.Array,
+    features_uv: jax.Array,
+    features_mask: jax.Array,
+    radius: jax.Array | float,
+    min_similarity: jax.Array | float,
+) -> Sighting:
+    """Matches M landmarks with N features near the places where they are expected.
+
+    Args:
+        descriptors: (M, D) of the landmarks.
+        expected_uv: (M, 2) pixels.
+        wanted: (M,) bool.
+        features: (N, D) descriptors.
+        features_uv: (N, 2) pixels.
+        features_mask: (N,) bool.
+        radius: search radius, pixels.
+        min_similarity: least inner product.
+    """
+    count = expected_uv.shape[0]
+    blocks = -(-count // _BLOCK)
+    # Unwanted landmarks are expected nowhere.
+    place = jnp.where(wanted[:, None], expected_uv, jnp.inf)
+    column = jnp.arange(features.shape[0], dtype=jnp.int32)
+    # Likewise for masked features; inf - inf is NaN, which is not near either.
+    features_uv = jnp.where(features_mask[:, None], features_uv, jnp.inf)
+    table = features.T
+
+    def block(rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        known, at = rows
+        du = at[:, 0, None] - features_uv[None, :, 0]
+        dv = at[:, 1, None] - features_uv[None, :, 1]
+        near = du * du + dv * dv < radius**2
+        similarity = jnp.where(near, known @ table, _FAR)
+        best = similarity.max(axis=1)
+        # XLA's argmax is slow on CPUs.
+        first = jnp.where(similarity >= best[:, None], column, column.size).min(axis=1)
+        return best, first
+
+    padding = ((0, blocks * _BLOCK - count), (0, 0))
+    rows = (
+        jnp.pad(descriptors, padding).reshape(blocks, _BLOCK, -1),
+        jnp.pad(place, padding, constant_values=jnp.inf).reshape(blocks, _BLOCK, 2),
+    )
+    best, feature = (x.reshape(-1)[:count] for x in jax.lax.map(block, rows))
+    feature = jnp.minimum(feature, column.size - 1)
+    rival = jnp.full(column.size, _FAR).at[feature].max(best)
+    found = (best > min_similarity) & (best >= rival[feature])
+    return Sighting(feature=feature, similarity=best, found=found)
+
+
+def first_rows(chosen: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Indices (count,) of the first True rows, and which of them are meant."""
+    index = jnp.nonzero(chosen, size=count, fill_value=0)[0]
+    return index, jnp.arange(count) < chosen.sum()

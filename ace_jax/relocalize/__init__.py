@@ -1,0 +1,1 @@
+"""Relocalization: a map and an image in, a camera pose out."""

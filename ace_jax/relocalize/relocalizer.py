@@ -1,0 +1,364 @@
+"""The relocalizer: one map, one image, one pose.
+
+relocalizer = Relocalizer.load("kitchen.safetensors")
+result = relocalizer(image, camera)
+if result.success:
+    print(result.world_from_camera)
+"""
+
+import dataclasses
+import functools
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ace_jax.errors import UserError
+from ace_jax.features import registry
+from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.geometry import robust_loss
+from ace_jax.geometry.absolute_pose import estimate_absolute_pose
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.pose_refinement import Observations, refine_pose
+from ace_jax.maps import SceneMap, load_map
+from ace_jax.models.landmark_attention import EMPTY
+from ace_jax.models.landmark_search import Landmarks, first_rows, search, visible
+
+_GUIDED_RADIUS = 8.0  # pixels at 640 columns: what the first pose may be off by
+_GUIDED_SIGMA = 1.5  # pixels at 640 columns
+_MIN_GUIDED = 30  # matches without which a pose is not touched
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a query is answered.
+
+    Attributes:
+        max_queries: the most reliable features that are asked about.
+        keep_share: share of the answers, the most certain, that vote.
+        quantile_ratio: if set, instead: answers with s < ratio x the 10 % quantile of s vote
+            (ACE-G takes 2).
+        threshold: largest reprojection error of an inlier, pixels at 640 columns.
+        min_inliers: fewer is a failure.
+        guided_rounds: refinements of the pose by guided search, for maps of landmarks; 0 for none.
+        guided_landmarks: landmarks in view that a refinement uses at most.
+        guided_similarity: least similarity of a landmark and a feature in it.
+        use_depth: let measured depth of the query, where given, take part in the refinement.
+        seed: of the sampling; the same seed gives the same pose.
+    """
+
+    max_queries: int = 1024
+    keep_share: float = 0.6
+    quantile_ratio: float | None = None
+    threshold: float = 10.0
+    min_inliers: int = 20
+    guided_rounds: int = 1
+    guided_landmarks: int = 2048
+    guided_similarity: float = 0.8
+    use_depth: bool = True
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Localization:
+    """The answer to one query.
+
+    Attributes:
+        success: whether a pose was found; without it the pose is the identity.
+        world_from_camera: (4, 4) float64.
+        num_inliers: correspondences that support the pose.
+        covariance: (6, 6) of the left tangent (translation, rotation) of camera_from_world.
+        uv: (N, 2) pixels of the correspondences.
+        xyz: (N, 3) their scene coordinates, metres.
+        scale: (N,) predicted standard deviation, metres.
+        voted: (N,) bool, whether it passed the uncertainty filter.
+        inliers: (N,) bool.
+        ms: milliseconds by stage: features, head, solver.
+        scene: name of the map that answered.
+    """
+
+    success: bool
+    world_from_camera: np.ndarray
+    num_inliers: int
+    covariance: np.ndarray
+    uv: np.ndarray
+    xyz: np.ndarray
+    scale: np.ndarray
+    voted: np.ndarray
+    inliers: np.ndarray
+    ms: dict[str, float]
+    scene: str
+
+
+class Relocalizer:
+    """Answers queries with one map.
+
+    Args:
+        scene_map: the map.
+        extractor: its features; the map refuses others.
+        settings: how to answer.
+        name: of the scene, for several maps at once.
+        head_params: weights of the shared head, for a map that is a code.
+    """
+
+    def __init__(
+        self,
+        scene_map: SceneMap,
+        extractor: FeatureExtractor,
+        settings: Settings | None = None,
+        name: str = "",
+        head_params: dict[str, Any] | None = None,
+    ):
+        scene_map.require_features(extractor)
+        self.map, self.extractor = scene_map, extractor
+        self.settings = settings or default_settings(scene_map)
+        self.name = name or str(scene_map.info.get("sequence", ""))
+        self._head = scene_map.create_head()
+        variables = dict(scene_map.variables)
+        if "params" not in variables:
+            if head_params is None:
+                raise UserError("this map is a code; pass the weights of the head it belongs to")
+            variables["params"] = head_params
+        self._variables = jax.tree.map(jnp.asarray, variables)
+        self._code = None if scene_map.code is None else jnp.asarray(scene_map.code)
+        self._landmarks = _landmarks(scene_map)
+
+    @classmethod
+    def load(
+        cls, path: Path | str, weights_dir: Path | str | None = None, **changes: Any
+    ) -> "Relocalizer":
+        """The relocalizer of a map file.
+
+        Args:
+            path: the map.
+            weights_dir: where the feature extractor's weights are, see `features.registry`.
+            **changes: of the map's default `Settings`.
+
+        Raises:
+            UserError: the map or the weights are missing, damaged, or do not fit each other.
+        """
+        scene_map = load_map(path)
+        options = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in scene_map.feature_options.items()
+        }
+        extractor = registry.create(scene_map.features, weights_dir=weights_dir, **options)
+        settings = dataclasses.replace(default_settings(scene_map), **changes)
+        return cls(scene_map, extractor, settings, name=Path(path).stem)
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        intrinsics: Camera | np.ndarray,
+        depth: np.ndarray | None = None,
+    ) -> Localization:
+        """The pose of an image.
+
+        Args:
+            image: (H, W, 3) uint8, undistorted.
+            intrinsics: a camera, or its (3, 3) matrix.
+            depth: (H, W) metres, registered to the image, 0 where unknown; or None.
+        """
+        camera = as_camera(intrinsics, image.shape[1], image.shape[0])
+        start = time.perf_counter()
+        features = jax.block_until_ready(self.extractor.extract(image))
+        ms = (time.perf_counter() - start) * 1e3
+        result = self.locate(features, camera, depth)
+        return dataclasses.replace(result, ms={"features": ms, **result.ms})
+
+    def locate(
+        self, features: Features, camera: Camera, depth: np.ndarray | None = None
+    ) -> Localization:
+        """The pose of an image whose features are known; arguments as for a call."""
+        settings = self.settings
+        start = time.perf_counter()
+        count = min(settings.max_queries, features.uv.shape[0])
+        uv, xyz, scale, voted = jax.block_until_ready(
+            _coordinates(
+                self._head,
+                self._variables,
+                self._code,
+                features,
+                count,
+                settings.keep_share,
+                settings.quantile_ratio,
+            )
+        )
+        coordinates_at = time.perf_counter()
+        known = None
+        if depth is not None and settings.use_depth:
+            pixel = np.rint(np.asarray(uv)).astype(int)
+            known = depth[
+                np.clip(pixel[:, 1], 0, depth.shape[0] - 1),
+                np.clip(pixel[:, 0], 0, depth.shape[1] - 1),
+            ]
+        key = jax.random.key(settings.seed)
+        # A threshold in pixels means another angle on an image of another size.
+        threshold = settings.threshold * camera.width / 640.0
+        pose = _solve(uv, xyz, scale, voted, camera, key, known, threshold)
+        transform = pose.camera_from_world
+        if self._landmarks is not None:
+            for _ in range(settings.guided_rounds):
+                transform = _guided(
+                    features,
+                    self._landmarks,
+                    camera,
+                    transform,
+                    pose.success,
+                    min(settings.guided_landmarks, self._landmarks.points.shape[0]),
+                    settings.guided_similarity,
+                )
+        transform, success, inliers, covariance = jax.device_get(
+            (transform, pose.success, pose.inliers, pose.covariance)
+        )
+        solved_at = time.perf_counter()
+        success = bool(success) and int(inliers.sum()) >= settings.min_inliers
+        world_from_camera = np.eye(4)
+        if success:
+            world_from_camera = np.linalg.inv(transform.astype(np.float64))
+        return Localization(
+            success=success,
+            world_from_camera=world_from_camera,
+            num_inliers=int(inliers.sum()),
+            covariance=covariance,
+            uv=np.asarray(uv),
+            xyz=np.asarray(xyz),
+            scale=np.asarray(scale),
+            voted=np.asarray(voted),
+            inliers=inliers,
+            ms={
+                "head": (coordinates_at - start) * 1e3,
+                "solver": (solved_at - coordinates_at) * 1e3,
+            },
+            scene=self.name,
+        )
+
+
+def default_settings(scene_map: SceneMap) -> Settings:
+    """What suits the map's kind of head."""
+    if scene_map.head == "map_code_transformer":
+        return Settings(max_queries=1 << 20, quantile_ratio=2.0)
+    config = scene_map.info.get("landmark_options", {})
+    return Settings(guided_similarity=config.get("min_similarity", Settings.guided_similarity))
+
+
+def as_camera(intrinsics: Camera | np.ndarray, width: int, height: int) -> Camera:
+    """A camera from itself or from a (3, 3) matrix.
+
+    Raises:
+        UserError: the matrix is not one, or the camera is of another image size.
+    """
+    if not isinstance(intrinsics, Camera):
+        matrix = np.asarray(intrinsics, np.float64)
+        if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or matrix[0, 0] <= 0:
+            raise UserError(
+                "intrinsics must be a Camera or a (3, 3) matrix [fx 0 cx; 0 fy cy; 001]"
+            )
+        fx, fy, cx, cy = (float(matrix[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        return Camera(fx, fy, cx, cy, width, height)
+    if (intrinsics.width, intrinsics.height) != (width, height):
+        raise UserError(
+            f"the image has {width} x {height} pixels, its intrinsics are for "
+            f"{intrinsics.width} x {intrinsics.height}"
+        )
+    return intrinsics
+
+
+def _landmarks(scene_map: SceneMap) -> Landmarks | None:
+    """All landmarks of a map of landmarks, the head's first."""
+    if scene_map.head != "landmark_attention":
+        return None
+    params, extra = scene_map.variables["params"], scene_map.extra
+    unknown = np.full(params["points"].shape, np.nan, np.float32)
+    parts = [(params["descriptors"], params["points"], extra.get("origins", unknown))]
+    views = [params["bias"] > EMPTY / 2]
+    if "detail_points" in extra:
+        parts.append(tuple(extra[f"detail_{k}"] for k in ("descriptors", "points", "origins")))
+        views.append(np.ones(len(extra["detail_points"]), bool))
+    descriptors, points, origins = (jnp.concatenate(x) for x in zip(*parts, strict=True))
+    return Landmarks(descriptors, points, origins, jnp.concatenate(views).astype(jnp.int32))
+
+
+@functools.partial(jax.jit, static_argnames=("head", "count", "keep_share", "quantile_ratio"))
+def _coordinates(
+    head: Any,
+    variables: dict[str, Any],
+    code: jax.Array | None,
+    features: Features,
+    count: int,
+    keep_share: float,
+    quantile_ratio: float | None,
+) -> tuple[jax.Array, ...]:
+    """uv, xyz, scale and who votes, of the `count` first features (the most reliable)."""
+    descriptors, uv, mask = (x[:count] for x in (features.descriptors, features.uv, features.mask))
+    inputs = (descriptors,) if code is None else (descriptors, code)
+    out = head.apply(variables, *inputs)
+    scale = jnp.where(mask & jnp.isfinite(out.scale), out.scale, jnp.inf)
+    ordered = jnp.sort(scale)
+    present = jnp.maximum(jnp.sum(jnp.isfinite(scale)), 1)
+    if quantile_ratio is None:
+        last = jnp.ceil(keep_share * present).astype(jnp.int32) - 1
+        limit = ordered[jnp.clip(last, 0, count - 1)]
+    else:
+        limit = quantile_ratio * ordered[(0.1 * (present - 1)).astype(jnp.int32)]
+    voted = mask & jnp.isfinite(scale) & (scale <= limit)
+    return uv, out.xyz, out.scale, voted
+
+
+@jax.jit
+def _solve(
+    uv: jax.Array,
+    xyz: jax.Array,
+    scale: jax.Array,
+    voted: jax.Array,
+    camera: Camera,
+    key: jax.Array,
+    depth: jax.Array | None,
+    threshold: float,
+):
+    return estimate_absolute_pose(
+        uv, xyz, camera, key, mask=voted, depth=depth, threshold=threshold
+    )
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def _guided(
+    features: Features,
+    landmarks: Landmarks,
+    camera: Camera,
+    camera_from_world: jax.Array,
+    success: jax.Array,
+    count: int,
+    min_similarity: float,
+) -> jax.Array:
+    """The pose refined on all landmarks that it sees; unchanged without enough of them."""
+    scale = camera.width / 640.0
+    seen, expected = visible(landmarks, camera, camera_from_world)
+    rows, meant = first_rows(seen, count)
+    sighting = search(
+        landmarks.descriptors[rows],
+        expected[rows],
+        meant,
+        features.descriptors,
+        features.uv,
+        features.mask,
+        _GUIDED_RADIUS * scale,
+        min_similarity,
+    )
+    refined = refine_pose(
+        camera_from_world,
+        Observations(
+            landmarks.points[rows].T,
+            features.uv[sighting.feature].T,
+            sighting.found.astype(jnp.float32),
+        ),
+        camera,
+        pixel_sigma=_GUIDED_SIGMA * scale,
+        loss=robust_loss.geman_mcclure,
+        num_steps=5,
+    )
+    good = success & refined.success & (sighting.found.sum() >= _MIN_GUIDED)
+    return jnp.where(good, refined.camera_from_world, camera_from_world)
