@@ -17,7 +17,7 @@ from ace_jax.geometry.pose_refinement import (
 from ace_jax.geometry.pose_result import PoseResult
 
 MIN_INLIERS = 5
-_REFINEMENT_STEPS = 8
+_REFINEMENT_STEPS = 10
 # Tukey's loss ends at this many thresholds. With a threshold of 2 to 4 sigmas it keeps 91 to 99 %
 # of the efficiency of least squares, where cutting at the threshold keeps 74 to 99 %.
 _LOSS_SCALE = 2.0
@@ -35,7 +35,7 @@ def estimate_absolute_pose(
     threshold: float | jax.Array = 4.0,
     inverse_depth_sigma: float | jax.Array = 0.0375,
     confidence: float | jax.Array = 0.9999,
-    max_hypotheses: int | jax.Array = 10_000,
+    max_hypotheses: int | jax.Array = 20_000,
 ) -> PoseResult:
     """The camera pose that most 2D-3D correspondences agree with.
 
@@ -84,9 +84,6 @@ def estimate_absolute_pose(
         )
         return tuple((*row, t) for row, t in zip(rotation, translation, strict=True)), valid
 
-    def score(rows: la.Matrix) -> jax.Array:
-        return _msac_score(rows, subset, subset_valid, camera, threshold)
-
     settings = {
         "pixel_sigma": threshold,
         "inverse_depth_sigma": 3.0 * inverse_depth_sigma,
@@ -101,14 +98,14 @@ def estimate_absolute_pose(
     best = ransac.search(
         sampler,
         propose,
-        score,
+        lambda rows: _squared_ratio(rows, subset, camera, threshold),
         refine,
-        jnp.sum(subset_valid),
+        subset_valid,
         confidence,
         max_hypotheses,
         initial_pose,
     )
-    ratio = _squared_ratio(best.pose, observations, camera, threshold)
+    ratio = _squared_ratio(la.unstack_matrix(best.pose[:3]), observations, camera, threshold)
     inliers = valid & (ratio < 1.0)
     num_inliers = jnp.sum(inliers, dtype=jnp.int32)
     # Residuals are in units of the threshold: their variance scales the covariance.
@@ -138,37 +135,18 @@ def _bearings(pixels: jax.Array, camera: Camera) -> jax.Array:
 
 
 def _squared_ratio(
-    pose: jax.Array, observations: Observations, camera: Camera, threshold: float | jax.Array
+    rows: la.Matrix, observations: Observations, camera: Camera, threshold: float | jax.Array
 ) -> jax.Array:
-    """Squared reprojection errors over the squared threshold (N,); infinite behind the camera."""
-    x, y, z = (
-        la.dot(tuple(pose[i, :3]), tuple(observations.points_3d)) + pose[i, 3] for i in range(3)
-    )
-    in_front = z > MIN_DEPTH
-    inverse = 1.0 / jnp.where(in_front, z, 1.0)
-    du = camera.fx * x * inverse + camera.cx - observations.points_2d[0]
-    dv = camera.fy * y * inverse + camera.cy - observations.points_2d[1]
-    return jnp.where(in_front, (du * du + dv * dv) / threshold**2, jnp.inf)
-
-
-def _msac_score(
-    rows: la.Matrix,
-    observations: Observations,
-    valid: jax.Array,
-    camera: Camera,
-    threshold: float | jax.Array,
-) -> jax.Array:
-    """Sum over S points of max(1 - (error / threshold)^2, 0) for poses of any batch shape K.
+    """Squared reprojection errors over the squared threshold; infinite behind the camera.
 
     Args:
         rows: 3x4 components (*K) of camera_from_world.
         observations: S points.
-        valid: (S,) who votes.
         camera: intrinsics.
         threshold: pixels.
 
     Returns:
-        Scores (*K).
+        (*K, S).
     """
     points = tuple(observations.points_3d)
     u = (observations.points_2d[0] - camera.cx) / camera.fx
@@ -177,6 +155,6 @@ def _msac_score(
         la.dot(tuple(c[..., None] for c in row[:3]), points) + row[3][..., None] for row in rows
     )
     du, dv = camera.fx * (x - u * z), camera.fy * (y - v * z)
-    votes = valid & (z > MIN_DEPTH)
-    ratio = (du * du + dv * dv) / (jnp.where(votes, z, 1.0) * threshold) ** 2
-    return jnp.sum(jnp.where(votes, jnp.maximum(1.0 - ratio, 0.0), 0.0), axis=-1)
+    in_front = z > MIN_DEPTH
+    ratio = (du * du + dv * dv) / (jnp.where(in_front, z, 1.0) * threshold) ** 2
+    return jnp.where(in_front, ratio, jnp.inf)

@@ -20,6 +20,7 @@ from ace_jax.geometry import small_linalg as la
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.robust_loss import Loss
 
+_CONVERGED = 1e-6  # of the cost: a step that lowers it by less is the last one
 _BEHIND = 1e6  # squared sigmas of a point behind the camera
 
 
@@ -78,7 +79,7 @@ def refine_pose(
         inverse_depth_sigma: standard deviation of the inverse depth, 1/m.
         loss: one of `robust_loss`, on a correspondence's pixels and depth together (static).
         loss_scale: scale of the loss, in sigmas.
-        num_steps: iterations (static). A step that raises the cost is not taken.
+        num_steps: iterations at most (static). A step that raises the cost is not taken.
 
     Returns:
         `Refinement`; without success the initial pose.
@@ -89,9 +90,10 @@ def refine_pose(
             pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss, loss_scale
         )
 
-    def step(_: int, state: tuple) -> tuple:
-        pose, normal, cost, damping = state
-        candidate = _retract(pose, _damped_step(normal, damping))
+    def step(state: tuple) -> tuple:
+        pose, normal, cost, damping, _ = state
+        tangent, size = _damped_step(normal, damping)
+        candidate = _retract(pose, tangent)
         new_normal, new_cost = evaluate(candidate)
         # Equal up to rounding counts as better: close to the optimum the cost is flat.
         better = new_cost <= cost * (1.0 + 1e-6)
@@ -100,12 +102,18 @@ def refine_pose(
             jnp.where(better, new_normal, normal),
             jnp.where(better, new_cost, cost),
             jnp.clip(jnp.where(better, 0.1 * damping, 10.0 * damping), 1e-8, 1e4),
+            better & (size < _CONVERGED * cost),
         )
+
+    def step_unless_converged(_: int, state: tuple) -> tuple:
+        # A count that is fixed keeps reverse-mode gradients possible; the rest is skipped
+        # (not under vmap).
+        return jax.lax.cond(state[-1], lambda state: state, step, state)
 
     start = camera_from_world[:3]
     damping = jnp.asarray(1e-4, start.dtype)
-    pose, normal, cost, _ = jax.lax.fori_loop(
-        0, num_steps, step, (start, *evaluate(start), damping)
+    pose, normal, cost, *_ = jax.lax.fori_loop(
+        0, num_steps, step_unless_converged, (start, *evaluate(start), damping, False)
     )
     success = jnp.all(jnp.isfinite(pose)) & jnp.isfinite(cost)
     rotation = se3.orthonormalise(pose[:, :3])
@@ -232,13 +240,17 @@ def _normal_equations(
     return normal, cost
 
 
-def _damped_step(normal: jax.Array, damping: jax.Array) -> jax.Array:
-    """The Levenberg-Marquardt step (6,) of normal equations (7, 7)."""
+def _damped_step(normal: jax.Array, damping: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The Levenberg-Marquardt step (6,) of normal equations (7, 7), and its squared size.
+
+    The size () is in the units of the cost: about what the step lowers it by.
+    """
     scaled, scale = _scale_to_unit_diagonal(normal[:6, :6])
     damped = scaled + damping * jnp.eye(6, dtype=scaled.dtype)
     step, definite = la.solve_definite_6x6(la.unstack_matrix(damped), tuple(-normal[:6, 6] * scale))
-    step = jnp.stack(step) * scale
-    return jnp.where(definite & jnp.all(jnp.isfinite(step)), step, 0.0)
+    step = jnp.stack(step)
+    step = jnp.where(definite & jnp.all(jnp.isfinite(step)), step, 0.0)
+    return step * scale, jnp.sum(step**2)
 
 
 def _retract(pose: jax.Array, tangent: jax.Array) -> jax.Array:

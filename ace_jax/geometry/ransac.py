@@ -86,21 +86,23 @@ class Consensus:
         pose: (4, 4) best pose after refinement; the identity if there is none.
         information: (6, 6) what the refinement returned with it.
         score: () MSAC score of the pose on the subset; 0 if there is none.
+        inlier_ratio: () share of the subset's points within the threshold.
         num_samples: () int32, minimal samples drawn.
     """
 
     pose: jax.Array
     information: jax.Array
     score: jax.Array
+    inlier_ratio: jax.Array
     num_samples: jax.Array
 
 
 def search(
     sampler: Sampler,
     propose: Callable[[jax.Array], tuple[la.Matrix, jax.Array]],
-    score: Callable[[la.Matrix], jax.Array],
+    squared_ratio: Callable[[la.Matrix], jax.Array],
     refine: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]],
-    subset_count: jax.Array,
+    subset_valid: jax.Array,
     confidence: float | jax.Array,
     max_hypotheses: int | jax.Array,
     initial_pose: jax.Array | None,
@@ -111,13 +113,20 @@ def search(
         sampler: from `make_sampler`.
         propose: indices (SAMPLE_SIZE, H) to poses, 3x4 components of any shape (*K), and which are
             valid (*K).
-        score: poses, 3x4 components (*K), to MSAC scores (*K) on the subset.
+        squared_ratio: poses, 3x4 components (*K), to squared errors over the squared threshold
+            (*K, S) on the subset.
         refine: a pose (4, 4) to a better one, its information (6, 6), and success ().
-        subset_count: () number of points that vote in `score`.
+        subset_valid: (S,) who votes.
         confidence: probability of having drawn an outlier-free sample, at which to stop.
         max_hypotheses: minimal samples at most; at least one chunk is drawn.
         initial_pose: (4, 4) one more hypothesis, or None.
     """
+
+    def score(rows: la.Matrix) -> jax.Array:
+        """MSAC: the sum of 1 - (error / threshold)^2 over inliers."""
+        votes = jnp.maximum(1.0 - squared_ratio(rows), 0.0)
+        return jnp.sum(jnp.where(subset_valid, votes, 0.0), axis=-1)
+
     identity = jnp.eye(4, dtype=jnp.float32)
     if initial_pose is not None:
         prior_finite = jnp.all(jnp.isfinite(initial_pose))
@@ -138,9 +147,12 @@ def search(
             pose = jnp.where(use_prior, prior, pose)
             winning_score = jnp.where(use_prior, prior_score, winning_score)
 
-        def improve(pose: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def improve(pose: jax.Array) -> tuple[jax.Array, ...]:
             pose, information, success = refine(pose)
-            return pose, information, jnp.where(success, score(la.unstack_matrix(pose[:3])), 0.0)
+            rows = la.unstack_matrix(pose[:3])
+            inliers = jnp.sum(subset_valid & (squared_ratio(rows) < 1.0))
+            ratio = inliers / jnp.maximum(jnp.sum(subset_valid), 1)
+            return pose, information, jnp.where(success, score(rows), 0.0), ratio
 
         # Most chunks bring nothing better and skip the refinement (not under vmap).
         candidate = jax.lax.cond(winning_score > best[2], improve, lambda _: best, pose)
@@ -149,12 +161,13 @@ def search(
         return chunk + 1, best
 
     def unfinished(state: tuple) -> jax.Array:
-        chunk, (_, _, best_score) = state
+        chunk, (*_, inlier_ratio) = state
         drawn = chunk * _CHUNK_SIZE
-        needed = required_samples(best_score / jnp.maximum(subset_count, 1), confidence)
+        needed = required_samples(inlier_ratio, confidence)
         return (drawn == 0) | ((drawn < max_hypotheses) & (drawn < needed))
 
-    best = (identity, jnp.zeros((6, 6), jnp.float32), jnp.zeros((), jnp.float32))
+    zero = jnp.zeros((), jnp.float32)
+    best = (identity, jnp.zeros((6, 6), jnp.float32), zero, zero)
     chunks, best = jax.lax.while_loop(unfinished, draw_chunk, (jnp.int32(0), best))
     return Consensus(*best, num_samples=chunks * _CHUNK_SIZE)
 

@@ -68,10 +68,6 @@ def estimate_rigid_transform(
         )
         return tuple((*row, t) for row, t in zip(rotation, translation, strict=True)), success
 
-    def score(rows: la.Matrix) -> jax.Array:
-        ratio = _squared_ratio(rows, subset_a, subset_b, subset_precision)
-        return jnp.sum(jnp.where(subset_valid, jnp.maximum(1.0 - ratio, 0.0), 0.0), axis=-1)
-
     def refine(pose: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         def step(_: int, state: tuple) -> tuple:
             pose, _ = state
@@ -90,9 +86,9 @@ def estimate_rigid_transform(
     best = ransac.search(
         sampler,
         propose,
-        score,
+        lambda rows: _squared_ratio(rows, subset_a, subset_b, subset_precision),
         refine,
-        jnp.sum(subset_valid),
+        subset_valid,
         confidence,
         max_hypotheses,
         initial_pose,
