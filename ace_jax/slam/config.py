@@ -9,8 +9,8 @@ class SlamConfig:
 
     Attributes:
         pixel_sigma: keypoint noise, pixels.
-        inverse_depth_sigma: depth sensor noise, 1/m (weak on purpose: registration and scale
-            errors of consumer sensors are systematic, and a tight term bends the trajectory).
+        inverse_depth_sigma: depth sensor noise, 1/m (several times a Kinect's random noise:
+            registration and scale errors are systematic, and a tight term bends the trajectory).
         max_depth: depth beyond it is not used, metres.
         insert_depth: (nearest, farthest) depth at which a landmark is created, metres.
         coarse_radius: search radius around the motion prediction, pixels.
@@ -41,8 +41,8 @@ class SlamConfig:
         descriptors_per_landmark: appearances kept per landmark.
     """
 
-    pixel_sigma: float = 2.0
-    inverse_depth_sigma: float = 0.01
+    pixel_sigma: float = 1.75
+    inverse_depth_sigma: float = 0.0075
     max_depth: float = 10.0
     insert_depth: tuple[float, float] = (0.3, 4.0)
     coarse_radius: float = 20.0
@@ -57,7 +57,7 @@ class SlamConfig:
     keyframe_min_gap: int = 2
     keyframe_translation: float = 0.15
     keyframe_rotation: float = 0.175
-    keyframe_overlap: float = 0.3
+    keyframe_overlap: float = 0.35
     local_keyframes: int = 20
     max_local_landmarks: int = 1536
     fuse_neighbours: int = 10
