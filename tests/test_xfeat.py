@@ -108,11 +108,18 @@ def test_dense_features_cover_the_grid(shared_dir, frame):
     assert (np.diff(features.scores) <= 0).all()
 
 
-def test_odd_images(shared_dir):
-    extractor = create("xfeat", shared_dir / "weights", max_features=64)
+def test_odd_images(shared_dir, frame):
+    extractor = create("xfeat", shared_dir / "weights", max_features=300)
     tiny = extractor.extract(np.zeros((14, 14), np.uint8))
     assert np.isfinite(tiny.descriptors).all()
-    assert not np.asarray(tiny.mask).any() or (np.asarray(tiny.uv) < 14).all()
+    assert not np.asarray(tiny.mask).any()
+    # An enlarged image has the same features, in its own pixels; alpha is ignored.
+    large = cv2.resize(frame, (4000, 3000), interpolation=cv2.INTER_LINEAR)
+    large = np.dstack([large, np.full((3000, 4000), 7, np.uint8)])
+    few, many = extractor.extract(frame), extractor.extract(large)
+    uv, expected = np.asarray(many.uv), (np.asarray(few.uv) + 0.5) * 6.25 - 0.5
+    nearest = np.linalg.norm(uv[:, None] - expected[None], axis=-1).min(axis=1)
+    assert (nearest < 6.25).mean() > 0.6
 
 
 def test_missing_or_wrong_weights_are_one_line(shared_dir, tmp_path):
