@@ -158,14 +158,16 @@ def test_published_models_have_exactly_our_names_and_shapes(shared_dir):
 
 
 def test_checkpointing_recomputes_blocks_and_changes_nothing():
-    config = ViTConfig(8, 2, 2)
-    image = np.random.default_rng(0).normal(size=(1, 28, 28, 3)).astype(np.float32)
+    config = ViTConfig(8, 1, 2)
+    image = np.random.default_rng(0).normal(size=(1, 14, 28, 3)).astype(np.float32)
     plain, again = VisionTransformer(config), VisionTransformer(config, checkpoint=True)
-    params = jax.jit(plain.init)(jax.random.key(1), image)
+    shapes = jax.eval_shape(plain.init, jax.random.key(1), image)
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
     np.testing.assert_allclose(
         jax.jit(plain.apply)(params, image).patches,
         jax.jit(again.apply)(params, image).patches,
-        atol=1e-5,
+        atol=1e-4,
     )
 
     def traced(module):

@@ -34,7 +34,7 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _MAX_PICKLE = 64 << 20  # bytes
 _MAX_DEPTH = 50
-_MAX_ITEMS = 2_000_000
+_MAX_ITEMS = 200_000  # the largest checkpoints have some thousands
 _MAX_AMPLIFICATION = 8  # bytes of tensors (shared storages counted each time) per byte of file
 
 
