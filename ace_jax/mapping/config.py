@@ -29,9 +29,10 @@ def base() -> ml_collections.ConfigDict:
             # At most so many mapping images, evenly spread over those given.
             "max_frames": 120,
             "head": {"name": "landmark_attention", "options": ml_collections.ConfigDict()},
-            # Points of the mapping images' features: "measured" (by a depth camera; "estimated"
-            # without one), "estimated" (from images and poses alone), or "none".
-            "points": {"source": "measured", "near": placeholder(float), "far": placeholder(float)},
+            # Points of the mapping images' features: "estimated" (from images and poses alone),
+            # "measured" (by a depth camera), "both" (measured where nothing could be estimated),
+            # or "none". Without a depth camera both and measured mean estimated.
+            "points": {"source": "both", "near": placeholder(float), "far": placeholder(float)},
             "landmarks": {
                 "coarse": 4096,  # rows of the head: a query attends to all of them
                 "detail": 12288,  # further landmarks, for the guided search about a pose
@@ -79,8 +80,8 @@ def base() -> ml_collections.ConfigDict:
                 "dropout": 0.0,  # of features, the rest rescaled
                 "checkpoint_seconds": 60.0,
             },
-            # A map code is trained under a frozen transformer, whose weights are this file.
-            "code": {"weights": "", "size": 4096},
+            # A map code is trained under a frozen transformer: a file, or published weights' name.
+            "code": {"weights": "ace_g", "size": 4096},
             # Patches kept in the map, so that training can go on later without forgetting.
             "rehearsal_patches": 20_000,
             "half": True,  # descriptors and weights in 16 bits in the map file

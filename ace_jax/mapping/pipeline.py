@@ -149,15 +149,25 @@ def _images_with_points(
 ) -> tuple[list[MappingImage], list[Depths]]:
     """Features of the frames, and their depths as the configuration says."""
     wanted = config.points.source
-    if wanted not in ("measured", "estimated", "none"):
-        raise UserError(f"points.source is {wanted!r}; it must be measured, estimated or none")
-    images = extract_images(source, frames, extractor, wanted == "measured", progress)
+    if wanted not in ("both", "measured", "estimated", "none"):
+        raise UserError(
+            f"points.source is {wanted!r}; it is one of both, measured, estimated, none"
+        )
+    use_depth = wanted in ("both", "measured") and source.has_depth
+    images = extract_images(source, frames, extractor, use_depth, progress)
     if wanted == "none":
         nothing = [np.zeros(len(image.uv), np.float32) for image in images]
         return images, [Depths(depth, depth > 0) for depth in nothing]
-    if wanted == "measured" and source.has_depth:
+    if wanted == "measured" and use_depth:
         return images, measured_depths(images)
-    return images, estimated_depths(images, config.points.near, config.points.far, progress)
+    estimated = estimated_depths(images, config.points.near, config.points.far, progress)
+    if wanted == "both" and use_depth:
+        # Triangulated points agree with the images; the sensor knows those that do not move.
+        estimated = [
+            Depths(np.where(e.valid, e.depth, m.depth), e.valid | m.valid)
+            for e, m in zip(estimated, measured_depths(images), strict=True)
+        ]
+    return images, estimated
 
 
 def _identity(config: ml_collections.ConfigDict, source: FrameSource, frames: Sequence[int]) -> str:

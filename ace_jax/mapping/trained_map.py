@@ -18,8 +18,8 @@ from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.points import Depths, world_points
 from ace_jax.mapping.progress import Progress, quiet
 from ace_jax.maps import SceneMap
-from ace_jax.models.map_code_files import load_transformer, transformer_options
 from ace_jax.models.scene_coordinate_heads import create_head
+from ace_jax.models.shared_transformer import load_transformer
 from ace_jax.training import augmentation
 from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.fit import fit
@@ -55,15 +55,16 @@ def make(
     coded = config.head.name == "map_code_transformer"
     code = None
     if coded:
-        head, params, head_checksum, dim_in = load_transformer(config.code.weights)
-        if dim_in != extractor.dim:
+        shared = load_transformer(config.code.weights, weights_dir)
+        head, params, head_checksum = shared.module, shared.params, shared.checksum
+        if shared.dim_in != extractor.dim:
             raise UserError(
-                f"{config.code.weights} takes features of length {dim_in}, "
+                f"{config.code.weights} takes features of length {shared.dim_in}, "
                 f"{extractor.name} gives {extractor.dim}"
             )
         mean = centres.mean(axis=0) if known is None else known.variables["scene"]["mean"]
         variables = {"params": params, "scene": {"mean": jnp.asarray(mean, jnp.float32)}}
-        options = transformer_options(head)
+        options = shared.options()
         code = (
             head.init_code(jax.random.fold_in(key, _INIT), config.code.size)
             if known is None
@@ -99,7 +100,7 @@ def make(
         code=None if code is None else np.asarray(code),
         head_checksum=head_checksum,
         extra=_keep(buffer, rehearsal, config),
-        info=figures,
+        info=figures | ({"transformer": config.code.weights} if coded else {}),
     )
 
 

@@ -9,6 +9,7 @@ if result.success:
 import dataclasses
 import functools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ace_jax.geometry.pose_refinement import Observations, refine_pose
 from ace_jax.maps import SceneMap, load_map
 from ace_jax.models.landmark_attention import EMPTY
 from ace_jax.models.landmark_search import Landmarks, first_rows, search, visible
+from ace_jax.models.shared_transformer import SharedTransformer, load_transformer
 
 _GUIDED_RADIUS = 8.0  # pixels at 640 columns: what the first pose may be off by
 _GUIDED_SIGMA = 1.5  # pixels at 640 columns
@@ -37,7 +39,7 @@ class Settings:
     """How a query is answered.
 
     Attributes:
-        max_queries: the most reliable features that are asked about.
+        max_queries: the most reliable features that are asked about; all of them if these fail.
         keep_share: share of the answers, the most certain, that vote.
         quantile_ratio: if set, instead: answers with s < ratio x the 10 % quantile of s vote
             (ACE-G takes 2).
@@ -101,7 +103,7 @@ class Relocalizer:
         extractor: its features; the map refuses others.
         settings: how to answer.
         name: of the scene, for several maps at once.
-        head_params: weights of the shared head, for a map that is a code.
+        transformer: the shared head, for a map that is a code.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class Relocalizer:
         extractor: FeatureExtractor,
         settings: Settings | None = None,
         name: str = "",
-        head_params: dict[str, Any] | None = None,
+        transformer: SharedTransformer | None = None,
     ):
         scene_map.require_features(extractor)
         self.map, self.extractor = scene_map, extractor
@@ -119,9 +121,12 @@ class Relocalizer:
         self._head = scene_map.create_head()
         variables = dict(scene_map.variables)
         if "params" not in variables:
-            if head_params is None:
-                raise UserError("this map is a code; pass the weights of the head it belongs to")
-            variables["params"] = head_params
+            if transformer is None or transformer.checksum != scene_map.head_checksum:
+                raise UserError(
+                    "this map is a code for a transformer with other weights; pass --weights_dir "
+                    "with those that it was mapped with"
+                )
+            variables["params"] = transformer.params
         self._variables = jax.tree.map(jnp.asarray, variables)
         self._code = None if scene_map.code is None else jnp.asarray(scene_map.code)
         self._landmarks = _landmarks(scene_map)
@@ -147,7 +152,11 @@ class Relocalizer:
         }
         extractor = registry.create(scene_map.features, weights_dir=weights_dir, **options)
         settings = dataclasses.replace(default_settings(scene_map), **changes)
-        return cls(scene_map, extractor, settings, name=Path(path).stem)
+        transformer = None
+        if scene_map.code is not None:
+            weights = scene_map.info.get("transformer", "ace_g")
+            transformer = load_transformer(weights, weights_dir)
+        return cls(scene_map, extractor, settings, Path(path).stem, transformer)
 
     def __call__(
         self,
@@ -173,16 +182,25 @@ class Relocalizer:
         self, features: Features, camera: Camera, depth: np.ndarray | None = None
     ) -> Localization:
         """The pose of an image whose features are known; arguments as for a call."""
+        result = self._attempt(features, camera, depth, self.settings.max_queries)
+        if not result.success and self.settings.max_queries < features.uv.shape[0]:
+            again = self._attempt(features, camera, depth, features.uv.shape[0])
+            spent = {stage: again.ms[stage] + result.ms[stage] for stage in again.ms}
+            result = dataclasses.replace(again, ms=spent)
+        return result
+
+    def _attempt(
+        self, features: Features, camera: Camera, depth: np.ndarray | None, queries: int
+    ) -> Localization:
         settings = self.settings
         start = time.perf_counter()
-        count = min(settings.max_queries, features.uv.shape[0])
         uv, xyz, scale, voted = jax.block_until_ready(
             _coordinates(
                 self._head,
                 self._variables,
                 self._code,
                 features,
-                count,
+                min(queries, features.uv.shape[0]),
                 settings.keep_share,
                 settings.quantile_ratio,
             )
@@ -190,15 +208,13 @@ class Relocalizer:
         coordinates_at = time.perf_counter()
         known = None
         if depth is not None and settings.use_depth:
-            pixel = np.rint(np.asarray(uv)).astype(int)
-            known = depth[
-                np.clip(pixel[:, 1], 0, depth.shape[0] - 1),
-                np.clip(pixel[:, 0], 0, depth.shape[1] - 1),
-            ]
-        key = jax.random.key(settings.seed)
+            u, v = np.rint(np.asarray(uv)).astype(int).T
+            height, width = depth.shape
+            known = depth[np.clip(v, 0, height - 1), np.clip(u, 0, width - 1)]
         # A threshold in pixels means another angle on an image of another size.
         threshold = settings.threshold * camera.width / 640.0
-        pose = _solve(uv, xyz, scale, voted, camera, key, known, threshold)
+        key = jax.random.key(settings.seed)
+        pose = _solve(uv, xyz, voted, camera, key, known, threshold)
         transform = pose.camera_from_world
         if self._landmarks is not None:
             for _ in range(settings.guided_rounds):
@@ -241,8 +257,58 @@ def default_settings(scene_map: SceneMap) -> Settings:
     """What suits the map's kind of head."""
     if scene_map.head == "map_code_transformer":
         return Settings(max_queries=1 << 20, quantile_ratio=2.0)
+    if scene_map.head != "landmark_attention" or scene_map.features.endswith("dense"):
+        # One answer per cell: coarse positions, and no keypoints to search for.
+        return Settings(guided_rounds=0)
     config = scene_map.info.get("landmark_options", {})
-    return Settings(guided_similarity=config.get("min_similarity", Settings.guided_similarity))
+    similarity = config.get("min_similarity", Settings.guided_similarity)
+    return Settings(max_queries=512, threshold=4.0, guided_similarity=similarity)
+
+
+def locate_among(
+    relocalizers: Sequence[Relocalizer],
+    image: np.ndarray,
+    intrinsics: Camera | np.ndarray,
+    depth: np.ndarray | None = None,
+) -> Localization:
+    """Which of several scenes an image shows, and from where: the answer with the most inliers.
+
+    Features are extracted once for all maps that share them. Its arguments are those of a
+    relocalizer's call.
+    """
+    camera = as_camera(intrinsics, image.shape[1], image.shape[0])
+    extracted: dict[int, tuple[Features, float]] = {}
+    answers = []
+    for relocalizer in relocalizers:
+        kind = id(relocalizer.extractor)
+        if kind not in extracted:
+            start = time.perf_counter()
+            features = jax.block_until_ready(relocalizer.extractor.extract(image))
+            extracted[kind] = features, (time.perf_counter() - start) * 1e3
+        answers.append(relocalizer.locate(extracted[kind][0], camera, depth))
+    best = max(answers, key=lambda answer: (answer.success, answer.num_inliers))
+    ms = {stage: sum(answer.ms[stage] for answer in answers) for stage in best.ms}
+    return dataclasses.replace(best, ms={"features": sum(t for _, t in extracted.values()), **ms})
+
+
+def load_maps(
+    paths: Sequence[Path | str], weights_dir: Path | str | None = None, **changes: Any
+) -> list[Relocalizer]:
+    """Relocalizers of several maps; those with the same features share one extractor."""
+    loaded: list[Relocalizer] = []
+    for path in paths:
+        new = Relocalizer.load(path, weights_dir, **changes)
+        for other in loaded:
+            same = (new.map.features, new.map.feature_options, new.map.feature_checksum)
+            if same == (
+                other.map.features,
+                other.map.feature_options,
+                other.map.feature_checksum,
+            ):
+                new.extractor = other.extractor
+                break
+        loaded.append(new)
+    return loaded
 
 
 def as_camera(intrinsics: Camera | np.ndarray, width: int, height: int) -> Camera:
@@ -312,7 +378,6 @@ def _coordinates(
 def _solve(
     uv: jax.Array,
     xyz: jax.Array,
-    scale: jax.Array,
     voted: jax.Array,
     camera: Camera,
     key: jax.Array,

@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
         head={"name": "homogeneous_mlp", "options": {"width": 512, "blocks": 1}},
         points={"source": "none"},
         buffer={"patches": 8_000_000, "patches_per_image": 1024},
-        augmentation={"enabled": True, "size_step": 8, "feature_options": {}},
+        augmentation={"enabled": True, "size_step": 8, "feature_options": {"short_side": None}},
         training={
             "steps": 25_000,
             "batch": 5120,

@@ -8,13 +8,13 @@ from ace_jax.mapping.config import with_changes
 def get_config() -> ConfigDict:
     """The configuration."""
     return with_changes(
-        features={"name": "dinov2_vitl14_reg", "options": {}},
+        features={"name": "dinov2_vitl14_reg", "options": {"normalization": "ace_g"}},
         max_frames=100_000,
         head={"name": "map_code_transformer", "options": {}},
-        code={"weights": "ace_g_pretrained.pt", "size": 4096},
+        code={"weights": "ace_g", "size": 4096},
         points={"source": "none"},
         buffer={"patches": 4_000_000, "patches_per_image": 1024},
-        augmentation={"enabled": True, "size_step": 14, "feature_options": {}},
+        augmentation={"enabled": True, "size_step": 14, "feature_options": {"short_side": None}},
         training={
             "steps": 1000,
             "batch": 40_960,

@@ -10,6 +10,7 @@ def get_config() -> ConfigDict:
     return with_changes(
         features={"name": "xfeat_dense", "options": {"image_size": (640, 480)}},
         head={"name": "tri_mlp", "options": {"width": 256, "layers": 4, "cells": 24}},
+        points={"source": "measured"},
         buffer={"patches_per_image": 4800},
         training={
             "steps": 2000,
