@@ -105,8 +105,8 @@ def save_map(path: Path | str, scene_map: SceneMap, half: bool = False) -> int:
     Args:
         path: the file; its folder is created.
         scene_map: what to write.
-        half: store descriptors, weights and codes (arrays of more than three columns) in 16 bits:
-            half the size, no measurable loss. Points stay in 32.
+        half: store descriptors, weights and codes in 16 bits: half the size, no measurable loss.
+            Points and poses stay in 32.
 
     Returns:
         The file's size in bytes.
@@ -121,7 +121,7 @@ def save_map(path: Path | str, scene_map: SceneMap, half: bool = False) -> int:
         flat["code"] = scene_map.code
     arrays = {name: np.asarray(x, order="C") for name, x in flat.items()}
     if half:
-        arrays = {name: _halved(x) for name, x in arrays.items()}
+        arrays = {name: _halved(name, x) for name, x in arrays.items()}
     meta = {
         field.name: getattr(scene_map, field.name)
         for field in dataclasses.fields(scene_map)
@@ -145,9 +145,13 @@ def save_map(path: Path | str, scene_map: SceneMap, half: bool = False) -> int:
     return len(data)
 
 
-def _halved(array: np.ndarray) -> np.ndarray:
+def _halved(name: str, array: np.ndarray) -> np.ndarray:
     wide = array.ndim >= 2 and array.shape[-1] > 3 and array.dtype == np.float32
-    if not wide or not np.all(np.abs(array) < np.finfo(np.float16).max):
+    # Poses and intrinsics among the extras need their digits.
+    kind = (
+        name.startswith("params/") or name == "code" or name.endswith(("descriptors", "features"))
+    )
+    if not (wide and kind and np.all(np.abs(array) < np.finfo(np.float16).max)):
         return array
     return array.astype(np.float16)
 

@@ -1,5 +1,6 @@
 """What a mapping run is told: the configuration's fields, and the presets that come with it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,17 @@ def resolve(name: str) -> str:
     """The file of a preset's name; anything else stays as it is."""
     preset = PRESETS / f"{name}.py"
     return str(preset) if preset.is_file() else name
+
+
+def with_preset_files(argv: Sequence[str]) -> list[str]:
+    """Command-line arguments with presets' names after --config replaced by their files."""
+    result = list(argv)
+    for i, argument in enumerate(result):
+        if argument.startswith("--config="):
+            result[i] = f"--config={resolve(argument.removeprefix('--config='))}"
+        elif i and result[i - 1] == "--config":
+            result[i] = resolve(argument)
+    return result
 
 
 def preset_names() -> list[str]:

@@ -1,0 +1,67 @@
+"""Mapping: posed images in, one map file out; no depth is needed.
+
+  python -m ace_jax.mapping --seq NAME --out MAP [--config PRESET_OR_FILE] [flags]
+
+Examples:
+  python -m ace_jax.mapping --seq 7scenes/redkitchen/seq-01 --data_root ~/data \\
+      --frames 0:600:6 --out kitchen.safetensors
+  python -m ace_jax.mapping --seq folder/my_recording --config landmarks_rgb --out mine.safetensors
+  python -m ace_jax.mapping --seq 7scenes/redkitchen --split train --config experiments/ace.py \\
+      --config.training.steps=5000 --out ace.safetensors
+  python -m ace_jax.mapping --seq folder/new_images --update mine.safetensors --out new.safetensors
+
+A run that was interrupted while training continues when the same command is given again.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from ace_jax import errors
+from ace_jax.mapping.config import preset_names, resolve, with_preset_files
+from ace_jax.runtime import enable_compilation_cache
+
+_SEQ = flags.DEFINE_string("seq", None, "the recording, see ace_jax.slam --help", required=True)
+_OUT = flags.DEFINE_string("out", None, "the map file", required=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    resolve("landmarks"),
+    f"a file with get_config(), or a preset: {', '.join(preset_names())}",
+    lock_config=True,
+)
+_DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
+_FRAMES = flags.DEFINE_string("frames", None, "START:STOP:STEP, which frames of the recording")
+_SPLIT = flags.DEFINE_enum("split", None, ["train", "test"], "the data set's official split")
+_POSES = flags.DEFINE_string("poses", None, "poses of the images: named poses or a TUM trajectory")
+_FOCAL = flags.DEFINE_float("focal", None, "focal length of 7-Scenes' colour camera, pixels")
+_UPDATE = flags.DEFINE_string("update", None, "a map of this scene that the images extend")
+_WEIGHTS_DIR = flags.DEFINE_string(
+    "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
+)
+
+
+def main(_: Sequence[str]) -> int | None:
+    """Maps as the flags say."""
+    enable_compilation_cache()
+    # Imported here so that --help and bad flags answer at once.
+    from ace_jax.data.selection import open_frames
+    from ace_jax.mapping.run import run
+
+    source = open_frames(
+        _SEQ.value,
+        _DATA_ROOT.value,
+        frames=_FRAMES.value,
+        split=_SPLIT.value,
+        poses=_POSES.value,
+        focal=_FOCAL.value,
+    )
+    print(run(source, _CONFIG.value, Path(_OUT.value), _WEIGHTS_DIR.value, _UPDATE.value))
+    return None
+
+
+if __name__ == "__main__":
+    sys.argv = with_preset_files(sys.argv)
+    errors.run(main)

@@ -1,0 +1,76 @@
+"""Relocalization: a map and query images in; poses, metrics and a report out.
+
+  python -m ace_jax.relocalize --map MAP --seq NAME --out DIR [flags]
+  python -m ace_jax.relocalize --map MAP --images PATH --out DIR [flags]
+
+Examples:
+  python -m ace_jax.relocalize --map kitchen.safetensors --seq 7scenes/redkitchen/seq-01 \\
+      --frames 700: --data_root ~/data --out runs/kitchen
+  python -m ace_jax.relocalize --map kitchen.safetensors --seq 7scenes/redkitchen --split test
+  python -m ace_jax.relocalize --map kitchen.safetensors --images photo.jpg --intrinsics 1450
+  python -m ace_jax.relocalize --map kitchen.safetensors --map office.safetensors --images photos
+
+With several maps each query is told which scene it shows. Exit code 0: every frame was read; 1:
+some could not be; 2: a mistake in the input.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from ace_jax import errors
+from ace_jax.runtime import enable_compilation_cache
+
+_MAP = flags.DEFINE_multi_string("map", None, "map file; may be given several times", required=True)
+_SEQ = flags.DEFINE_string("seq", None, "the queries: a recording, see ace_jax.slam --help")
+_IMAGES = flags.DEFINE_string("images", None, "the queries: an image, or a folder of images")
+_DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
+_FRAMES = flags.DEFINE_string("frames", None, "START:STOP:STEP, which frames of the recording")
+_SPLIT = flags.DEFINE_enum("split", None, ["train", "test"], "the data set's official split")
+_POSES = flags.DEFINE_string("poses", None, "reference poses: named poses or a TUM trajectory")
+_FOCAL = flags.DEFINE_float("focal", None, "focal length of 7-Scenes' colour camera, pixels")
+_INTRINSICS = flags.DEFINE_string(
+    "intrinsics", None, "of --images: a file, fx,fy,cx,cy or a focal length (default: EXIF)"
+)
+_OUT = flags.DEFINE_string("out", "runs/relocalize", "output folder")
+_WEIGHTS_DIR = flags.DEFINE_string(
+    "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
+)
+_USE_DEPTH = flags.DEFINE_bool("use_depth", False, "let the queries' depth refine the pose")
+_SEED = flags.DEFINE_integer("seed", 0, "of the sampling; the same seed, the same poses")
+
+
+def main(_: Sequence[str]) -> int | None:
+    """Relocalizes as the flags say."""
+    if (_SEQ.value is None) == (_IMAGES.value is None):
+        raise errors.UserError("give either --seq NAME or --images PATH")
+    enable_compilation_cache()
+    # Imported here so that --help and bad flags answer at once.
+    from ace_jax.data.selection import open_frames
+    from ace_jax.relocalize import run
+    from ace_jax.relocalize.queries import ImageQueries
+    from ace_jax.relocalize.relocalizer import load_maps
+
+    if _IMAGES.value is not None:
+        source = ImageQueries(_IMAGES.value, _INTRINSICS.value)
+    else:
+        source = open_frames(
+            _SEQ.value,
+            _DATA_ROOT.value,
+            frames=_FRAMES.value,
+            split=_SPLIT.value,
+            poses=_POSES.value,
+            focal=_FOCAL.value,
+        )
+    relocalizers = load_maps(_MAP.value, _WEIGHTS_DIR.value, seed=_SEED.value)
+    size = sum(Path(path).stat().st_size for path in _MAP.value)
+    state = run.run(relocalizers, source, _OUT.value, size, use_depth=_USE_DEPTH.value)
+    print(run.describe(state, Path(_OUT.value)))
+    if state.interrupted:
+        return errors.EXIT_INTERRUPTED
+    return run.EXIT_UNREAD if state.unread else None
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,296 @@
+"""A relocalization run: queries in; poses, metrics and a report out."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from ace_jax.data.frame import BadFrame, Frame, FrameSource
+from ace_jax.errors import UserError
+from ace_jax.evaluation import relocalization as evaluation
+from ace_jax.files import write_json
+from ace_jax.geometry.camera import Camera
+from ace_jax.relocalize import outputs
+from ace_jax.relocalize.relocalizer import Localization, Relocalizer, locate_among
+from ace_jax.relocalize.report import Picture, write_report
+
+EXIT_UNREAD = 1  # some frame could not be read
+_PICTURES = 4  # of the best and of the worst queries
+_PICTURE_WIDTH = 480
+_WARM_UP = 1  # queries whose time includes compilation
+
+
+@dataclasses.dataclass
+class Run:
+    """What a run has found so far.
+
+    Attributes:
+        names: of the queries.
+        answers: of the queries, None where the frame could not be read.
+        cameras: of the queries.
+        reference: (4, 4) world_from_camera of each query, NaN where unknown.
+        unread: queries that could not be read.
+        interrupted: whether it was stopped before its end.
+        metrics: the summary, once finished.
+    """
+
+    names: list[str] = dataclasses.field(default_factory=list)
+    answers: list[Localization | None] = dataclasses.field(default_factory=list)
+    cameras: list[Camera] = dataclasses.field(default_factory=list)
+    reference: list[np.ndarray] = dataclasses.field(default_factory=list)
+    unread: int = 0
+    interrupted: bool = False
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def run(
+    relocalizers: Sequence[Relocalizer],
+    source: FrameSource,
+    out: Path | str,
+    map_bytes: int,
+    use_depth: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Answers every query of a source and writes what came out; Ctrl-C keeps what was computed.
+
+    Args:
+        relocalizers: one for each map.
+        source: queries; poses, where there are any, are used for the evaluation alone.
+        out: folder.
+        map_bytes: size of the map files.
+        use_depth: let the queries' depth take part.
+        quiet: without a progress bar.
+
+    Raises:
+        UserError: the folder cannot be written, or a query's size is not its camera's.
+    """
+    out = Path(out)
+    try:
+        (out / "poses_colmap").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}") from error
+    state = Run()
+    _warm_up(relocalizers, source, use_depth)
+    pictures = _Pictures()
+    names = source.names()
+    bar = tqdm(range(len(source)), desc="queries", disable=quiet, dynamic_ncols=True)
+    found = 0
+    try:
+        for index in bar:
+            frame = _read(source, index)
+            if frame is None:
+                state.unread += 1
+                _append(state, names[index], None, source.camera, None)
+                continue
+            answer = locate_among(
+                relocalizers, frame.rgb, frame.camera, frame.depth if use_depth else None
+            )
+            _append(state, frame.name, answer, frame.camera, frame.world_from_camera)
+            found += answer.success
+            pictures.offer(index, frame, answer)
+            bar.set_postfix(found=f"{found}/{len(state.names)}", refresh=False)
+    except KeyboardInterrupt:
+        state.interrupted = True
+    _finish(state, relocalizers, source, out, map_bytes, pictures)
+    return state
+
+
+def _read(source: FrameSource, index: int) -> Frame | None:
+    try:
+        return source[index]
+    except BadFrame as error:
+        logging.warning("query %d skipped: %s", index, error)
+        return None
+
+
+def _warm_up(relocalizers: Sequence[Relocalizer], source: FrameSource, use_depth: bool) -> None:
+    """Answers the first readable query once, so that no time that is reported has compilation."""
+    for index in range(len(source)):
+        try:
+            frame = source[index]
+        except BadFrame:
+            continue
+        depth = frame.depth if use_depth else None
+        answer = locate_among(relocalizers, frame.rgb, frame.camera, depth)
+        if answer.success:
+            # The second attempt of a failed query is compiled, too, should one be needed.
+            blank = np.zeros_like(frame.rgb)
+            locate_among(relocalizers, blank, frame.camera, depth)
+        return
+
+
+def _append(
+    state: Run,
+    name: str,
+    answer: Localization | None,
+    camera: Camera,
+    reference: np.ndarray | None,
+) -> None:
+    state.names.append(name)
+    state.answers.append(answer)
+    state.cameras.append(camera)
+    state.reference.append(np.full((4, 4), np.nan) if reference is None else reference)
+
+
+def _finish(
+    state: Run,
+    relocalizers: Sequence[Relocalizer],
+    source: FrameSource,
+    out: Path,
+    map_bytes: int,
+    pictures: "_Pictures",
+) -> None:
+    poses = [a.world_from_camera if a is not None and a.success else None for a in state.answers]
+    reference = np.array(state.reference).reshape(-1, 4, 4)
+    errors = evaluation.pose_errors(poses, reference)
+    answered = [a for a in state.answers if a is not None]
+    registered = sum(pose is not None for pose in poses)
+    scenes = Counter(a.scene for a in answered if a.success)
+    ms = {
+        f"ms_{stage}": float(np.median([a.ms[stage] for a in answered])) if answered else None
+        for stage in ("features", "head", "solver")
+    }
+    total = [sum(a.ms.values()) for a in answered]
+    state.metrics = {
+        "source": source.name,
+        "maps": {r.name: r.map.info.get("sequence", "") for r in relocalizers},
+        "scenes": dict(scenes),
+        **evaluation.summary(errors, registered),
+        **ms,
+        "ms_p50": float(np.quantile(total, 0.5)) if total else None,
+        "ms_p95": float(np.quantile(total, 0.95)) if total else None,
+        "map_bytes": map_bytes,
+        "unread": state.unread,
+        "interrupted": state.interrupted,
+        "settings": dataclasses.asdict(relocalizers[0].settings),
+    }
+    inliers = [0 if a is None else a.num_inliers for a in state.answers]
+    outputs.write_ace_poses(
+        out / "poses.txt", state.names, poses, errors.rotation, errors.translation, inliers
+    )
+    outputs.write_colmap(out / "poses_colmap", state.names, poses, state.cameras)
+    write_json(out / "metrics.json", state.metrics)
+    scale, metres = _coordinate_errors(state)
+    write_report(
+        out / "report.html",
+        state.metrics,
+        errors,
+        np.array(inliers),
+        evaluation.calibration(scale, metres),
+        evaluation.rank_correlation(scale, metres),
+        pictures.best(),
+        pictures.worst(),
+    )
+
+
+def _coordinate_errors(state: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted scale and error of every coordinate, metres, where the true pose is known.
+
+    Without the true point, the error is how far the predicted one lies beside the pixel's ray.
+    """
+    scales, errors = [], []
+    for answer, camera, pose in zip(state.answers, state.cameras, state.reference, strict=True):
+        if answer is None or np.isnan(pose).any():
+            continue
+        camera_from_world = np.linalg.inv(pose)
+        point = answer.xyz @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+        ray = np.stack(
+            [
+                (answer.uv[:, 0] - camera.cx) / camera.fx,
+                (answer.uv[:, 1] - camera.cy) / camera.fy,
+                np.ones(len(answer.uv)),
+            ],
+            axis=1,
+        )
+        ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+        beside = point - np.sum(point * ray, axis=1, keepdims=True) * ray
+        scales.append(answer.scale)
+        errors.append(np.where(point[:, 2] > 0, np.linalg.norm(beside, axis=1), np.inf))
+    if not scales:
+        return np.empty(0), np.empty(0)
+    return np.concatenate(scales), np.concatenate(errors)
+
+
+class _Pictures:
+    """Small pictures of the queries that went best and worst so far; the rest is let go."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[float, Picture]] = []
+
+    def offer(self, index: int, frame: Frame, answer: Localization) -> None:
+        """Keeps the query's picture if it is among the extremes."""
+        error, rotation = float("nan"), float("nan")
+        if frame.world_from_camera is not None:
+            errors = evaluation.pose_errors(
+                [answer.world_from_camera if answer.success else None],
+                frame.world_from_camera[None],
+            )
+            error, rotation = float(errors.translation[0]), float(errors.rotation[0])
+        # Without a reference the fewest inliers are the worst.
+        badness = -float(answer.num_inliers) if np.isnan(error) else error
+        ranked = sorted(value for value, _ in self._kept)
+        full = len(ranked) >= 2 * _PICTURES
+        if full and ranked[_PICTURES - 1] <= badness <= ranked[-_PICTURES]:
+            return
+        picture = Picture(
+            name=frame.name,
+            jpeg=_draw(frame.rgb, answer),
+            translation_m=error,
+            rotation_deg=rotation,
+            inliers=answer.num_inliers,
+            scene=answer.scene,
+            success=answer.success,
+        )
+        self._kept.append((badness, picture))
+        if full:
+            self._kept.sort(key=lambda entry: entry[0])
+            del self._kept[_PICTURES]
+
+    def best(self) -> list[Picture]:
+        """The best ones, best first."""
+        return [picture for _, picture in sorted(self._kept, key=lambda e: e[0])[:_PICTURES]]
+
+    def worst(self) -> list[Picture]:
+        """The worst ones, worst first, none of which is among the best."""
+        ordered = sorted(self._kept, key=lambda entry: entry[0])[_PICTURES:]
+        return [picture for _, picture in reversed(ordered)]
+
+
+def _draw(rgb: np.ndarray, answer: Localization) -> bytes:
+    """The image with what voted: inliers green, outliers red, the rest grey; JPEG."""
+    factor = _PICTURE_WIDTH / rgb.shape[1]
+    size = (_PICTURE_WIDTH, max(round(rgb.shape[0] * factor), 1))
+    picture = cv2.cvtColor(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    for chosen, colour in (
+        (~answer.voted, (150, 150, 150)),
+        (answer.voted & ~answer.inliers, (60, 60, 230)),
+        (answer.inliers, (80, 220, 60)),
+    ):
+        for u, v in answer.uv[chosen]:
+            centre = (round((u + 0.5) * factor - 0.5), round((v + 0.5) * factor - 0.5))
+            cv2.circle(picture, centre, 2, colour, -1, cv2.LINE_AA)
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
+
+
+def describe(state: Run, out: Path) -> str:
+    """A few lines for the terminal."""
+    metrics = state.metrics
+    lines = [f"{metrics['registered']} of {metrics['queries']} queries registered"]
+    if np.isfinite(metrics["median_translation_m"]):
+        lines.append(evaluation.table_row(metrics))
+    if metrics["ms_p50"] is not None:
+        lines.append(
+            f"median ms: features {metrics['ms_features']:.1f}, head {metrics['ms_head']:.1f}, "
+            f"solver {metrics['ms_solver']:.1f}"
+        )
+    if len(metrics["maps"]) > 1:
+        lines.append(", ".join(f"{name}: {count}" for name, count in metrics["scenes"].items()))
+    if state.unread:
+        lines.append(f"{state.unread} frames could not be read")
+    return "\n".join([*lines, f"written to {out}"])
