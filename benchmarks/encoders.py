@@ -181,6 +181,8 @@ def _pair(label: str, peer: str, ours: Callable, theirs: Callable, seconds: floa
 
 
 def _vit_rows(seconds: float, cores: int) -> Iterator[list[str]]:
+    # As for ONNX Runtime: threads of OpenMP should not spin.
+    os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0", KMP_BLOCKTIME="0")
     import timm
     import torch
 

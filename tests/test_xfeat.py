@@ -23,8 +23,8 @@ def frame(shared_dir):
     return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
 
 
-@pytest.mark.parametrize(("block", "stride"), [(4, 1), (4, 2), (2, 2)])
-def test_blocked_convolution_is_the_convolution(block, stride):
+@pytest.mark.parametrize(("block", "out", "stride"), [(4, 4, 1), (4, 2, 2), (2, 1, 2), (1, 4, 1)])
+def test_blocked_convolution_is_the_convolution(block, out, stride):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1, 8, 16, 3)).astype(np.float32)
     params = {
@@ -40,8 +40,8 @@ def test_blocked_convolution_is_the_convolution(block, stride):
     def run(x, **options):
         return np.asarray(jax.jit(Conv(5, stride=stride, **options).apply)({"params": params}, x))
 
-    result = run(to_blocks(x, block), block=block)
-    np.testing.assert_allclose(result, to_blocks(run(x), block // stride), atol=1e-4)
+    result = run(to_blocks(x, block), block=block, block_out=out)
+    np.testing.assert_allclose(result, to_blocks(run(x), out), atol=1e-4)
 
 
 def test_depth_to_space_inverts():

@@ -16,20 +16,24 @@ from jax import lax
 class Conv(nn.Module):
     """2D convolution in NHWC with symmetric zero padding, as torch's `Conv2d` computes it.
 
+    Layers of a few channels starve the vector units of a CPU. On blocks of b x b pixels, given as
+    (B, H/b, W/b, b*b*C) in the order row, column, channel, they are the same function of more
+    channels and run faster, although most of the larger kernel is zero. H and W are multiples of b.
+
     Attributes:
         features: output channels.
         kernel_size: side of the square kernel, 1 or 3; padding is `kernel_size // 2`.
         stride: step along both axes.
-        block: side b of the pixel blocks that the input is given in, (B, H/b, W/b, b*b*C), rows,
-            columns, then channels; the output is in blocks of b / stride. Layers of a few channels
-            starve the vector units; in blocks they are the same function and run several times
-            faster, although most of the larger kernel is zero. H and W are multiples of b.
+        block: side of the blocks that the input is given in.
+        block_out: side of the blocks that the output is wanted in: `block / stride`, or anything
+            for an input without blocks and stride 1.
     """
 
     features: int
     kernel_size: int = 3
     stride: int = 1
     block: int = 1
+    block_out: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -37,11 +41,14 @@ class Conv(nn.Module):
         k, c = self.kernel_size, x.shape[-1] // self.block**2
         kernel = self.param("kernel", nn.initializers.he_normal(), (k, k, c, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.block == 1:
-            return _convolve(x, kernel, self.stride, (k // 2, k // 2)) + bias
-        kernel = blocked_kernel(kernel, self.block, self.stride)
-        bias = jnp.tile(bias, (self.block // self.stride) ** 2)
-        return _convolve(x, kernel, 1, (1, kernel.shape[0] - 2)) + bias
+        bias = jnp.tile(bias, self.block_out**2)
+        if self.block > 1:
+            kernel = blocked_kernel(kernel, self.block, self.stride)
+            return _convolve(x, kernel, 1, (1, kernel.shape[0] - 2)) + bias
+        if self.block_out > 1:
+            kernel = blocking_kernel(kernel, self.block_out)
+            return _convolve(x, kernel, self.block_out, (1, 1)) + bias
+        return _convolve(x, kernel, self.stride, (k // 2, k // 2)) + bias
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, pad: tuple[int, int]) -> jax.Array:
@@ -66,7 +73,6 @@ def blocked_kernel(kernel: jax.Array, block: int, stride: int) -> jax.Array:
         (3, 3, b*b*C, b*b*D) for stride 1, (2, 2, b*b*C, (b/2)^2 D) for stride 2; padded by 1 block
         before, and by 1 (stride 1) or 0 (stride 2) after.
     """
-    _, _, inputs, outputs = kernel.shape
     b, q, taps = block, block // stride, 3 if stride == 1 else 2
     # source[u, v, r, s, a, c] is the tap (3 i + j) that input pixel (r, s) of the neighbouring
     # block (u, v) has in output pixel (a, c), or 9, a zero, where it has none.
@@ -74,9 +80,27 @@ def blocked_kernel(kernel: jax.Array, block: int, stride: int) -> jax.Array:
     for a, c, i, j in np.ndindex(q, q, 3, 3):
         y, x = stride * a + i - 1, stride * c + j - 1
         source[y // b + 1, x // b + 1, y % b, x % b, a, c] = 3 * i + j
-    padded = jnp.pad(kernel.reshape(9, inputs, outputs), ((0, 1), (0, 0), (0, 0)))
-    big = jnp.moveaxis(padded[source], -2, 4)
-    return big.reshape(taps, taps, b * b * inputs, q * q * outputs)
+    big = jnp.moveaxis(_taps(kernel)[source], -2, 4)
+    return big.reshape(taps, taps, b * b * kernel.shape[2], q * q * kernel.shape[3])
+
+
+def blocking_kernel(kernel: jax.Array, block: int) -> jax.Array:
+    """The kernel (b + 2, b + 2, C, b*b*D) that, with stride b, gives a convolution's output blocks.
+
+    Args:
+        kernel: (3, 3, C, D), applied with padding 1 and stride 1.
+        block: side b of the output's blocks.
+    """
+    source = np.full((block + 2, block + 2, block, block), 9)
+    for a, c, i, j in np.ndindex(block, block, 3, 3):
+        source[a + i, c + j, a, c] = 3 * i + j
+    big = jnp.moveaxis(_taps(kernel)[source], -2, 2)
+    return big.reshape(block + 2, block + 2, kernel.shape[2], block * block * kernel.shape[3])
+
+
+def _taps(kernel: jax.Array) -> jax.Array:
+    """(10, C, D): the nine taps of a 3x3 kernel row by row, and zeros."""
+    return jnp.pad(kernel.reshape(9, *kernel.shape[2:]), ((0, 1), (0, 0), (0, 0)))
 
 
 def space_to_depth(image: jax.Array, block: int) -> jax.Array:

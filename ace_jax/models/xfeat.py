@@ -15,7 +15,6 @@ CELL = 8  # side in pixels of the image patch that one output cell stands for
 DESCRIPTOR_DIM = 64
 
 # Output channels and stride of the 3x3 layers; a block may end with a 1x1 layer.
-_BLOCK1 = ((4, 1), (8, 2), (8, 1), (24, 2))
 _BLOCK2 = ((24, 1), (24, 1))
 _BLOCK3 = ((64, 2), (64, 1))
 _BLOCK4 = ((64, 2), (64, 1), (64, 1))
@@ -53,10 +52,10 @@ class XFeat(nn.Module):
         variance = jnp.square(grey - mean).mean(axis=(1, 2), keepdims=True)
         grey = (grey - mean) * jax.lax.rsqrt(variance + 1e-5)
 
-        x, block = space_to_depth(grey, 4), 4
-        for i, (features, stride) in enumerate(_BLOCK1):
-            x = nn.relu(Conv(features, stride=stride, block=block, name=f"block1.{i}.layer.0")(x))
-            block //= stride
+        x = nn.relu(Conv(4, block_out=4, name="block1.0.layer.0")(grey[..., None]))
+        x = nn.relu(Conv(8, stride=2, block=4, block_out=2, name="block1.1.layer.0")(x))
+        x = nn.relu(Conv(8, block=2, block_out=2, name="block1.2.layer.0")(x))
+        x = nn.relu(Conv(24, stride=2, block=2, name="block1.3.layer.0")(x))
         batch, height, width = grey.shape
         coarse = grey.reshape(batch, height // 4, 4, width // 4, 4).mean(axis=(2, 4))
         x = x + Conv(24, kernel_size=1, name="skip1.1")(coarse[..., None])
