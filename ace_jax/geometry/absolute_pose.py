@@ -20,7 +20,7 @@ MIN_INLIERS = 5
 _REFINEMENT_STEPS = 10
 # Tukey's loss ends at this many thresholds. With a threshold of 2 to 4 sigmas it keeps 91 to 99 %
 # of the efficiency of least squares, where cutting at the threshold keeps 74 to 99 %.
-_LOSS_SCALE = 2.0
+_LOSS = (robust_loss.tukey, 2.0)
 
 
 def estimate_absolute_pose(
@@ -59,7 +59,8 @@ def estimate_absolute_pose(
         max_hypotheses: minimal samples at most.
 
     Returns:
-        `PoseResult`.
+        `PoseResult`. Success means at least 5 inliers, more than chance explains, that determine
+        all six degrees of freedom.
     """
     camera = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), camera)
     (points_2d, points_3d), valid, inlier_weights = ransac.valid_points(
@@ -69,9 +70,12 @@ def estimate_absolute_pose(
     if depth is not None:
         known = jnp.isfinite(depth) & (depth > 0.0)
         inverse_depth = jnp.where(known, 1.0 / jnp.where(known, depth, 1.0), 0.0)
-    data = (Observations(points_3d.T, points_2d.T, inlier_weights, inverse_depth), camera)
+    # The noise's scale is the threshold, about three sigmas; only ratios matter to the refinement.
+    sigmas = (threshold, 3.0 * inverse_depth_sigma)
+    observations = Observations(points_3d.T, points_2d.T, inlier_weights, inverse_depth)
+    data = (observations, camera, *sigmas)
     # The search is not differentiable; `attach_gradient` restores the derivative at its end.
-    observations, camera = jax.lax.stop_gradient(data)
+    observations, camera, *sigmas = jax.lax.stop_gradient(data)
     sampler = ransac.make_sampler(key, valid, None if weights is None else observations.weights)
     indices, subset_valid = ransac.draw_subset(sampler)
     subset = jax.tree.map(lambda array: array[..., indices], observations)
@@ -84,15 +88,10 @@ def estimate_absolute_pose(
         )
         return tuple((*row, t) for row, t in zip(rotation, translation, strict=True)), valid
 
-    settings = {
-        "pixel_sigma": threshold,
-        "inverse_depth_sigma": 3.0 * inverse_depth_sigma,
-        "loss": robust_loss.tukey,
-        "loss_scale": _LOSS_SCALE,
-    }
-
     def refine(pose: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        result = refine_pose(pose, observations, camera, num_steps=_REFINEMENT_STEPS, **settings)
+        result = refine_pose(
+            pose, observations, camera, *sigmas, *_LOSS, num_steps=_REFINEMENT_STEPS
+        )
         return result.camera_from_world, result.information, result.success
 
     best = ransac.search(
@@ -112,11 +111,11 @@ def estimate_absolute_pose(
     freedom = jnp.maximum(2.0 * num_inliers - 6.0, 1.0)
     variance = jnp.sum(jnp.where(inliers, observations.weights * ratio, 0.0)) / freedom
     covariance, definite = covariance_from_information(best.information)
+    chance = jnp.pi * jnp.asarray(threshold) ** 2 / (camera.width * camera.height)
     success = definite & (best.score > 0.0) & (num_inliers >= MIN_INLIERS)
+    success = success & ransac.is_significant(num_inliers, sampler.count, chance, best.num_samples)
     pose = jnp.where(success, best.pose, jnp.eye(4, dtype=best.pose.dtype))
-    pose = attach_gradient(
-        lambda pose, data: pose_cost(pose, *data, **settings), pose, success, data
-    )
+    pose = attach_gradient(lambda pose, data: pose_cost(pose, *data, *_LOSS), pose, success, data)
     return PoseResult(
         camera_from_world=pose,
         inliers=inliers & success,

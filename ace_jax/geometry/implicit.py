@@ -21,7 +21,8 @@ def attach_gradient(cost: Cost, pose: jax.Array, success: jax.Array, data: Any) 
     """The pose (4, 4), constant so far, as a differentiable function of the data.
 
     Args:
-        cost: (pose (4, 4), data) to a scalar, twice differentiable, minimal at `pose`.
+        cost: (pose (4, 4), data) to a scalar, twice differentiable, minimal at `pose`. It must not
+            close over traced arrays: they belong into the data.
         pose: (4, 4).
         success: () bool; elsewhere the gradient is zero.
         data: pytree of float arrays.
@@ -56,8 +57,10 @@ def attach_gradient(cost: Cost, pose: jax.Array, success: jax.Array, data: Any) 
         _, pose_dot = jax.jvp(lambda t: _move(t, pose), (zero,), (tangent,))
         return pose, pose_dot
 
-    data = jax.tree.map(jnp.asarray, data)
-    return attached(jax.lax.stop_gradient(pose), jax.lax.stop_gradient(success), data)
+    pose, success = jax.lax.stop_gradient((pose, success))
+    # Double where: what made the search fail, a NaN for instance, must not reach the derivative.
+    data = jax.tree.map(lambda x: jnp.where(success, x, 1.0), data)
+    return attached(pose, success, data)
 
 
 def _move(tangent: jax.Array, pose: jax.Array) -> jax.Array:

@@ -19,6 +19,8 @@ from ace_jax.geometry import small_linalg as la
 SAMPLE_SIZE = 3  # points that determine a pose, up to a few solutions
 SUBSET_SIZE = 256  # points that score a chunk's hypotheses
 _CHUNK_SIZE = 128  # minimal samples a chunk
+_SOLUTIONS = 4.0  # poses a minimal sample gives at most
+_LOG_FALSE_ALARMS = -4.6  # log 0.01
 _MAX_RANKED = 256  # most confident points, for guided sampling
 
 
@@ -227,6 +229,30 @@ def required_samples(inlier_ratio: jax.Array, confidence: float | jax.Array) -> 
     """
     good = jnp.clip(inlier_ratio**SAMPLE_SIZE, 1e-7, 1.0 - 1e-7)
     return jnp.log1p(-jnp.asarray(confidence)) / jnp.log1p(-good)
+
+
+def is_significant(
+    num_inliers: jax.Array, num_points: jax.Array, chance: jax.Array, num_samples: jax.Array
+) -> jax.Array:
+    """True where so many inliers are no accident among so many hypotheses.
+
+    The number of false alarms of Moisan and Stival (IJCV 2004), that is the expected number of
+    hypotheses on random correspondences that gain as many inliers beyond their own sample, with
+    Chernoff's bound for the binomial tail.
+
+    Args:
+        num_inliers: () of the best hypothesis.
+        num_points: () correspondences that could vote.
+        chance: () probability that a wrong correspondence agrees with a wrong pose.
+        num_samples: () minimal samples drawn.
+    """
+    others = jnp.maximum(num_points - SAMPLE_SIZE, 1).astype(jnp.float32)
+    ratio = jnp.clip((num_inliers - SAMPLE_SIZE) / others, 1e-6, 1.0 - 1e-6)
+    chance = jnp.clip(chance, 1e-6, 0.5)
+    divergence = ratio * jnp.log(ratio / chance)
+    divergence = divergence + (1.0 - ratio) * jnp.log((1.0 - ratio) / (1.0 - chance))
+    log_false_alarms = jnp.log(_SOLUTIONS * num_samples + 1.0) - others * divergence
+    return (ratio > chance) & (log_false_alarms < _LOG_FALSE_ALARMS)
 
 
 def _seed(key: jax.Array) -> jax.Array:

@@ -46,7 +46,8 @@ def estimate_rigid_transform(
         max_hypotheses: minimal samples at most.
 
     Returns:
-        `PoseResult`, `camera_from_world` holding b_from_a.
+        `PoseResult`, `camera_from_world` holding b_from_a. Success means at least 4 inliers, more
+        than chance explains, that determine all six degrees of freedom.
     """
     (points_a, points_b), valid, inlier_weights = ransac.valid_points(
         (points_a, points_b), mask, weights
@@ -101,6 +102,8 @@ def estimate_rigid_transform(
     variance = jnp.sum(jnp.where(inliers, inlier_weights * ratio, 0.0)) / freedom
     covariance, definite = covariance_from_information(best.information)
     success = definite & (best.score > 0.0) & (num_inliers >= MIN_INLIERS)
+    chance = _chance_of_agreement(columns_b, precision, valid)
+    success = success & ransac.is_significant(num_inliers, sampler.count, chance, best.num_samples)
     pose = jnp.where(success, best.pose, jnp.eye(4, dtype=best.pose.dtype))
     pose = attach_gradient(_cost, pose, success, data)
     return PoseResult(
@@ -130,6 +133,18 @@ def _squared_ratio(rows: la.Matrix, a: jax.Array, b: jax.Array, precision: jax.A
         for row, target in zip(rows, b, strict=True)
     )
     return la.dot(residual, residual) * precision
+
+
+def _chance_of_agreement(b: jax.Array, precision: jax.Array, valid: jax.Array) -> jax.Array:
+    """Probability () that a wrong point lies within the threshold, were the points on a surface.
+
+    Threshold^2 over twice the variance of the points: the areas of a disc and of a Gaussian.
+    """
+    share = valid / jnp.maximum(jnp.sum(valid), 1)
+    centred = b - la.full_matmul(b, share)[:, None]
+    variance = jnp.sum(share * la.dot(centred, centred))
+    squared_threshold = jnp.sum(share / precision)
+    return squared_threshold / jnp.maximum(2.0 * variance, 1e-12)
 
 
 def _cost(pose: jax.Array, data: tuple) -> jax.Array:
