@@ -12,6 +12,7 @@ file is ever executed.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,11 +44,11 @@ def _info(arguments: argparse.Namespace) -> None:
     described = checkpoint.describe(loaded)
     numbers = sum(tensor.size for tensor in loaded.state.values())
     kinds = sorted({str(tensor.dtype) for tensor in loaded.state.values()})
-    print(f"model     {checkpoint.FAMILIES[loaded.family].title}")
-    print(f"tensors   {len(loaded.state)}, {numbers / 1e6:.2f} M numbers, {', '.join(kinds)}")
-    print(f"config    {json.dumps(loaded.config)}")
+    print(f"model         {checkpoint.FAMILIES[loaded.family].title}")
+    print(f"tensors       {len(loaded.state)}, {numbers / 1e6:.2f} M numbers, {', '.join(kinds)}")
+    print(f"config        {json.dumps(loaded.config)}")
     for key in ("name", "source", "source_sha256", "checksum", "licence"):
-        print(f"{key:9} {described[key]}")
+        print(f"{key:13} {described[key]}")
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -109,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except UserError as error:
         return report(error)
+    except BrokenPipeError:  # `... list | head`; nothing more may be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
