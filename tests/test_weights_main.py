@@ -25,6 +25,8 @@ def test_info_convert_verify(capsys, shared_dir, tmp_path):
     assert main(["convert", source, "--out", converted]) == 0
     assert main(["verify", converted]) == 0
     assert "every tensor fits" in capsys.readouterr().out
+    assert main(["info", str(shared_dir / "weights/xfeat.onnx")]) == 0
+    assert "Apache-2.0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

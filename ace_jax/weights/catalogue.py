@@ -32,6 +32,7 @@ class Entry:
         what: one line for people.
         sha256: of the file; "" where unknown.
         size: bytes; 0 where unknown.
+        exports: sha256 of other files with the same weights.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Entry:
     what: str
     sha256: str = ""
     size: int = 0
+    exports: tuple[str, ...] = ()
 
     @property
     def commercial(self) -> bool:
@@ -73,6 +75,8 @@ _ENTRIES = (
         what="XFeat keypoints and descriptors",
         sha256="0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b",
         size=6_247_949,
+        # An ONNX export with batch normalization folded.
+        exports=("7dd154e1236c16f22f4bdca9ccb0f817a96fc59a2059c3633840f5786b828ed0",),
     ),
     Entry(
         name="superpoint",
@@ -167,5 +171,5 @@ def entry(name: str) -> Entry:
 
 
 def by_sha256(sha256: str) -> Entry | None:
-    """The entry whose file has this checksum."""
-    return next((e for e in _ENTRIES if e.sha256 and e.sha256 == sha256), None)
+    """The entry whose file, or an export of it, has this checksum."""
+    return next((e for e in _ENTRIES if sha256 in (e.sha256, *e.exports) and sha256), None)

@@ -192,7 +192,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "family": checkpoint.family,
         "config": json.dumps(checkpoint.config),
         "name": entry.name if entry else source.stem,
-        "source": entry.url if entry else source.name,
+        "source": entry.url if entry and entry.file == source.name else source.name,
         "source_sha256": digest,
         "licence": entry.licence if entry else "unknown: that of its source",
         "checksum": checkpoint.checksum,
@@ -236,6 +236,7 @@ def verify(path: Path | str) -> str:
         raise UserError(
             f"{path}: its sha256 is not that of the published {known[0].name}; download it again"
         )
-    if known:
-        return f"{title}: every tensor fits, and the file is the published {known[0].name}"
+    entry = known[0] if known else catalogue.by_sha256(file_sha256(path))
+    if entry:
+        return f"{title}: every tensor fits, and the file is the published {entry.name}"
     return f"{title}: every tensor fits (no published checksum is known for this file)"
