@@ -14,7 +14,12 @@ from ace_jax.__main__ import commands, main
 
 SETUP = ("pip install . && python -m ace_jax.slam", 'pip install ".[test]" && python -m pytest')
 # Import names that differ from the names of their distributions.
-DISTRIBUTIONS = {"absl": "absl-py", "cv2": "opencv-python-headless", "orbax": "orbax-checkpoint"}
+DISTRIBUTIONS = {
+    "absl": "absl-py",
+    "cv2": "opencv-python-headless",
+    "orbax": "orbax-checkpoint",
+    "PIL": "pillow",
+}
 PACKAGE = REPO / "ace_jax"
 
 

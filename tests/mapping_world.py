@@ -1,0 +1,165 @@
+"""A world of labelled points for the mapping tests: no rendering, no network, exact truth.
+
+An image of it carries only the number of its view; the extractor knows what that view shows.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+
+from ace_jax.data.frame import BadFrame, Frame
+from ace_jax.features import registry
+from ace_jax.features.base import Features
+from ace_jax.geometry.camera import Camera
+
+CAMERA = Camera(525.0, 525.0, 320.0, 240.0, 640, 480)
+FEATURES = 192
+DIM = 32
+
+
+def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(4, 4) world_from_camera at `eye` with z towards `target`, y roughly down."""
+    z = (target - eye) / np.linalg.norm(target - eye)
+    x = np.cross([0.0, 1.0, 0.0], z)
+    x /= np.linalg.norm(x)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([x, np.cross(z, x), z], axis=1)
+    pose[:3, 3] = eye
+    return pose
+
+
+class World:
+    """Points with descriptors, and views of them along an arc.
+
+    Attributes:
+        points: (P, 3) metres, in front of the arc.
+        descriptors: (P, DIM) unit length.
+    """
+
+    def __init__(self, seed: int = 0, points: int = 700):
+        rng = np.random.default_rng(seed)
+        self.points = rng.uniform([-2.0, -1.2, 1.5], [2.0, 1.2, 4.0], (points, 3))
+        descriptors = rng.normal(size=(points, DIM))
+        self.descriptors = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
+        self.seed = seed
+
+    def pose(self, view: float) -> np.ndarray:
+        """(4, 4) world_from_camera; views a unit apart are about 7 cm apart."""
+        phase = 0.11 * view
+        eye = np.array([0.7 * np.sin(phase), 0.2 * np.sin(1.7 * phase), -0.3 * np.cos(phase)])
+        return look_at(eye, np.array([0.3 * np.sin(0.6 * phase), 0.0, 3.0]))
+
+    def observe(self, view: float, pixel_noise: float = 0.4, descriptor_noise: float = 0.05):
+        """Index of the points, uv (n, 2), depth (n,) and descriptors (n, DIM) in a view."""
+        rng = np.random.default_rng([self.seed, round(1000 * view)])
+        camera_from_world = np.linalg.inv(self.pose(view))
+        point = self.points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+        uv = point[:, :2] / point[:, 2:] * 525.0 + np.array([320.0, 240.0])
+        inside = (uv > 8).all(axis=1) & (uv < [632, 472]).all(axis=1) & (point[:, 2] > 0.3)
+        index = rng.permutation(np.flatnonzero(inside))[:FEATURES]
+        noisy = self.descriptors[index] + descriptor_noise * rng.normal(size=(len(index), DIM))
+        noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
+        uv = uv[index] + pixel_noise * rng.normal(size=(len(index), 2))
+        return index, uv, point[index, 2], noisy
+
+    def image(self, view: float) -> np.ndarray:
+        """(480, 640, 3) uint8 that names the view and the world, in hundredths."""
+        rgb = np.zeros((480, 640, 3), np.uint8)
+        number = round(100 * view)
+        rgb[0, 0] = number // 256, number % 256, self.seed
+        return rgb
+
+    def depth(self, view: float) -> np.ndarray:
+        """(480, 640) metres, known around the features."""
+        _, uv, z, _ = self.observe(view)
+        image = np.zeros((480, 640), np.float32)
+        for (u, v), value in zip(np.rint(uv).astype(int), z, strict=True):
+            image[v - 2 : v + 3, u - 2 : u + 3] = value
+        return image
+
+
+class WorldExtractor:
+    """Recognises which view of which world an image is."""
+
+    dim = DIM
+    max_features = FEATURES
+    name = "world"
+    weights_checksum = "world"
+
+    def __init__(self, kind: int = 0):
+        self.kind = kind
+
+    def extract(self, rgb: np.ndarray) -> Features:
+        """Features of the view; none of an image that shows no world."""
+        high, low, seed = (int(x) for x in rgb[0, 0])
+        uv = np.zeros((FEATURES, 2), np.float32)
+        descriptors = np.zeros((FEATURES, DIM), np.float32)
+        count = 0
+        if rgb[0, 0].any():
+            _, found, _, known = World(seed).observe((256 * high + low) / 100)
+            count = len(found)
+            uv[:count], descriptors[:count] = found, known
+        mask = np.arange(FEATURES) < count
+        return Features(
+            uv=jnp.asarray(uv),
+            descriptors=jnp.asarray(descriptors),
+            scores=jnp.asarray(np.where(mask, 1.0, 0.0).astype(np.float32)),
+            mask=jnp.asarray(mask),
+            depth=jnp.zeros(FEATURES),
+        )
+
+
+def register(monkeypatch) -> None:
+    """Makes the extractor known by its name."""
+    monkeypatch.setitem(registry._EXTRACTORS, "world", WorldExtractor)
+
+
+@dataclasses.dataclass
+class WorldSource:
+    """A `FrameSource` of views of a world.
+
+    Attributes:
+        views: their numbers, at least 1.
+        world: what they show.
+        bad: positions that cannot be read.
+        posed: whether poses are known.
+    """
+
+    views: tuple[float, ...]
+    world: World = dataclasses.field(default_factory=World)
+    bad: tuple[int, ...] = ()
+    posed: bool = True
+    has_depth: bool = False
+    name: str = "world"
+    camera: Camera = CAMERA
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: int) -> Frame:
+        if index in self.bad:
+            raise BadFrame(f"view {index} is truncated")
+        view = self.views[index]
+        return Frame(
+            index=index,
+            name=f"view-{view:g}",
+            timestamp=float(index),
+            rgb=self.world.image(view),
+            depth=self.world.depth(view) if self.has_depth else None,
+            camera=self.camera,
+            world_from_camera=self.world.pose(view) if self.posed else None,
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (self[i] for i in range(len(self)) if i not in self.bad)
+
+    def timestamps(self) -> np.ndarray:
+        return np.arange(len(self), dtype=float)
+
+    def names(self) -> list[str]:
+        return [f"view-{view:g}" for view in self.views]
+
+    def poses(self) -> np.ndarray | None:
+        return np.stack([self.world.pose(view) for view in self.views]) if self.posed else None
