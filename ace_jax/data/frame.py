@@ -37,6 +37,18 @@ class Frame:
     readout: float = 0.0
 
 
+def inverse_depth_sigma(source: "FrameSource") -> float | None:
+    """Noise of a source's depth as inverse depth, 1/m; None: that of a consumer depth camera.
+
+    A source whose depth is better (or worse) than a Kinect's says so by an attribute of this name.
+    """
+    return getattr(source, "inverse_depth_sigma", None)
+
+
+# Rendered depth is exact; what is left is where on a slanted surface a feature really lies.
+RENDERED_INVERSE_DEPTH_SIGMA = 0.004
+
+
 class BadFrame(Exception):
     """A frame that cannot be read (truncated file, wrong size); the stream goes on after it."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ace_jax.data.frame import RENDERED_INVERSE_DEPTH_SIGMA
 from ace_jax.data.images import read_depth, read_rgb
 from ace_jax.data.poses_file import read_matrices
 from ace_jax.data.recording import Recording
@@ -25,6 +26,8 @@ _COLOUR = re.compile(r"frame(\d+)\.(?:jpg|jpeg|png)")
 
 class Replica(Recording):
     """One scene; line n of `traj.txt` is the pose of frame number n, whose time is n/30 s."""
+
+    inverse_depth_sigma = RENDERED_INVERSE_DEPTH_SIGMA
 
     def __init__(self, folder: str | Path, *, name: str | None = None) -> None:
         """Opens a scene.

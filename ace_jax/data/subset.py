@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ace_jax.data.frame import Frame, FrameSource
+from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma
 from ace_jax.data.recording import iterate
 from ace_jax.errors import UserError
 
@@ -46,6 +46,7 @@ class SubsetSource:
             raise UserError(f"{source.name} has {len(source)} frames, start {start} leaves none")
         self._source = source
         self.name, self.camera, self.has_depth = source.name, source.camera, source.has_depth
+        self.inverse_depth_sigma = inverse_depth_sigma(source)
 
     def __len__(self) -> int:
         return len(self._indices)

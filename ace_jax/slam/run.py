@@ -12,13 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from ace_jax.data.frame import BadFrame, FrameSource
+from ace_jax.data.frame import BadFrame, FrameSource, inverse_depth_sigma
 from ace_jax.data.prefetch import Prefetcher
 from ace_jax.errors import UserError
 from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.features import registry
 from ace_jax.maps import save_map
 from ace_jax.slam import outputs
+from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.network_distillation import DistilledNetworkSlam
 from ace_jax.slam.network_slam import HEAD_OPTIONS
@@ -56,9 +57,13 @@ def create_system(
     if head not in heads:
         raise UserError(f"no SLAM head {head!r}; there are {', '.join(heads)}")
     extractor = registry.create(features, weights_dir)
+    config = SlamConfig()
+    depth_sigma = inverse_depth_sigma(source)
+    if depth_sigma is not None:
+        config = dataclasses.replace(config, inverse_depth_sigma=depth_sigma)
     if head == DEFAULT_HEAD:
-        return LandmarkSlam(source.camera, extractor, seed=seed)
-    return DistilledNetworkSlam(source.camera, extractor, head, seed=seed)
+        return LandmarkSlam(source.camera, extractor, config, seed=seed)
+    return DistilledNetworkSlam(source.camera, extractor, head, config, seed=seed)
 
 
 def available_features(weights_dir: str | None) -> str:

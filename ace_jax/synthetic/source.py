@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from ace_jax.data.frame import BadFrame, Frame
+from ace_jax.data.frame import RENDERED_INVERSE_DEPTH_SIGMA, BadFrame, Frame
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.synthetic.furniture import make_room
@@ -102,6 +102,7 @@ class SyntheticSource:
     """
 
     has_depth = True
+    inverse_depth_sigma = RENDERED_INVERSE_DEPTH_SIGMA
 
     def __init__(
         self,
