@@ -30,26 +30,33 @@ def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
     return pose
 
 
+_APART = 12.0  # metres between the rooms
+SECOND_ROOM = 50  # views from this number on show another part of the world
+
+
 class World:
-    """Points with descriptors, and views of them along an arc.
+    """Two rooms of points with descriptors, and views of them along an arc in each.
 
     Attributes:
         points: (P, 3) metres, in front of the arc.
         descriptors: (P, DIM) unit length.
     """
 
-    def __init__(self, seed: int = 0, points: int = 700):
+    def __init__(self, seed: int = 0, points: int = 1000):
         rng = np.random.default_rng(seed)
         self.points = rng.uniform([-2.0, -1.2, 1.5], [2.0, 1.2, 4.0], (points, 3))
+        self.points[points // 2 :, 0] += _APART
         descriptors = rng.normal(size=(points, DIM))
         self.descriptors = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
         self.seed = seed
 
     def pose(self, view: float) -> np.ndarray:
         """(4, 4) world_from_camera; views a unit apart are about 7 cm apart."""
-        phase = 0.11 * view
+        room = view >= SECOND_ROOM
+        phase = 0.11 * (view - SECOND_ROOM * room)
         eye = np.array([0.7 * np.sin(phase), 0.2 * np.sin(1.7 * phase), -0.3 * np.cos(phase)])
-        return look_at(eye, np.array([0.3 * np.sin(0.6 * phase), 0.0, 3.0]))
+        shift = np.array([_APART * room, 0.0, 0.0])
+        return look_at(eye + shift, np.array([0.3 * np.sin(0.6 * phase), 0.0, 3.0]) + shift)
 
     def observe(self, view: float, pixel_noise: float = 0.4, descriptor_noise: float = 0.05):
         """Index of the points, uv (n, 2), depth (n,) and descriptors (n, DIM) in a view."""

@@ -153,7 +153,7 @@ def test_a_point_seen_often_becomes_one_landmark_in_its_place():
 def test_known_landmarks_keep_their_place():
     images, tracks, count = _grown(tuple(range(1, 13)))
     tracks = _refined(images, tracks)
-    new_images, grown, new_count = _grown(tuple(range(13, 25)), known=tracks, count=count)
+    new_images, grown, new_count = _grown((13, 15, 17, 51, 52), known=tracks, count=count)
     assert new_count > count
     updated = _refined(new_images, grown, known=count)
     np.testing.assert_array_equal(updated.landmarks.points[:count], tracks.landmarks.points[:count])
