@@ -38,7 +38,7 @@ def test_mask_is_false_outside_and_where_the_user_says():
     mask = np.ones((200, 320), bool)
     mask[:, :160] = False
     rgb = np.full((200, 320, 3), 100, np.uint8)
-    _, camera, _, seen = augment(rgb, CAMERA, Augmentation(200, 0.26, 1.0, 1.0), mask)
+    _, _camera, _, seen = augment(rgb, CAMERA, Augmentation(200, 0.26, 1.0, 1.0), mask)
     assert not seen[0, -1]
     assert not seen[:, :100].any()
     assert seen[100, 250]
