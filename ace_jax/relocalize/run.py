@@ -78,7 +78,7 @@ def run(
     state = Run()
     _warm_up(relocalizers, source, use_depth)
     pictures = _Pictures()
-    names = source.names()
+    names, reference = source.names(), source.poses()
     bar = tqdm(range(len(source)), desc="queries", disable=quiet, dynamic_ncols=True)
     found = 0
     try:
@@ -86,7 +86,8 @@ def run(
             frame = _read(source, index)
             if frame is None:
                 state.unread += 1
-                _append(state, names[index], None, source.camera, None)
+                known = None if reference is None else reference[index]
+                _append(state, names[index], None, source.camera, known)
                 continue
             answer = locate_among(
                 relocalizers, frame.rgb, frame.camera, frame.depth if use_depth else None

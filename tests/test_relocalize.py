@@ -1,0 +1,276 @@
+"""The relocalizer and its runs: right poses, honest failures, files that others read."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, register
+from PIL import Image
+
+from ace_jax.data.frame import BadFrame
+from ace_jax.data.poses_file import read_poses
+from ace_jax.errors import UserError
+from ace_jax.mapping.config import with_changes
+from ace_jax.mapping.pipeline import map_scene
+from ace_jax.maps import save_map
+from ace_jax.relocalize import run
+from ace_jax.relocalize.queries import ImageQueries
+from ace_jax.relocalize.relocalizer import (
+    Relocalizer,
+    as_camera,
+    load_maps,
+    locate_among,
+)
+
+VIEWS = tuple(range(1, 15))
+MATRIX = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
+
+
+@pytest.fixture(autouse=True)
+def _world_features(monkeypatch):
+    register(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def map_files(tmp_path_factory):
+    """Maps of two worlds."""
+    folder = tmp_path_factory.mktemp("maps")
+    config = with_changes(
+        features={"name": "world", "options": {}},
+        landmarks={"coarse": 256, "detail": 512, "capacity": 1024, "min_similarity": 0.7},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch)
+        for seed in (1, 2):
+            source = WorldSource(VIEWS, World(seed), name=f"world {seed}")
+            save_map(folder / f"room{seed}.safetensors", map_scene(source, config), half=True)
+    return folder / "room1.safetensors", folder / "room2.safetensors"
+
+
+@pytest.fixture
+def relocalizer(map_files):
+    return Relocalizer.load(map_files[0])
+
+
+def _distance(answer, view, seed=1):
+    return np.linalg.norm(answer.world_from_camera[:3, 3] - World(seed).pose(view)[:3, 3])
+
+
+def test_five_lines_give_a_pose(map_files):
+    relocalizer = Relocalizer.load(map_files[0])
+    answer = relocalizer(World(1).image(4.5), MATRIX)
+    assert answer.success
+    assert _distance(answer, 4.5) < 0.01
+    assert answer.num_inliers == answer.inliers.sum() > 50
+    assert not (answer.inliers & ~answer.voted).any()
+    assert set(answer.ms) == {"features", "head", "solver"}
+    assert answer.scene == "room1"
+    np.testing.assert_allclose(
+        answer.world_from_camera[:3, :3] @ answer.world_from_camera[:3, :3].T, np.eye(3), atol=1e-5
+    )
+
+
+def test_guided_search_sharpens_the_pose(relocalizer):
+    views = np.arange(2.5, 13, 1)
+    found = {}
+    for rounds in (0, 1):
+        # Few queries: the pose that the search starts from is rough.
+        relocalizer.settings = dataclasses.replace(
+            relocalizer.settings, guided_rounds=rounds, max_queries=40
+        )
+        found[rounds] = [_distance(relocalizer(World(1).image(v), CAMERA), v) for v in views]
+    assert np.median(found[1]) < 0.8 * np.median(found[0])
+
+
+@pytest.mark.parametrize("view", [SECOND_ROOM + 3.5, None])
+def test_elsewhere_and_darkness_are_failures(relocalizer, view):
+    image = np.zeros((480, 640, 3), np.uint8) if view is None else World(1).image(view)
+    answer = relocalizer(image, CAMERA)
+    assert not answer.success
+    np.testing.assert_array_equal(answer.world_from_camera, np.eye(4))
+
+
+def test_the_same_seed_gives_the_same_pose(relocalizer):
+    first, second = (relocalizer(World(1).image(6.5), CAMERA) for _ in range(2))
+    np.testing.assert_array_equal(first.world_from_camera, second.world_from_camera)
+
+
+def test_few_queries_are_followed_by_all(relocalizer):
+    relocalizer.settings = dataclasses.replace(relocalizer.settings, max_queries=24)
+    answer = relocalizer(World(1).image(5.5), CAMERA)
+    assert answer.success
+    assert len(answer.uv) == 192
+
+
+def test_the_filter_keeps_the_share_that_is_asked_for(map_files):
+    image = World(1).image(5.5)
+    for share in (0.3, 0.9):
+        relocalizer = Relocalizer.load(map_files[0], keep_share=share)
+        answer = relocalizer(image, CAMERA)
+        assert answer.voted.sum() == pytest.approx(share * 192, abs=2)
+        assert answer.scale[answer.voted].max() <= answer.scale[~answer.voted].min()
+    relocalizer = Relocalizer.load(map_files[0], quantile_ratio=2.0)
+    answer = relocalizer(image, CAMERA)
+    limit = 2 * np.quantile(answer.scale, 0.1)
+    assert (answer.voted != (answer.scale <= limit)).sum() <= 2
+
+
+def test_depth_of_the_query_takes_part(relocalizer):
+    world = World(1)
+    answer = relocalizer(world.image(7.5), CAMERA, world.depth(7.5))
+    assert answer.success
+    assert _distance(answer, 7.5) < 0.01
+    answer = relocalizer(world.image(7.5), CAMERA, np.full((480, 640), np.nan, np.float32))
+    assert _distance(answer, 7.5) < 0.01
+
+
+def test_several_maps_tell_which_scene_it_is(map_files):
+    relocalizers = load_maps(map_files)
+    assert relocalizers[0].extractor is relocalizers[1].extractor
+    for seed in (1, 2):
+        answer = locate_among(relocalizers, World(seed).image(4.5), CAMERA)
+        assert answer.success
+        assert answer.scene == f"room{seed}"
+        assert _distance(answer, 4.5, seed) < 0.01
+    assert not locate_among(relocalizers, World(3).image(4.5), CAMERA).success
+
+
+@pytest.mark.parametrize(
+    "intrinsics", [np.eye(4), np.full((3, 3), np.nan), np.zeros((3, 3)), CAMERA.replace(width=320)]
+)
+def test_impossible_intrinsics_are_one_line(intrinsics):
+    with pytest.raises(UserError, match="intrinsics"):
+        as_camera(intrinsics, 640, 480)
+
+
+def test_a_run_writes_what_others_read(map_files, tmp_path):
+    source = WorldSource((3.5, 5.5, SECOND_ROOM + 2.0, 7.5, 9.5), World(1), bad=(3,))
+    state = run.run(load_maps(map_files[:1]), source, tmp_path, 1234, quiet=True)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    wanted = (
+        "queries registered median_translation_m median_rotation_deg within_10cm_10deg "
+        "within_5cm_5deg within_2cm_2deg ms_features ms_head ms_solver map_bytes"
+    )
+    assert set(wanted.split()) <= metrics.keys()
+    # One query shows another room, one cannot be read: both count as failures.
+    assert (metrics["queries"], metrics["registered"], metrics["unread"]) == (5, 3, 1)
+    assert metrics["within_2cm_2deg"] == pytest.approx(60.0)
+    assert metrics["map_bytes"] == 1234
+    lines = (tmp_path / "poses.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["view-3.5", "view-5.5", "view-9.5"]
+    assert all(len(line.split()) == 11 for line in lines)
+    assert float(lines[0].split()[9]) < 0.02
+    poses = read_poses(tmp_path / "poses.txt").of(["view-5.5"])
+    np.testing.assert_allclose(poses[0], World(1).pose(5.5), atol=0.01)
+    assert state.unread == 1
+    assert "3 of 5" in run.describe(state, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/jpeg") >= 3
+    assert "view-9.5" in page
+
+
+def test_colmap_files_follow_its_conventions(map_files, tmp_path):
+    source = WorldSource((3.5, 5.5), World(1))
+    run.run(load_maps(map_files[:1]), source, tmp_path, 1, quiet=True)
+    cameras = (tmp_path / "poses_colmap/cameras.txt").read_text().splitlines()
+    assert cameras[1] == "1 PINHOLE 640 480 525.0 525.0 320.5 240.5"
+    images = (tmp_path / "poses_colmap/images.txt").read_text().splitlines()
+    assert re.fullmatch(r"1 (\S+ ){7}1 view-3.5", images[1])
+    assert images[2] == ""
+    assert (tmp_path / "poses_colmap/points3D.txt").is_file()
+    pycolmap = pytest.importorskip("pycolmap", reason="COLMAP itself reads it where it is there")
+    model = pycolmap.Reconstruction(tmp_path / "poses_colmap")
+    assert len(model.images) == 2
+    pose = model.images[2].cam_from_world().inverse().matrix()
+    np.testing.assert_allclose(pose, World(1).pose(5.5)[:3], atol=0.01)
+
+
+def test_without_a_reference_nothing_is_claimed(map_files, tmp_path):
+    source = WorldSource((3.5, 5.5), World(1), posed=False)
+    state = run.run(load_maps(map_files[:1]), source, tmp_path, 1, quiet=True)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["registered"] == 2
+    assert metrics["median_translation_m"] is None
+    assert metrics["within_5cm_5deg"] is None
+    assert "median" not in run.describe(state, tmp_path).splitlines()[1].split("ms")[0][:3]
+    assert "no reference" not in (tmp_path / "poses.txt").read_text()
+
+
+def test_ctrl_c_keeps_what_was_computed(map_files, tmp_path):
+    class Interrupted(WorldSource):
+        reads = 0
+
+        def __getitem__(self, index):
+            type(self).reads += 1
+            if type(self).reads > 4:
+                raise KeyboardInterrupt
+            return super().__getitem__(index)
+
+    source = Interrupted((3.5, 5.5, 7.5, 8.5, 9.5), World(1))
+    state = run.run(load_maps(map_files[:1]), source, tmp_path, 1, quiet=True)
+    assert state.interrupted
+    assert len((tmp_path / "poses.txt").read_text().splitlines()) == 3
+
+
+def test_unwritable_output_is_one_line(map_files, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        run.run(load_maps(map_files[:1]), WorldSource((3.5,)), tmp_path / "file", 1, quiet=True)
+
+
+def test_a_map_without_its_features_is_refused(map_files, monkeypatch):
+    monkeypatch.setattr(WorldExtractor, "weights_checksum", "changed")
+    with pytest.raises(UserError, match="other world weights"):
+        Relocalizer.load(map_files[0])
+
+
+def _write(path, exif_focal=None, size=(64, 48)):
+    image = Image.fromarray(np.zeros((size[1], size[0], 3), np.uint8))
+    exif = Image.Exif()
+    if exif_focal:
+        exif.get_ifd(0x8769)[0xA405] = exif_focal
+    image.save(path, exif=exif)
+    return path
+
+
+def test_images_take_intrinsics_from_wherever_they_are(tmp_path):
+    photo = _write(tmp_path / "a.jpg", exif_focal=28)
+    camera = ImageQueries(photo).camera
+    assert camera.fx == pytest.approx(28 / 36 * 64)
+    assert (camera.cx, camera.cy) == (31.5, 23.5)
+    assert ImageQueries(photo, "70").camera.fx == 70
+    assert ImageQueries(tmp_path, "70,71,30,20").camera.cy == 20
+    (tmp_path / "intrinsics.json").write_text(json.dumps({"fx": 80, "fy": 81, "cx": 32, "cy": 24}))
+    queries = ImageQueries(tmp_path)
+    assert queries.camera.fy == 81
+    assert queries[0].rgb.shape == (48, 64, 3)
+    assert queries.names() == ["a.jpg"]
+    assert queries.poses() is None
+
+
+@pytest.mark.parametrize("given", ["abc", "1,2", "0", "nan", "1,2,3,x"])
+def test_malformed_intrinsics_are_one_line(tmp_path, given):
+    with pytest.raises(UserError, match="--intrinsics"):
+        ImageQueries(_write(tmp_path / "a.jpg"), given)
+
+
+def test_an_image_without_a_focal_length_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="--intrinsics FILE"):
+        ImageQueries(_write(tmp_path / "a.png"))
+    with pytest.raises(UserError, match="no image"):
+        ImageQueries(tmp_path / "none.jpg")
+    distorted = {"fx": 8, "fy": 8, "cx": 3, "cy": 2, "distortion": [0.1, 0, 0, 0]}
+    (tmp_path / "i.json").write_text(json.dumps(distorted))
+    with pytest.raises(UserError, match="distortion"):
+        ImageQueries(tmp_path / "a.png", str(tmp_path / "i.json"))
+
+
+def test_a_broken_image_is_counted_not_fatal(tmp_path):
+    good = _write(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes(good.read_bytes()[:200])
+    queries = ImageQueries(tmp_path, "70")
+    assert len(queries) == 2
+    with pytest.raises(BadFrame):
+        queries[1]
