@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -48,6 +47,24 @@ def test_truth_is_among_the_roots(dtype, tolerance, share):
 
 
 BEARINGS, POINTS, _ = problems(1, 1)
+
+
+@jax.jit
+def solve_batch(bearings, points):
+    return p3p(bearings, points)
+
+
+def solve(bearings, points, batch=(64,)):
+    """Any number of problems up to 64, padded to that: one compilation per batch shape."""
+    padding = ((0, 64 - len(bearings)), (0, 0), (0, 0))
+    padded = (
+        np.pad(np.asarray(x, np.float32), padding).reshape(*batch, 3, 3) for x in (bearings, points)
+    )
+    poses, valid = solve_batch(*padded)
+    count = len(bearings)
+    return np.asarray(poses).reshape(64, 4, 4, 4)[:count], np.asarray(valid).reshape(64, 4)[:count]
+
+
 LINE = np.outer([0.0, 1.0, 3.0], [1.0, 2.0, -1.0])
 DEGENERATE = {
     "collinear": (BEARINGS[0], LINE),
@@ -61,30 +78,25 @@ DEGENERATE = {
 
 def test_degenerate_samples_are_flagged():
     cases = zip(*DEGENERATE.values(), strict=True)
-    bearings, points = (jnp.asarray(np.stack(case), jnp.float32) for case in cases)
-    poses, valid = jax.jit(p3p)(bearings, points)
+    poses, valid = solve(*(np.stack(case) for case in cases))
     assert not np.any(valid)
     np.testing.assert_array_equal(poses, np.broadcast_to(np.eye(4), poses.shape))
 
 
 def test_non_finite_input_is_flagged_in_every_position():
     cases = list(itertools.product([np.nan, np.inf, -np.inf], range(18)))
-    bearings = np.tile(BEARINGS, (len(cases), 1, 1)).astype(np.float32)
-    points = np.tile(POINTS, (len(cases), 1, 1)).astype(np.float32)
+    bearings = np.tile(BEARINGS, (len(cases), 1, 1))
+    points = np.tile(POINTS, (len(cases), 1, 1))
     for case, (value, position) in enumerate(cases):
         target = bearings if position < 9 else points
         target[case].flat[position % 9] = value
-    poses, valid = jax.jit(p3p)(bearings, points)
+    poses, valid = solve(bearings, points)
     assert np.all(np.isfinite(poses))
     assert not np.any(valid)
 
 
-def test_single_problem_and_extra_batch_axes():
-    bearings, points, _ = problems(2, 6)
-    whole = jax.jit(p3p)(bearings.astype(np.float32), points.astype(np.float32))
-    shape = (2, 3, 3, 3)
-    parts = jax.jit(p3p)(
-        bearings.reshape(shape).astype(np.float32), points.reshape(shape).astype(np.float32)
-    )
-    np.testing.assert_allclose(parts[0].reshape(whole[0].shape), whole[0], atol=1e-5)
-    np.testing.assert_array_equal(parts[1].reshape(whole[1].shape), whole[1])
+def test_extra_batch_axes():
+    bearings, points, _ = problems(2, 64)
+    flat, nested = solve(bearings, points), solve(bearings, points, batch=(4, 16))
+    np.testing.assert_array_equal(nested[1], flat[1])
+    np.testing.assert_allclose(nested[0], flat[0], atol=1e-4)

@@ -20,7 +20,7 @@ MIN_INLIERS = 5
 _REFINEMENT_STEPS = 10
 # Tukey's loss ends at this many thresholds. With a threshold of 2 to 4 sigmas it keeps 91 to 99 %
 # of the efficiency of least squares, where cutting at the threshold keeps 74 to 99 %.
-_LOSS = (robust_loss.tukey, 2.0)
+_LOSS_SCALE = 2.0
 
 
 def estimate_absolute_pose(
@@ -68,14 +68,15 @@ def estimate_absolute_pose(
     )
     inverse_depth = None
     if depth is not None:
+        depth = jnp.asarray(depth, jnp.float32)
         known = jnp.isfinite(depth) & (depth > 0.0)
         inverse_depth = jnp.where(known, 1.0 / jnp.where(known, depth, 1.0), 0.0)
     # The noise's scale is the threshold, about three sigmas; only ratios matter to the refinement.
-    sigmas = (threshold, 3.0 * inverse_depth_sigma)
     observations = Observations(points_3d.T, points_2d.T, inlier_weights, inverse_depth)
-    data = (observations, camera, *sigmas)
+    data = (observations, camera, threshold, 3.0 * inverse_depth_sigma, _LOSS_SCALE)
     # The search is not differentiable; `attach_gradient` restores the derivative at its end.
-    observations, camera, *sigmas = jax.lax.stop_gradient(data)
+    constants = jax.lax.stop_gradient(data)
+    observations, camera, threshold, *_ = constants
     sampler = ransac.make_sampler(key, valid, None if weights is None else observations.weights)
     indices, subset_valid = ransac.draw_subset(sampler)
     subset = jax.tree.map(lambda array: array[..., indices], observations)
@@ -89,9 +90,7 @@ def estimate_absolute_pose(
         return tuple((*row, t) for row, t in zip(rotation, translation, strict=True)), valid
 
     def refine(pose: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        result = refine_pose(
-            pose, observations, camera, *sigmas, *_LOSS, num_steps=_REFINEMENT_STEPS
-        )
+        result = refine_pose(pose, *constants, robust_loss.tukey, _REFINEMENT_STEPS)
         return result.camera_from_world, result.information, result.success
 
     best = ransac.search(
@@ -115,7 +114,9 @@ def estimate_absolute_pose(
     success = definite & (best.score > 0.0) & (num_inliers >= MIN_INLIERS)
     success = success & ransac.is_significant(num_inliers, sampler.count, chance, best.num_samples)
     pose = jnp.where(success, best.pose, jnp.eye(4, dtype=best.pose.dtype))
-    pose = attach_gradient(lambda pose, data: pose_cost(pose, *data, *_LOSS), pose, success, data)
+    pose = attach_gradient(
+        lambda pose, data: pose_cost(pose, *data, robust_loss.tukey), pose, success, data
+    )
     return PoseResult(
         camera_from_world=pose,
         inliers=inliers & success,

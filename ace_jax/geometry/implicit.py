@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ace_jax.geometry import se3
 from ace_jax.geometry import small_linalg as la
 
 Cost = Callable[[jax.Array, Any], jax.Array]
@@ -64,5 +63,11 @@ def attach_gradient(cost: Cost, pose: jax.Array, success: jax.Array, data: Any) 
 
 
 def _move(tangent: jax.Array, pose: jax.Array) -> jax.Array:
-    """exp(tangent) @ pose (4, 4)."""
-    return la.full_matmul(se3.exp(tangent), pose)
+    """exp(tangent) @ pose (4, 4) to second order: all that derivatives at zero see of it."""
+    vx, vy, vz, x, y, z = tangent
+    zero = jnp.zeros_like(x)
+    twist = jnp.stack(
+        [zero, -z, y, vx, z, zero, -x, vy, -y, x, zero, vz, zero, zero, zero, zero]
+    ).reshape(4, 4)
+    first = la.full_matmul(twist, pose)
+    return pose + first + 0.5 * la.full_matmul(twist, first)

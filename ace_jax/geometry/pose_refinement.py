@@ -1,7 +1,7 @@
 """Pose refinement by Levenberg-Marquardt on pixels and, where known, depth.
 
-Fixed iteration count, 6x6 normal equations, analytic Jacobians. A left perturbation (v, omega)
-moves a camera-frame point X by v + omega x X, so with u = X/Z, w = Y/Z, q = 1/Z:
+A bounded number of iterations, 6x6 normal equations, analytic Jacobians. A left perturbation
+(v, omega) moves a camera-frame point X by v + omega x X, so with u = X/Z, w = Y/Z, q = 1/Z:
 
     d u = [ q, 0, -u q,  -u w,      1 + u^2, -w ]
     d w = [ 0, q, -w q,  -1 - w^2,  u w,      u ]
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from ace_jax.geometry import robust_loss, se3
 from ace_jax.geometry import small_linalg as la
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.implicit import attach_gradient
 from ace_jax.geometry.robust_loss import Loss
 
 _CONVERGED = 1e-6  # of the cost: a step that lowers it by less is the last one
@@ -65,11 +66,14 @@ def refine_pose(
     camera: Camera,
     pixel_sigma: float | jax.Array = 1.0,
     inverse_depth_sigma: float | jax.Array = 0.0375,
-    loss: Loss = robust_loss.squared,
     loss_scale: float | jax.Array = 1.0,
-    num_steps: int = 10,
+    loss: Loss = robust_loss.squared,
+    num_steps: int | jax.Array = 10,
 ) -> Refinement:
     """Levenberg-Marquardt from an initial pose, reweighted in every step for robust losses.
+
+    Differentiable: the gradient of the pose with respect to observations, camera and sigmas is
+    that of the optimum; the initial pose has none.
 
     Args:
         camera_from_world: (4, 4) initial pose, rotation on SO(3).
@@ -77,18 +81,19 @@ def refine_pose(
         camera: intrinsics.
         pixel_sigma: standard deviation of a pixel coordinate.
         inverse_depth_sigma: standard deviation of the inverse depth, 1/m.
-        loss: one of `robust_loss`, on a correspondence's pixels and depth together (static).
         loss_scale: scale of the loss, in sigmas.
-        num_steps: iterations at most (static). A step that raises the cost is not taken.
+        loss: one of `robust_loss`, on a correspondence's pixels and depth together (static).
+        num_steps: iterations at most. A step that raises the cost is not taken.
 
     Returns:
         `Refinement`; without success the initial pose.
     """
 
+    data = (observations, camera, pixel_sigma, inverse_depth_sigma, loss_scale)
+    initial, constants = jax.lax.stop_gradient((camera_from_world, data))
+
     def evaluate(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _normal_equations(
-            pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss, loss_scale
-        )
+        return _normal_equations(pose, *constants, loss)
 
     def step(state: tuple) -> tuple:
         pose, normal, cost, damping, _ = state
@@ -105,21 +110,25 @@ def refine_pose(
             better & (size < _CONVERGED * cost),
         )
 
-    def step_unless_converged(_: int, state: tuple) -> tuple:
-        # A count that is fixed keeps reverse-mode gradients possible; the rest is skipped
-        # (not under vmap).
-        return jax.lax.cond(state[-1], lambda state: state, step, state)
+    def unfinished(state: tuple) -> jax.Array:
+        count, (*_, converged) = state
+        return (count < num_steps) & ~converged
 
-    start = camera_from_world[:3]
+    start = initial[:3]
     damping = jnp.asarray(1e-4, start.dtype)
-    pose, normal, cost, *_ = jax.lax.fori_loop(
-        0, num_steps, step_unless_converged, (start, *evaluate(start), damping, False)
+    _, (pose, normal, cost, *_) = jax.lax.while_loop(
+        unfinished,
+        lambda state: (state[0] + 1, step(state[1])),
+        (0, (start, *evaluate(start), damping, False)),
     )
     success = jnp.all(jnp.isfinite(pose)) & jnp.isfinite(cost)
     rotation = se3.orthonormalise(pose[:, :3])
     pose = se3.from_rotation_translation(rotation, pose[:, 3])
+    pose = jnp.where(success, pose, initial)
     return Refinement(
-        camera_from_world=jnp.where(success, pose, camera_from_world),
+        camera_from_world=attach_gradient(
+            lambda pose, data: pose_cost(pose, *data, loss), pose, success, data
+        ),
         cost=cost,
         information=normal[:6, :6],
         success=success,
@@ -165,11 +174,11 @@ def pose_cost(
     camera: Camera,
     pixel_sigma: float | jax.Array,
     inverse_depth_sigma: float | jax.Array,
-    loss: Loss,
     loss_scale: float | jax.Array,
+    loss: Loss,
 ) -> jax.Array:
     """The robust cost () that `refine_pose` lowers, at a pose (4, 4); twice differentiable."""
-    r = _residuals(pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss, loss_scale)
+    r = _residuals(pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss_scale, loss)
     return loss_scale**2 * jnp.sum(observations.weights * r.rho)
 
 
@@ -179,8 +188,8 @@ def _residuals(
     camera: Camera,
     pixel_sigma: float | jax.Array,
     inverse_depth_sigma: float | jax.Array,
-    loss: Loss,
     loss_scale: float | jax.Array,
+    loss: Loss,
 ) -> _Residuals:
     x, y, z = observations.points_3d
     # Sums of columns, not a matrix product: XLA fuses it with what follows.
@@ -210,11 +219,11 @@ def _normal_equations(
     camera: Camera,
     pixel_sigma: float | jax.Array,
     inverse_depth_sigma: float | jax.Array,
-    loss: Loss,
     loss_scale: float | jax.Array,
+    loss: Loss,
 ) -> tuple[jax.Array, jax.Array]:
     """[J | r]^T W [J | r] (7, 7) and the robust cost () at a pose (3, 4)."""
-    r = _residuals(pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss, loss_scale)
+    r = _residuals(pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss_scale, loss)
     cost = loss_scale**2 * jnp.sum(observations.weights * r.rho)
     q, (u, w) = r.inverse_z, r.projected
     root = jnp.sqrt(jnp.where(r.in_front, observations.weights * r.loss_weight, 0.0))

@@ -52,17 +52,19 @@ def valid_points(
         weights: (N,) or None.
 
     Returns:
-        The arrays with zeros in removed rows, valid (N,) bool, and weights (N,), zero if removed.
+        The arrays, float32, with zeros in removed rows; valid (N,) bool; and weights (N,) float32,
+        zero where removed, one where `weights` is None.
     """
-    valid = jnp.ones(arrays[0].shape[0], bool) if mask is None else mask.astype(bool)
+    arrays = tuple(jnp.asarray(array, jnp.float32) for array in arrays)
+    valid = jnp.ones(arrays[0].shape[0], bool) if mask is None else jnp.asarray(mask, bool)
     for array in arrays:
         valid = valid & jnp.all(jnp.isfinite(array), axis=-1)
     if weights is None:
-        weights = valid.astype(arrays[0].dtype)
-    else:
-        valid = valid & jnp.isfinite(weights) & (weights > 0.0)
-        weights = jnp.where(valid, weights, 0.0).astype(arrays[0].dtype)
-    return tuple(jnp.where(valid[:, None], array, 0.0) for array in arrays), valid, weights
+        weights = jnp.ones(valid.shape, jnp.float32)
+    weights = jnp.asarray(weights, jnp.float32)
+    valid = valid & jnp.isfinite(weights) & (weights > 0.0)
+    arrays = tuple(jnp.where(valid[:, None], array, 0.0) for array in arrays)
+    return arrays, valid, jnp.where(valid, weights, 0.0)
 
 
 def make_sampler(key: jax.Array, valid: jax.Array, confidence: jax.Array | None) -> Sampler:
