@@ -55,5 +55,6 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
     try:
         return flags.FLAGS(argv)
-    except flags.Error as error:
+    # Attribute errors are what a misspelt field of a config file becomes.
+    except (flags.Error, AttributeError) as error:
         sys.exit(report(f"{error}; see --help"))

@@ -305,15 +305,21 @@ def test_presets_are_variants_of_the_default(name):
     assert set(fields(config.to_dict())) == set(fields(base().to_dict()))
 
 
-def test_preset_names_stand_for_their_files():
+def test_preset_names_stand_for_their_files(tmp_path):
     assert resolve("ace").endswith("presets/ace.py")
-    assert resolve("my/own.py") == "my/own.py"
+    own = tmp_path / "own.py"
+    own.write_text("")
+    assert resolve(str(own)) == str(own)
+    assert resolve(f"{own}:big") == f"{own}:big"
+    with pytest.raises(UserError, match="presets are ace,"):
+        resolve("my/own.py")
     arguments = ["mapping", "--config", "ace", "--config=landmarks", "--out", "ace"]
     replaced = with_preset_files(arguments)
     assert replaced[2].endswith("ace.py")
     assert replaced[3].startswith("--config=/")
     assert replaced[3].endswith("landmarks.py")
     assert replaced[4:] == ["--out", "ace"]
+    assert with_preset_files(["mapping", "--out", "x"])[1].endswith("presets/landmarks.py")
 
 
 def test_an_unknown_field_fails():

@@ -21,15 +21,15 @@ from absl import flags
 from ml_collections import config_flags
 
 from ace_jax import errors
-from ace_jax.mapping.config import preset_names, resolve, with_preset_files
+from ace_jax.mapping.config import preset_names, with_preset_files
 from ace_jax.runtime import enable_compilation_cache
 
 _SEQ = flags.DEFINE_string("seq", None, "the recording, see ace_jax.slam --help", required=True)
 _OUT = flags.DEFINE_string("out", None, "the map file", required=True)
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
-    resolve("landmarks"),
-    f"a file with get_config(), or a preset: {', '.join(preset_names())}",
+    None,  # the default preset is put in place below: a default here would be parsed too early
+    f"a file with get_config(), or a preset: {', '.join(preset_names())} (default: landmarks)",
     lock_config=True,
 )
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
@@ -63,5 +63,8 @@ def main(_: Sequence[str]) -> int | None:
 
 
 if __name__ == "__main__":
-    sys.argv = with_preset_files(sys.argv)
+    try:
+        sys.argv = with_preset_files(sys.argv)
+    except errors.UserError as error:
+        sys.exit(errors.report(error))
     errors.run(main)

@@ -7,6 +7,9 @@ from typing import Any
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+from ace_jax.errors import UserError
+
+DEFAULT = "landmarks"
 PRESETS = Path(__file__).parent / "presets"
 
 # By feature extractor: least similarity of two views of one landmark, and the temperature of
@@ -113,14 +116,29 @@ def _set(config: ml_collections.ConfigDict, changes: dict[str, Any]) -> None:
 
 
 def resolve(name: str) -> str:
-    """The file of a preset's name; anything else stays as it is."""
+    """The file of a preset's name; a file's path (with `:argument`, perhaps) stays as it is.
+
+    Raises:
+        UserError: neither a preset nor a file.
+    """
     preset = PRESETS / f"{name}.py"
-    return str(preset) if preset.is_file() else name
+    if preset.is_file():
+        return str(preset)
+    if not Path(name.partition(":")[0]).is_file():
+        presets = ", ".join(preset_names())
+        raise UserError(f"--config {name}: there is no such file, and the presets are {presets}")
+    return name
 
 
 def with_preset_files(argv: Sequence[str]) -> list[str]:
-    """Command-line arguments with presets' names after --config replaced by their files."""
+    """Command-line arguments with the file of the preset that --config names, or of the default.
+
+    Raises:
+        UserError: neither a preset nor a file.
+    """
     result = list(argv)
+    if not any(argument == "--config" or argument.startswith("--config=") for argument in result):
+        result.insert(1, f"--config={DEFAULT}")
     for i, argument in enumerate(result):
         if argument.startswith("--config="):
             result[i] = f"--config={resolve(argument.removeprefix('--config='))}"
