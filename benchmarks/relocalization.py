@@ -1,0 +1,547 @@
+"""Relocalization's tables: heads, maps, light, updates, uncertainty, beside feature matching.
+
+  python benchmarks/relocalization.py [--tables main,light,filter,update,scenes] [--quick]
+      [--data_root DIR] [--weights_dir DIR] [--out DIR] [--reuse] [--docs docs/relocalization.md]
+
+Protocol (7-Scenes redkitchen, sequence 1, SfM poses, f = 525.505): maps are made from frames 0, 6,
+12, ... 594. Constants were chosen on frames 3 mod 12 and 600-699; reported are frames 9 mod 12
+(in between) and 700-799 (later). Every row is a map file made by `ace_jax.mapping` and read by
+`ace_jax.relocalize`, in this process, on `--cores` cores; what is compiled before is in the cache
+on disk, as in a second run of a user. Times are the wall clock's; *core s* is processor time, which
+tells more where other processes run. `matching` is the recipe of hloc in small: RootSIFT of the
+query against all of the mapping images' by nearest neighbour, points from the depth camera,
+OpenCV's RANSAC and refinement.
+"""
+
+import dataclasses
+import datetime
+import importlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+from absl import flags, logging
+from markdown import put_into, table
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ace_jax import errors
+from ace_jax.data.frame import FrameSource
+from ace_jax.data.selection import open_frames
+from ace_jax.evaluation import relocalization as evaluation
+from ace_jax.mapping.images import extract_images
+from ace_jax.mapping.pipeline import map_scene
+from ace_jax.maps import load_map, save_map
+from ace_jax.relocalize.relocalizer import Relocalizer, load_maps, locate_among
+from ace_jax.runtime import enable_compilation_cache
+
+SEQUENCE = "7scenes/redkitchen/seq-01"
+SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
+FOCAL = 525.505
+MAPPING = "0:600:6"
+QUERIES = {"in between": "9:600:12", "later": "700:800"}
+TUNING = {"in between": "3:600:12", "later": "600:700"}
+
+_TABLES = flags.DEFINE_list("tables", ["main", "light", "filter", "update", "scenes"], "which")
+_ROWS = flags.DEFINE_list("rows", None, "only these rows of the main table")
+_DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/")
+_WEIGHTS_DIR = flags.DEFINE_string("weights_dir", "../shared/weights", "folder with XFeat")
+_OUT = flags.DEFINE_string("out", "runs/benchmarks/relocalization", "folder for maps and results")
+_REUSE = flags.DEFINE_bool("reuse", False, "take maps that are already in --out")
+_CORES = flags.DEFINE_integer("cores", 2, "processor cores to use", lower_bound=1)
+_TUNE = flags.DEFINE_bool("tune", False, "on the tuning queries instead of the reported ones")
+_QUICK = flags.DEFINE_bool("quick", False, "few steps and queries: does it run?")
+_DOCS = flags.DEFINE_string("docs", None, "Markdown file whose tables are replaced")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A map to make: its name in the table, its preset, and what is changed in it."""
+
+    label: str
+    preset: str
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    kinect: bool = False
+
+
+ROWS = {
+    "default": Row("landmarks (default), depth and images", "landmarks"),
+    "1mb": Row("landmarks, 1 MB preset", "landmarks_1mb"),
+    "rgb": Row("landmarks, RGB and poses alone", "landmarks_rgb"),
+    "rgb_seed1": Row("the same, seed 1", "landmarks_rgb", {"seed": 1}),
+    "rgb_seed2": Row("the same, seed 2", "landmarks_rgb", {"seed": 2}),
+    "sift": Row("landmarks on SIFT (no weights), RGB", "landmarks_rgb", {"features.name": "sift"}),
+    "dense": Row("landmarks on dense XFeat, plane sweep", "landmarks_dense", {"training.steps": 0}),
+    "dense_nll": Row("the same, trained by the NLL", "landmarks_dense"),
+    "tri_mlp": Row("TriMLP on dense XFeat, depth", "tri_mlp_cpu"),
+    "ace": Row("HomogeneousMLP (ACE), its loss and settings, RGB", "ace_cpu"),
+    "kinect": Row("landmarks (default), KinectFusion poses", "landmarks", kinect=True),
+}
+
+
+def source(frames: str, kinect: bool = False) -> FrameSource:
+    """Frames of the recording, with the reference in question."""
+    root = Path(_DATA_ROOT.value)
+    poses = None if kinect else root / SFM_POSES
+    return open_frames(SEQUENCE, root, frames=frames, poses=poses, focal=FOCAL)
+
+
+def make_map(name: str, frames: str = MAPPING, known: Path | None = None) -> Path:
+    """The map file of a row, made now unless it is there and may be reused."""
+    row = ROWS[name]
+    suffix = "" if frames == MAPPING else f"-{frames.replace(':', '_')}"
+    path = Path(_OUT.value) / f"{name}{suffix}{'-update' if known else ''}.safetensors"
+    if _REUSE.value and path.is_file():
+        return path
+    config = importlib.import_module(f"ace_jax.mapping.presets.{row.preset}").get_config()
+    config.update_from_flattened_dict(row.changes)
+    if _QUICK.value and config.training.steps:
+        config.training.steps = 20
+        config.buffer.patches = min(config.buffer.patches, 20_000)
+    scene_map = map_scene(
+        source(frames, row.kinect),
+        config,
+        weights_dir=_WEIGHTS_DIR.value,
+        known=None if known is None else load_map(known),
+    )
+    save_map(path, scene_map, half=config.half)
+    logging.info("%s: %.0f s, %.0f core-s", path, *(scene_map.info[k] for k in _SECONDS))
+    return path
+
+
+_SECONDS = ("seconds", "core_seconds")
+
+
+@dataclasses.dataclass
+class Result:
+    """Queries of one kind answered by one map."""
+
+    errors: evaluation.PoseErrors
+    registered: int
+    ms: dict[str, float]
+    scale: np.ndarray
+    metres: np.ndarray
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return evaluation.summary(self.errors, self.registered)
+
+
+def frames_of(kind: str, kinect: bool = False) -> FrameSource:
+    """The queries of a kind."""
+    selection = (TUNING if _TUNE.value else QUERIES)[kind]
+    if _QUICK.value:
+        start, stop, *step = selection.split(":")
+        selection = f"{start}:{stop}:{int(step[0]) * 10 if step else 20}"
+    return source(selection, kinect)
+
+
+def answer(
+    relocalizer: Relocalizer,
+    kind: str,
+    change: Callable[[np.ndarray], np.ndarray] | None = None,
+    kinect: bool = False,
+) -> Result:
+    """Answers the queries of a kind, with changed images if asked."""
+    queries = frames_of(kind, kinect)
+    first = queries[0]
+    for _ in range(2):  # compiled before the clock runs
+        relocalizer(first.rgb, first.camera)
+    poses, ms, scale, metres = [], [], [], []
+    for frame in queries:
+        rgb = frame.rgb if change is None else change(frame.rgb)
+        found = relocalizer(rgb, frame.camera)
+        poses.append(found.world_from_camera if found.success else None)
+        ms.append(found.ms)
+        scale.append(found.scale)
+        metres.append(_beside_ray(found, frame))
+    return Result(
+        errors=evaluation.pose_errors(poses, queries.poses()),
+        registered=sum(pose is not None for pose in poses),
+        ms={stage: float(np.median([m[stage] for m in ms])) for stage in ms[0]},
+        scale=np.concatenate(scale),
+        metres=np.concatenate(metres),
+    )
+
+
+def _beside_ray(found: Any, frame: Any) -> np.ndarray:
+    """Distance of the predicted points from their pixels' rays under the true pose, metres."""
+    camera_from_world = np.linalg.inv(frame.world_from_camera)
+    point = found.xyz @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+    camera = frame.camera
+    ray = np.stack(
+        [
+            (found.uv[:, 0] - camera.cx) / camera.fx,
+            (found.uv[:, 1] - camera.cy) / camera.fy,
+            np.ones(len(found.uv)),
+        ],
+        axis=1,
+    )
+    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+    beside = point - np.sum(point * ray, axis=1, keepdims=True) * ray
+    return np.where(point[:, 2] > 0, np.linalg.norm(beside, axis=1), np.inf)
+
+
+def accuracy(figures: dict[str, float]) -> list[str]:
+    """The cells that every table has for a kind of queries."""
+    return [
+        f"{figures['within_10cm_10deg']:.0f} / {figures['within_5cm_5deg']:.0f} / "
+        f"{figures['within_2cm_2deg']:.0f}",
+        f"{100 * figures['median_translation_m']:.2f} cm, {figures['median_rotation_deg']:.2f}°",
+    ]
+
+
+ACCURACY = [f"{kind}: {what}" for kind in QUERIES for what in ("% 10/5/2", "median")]
+
+
+def main_table(results: dict[str, Any]) -> str:
+    """Every head and preset, and matching."""
+    rows = []
+    for name, row in ROWS.items():
+        if _ROWS.value and name not in _ROWS.value:
+            continue
+        path = make_map(name)
+        relocalizer = load_maps([path], _WEIGHTS_DIR.value)[0]
+        info, size = relocalizer.map.info, path.stat().st_size
+        cells, ms = [], None
+        for kind in QUERIES:
+            found = answer(relocalizer, kind, kinect=row.kinect)
+            cells += accuracy(found.figures)
+            results[f"{name}/{kind}"] = {**found.figures, "ms": found.ms, "bytes": size}
+            ms = found.ms
+        times = " / ".join(f"{ms[stage]:.1f}" for stage in ("features", "head", "solver"))
+        made = f"{info['seconds']:.0f} ({info['core_seconds']:.0f})"
+        rows.append([row.label, made, f"{size / 1e6:.2f}", times, *cells])
+        logging.info("%s", rows[-1])
+    if not _ROWS.value or "matching" in _ROWS.value:
+        rows.append(_matching_row(results))
+    header = ["head", "mapping s (core s)", "map MB", "ms features / head / solver", *ACCURACY]
+    return table(header, rows)
+
+
+class _Matcher:
+    """Nearest-neighbour matching of SIFT with points from depth, and OpenCV's PnP."""
+
+    def __init__(self) -> None:
+        from ace_jax.features.sift import Sift
+
+        started, used = time.perf_counter(), time.process_time()
+        mapping = source(MAPPING)
+        self.camera = mapping.camera
+        self._sift = Sift(image_size=(640, 480), max_features=2048)
+        images = extract_images(mapping, range(len(mapping)), self._sift, use_depth=True)
+        descriptors, points = [], []
+        for image in images:
+            known = image.mask & (image.depth > 0)
+            ray = np.stack(
+                [
+                    (image.uv[known, 0] - self.camera.cx) / self.camera.fx,
+                    (image.uv[known, 1] - self.camera.cy) / self.camera.fy,
+                    np.ones(known.sum()),
+                ],
+                axis=1,
+            )
+            pose = image.world_from_camera
+            points.append((ray * image.depth[known, None]) @ pose[:3, :3].T + pose[:3, 3])
+            descriptors.append(image.descriptors[known].astype(np.float32))
+        self._points = np.concatenate(points)
+        self._table = jax.device_put(np.concatenate(descriptors).T)
+        self._nearest = jax.jit(lambda q, t: (lambda s: (s.argmax(1), s.max(1)))(q @ t))
+        self.bytes = self._points.size * 4 + self._table.size * 4
+        self.seconds = time.perf_counter() - started, time.process_time() - used
+
+    def __call__(self, rgb: np.ndarray) -> tuple[np.ndarray | None, dict[str, float]]:
+        start = time.perf_counter()
+        features = jax.device_get(self._sift.extract(rgb))
+        extracted = time.perf_counter()
+        index, similarity = jax.device_get(self._nearest(features.descriptors, self._table))
+        good = features.mask & (similarity > 0.9)
+        matched = time.perf_counter()
+        matrix = np.array(
+            [[self.camera.fx, 0, self.camera.cx], [0, self.camera.fy, self.camera.cy], [0, 0, 1]]
+        )
+        pose = None
+        if good.sum() >= 6:
+            found, turn, shift, inliers = cv2.solvePnPRansac(
+                self._points[index[good]],
+                features.uv[good].astype(np.float64),
+                matrix,
+                None,
+                reprojectionError=4.0,
+                iterationsCount=1000,
+                confidence=0.9999,
+                flags=cv2.SOLVEPNP_P3P,
+            )
+            if found and len(inliers) >= 6:
+                chosen = inliers[:, 0]
+                turn, shift = cv2.solvePnPRefineLM(
+                    self._points[index[good]][chosen],
+                    features.uv[good][chosen].astype(np.float64),
+                    matrix,
+                    None,
+                    turn,
+                    shift,
+                )
+                camera_from_world = np.eye(4)
+                camera_from_world[:3, :3] = cv2.Rodrigues(turn)[0]
+                camera_from_world[:3, 3] = shift[:, 0]
+                pose = np.linalg.inv(camera_from_world)
+        solved = time.perf_counter()
+        return pose, {
+            "features": 1e3 * (extracted - start),
+            "head": 1e3 * (matched - extracted),
+            "solver": 1e3 * (solved - matched),
+        }
+
+    def answer(
+        self, kind: str, change: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Figures and median milliseconds of the queries of a kind."""
+        queries = frames_of(kind)
+        self(queries[0].rgb)
+        found = [self(f.rgb if change is None else change(f.rgb)) for f in queries]
+        poses = [pose for pose, _ in found]
+        figures = evaluation.summary(
+            evaluation.pose_errors(poses, queries.poses()), sum(p is not None for p in poses)
+        )
+        ms = {stage: float(np.median([m[stage] for _, m in found])) for stage in found[0][1]}
+        return figures, ms
+
+
+def _matching_row(results: dict[str, Any]) -> list[str]:
+    matcher = _Matcher()
+    cells, ms = [], {}
+    for kind in QUERIES:
+        figures, ms = matcher.answer(kind)
+        results[f"matching/{kind}"] = {**figures, "ms": ms, "bytes": matcher.bytes}
+        cells += accuracy(figures)
+    times = " / ".join(f"{ms[stage]:.1f}" for stage in ("features", "head", "solver"))
+    made = f"{matcher.seconds[0]:.0f} ({matcher.seconds[1]:.0f})"
+    label = "matching: SIFT, nearest neighbour, OpenCV PnP"
+    return [label, made, f"{matcher.bytes / 1e6:.1f}", times, *cells]
+
+
+def _gamma(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    lookup = (255 * (np.arange(256) / 255) ** value + 0.5).astype(np.uint8)
+    return lambda rgb: lookup[rgb]
+
+
+def _cast(rgb: np.ndarray) -> np.ndarray:
+    return np.clip(rgb * np.array([1.25, 1.0, 0.7]) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _noisy(rgb: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(int(rgb.sum()) % 2**32).normal(scale=15, size=rgb.shape)
+    return np.clip(rgb + noise + 0.5, 0, 255).astype(np.uint8)
+
+
+LIGHT: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {
+    "as recorded": None,
+    "gamma 0.5": _gamma(0.5),
+    "gamma 2": _gamma(2.0),
+    "colour cast": _cast,
+    "blur, sigma 2 px": lambda rgb: cv2.GaussianBlur(rgb, (0, 0), 2.0),
+    "noise, sigma 15": _noisy,
+}
+LIGHT_ROWS = ("default", "rgb", "sift", "dense", "tri_mlp", "ace")
+
+
+def light_table(results: dict[str, Any]) -> str:
+    """Later frames under other light: % within 5 cm/5 deg and median, per head."""
+    rows = []
+    chosen = [name for name in LIGHT_ROWS if not _ROWS.value or name in _ROWS.value]
+    for name in (*chosen, "matching"):
+        if name == "matching":
+            matcher, label = _Matcher(), "matching"
+        else:
+            matcher, label = None, ROWS[name].label
+            relocalizer = load_maps([make_map(name)], _WEIGHTS_DIR.value)[0]
+        cells = []
+        for light, change in LIGHT.items():
+            if matcher is None:
+                figures = answer(relocalizer, "later", change).figures
+            else:
+                figures, _ = matcher.answer("later", change)
+            results[f"light/{name}/{light}"] = figures
+            median = 100 * figures["median_translation_m"]
+            cells.append(f"{figures['within_5cm_5deg']:.0f} %, {median:.2f} cm")
+        rows.append([label, *cells])
+        logging.info("%s", rows[-1])
+    return table(["head", *LIGHT], rows)
+
+
+FILTER_ROWS = ("default", "dense", "dense_nll", "tri_mlp")
+SHARES = (1.0, 0.8, 0.6, 0.3)
+
+
+def filter_table(results: dict[str, Any]) -> str:
+    """What the predicted scale is worth: order, and the filter's effect without guided search."""
+    rows, curves = [], {}
+    for name in FILTER_ROWS:
+        if _ROWS.value and name not in _ROWS.value:
+            continue
+        cells, correlation = [], float("nan")
+        for share in SHARES:
+            relocalizer = load_maps(
+                [make_map(name)], _WEIGHTS_DIR.value, keep_share=share, guided_rounds=0
+            )[0]
+            found = answer(relocalizer, "later")
+            correlation = evaluation.rank_correlation(found.scale, found.metres)
+            curves[ROWS[name].label] = evaluation.calibration(found.scale, found.metres)
+            figures = found.figures
+            results[f"filter/{name}/{share}"] = figures
+            median = 100 * figures["median_translation_m"]
+            cells.append(f"{figures['within_5cm_5deg']:.0f} %, {median:.2f} cm")
+        rows.append([ROWS[name].label, f"{correlation:.2f}", *cells])
+        logging.info("%s", rows[-1])
+    _plot_calibration(curves)
+    header = ["head", "rank correlation", *(f"keep {100 * s:.0f} %" for s in SHARES)]
+    return table(header, rows)
+
+
+def _plot_calibration(curves: dict[str, list[evaluation.CalibrationBin]]) -> None:
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for label, bins in curves.items():
+        scale = [100 * b.scale for b in bins]
+        (line,) = axis.plot(scale, [100 * b.error for b in bins], "o-", label=label, markersize=4)
+        low, high = ([100 * getattr(b, k) for b in bins] for k in ("low", "high"))
+        axis.fill_between(scale, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    limits = [0.2, 300]
+    axis.plot(limits, limits, color="0.5", linewidth=1)
+    axis.set(xscale="log", yscale="log", xlabel="predicted scale, cm", ylabel="error, cm")
+    axis.set(xlim=limits, ylim=limits)
+    axis.legend(fontsize=8)
+    folder = Path(_DOCS.value).parent if _DOCS.value else Path(_OUT.value)
+    path = folder / "images" / "relocalization-calibration.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+FIRST_HALF, SECOND_HALF = "0:300:6", "300:600:6"
+HALVES = {"first half": "9:300:12", "second half": "309:600:12"}
+
+
+def update_table(results: dict[str, Any]) -> str:
+    """A map of the first half, extended by the second, beside one of both at once."""
+    rows = []
+    for name in ("default", "rgb", "tri_mlp"):
+        if _ROWS.value and name not in _ROWS.value:
+            continue
+        first = make_map(name, FIRST_HALF)
+        maps = {
+            "first half alone": first,
+            "then updated with the second": make_map(name, SECOND_HALF, first),
+            "both at once": make_map(name),
+        }
+        for label, path in maps.items():
+            relocalizer = load_maps([path], _WEIGHTS_DIR.value)[0]
+            cells = []
+            for half, selection in HALVES.items():
+                queries = source(selection)
+                poses = [
+                    found.world_from_camera if found.success else None
+                    for found in (relocalizer(f.rgb, f.camera) for f in queries)
+                ]
+                figures = evaluation.summary(
+                    evaluation.pose_errors(poses, queries.poses()),
+                    sum(pose is not None for pose in poses),
+                )
+                results[f"update/{name}/{label}/{half}"] = figures
+                cells += accuracy(figures)
+            seconds = f"{relocalizer.map.info['seconds']:.0f}"
+            rows.append([f"{ROWS[name].label}: {label}", seconds, *cells])
+            logging.info("%s", rows[-1])
+    header = ["map", "s"]
+    header += [f"{half}: {what}" for half in HALVES for what in ("% 10/5/2", "median")]
+    return table(header, rows)
+
+
+def scenes_table(results: dict[str, Any]) -> str:
+    """Several maps at once: how often the right one answers, and how often a wrong one would."""
+    kitchen = make_map("default")
+    root = Path(_DATA_ROOT.value)
+    others = {"tum": "tum/freiburg1_rpy", "room": "synthetic/room0"}
+    paths, sources = {"kitchen": kitchen}, {"kitchen": frames_of("later")}
+    config = importlib.import_module("ace_jax.mapping.presets.landmarks").get_config()
+    for name, sequence in others.items():
+        path = Path(_OUT.value) / f"{name}.safetensors"
+        if not (_REUSE.value and path.is_file()):
+            mapping = open_frames(sequence, root, frames="::2")
+            save_map(path, map_scene(mapping, config, _WEIGHTS_DIR.value), half=True)
+        paths[name], sources[name] = path, open_frames(sequence, root, frames="1::4")
+    relocalizers = load_maps(list(paths.values()), _WEIGHTS_DIR.value)
+    rows = []
+    for name, queries in sources.items():
+        found = [locate_among(relocalizers, f.rgb, f.camera) for f in queries]
+        right = sum(f.success and f.scene == paths[name].stem for f in found)
+        wrong = sum(f.success and f.scene != paths[name].stem for f in found)
+        strangers = [r for r in relocalizers if r.name != paths[name].stem]
+        false = sum(any(r(f.rgb, f.camera).success for r in strangers) for f in list(queries)[::5])
+        ms = float(np.median([f.ms["head"] + f.ms["solver"] for f in found]))
+        results[f"scenes/{name}"] = {"right": right, "wrong": wrong, "queries": len(found)}
+        count = len(list(queries)[::5])
+        rows.append(
+            [name, str(len(found)), str(right), str(wrong), f"{false} of {count}", f"{ms:.1f}"]
+        )
+    header = ["queries from", "queries", "right map", "wrong map"]
+    return table([*header, "accepted by a map of another place", "ms after features"], rows)
+
+
+def _stamp() -> str:
+    revision = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+    ).stdout.strip()
+    models = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    processor = models[0].split(":")[1].strip() if models else platform.processor()
+    queries = "tuning queries" if _TUNE.value else "reported queries"
+    return (
+        f"{datetime.date.today()}, revision {revision}, {_CORES.value} cores of {processor}, "
+        f"load {os.getloadavg()[0]:.1f} at the end; Python {platform.python_version()}, "
+        f"JAX {jax.__version__}; {queries}."
+    )
+
+
+def main(_: Any) -> None:
+    """Makes the tables that the flags ask for."""
+    if hasattr(os, "sched_setaffinity"):
+        available = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, available[: _CORES.value])
+    logging.set_verbosity(logging.INFO)
+    enable_compilation_cache()
+    results: dict[str, Any] = {}
+    makers = {
+        "main": main_table,
+        "light": light_table,
+        "filter": filter_table,
+        "update": update_table,
+        "scenes": scenes_table,
+    }
+    Path(_OUT.value).mkdir(parents=True, exist_ok=True)
+    for name in _TABLES.value:
+        if name not in makers:
+            raise errors.UserError(f"no table {name!r}; there are {', '.join(makers)}")
+        text = f"{makers[name](results)}\n\n{_stamp()}"
+        print(f"\n## {name}\n\n{text}\n", flush=True)
+        if _DOCS.value:
+            put_into(Path(_DOCS.value), name, text)
+        stored = Path(_OUT.value) / f"results-{name}.json"
+        stored.write_text(json.dumps(results, indent=1, default=float) + "\n")
+
+
+if __name__ == "__main__":
+    errors.run(main)
