@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from ace_jax.data.images import first_size, read_depth, read_rgb
+from ace_jax.data.image_recording import ImageRecording
+from ace_jax.data.images import first_size
 from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
 from ace_jax.data.poses_file import Trajectory, image_stem, read_matrices, read_poses
-from ace_jax.data.recording import Recording
-from ace_jax.data.undistortion import Undistortion
 from ace_jax.errors import UserError
 
 FRAMES_PER_SECOND = 30.0
@@ -31,7 +30,7 @@ FRAMES_PER_SECOND = 30.0
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-class Folder(Recording):
+class Folder(ImageRecording):
     """A recording in plain files. Frames follow the natural order of names: 2 before 10.
 
     Attributes:
@@ -70,34 +69,22 @@ class Folder(Recording):
                 self.dropped_rgb,
                 self.dropped_depth,
             )
-        self._colour = [colour[stem] for stem in stems]
-        self._depth = [depth[stem] for stem in stems] if depth else None
+        files = [colour[stem] for stem in stems]
         intrinsics = read_intrinsics(folder / FILE_NAME)
-        self._units_per_metre = intrinsics.depth_scale
-        camera = intrinsics.camera(*first_size(self._colour, name))
-        self._undistortion = (
-            Undistortion(camera, intrinsics.distortion) if any(intrinsics.distortion) else None
-        )
         all_stems = sorted(colour, key=_natural)  # files without names count every colour image
         kept = np.isin(all_stems, stems)
         times = _times(folder / "times.txt", all_stems)
         super().__init__(
             name,
-            camera,
+            intrinsics.camera(*first_size(files, name)),
+            files,
+            [depth[stem] for stem in stems] if depth else None,
             names=stems,
             timestamps=times[kept],
             poses=_poses(folder / "poses.txt", all_stems, times, kept),
-            has_depth=bool(depth),
+            units_per_metre=intrinsics.depth_scale,
+            distortion=intrinsics.lens(),
         )
-
-    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        rgb = read_rgb(self._colour[index])
-        depth = None
-        if self._depth is not None:
-            depth = read_depth(self._depth[index], self._units_per_metre)
-        if self._undistortion is not None:
-            rgb, depth = self._undistortion(rgb, depth)
-        return rgb, depth
 
 
 def _images(folder: Path) -> dict[str, Path]:

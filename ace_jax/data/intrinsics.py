@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.distortion import RadialTangential
 
 FILE_NAME = "intrinsics.json"
 _REQUIRED = ("fx", "fy", "cx", "cy")
@@ -42,6 +43,10 @@ class Intrinsics:
         return Camera(
             self.fx, self.fy, self.cx, self.cy, self.width or width, self.height or height
         )
+
+    def lens(self) -> RadialTangential | None:
+        """The distortion, or None."""
+        return RadialTangential(*self.distortion) if any(self.distortion) else None
 
 
 def read_intrinsics(path: Path) -> Intrinsics:

@@ -155,6 +155,25 @@ def read_matrices(path: str | Path) -> np.ndarray:
     return np.array(rows).reshape(-1, 4, 4)
 
 
+def read_pose_files(paths: Sequence[Path]) -> np.ndarray | None:
+    """Reads one 4 x 4 matrix a file as (N, 4, 4); None if none of the files is there.
+
+    A missing file gives NaN (no pose), an unreadable one infinity (a broken pose).
+    """
+    poses = np.stack([_read_pose(path) for path in paths]) if paths else np.empty((0, 4, 4))
+    return None if np.isnan(poses).all() and not any(path.exists() for path in paths) else poses
+
+
+def _read_pose(path: Path) -> np.ndarray:
+    try:
+        values = [float(value) for value in path.read_text().split()]
+    except FileNotFoundError:
+        return np.full((4, 4), np.nan)
+    except (OSError, ValueError):
+        values = []
+    return np.reshape(values, (4, 4)) if len(values) == 16 else np.full((4, 4), np.inf)
+
+
 def image_stem(name: str) -> str:
     """The path without image suffixes: `seq-01/frame-000000.color.png` is `seq-01/frame-000000`."""
     for suffix in _IMAGE_SUFFIXES:

@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 
 from ace_jax.data.frame import BadFrame, Frame
-from ace_jax.data.rigid import clean_poses
+from ace_jax.data.rigid import clean_poses, count_poses
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
@@ -26,14 +26,16 @@ class Recording(abc.ABC):
 
     Attributes:
         name: the recording's name, for messages and reports.
-        camera: intrinsics of every frame; a frame of another size is a `BadFrame`.
+        camera: intrinsics of the first frame; of every frame unless the format gives each its own.
+            A frame of another size than its camera's is a `BadFrame`.
         has_depth: whether frames carry depth.
+        pose_counts: what was wrong with the poses as read; None without any.
     """
 
     def __init__(
         self,
         name: str,
-        camera: Camera,
+        camera: Camera | Sequence[Camera],
         *,
         names: Sequence[str],
         timestamps: np.ndarray,
@@ -41,18 +43,21 @@ class Recording(abc.ABC):
         has_depth: bool,
         depth_delays: np.ndarray | None = None,
         readout: float = 0.0,
+        recorded_from_camera: np.ndarray | None = None,
     ) -> None:
         """Checks and keeps what is known without reading images.
 
         Args:
             name: the recording's name.
-            camera: intrinsics.
+            camera: intrinsics, of all frames or of each.
             names: N frame names.
             timestamps: (N,) seconds.
             poses: (N, 4, 4) world_from_camera as read, NaN where missing; None without any.
             has_depth: whether frames carry depth.
             depth_delays: (N,) seconds from each colour image to its depth image; None: together.
             readout: seconds that the colour camera's rolling shutter takes; 0: global shutter.
+            recorded_from_camera: (4, 4) where the poses are those of other axes or of another
+                camera (OpenGL's, the depth camera): from the colour camera to that.
 
         Raises:
             UserError: there are no frames.
@@ -60,13 +65,17 @@ class Recording(abc.ABC):
         if not names:
             raise UserError(f"{name}: no frames found")
         self.name = name
-        self.camera = camera
+        self._cameras = None if isinstance(camera, Camera) else list(camera)
+        self.camera = camera if self._cameras is None else self._cameras[0]
         self.has_depth = has_depth
         self._names = list(names)
         self._timestamps = np.asarray(timestamps, np.float64)
         self._depth_delays = depth_delays
         self._readout = readout
+        self.pose_counts = None if poses is None else count_poses(poses)
         self._poses = None if poses is None else clean_poses(poses, name)
+        if self._poses is not None and recorded_from_camera is not None:
+            self._poses = clean_poses(self._poses @ recorded_from_camera, name)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -77,13 +86,14 @@ class Recording(abc.ABC):
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} frames, not one numbered {index}")
+        camera = self._camera(index)
         rgb, depth = self._read(index)
         for what, image in (("image", rgb), ("depth", depth)):
-            if image is not None and image.shape[:2] != (self.camera.height, self.camera.width):
+            if image is not None and image.shape[:2] != (camera.height, camera.width):
                 raise BadFrame(
                     f"{self.name}: {what} of frame {self._names[index]} has "
                     f"{image.shape[1]} x {image.shape[0]} pixels, the camera "
-                    f"{self.camera.width} x {self.camera.height}"
+                    f"{camera.width} x {camera.height}"
                 )
         pose = None if self._poses is None else self._poses[index]
         return Frame(
@@ -92,7 +102,7 @@ class Recording(abc.ABC):
             timestamp=float(self._timestamps[index]),
             rgb=rgb,
             depth=depth,
-            camera=self.camera,
+            camera=camera,
             world_from_camera=None if pose is None or np.isnan(pose).any() else pose.copy(),
             depth_delay=0.0 if self._depth_delays is None else float(self._depth_delays[index]),
             readout=self._readout,
@@ -113,6 +123,9 @@ class Recording(abc.ABC):
     def poses(self) -> np.ndarray | None:
         """(N, 4, 4) float64 world_from_camera, NaN where a frame has none, or None."""
         return None if self._poses is None else self._poses.copy()
+
+    def _camera(self, index: int) -> Camera:
+        return self.camera if self._cameras is None else self._cameras[index]
 
     @abc.abstractmethod
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -37,10 +37,10 @@ class DepthRegistration:
             colour_from_depth: (4, 4) rigid transform of points, metres.
         """
         self.colour_camera = colour_camera
-        self._shape = (int(depth_camera.height), int(depth_camera.width))
+        self.depth_shape = (int(depth_camera.height), int(depth_camera.width))
         # A frame of one pixel around the result collects whatever falls outside.
         self._padded = (int(colour_camera.height) + 2, int(colour_camera.width) + 2)
-        v, u = np.mgrid[: self._shape[0], : self._shape[1]].astype(np.float64)
+        v, u = np.mgrid[: self.depth_shape[0], : self.depth_shape[1]].astype(np.float64)
         rays = np.stack(
             [
                 (u - float(depth_camera.cx)) / float(depth_camera.fx),
@@ -74,8 +74,8 @@ class DepthRegistration:
         Returns:
             (H', W') float32 z-depth of the colour camera, 0 where unknown.
         """
-        if depth.shape != self._shape:
-            raise ValueError(f"depth is {depth.shape}, the depth camera {self._shape}")
+        if depth.shape != self.depth_shape:
+            raise ValueError(f"depth is {depth.shape}, the depth camera {self.depth_shape}")
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             target, z = self._project(depth)
         buffer = np.full(self._padded[0] * self._padded[1], np.inf, np.float32)
@@ -96,7 +96,7 @@ class DepthRegistration:
         Unknown depth lands on the frame around the image, whatever its value.
         """
         depths, targets, *scratch = self._buffers()
-        depths.reshape(self._shape)[...] = depth[:, ::-1] if self._reverse else depth
+        depths.reshape(self.depth_shape)[...] = depth[:, ::-1] if self._reverse else depth
         height, width = self._padded
         for start in range(0, depths.size, BLOCK):
             part = slice(start, min(start + BLOCK, depths.size))
@@ -129,7 +129,7 @@ class DepthRegistration:
 
     def _buffers(self) -> tuple[np.ndarray, ...]:
         if not hasattr(self._local, "buffers"):
-            size = self._shape[0] * self._shape[1]
+            size = self.depth_shape[0] * self.depth_shape[1]
             self._local.buffers = (
                 np.empty(size, np.float32),
                 np.empty(size, np.int64),

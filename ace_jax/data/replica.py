@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ace_jax.data.frame import RENDERED_INVERSE_DEPTH_SIGMA
-from ace_jax.data.images import read_depth, read_rgb
+from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.poses_file import read_matrices
-from ace_jax.data.recording import Recording
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
@@ -24,7 +23,7 @@ CAMERA = Camera(600.0, 600.0, 599.5, 339.5, 1200, 680)
 _COLOUR = re.compile(r"frame(\d+)\.(?:jpg|jpeg|png)")
 
 
-class Replica(Recording):
+class Replica(ImageRecording):
     """One scene; line n of `traj.txt` is the pose of frame number n, whose time is n/30 s."""
 
     inverse_depth_sigma = RENDERED_INVERSE_DEPTH_SIGMA
@@ -48,23 +47,19 @@ class Replica(Recording):
         matches = (_COLOUR.fullmatch(file.name) for file in results.iterdir())
         files = {int(match[1]): match for match in matches if match}
         numbers = sorted(files)
-        self._colour = [results / files[number][0] for number in numbers]
-        self._depth = [results / f"depth{files[number][1]}.png" for number in numbers]
-        camera, self._units_per_metre = _read_camera(folder)
+        colour = [results / files[number][0] for number in numbers]
+        depth = [results / f"depth{files[number][1]}.png" for number in numbers]
+        camera, units_per_metre = _read_camera(folder)
         super().__init__(
             name,
             camera,
-            names=[path.stem for path in self._colour],
+            colour,
+            depth if any(path.exists() for path in depth) else None,
+            names=[path.stem for path in colour],
             timestamps=np.array(numbers) / FRAMES_PER_SECOND,
             poses=_read_poses(folder / "traj.txt", numbers),
-            has_depth=any(path.exists() for path in self._depth),
+            units_per_metre=units_per_metre,
         )
-
-    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        rgb = read_rgb(self._colour[index])
-        if not self.has_depth:
-            return rgb, None
-        return rgb, read_depth(self._depth[index], self._units_per_metre)
 
 
 def _read_camera(folder: Path) -> tuple[Camera, float]:

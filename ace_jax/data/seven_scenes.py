@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ace_jax.data.images import read_depth, read_rgb
+from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
-from ace_jax.data.recording import Recording
+from ace_jax.data.poses_file import read_pose_files
 from ace_jax.data.registration import DepthRegistration
-from ace_jax.data.rigid import clean_poses, invert
+from ace_jax.data.rigid import invert
 from ace_jax.geometry.camera import Camera
 
 FRAMES_PER_SECOND = 30.0
@@ -40,7 +40,7 @@ COLOUR_FROM_DEPTH = np.array(
 _COLOUR = re.compile(r"frame-(\d+)\.color\.(?:png|jpg|jpeg)")
 
 
-class SevenScenes(Recording):
+class SevenScenes(ImageRecording):
     """One sequence. Time is the frame number over 30 s, also when the sequence starts later.
 
     An `intrinsics.json` beside the frames (our own exports) says that depth is already registered
@@ -72,50 +72,27 @@ class SevenScenes(Recording):
         matches = (_COLOUR.fullmatch(file.name) for file in folder.iterdir())
         files = {int(match[1]): match[0] for match in matches if match}
         numbers = sorted(files)
-        self._colour = [folder / files[number] for number in numbers]
+        colour = [folder / files[number] for number in numbers]
         stems = [files[number].split(".")[0] for number in numbers]
-        self._depth = [folder / f"{stem}.depth.png" for stem in stems]
-        poses = [_read_pose(folder / f"{stem}.pose.txt") for stem in stems]
-        world_from_camera = None
-        if any(pose is not None for pose in poses):
-            absent = np.full((4, 4), np.nan)
-            world_from_camera = clean_poses(
-                np.stack([absent if pose is None else pose for pose in poses]), name
-            )
-        self._registration = None
+        depth = [folder / f"{stem}.depth.png" for stem in stems]
+        poses = read_pose_files([folder / f"{stem}.pose.txt" for stem in stems])
+        registration = depth_from_colour = None
         if (folder / FILE_NAME).exists():
             camera = read_intrinsics(folder / FILE_NAME).camera(640, 480)
         else:
             camera = Camera(focal, focal, 320.0, 240.0, 640, 480)
             depth_camera = Camera(DEPTH_FOCAL, DEPTH_FOCAL, *depth_centre, 640, 480)
-            self._registration = DepthRegistration(depth_camera, camera, COLOUR_FROM_DEPTH)
-            if world_from_camera is not None:
-                world_from_camera = world_from_camera @ invert(COLOUR_FROM_DEPTH)
+            registration = DepthRegistration(depth_camera, camera, COLOUR_FROM_DEPTH)
+            depth_from_colour = invert(COLOUR_FROM_DEPTH)
         super().__init__(
             name,
             camera,
+            colour,
+            depth if any(path.exists() for path in depth) else None,
             names=[f"{folder.name}/{stem}" for stem in stems],
             timestamps=np.array(numbers) / FRAMES_PER_SECOND,
-            poses=world_from_camera,
-            has_depth=any(path.exists() for path in self._depth),
+            poses=poses,
+            recorded_from_camera=depth_from_colour,
+            units_per_metre=UNITS_PER_METRE,
+            to_colour=registration,
         )
-
-    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        rgb = read_rgb(self._colour[index])
-        if not self.has_depth:
-            return rgb, None
-        depth = read_depth(self._depth[index], UNITS_PER_METRE)
-        if self._registration is None or depth.shape != (480, 640):
-            return rgb, depth  # a depth image of another size is refused by the caller
-        return rgb, self._registration(depth)
-
-
-def _read_pose(path: Path) -> np.ndarray | None:
-    """The 4 x 4 matrix of a file; None without a file, inf where it is unreadable."""
-    try:
-        values = [float(value) for value in path.read_text().split()]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        values = []
-    return np.reshape(values, (4, 4)) if len(values) == 16 else np.full((4, 4), np.inf)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from ace_jax.data.images import first_size, read_depth, read_rgb
+from ace_jax.data.image_recording import ImageRecording
+from ace_jax.data.images import first_size
 from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
 from ace_jax.data.poses_file import read_trajectory
-from ace_jax.data.recording import KINECT_READOUT, Recording
-from ace_jax.data.undistortion import Undistortion
+from ace_jax.data.recording import KINECT_READOUT
 from ace_jax.errors import UserError
 
 UNITS_PER_METRE = 5000.0
@@ -34,7 +34,7 @@ FAMILIES = {
 }
 
 
-class Tum(Recording):
+class Tum(ImageRecording):
     """One sequence; frames are the pairs of colour and depth images.
 
     Attributes:
@@ -66,8 +66,7 @@ class Tum(Recording):
         name = name or folder.name
         times, colour = _read_list(folder / "rgb.txt")
         self.dropped_rgb = self.dropped_depth = 0
-        self._depth = None
-        delays = None
+        depth_files = delays = None
         if (folder / "depth.txt").exists():
             depth_times, depth = _read_list(folder / "depth.txt")
             pairs = associate(times, depth_times, MAX_DIFFERENCE)
@@ -88,39 +87,28 @@ class Tum(Recording):
             times = times[pairs[:, 0]]
             delays = depth_times[pairs[:, 1]] - times
             colour = [colour[i] for i in pairs[:, 0]]
-            self._depth = [folder / depth[j] for j in pairs[:, 1]]
+            depth_files = [folder / depth[j] for j in pairs[:, 1]]
         if not colour:
             raise UserError(f"{name}: {folder / 'rgb.txt'} lists no images")
-        self._colour = [folder / file for file in colour]
+        files = [folder / file for file in colour]
         intrinsics = _intrinsics(folder)
-        self._units_per_metre = intrinsics.depth_scale
-        camera = intrinsics.camera(*first_size(self._colour, name))
-        self._undistortion = None
-        if undistort and any(intrinsics.distortion):
-            self._undistortion = Undistortion(camera, intrinsics.distortion)
         poses = None
         if (folder / "groundtruth.txt").exists():
             trajectory = read_trajectory(folder / "groundtruth.txt")
             poses = trajectory.at(times, interpolate=interpolate)
         super().__init__(
             name,
-            camera,
+            intrinsics.camera(*first_size(files, name)),
+            files,
+            depth_files,
             names=[Path(file).stem for file in colour],
             timestamps=times,
             poses=poses,
-            has_depth=self._depth is not None,
+            units_per_metre=intrinsics.depth_scale,
+            distortion=intrinsics.lens() if undistort else None,
             depth_delays=delays,
             readout=KINECT_READOUT,
         )
-
-    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        rgb = read_rgb(self._colour[index])
-        depth = None
-        if self._depth is not None:
-            depth = read_depth(self._depth[index], self._units_per_metre)
-        if self._undistortion is not None:
-            rgb, depth = self._undistortion(rgb, depth)
-        return rgb, depth
 
 
 def associate(first: np.ndarray, second: np.ndarray, max_difference: float) -> np.ndarray:

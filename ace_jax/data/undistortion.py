@@ -1,27 +1,35 @@
 """Removal of lens distortion at reading, so that the rest of the code knows pinholes only."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.distortion import Distortion, Fisheye, RadialTangential
 
 
 class Undistortion:
-    """Resamples images to the pinhole camera of the same intrinsics (Brown-Conrady model)."""
+    """Resamples images to the pinhole camera of the same intrinsics."""
 
-    def __init__(self, camera: Camera, coefficients: Sequence[float]) -> None:
+    def __init__(self, camera: Camera, distortion: Distortion | Sequence[float]) -> None:
         """Tabulates the maps once.
 
         Args:
             camera: intrinsics of the stored and of the resampled images.
-            coefficients: OpenCV's (k1, k2, p1, p2[, k3]).
+            distortion: of the stored images; bare numbers are OpenCV's (k1, k2, p1, p2[, k3]).
         """
+        if not isinstance(distortion, Fisheye | RadialTangential):
+            distortion = RadialTangential(*distortion)
         k = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], np.float64)
-        x, y = cv2.initUndistortRectifyMap(
-            k, np.asarray(coefficients), None, k, (camera.width, camera.height), cv2.CV_32FC1
+        tabulate = (
+            cv2.fisheye.initUndistortRectifyMap
+            if isinstance(distortion, Fisheye)
+            else cv2.initUndistortRectifyMap
         )
+        coefficients = np.array(dataclasses.astuple(distortion), np.float64)
+        x, y = tabulate(k, coefficients, np.eye(3), k, (camera.width, camera.height), cv2.CV_32FC1)
         self._shape = (camera.height, camera.width)
         self._bilinear = cv2.convertMaps(x, y, cv2.CV_16SC2)
         self._nearest, _ = cv2.convertMaps(x, y, cv2.CV_16SC2, nninterpolation=True)

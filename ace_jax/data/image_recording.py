@@ -1,0 +1,129 @@
+"""Recordings whose frames are image files: a format lists the files, this module reads them."""
+
+import collections
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ace_jax.data.images import read_depth, read_rgb
+from ace_jax.data.recording import Recording
+from ace_jax.data.undistortion import Undistortion
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.distortion import Distortion
+
+_CACHED_LENSES = 4  # tables for a 640x480 image take 3 MB
+
+
+class ToColour(Protocol):
+    """Brings a depth image into the colour camera: registration, or resampling."""
+
+    depth_shape: tuple[int, int] | None
+
+    def __call__(self, depth: np.ndarray) -> np.ndarray:
+        """(H, W) of the depth camera to (H', W') of the colour camera, metres, 0 unknown."""
+        ...
+
+
+class ImageRecording(Recording):
+    """A `FrameSource` over colour files and 16-bit depth files."""
+
+    def __init__(
+        self,
+        name: str,
+        camera: Camera | Sequence[Camera],
+        colour: Sequence[Path],
+        depth: Sequence[Path | None] | None = None,
+        *,
+        names: Sequence[str],
+        timestamps: np.ndarray,
+        poses: np.ndarray | None,
+        units_per_metre: float = 1000.0,
+        distortion: Distortion | Sequence[Distortion | None] | None = None,
+        to_colour: ToColour | None = None,
+        depth_delays: np.ndarray | None = None,
+        readout: float = 0.0,
+        recorded_from_camera: np.ndarray | None = None,
+    ) -> None:
+        """Keeps the lists; no image is read.
+
+        Args:
+            name: for messages and reports.
+            camera: intrinsics of all images, or of each.
+            colour: N image files.
+            depth: N depth files, None for a frame without; or None for a colour-only recording.
+            names: N frame names.
+            timestamps: (N,) seconds.
+            poses: (N, 4, 4) world_from_camera as read, NaN where missing; None without any.
+            units_per_metre: of the depth files.
+            distortion: of the stored images (colour, and depth in its camera), of all or of each;
+                it is removed at reading.
+            to_colour: applied to depth images, where they are not registered yet.
+            depth_delays: see `Recording`.
+            readout: see `Recording`.
+            recorded_from_camera: see `Recording`.
+
+        Raises:
+            UserError: there are no frames.
+        """
+        super().__init__(
+            name,
+            camera,
+            names=names,
+            timestamps=timestamps,
+            poses=poses,
+            has_depth=depth is not None,
+            depth_delays=depth_delays,
+            readout=readout,
+            recorded_from_camera=recorded_from_camera,
+        )
+        self._colour = list(colour)
+        self._depth = None if depth is None else list(depth)
+        self._units_per_metre = units_per_metre
+        self._to_colour = to_colour
+        self._distortion = distortion
+        self._lenses: collections.OrderedDict[tuple, Undistortion] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def files(self, index: int) -> tuple[Path, Path | None]:
+        """The colour and the depth file of a frame."""
+        return self._colour[index], None if self._depth is None else self._depth[index]
+
+    @property
+    def depth_shape(self) -> tuple[int, int] | None:
+        """(height, width) that depth files must have; None: the colour image's, or any."""
+        return None if self._to_colour is None else self._to_colour.depth_shape
+
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        rgb = read_rgb(self._colour[index])
+        depth = None if self._depth is None else self._read_depth(index)
+        undistortion = self._undistortion(index)
+        return (rgb, depth) if undistortion is None else undistortion(rgb, depth)
+
+    def _read_depth(self, index: int) -> np.ndarray:
+        path = self._depth[index]
+        if path is None:
+            camera = self._camera(index)
+            return np.zeros((camera.height, camera.width), np.float32)
+        depth = read_depth(path, self._units_per_metre)
+        # A depth image of another size than it should have is refused by `Recording`.
+        if self._to_colour is not None and self._to_colour.depth_shape in (None, depth.shape):
+            depth = self._to_colour(depth)
+        return depth
+
+    def _undistortion(self, index: int) -> Undistortion | None:
+        distortion = self._distortion
+        if isinstance(distortion, Sequence):
+            distortion = distortion[index]
+        if distortion is None:
+            return None
+        key = (self._camera(index), distortion)
+        with self._lock:  # readers are used by several threads
+            if key not in self._lenses:
+                self._lenses[key] = Undistortion(*key)
+                if len(self._lenses) > _CACHED_LENSES:
+                    self._lenses.popitem(last=False)
+            self._lenses.move_to_end(key)
+            return self._lenses[key]
