@@ -40,7 +40,7 @@ from ace_jax.evaluation import relocalization as evaluation
 from ace_jax.mapping.images import extract_images
 from ace_jax.mapping.pipeline import map_scene
 from ace_jax.maps import load_map, save_map
-from ace_jax.relocalize.relocalizer import Relocalizer, load_maps, locate_among
+from ace_jax.relocalizer import Relocalizer, load_maps, locate_among
 from ace_jax.runtime import enable_compilation_cache
 
 SEQUENCE = "7scenes/redkitchen/seq-01"

@@ -17,7 +17,7 @@ from ace_jax.mapping.pipeline import map_scene
 from ace_jax.maps import save_map
 from ace_jax.relocalize import run
 from ace_jax.relocalize.queries import ImageQueries
-from ace_jax.relocalize.relocalizer import (
+from ace_jax.relocalizer import (
     Relocalizer,
     as_camera,
     load_maps,

@@ -32,6 +32,9 @@ def base() -> ml_collections.ConfigDict:
             },
             # At most so many mapping images, evenly spread over those given.
             "max_frames": 120,
+            # So many of the images are not mapped: the finished map must find their poses. So many
+            # of their features stay in it, so that an update shows what it does to them.
+            "checks": {"images": 6, "features": 384},
             "head": {"name": "landmark_attention", "options": ml_collections.ConfigDict()},
             # Points of the mapping images' features: "estimated" (from images and poses alone),
             # "measured" (by a depth camera), "both" (measured where nothing could be estimated),

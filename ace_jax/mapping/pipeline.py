@@ -15,7 +15,7 @@ from ace_jax.data.frame import FrameSource
 from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
-from ace_jax.mapping import landmark_map, trained_map
+from ace_jax.mapping import checks, landmark_map, trained_map
 from ace_jax.mapping.config import MIN_SIMILARITY, TAU
 from ace_jax.mapping.images import MappingImage, extract_images, select_frames
 from ace_jax.mapping.points import Depths, estimated_depths, measured_depths
@@ -53,8 +53,11 @@ def map_scene(
     extractor = create_extractor(config, weights_dir)
     if known is not None:
         known.require_features(extractor)
-    frames = select_frames(source, config.max_frames)
+    frames, kept_out = checks.hold_out(
+        select_frames(source, config.max_frames), config.checks.images
+    )
     poses = source.poses()[frames]
+    fresh = _checks(source, kept_out, extractor, config)
     checkpoints = None
     if checkpoint_dir is not None and config.training.steps:
         checkpoints = Checkpoints(checkpoint_dir, _identity(config, source, frames))
@@ -77,18 +80,7 @@ def map_scene(
     finally:
         if checkpoints is not None:
             checkpoints.close()
-    info = {
-        **made.info,
-        "sequence": source.name,
-        "mapping_images": len(frames),
-        "seconds": time.perf_counter() - started,
-        "core_seconds": time.process_time() - used,
-        "seed": config.seed,
-        "config": config.to_json_best_effort(),
-    }
-    if known is not None:
-        info["updates"] = [*known.info.get("updates", []), known.info.get("sequence", "")]
-    return dataclasses.replace(
+    made = dataclasses.replace(
         made,
         features=extractor.name,
         feature_options=config.features.options.to_dict(),
@@ -96,8 +88,50 @@ def map_scene(
         feature_dim=extractor.dim,
         camera=source.camera,
         mean=poses[:, :3, 3].mean(axis=0).astype(np.float32) if known is None else known.mean,
-        info=info,
     )
+    carried = [] if known is None else checks.carried_by(known)
+    kind = "images" if known is None else "new images"
+    progress("checks", 0, 1)
+    judged = {
+        label: {
+            "before": None if known is None else checks.judge(known, extractor, some, weights_dir),
+            "after": checks.judge(made, extractor, some, weights_dir),
+        }
+        for label, some in (("earlier images", carried), (kind, fresh))
+        if some
+    }
+    progress("checks", 1, 1)
+    info = {
+        **made.info,
+        "sequence": source.name,
+        "mapping_images": len(frames),
+        "checks": judged,
+        "seconds": time.perf_counter() - started,
+        "core_seconds": time.process_time() - used,
+        "seed": config.seed,
+        "config": config.to_json_best_effort(),
+    }
+    if known is not None:
+        info["updates"] = [*known.info.get("updates", []), known.info.get("sequence", "")]
+    room = max(2 * config.checks.images, len(carried))
+    carried = checks.thinned([*carried, *fresh], room)
+    return dataclasses.replace(made, extra=made.extra | checks.arrays_of(carried), info=info)
+
+
+def _checks(
+    source: FrameSource,
+    frames: Sequence[int],
+    extractor: FeatureExtractor,
+    config: ml_collections.ConfigDict,
+) -> list[checks.Check]:
+    """Checks made of these frames; fewer, or none, if they cannot be read."""
+    if not frames:
+        return []
+    try:
+        images = extract_images(source, frames, extractor, use_depth=False)
+    except UserError:
+        return []
+    return checks.checks_of(images, config.checks.features)
 
 
 def resolved(
@@ -192,4 +226,15 @@ def describe(made: SceneMap, size: int, path: Any) -> str:
             f"last training step: median error {info['error_px']:.1f} px, "
             f"{100 * info['inliers']:.0f} % within 10 px"
         )
+    for label, judged in info["checks"].items():
+        before, after = judged["before"], judged["after"]
+        text = _accuracy(after) if before is None else f"{_accuracy(before)} -> {_accuracy(after)}"
+        lines.append(f"{after['queries']} {label} kept out of mapping: {text}")
     return "\n".join(lines)
+
+
+def _accuracy(figures: dict[str, float]) -> str:
+    share, median = figures["within_5cm_5deg"], 100 * figures["median_translation_m"]
+    return f"{share:.0f} % within 5 cm/5 deg, median " + (
+        f"{median:.2f} cm" if np.isfinite(median) else "no pose"
+    )

@@ -17,8 +17,8 @@ from ace_jax.evaluation import relocalization as evaluation
 from ace_jax.files import write_json
 from ace_jax.geometry.camera import Camera
 from ace_jax.relocalize import outputs
-from ace_jax.relocalize.relocalizer import Localization, Relocalizer, locate_among
 from ace_jax.relocalize.report import Picture, write_report
+from ace_jax.relocalizer import Localization, Relocalizer, locate_among
 
 EXIT_UNREAD = 1  # some frame could not be read
 _PICTURES = 4  # of the best and of the worst queries

@@ -10,6 +10,7 @@ def get_config() -> ConfigDict:
     return with_changes(
         features={"name": "ace", "options": {}},
         max_frames=100_000,
+        checks={"images": 0, "features": 0},
         head={"name": "homogeneous_mlp", "options": {"width": 512, "blocks": 1}},
         points={"source": "none"},
         buffer={"patches": 8_000_000, "patches_per_image": 1024},

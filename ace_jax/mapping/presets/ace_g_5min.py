@@ -10,6 +10,7 @@ def get_config() -> ConfigDict:
     return with_changes(
         features={"name": "dinov2_vitl14_reg", "options": {"normalization": "ace_g"}},
         max_frames=100_000,
+        checks={"images": 0, "features": 0},
         head={"name": "map_code_transformer", "options": {}},
         code={"weights": "ace_g", "size": 4096},
         points={"source": "none"},

@@ -7,4 +7,6 @@ from ace_jax.mapping.config import with_changes
 
 def get_config() -> ConfigDict:
     """The configuration."""
-    return with_changes(landmarks={"coarse": 4096, "detail": 1024})
+    return with_changes(
+        checks={"images": 3, "features": 256}, landmarks={"coarse": 4096, "detail": 1024}
+    )
