@@ -162,7 +162,9 @@ def answer(
         poses.append(found.world_from_camera if found.success else None)
         ms.append(found.ms)
         scale.append(found.scale)
-        metres.append(_beside_ray(found, frame))
+        metres.append(
+            evaluation.beside_ray(found.xyz, found.uv, frame.camera, frame.world_from_camera)
+        )
     return Result(
         errors=evaluation.pose_errors(poses, queries.poses()),
         registered=sum(pose is not None for pose in poses),
@@ -170,24 +172,6 @@ def answer(
         scale=np.concatenate(scale),
         metres=np.concatenate(metres),
     )
-
-
-def _beside_ray(found: Any, frame: Any) -> np.ndarray:
-    """Distance of the predicted points from their pixels' rays under the true pose, metres."""
-    camera_from_world = np.linalg.inv(frame.world_from_camera)
-    point = found.xyz @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-    camera = frame.camera
-    ray = np.stack(
-        [
-            (found.uv[:, 0] - camera.cx) / camera.fx,
-            (found.uv[:, 1] - camera.cy) / camera.fy,
-            np.ones(len(found.uv)),
-        ],
-        axis=1,
-    )
-    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-    beside = point - np.sum(point * ray, axis=1, keepdims=True) * ray
-    return np.where(point[:, 2] > 0, np.linalg.norm(beside, axis=1), np.inf)
 
 
 def accuracy(figures: dict[str, float]) -> list[str]:

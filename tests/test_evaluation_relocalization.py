@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from ace_jax.data.rigid import from_quaternion
 from ace_jax.evaluation import relocalization as evaluation
+from ace_jax.geometry.camera import Camera
 
 
 def _pose(degrees=0.0, x=0.0):
@@ -63,3 +65,39 @@ def test_calibration_ignores_what_is_not_known():
     assert sum(b.count for b in evaluation.calibration(scale, error, bins=2)) == 2
     assert evaluation.calibration(np.empty(0), np.empty(0)) == []
     assert np.isnan(evaluation.rank_correlation(scale, error))
+
+
+def _poses(count, rng):
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, :3, :3] = Rotation.random(count, rng).as_matrix()
+    poses[:, :3, 3] = rng.normal(size=(count, 3))
+    return poses
+
+
+def test_references_of_another_world_are_aligned_despite_wrong_poses():
+    rng = np.random.default_rng(0)
+    motion, reference = _poses(1, rng)[0], _poses(40, rng)
+    estimated = list(motion @ reference)
+    for i in range(12):
+        estimated[i] = _poses(1, rng)[0]  # wrong
+    estimated[12] = None
+    reference[13] = np.nan
+    found = evaluation.estimate_from_reference(estimated, reference)
+    np.testing.assert_allclose(found, motion, atol=1e-9)
+    np.testing.assert_allclose(np.linalg.det(found[:3, :3]), 1.0)
+
+
+def test_nothing_is_aligned_to_a_few_queries_or_to_disagreement():
+    rng = np.random.default_rng(1)
+    reference = _poses(30, rng)
+    assert evaluation.estimate_from_reference(list(reference[:9]), reference[:9]) is None
+    assert evaluation.estimate_from_reference(list(10 * _poses(30, rng)), reference) is None
+
+
+def test_distance_beside_the_ray():
+    camera = Camera(500.0, 500.0, 320.0, 240.0, 640, 480)
+    pose = np.eye(4)
+    pose[:3, 3] = [1.0, 2.0, 3.0]
+    xyz = np.array([[1.0, 2.0, 5.0], [1.3, 2.4, 5.0], [1.0, 2.0, 2.0]])
+    errors = evaluation.beside_ray(xyz, np.tile([320.0, 240.0], (3, 1)), camera, pose)
+    np.testing.assert_allclose(errors, [0.0, 0.5, np.inf], atol=1e-12)

@@ -198,6 +198,35 @@ def test_without_a_reference_nothing_is_claimed(map_files, tmp_path):
     assert "no reference" not in (tmp_path / "poses.txt").read_text()
 
 
+def test_a_map_of_another_world_is_judged_after_alignment(map_files, tmp_path):
+    moved = np.eye(4)
+    moved[:3, 3] = [5.0, -1.0, 2.0]
+
+    class Moved(WorldSource):
+        def poses(self):
+            return moved @ super().poses()
+
+        def __getitem__(self, index):
+            frame = super().__getitem__(index)
+            return dataclasses.replace(frame, world_from_camera=moved @ frame.world_from_camera)
+
+    source = Moved(tuple(np.arange(2.5, 13.5)), World(1))
+    maps = load_maps(map_files[:1])
+    apart = run.run(maps, source, tmp_path / "apart", 1, quiet=True)
+    assert apart.metrics["median_translation_m"] > 5
+    assert "--align" in run.describe(apart, tmp_path)
+    state = run.run(maps, source, tmp_path, 1, align=True, quiet=True)
+    assert state.metrics["aligned"]
+    assert state.metrics["within_2cm_2deg"] == 100.0
+    assert "--align" not in run.describe(state, tmp_path)
+    # The poses that are written are still the map's.
+    poses = read_poses(tmp_path / "poses.txt").of(["view-5.5"])
+    np.testing.assert_allclose(poses[0], World(1).pose(5.5), atol=0.01)
+    assert re.search(r"view-[\d.]+: \d+ inliers, \d\.\d cm", (tmp_path / "report.html").read_text())
+    few = run.run(maps, Moved((3.5, 5.5), World(1)), tmp_path, 1, align=True, quiet=True)
+    assert np.isnan(few.metrics["median_translation_m"])
+
+
 def test_ctrl_c_keeps_what_was_computed(map_files, tmp_path):
     class Interrupted(WorldSource):
         reads = 0

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ace_jax.geometry.camera import Camera
+
 THRESHOLDS = ((0.10, 10.0), (0.05, 5.0), (0.02, 2.0), (0.01, 1.0))  # metres, degrees
 
 
@@ -40,6 +42,47 @@ def pose_errors(estimated: Sequence[np.ndarray | None], reference: np.ndarray) -
             chord = np.linalg.norm(pose[:3, :3] - truth[:3, :3]) / np.sqrt(8.0)
             rotation[i] = np.degrees(2 * np.arcsin(min(chord, 1.0)))
     return PoseErrors(translation, rotation)
+
+
+MIN_TO_ALIGN = 10
+_ALIGN_TOLERANCE = 0.1  # metres; a query farther off takes no part
+
+
+def estimate_from_reference(
+    estimated: Sequence[np.ndarray | None], reference: np.ndarray
+) -> np.ndarray | None:
+    """The motion between the worlds of estimated and reference poses, where these differ.
+
+    The motion that one query implies and most others support within 10 cm, averaged over these.
+
+    Args:
+        estimated: N matrices (4, 4) world_from_camera, or None for a query without a pose.
+        reference: (N, 4, 4), NaN where unknown.
+
+    Returns:
+        (4, 4), or None if fewer than 10 queries agree on one.
+    """
+    both = [
+        i for i, e in enumerate(estimated) if e is not None and not np.isnan(reference[i]).any()
+    ]
+    if len(both) < MIN_TO_ALIGN:
+        return None
+    found, known = np.stack([estimated[i] for i in both]), reference[both]
+    motions = found @ np.linalg.inv(known)
+    support = [
+        np.linalg.norm(known[:, :3, 3] @ m[:3, :3].T + m[:3, 3] - found[:, :3, 3], axis=1)
+        < _ALIGN_TOLERANCE
+        for m in motions[:: max(len(motions) // 200, 1)]
+    ]
+    agreeing = max(support, key=np.count_nonzero)
+    if np.count_nonzero(agreeing) < MIN_TO_ALIGN:
+        return None
+    result = np.eye(4)
+    u, _, vt = np.linalg.svd(motions[agreeing, :3, :3].sum(axis=0))
+    result[:3, :3] = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    shift = found[agreeing, :3, 3] - known[agreeing, :3, 3] @ result[:3, :3].T
+    result[:3, 3] = shift.mean(axis=0)
+    return result
 
 
 def share_within(errors: PoseErrors, metres: float, degrees: float) -> float:
@@ -79,6 +122,29 @@ def table_row(figures: Mapping[str, float]) -> str:
         f"median {100 * figures['median_translation_m']:.2f} cm, "
         f"{figures['median_rotation_deg']:.2f} deg"
     )
+
+
+def beside_ray(
+    xyz: np.ndarray, uv: np.ndarray, camera: Camera, world_from_camera: np.ndarray
+) -> np.ndarray:
+    """Error of scene coordinates without the true points: how far they are beside their rays.
+
+    Args:
+        xyz: (N, 3) predicted, world, metres.
+        uv: (N, 2) pixels.
+        camera: intrinsics.
+        world_from_camera: (4, 4) the true pose.
+
+    Returns:
+        (N,) metres; infinite behind the camera.
+    """
+    camera_from_world = np.linalg.inv(world_from_camera)
+    point = xyz @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+    x, y = (uv[:, 0] - camera.cx) / camera.fx, (uv[:, 1] - camera.cy) / camera.fy
+    ray = np.stack([x, y, np.ones_like(x)], axis=1)
+    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+    beside = point - np.sum(point * ray, axis=1, keepdims=True) * ray
+    return np.where(point[:, 2] > 0, np.linalg.norm(beside, axis=1), np.inf)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,6 +38,9 @@ _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
 )
 _USE_DEPTH = flags.DEFINE_bool("use_depth", False, "let the queries' depth refine the pose")
+_ALIGN = flags.DEFINE_bool(
+    "align", False, "judge after rigid alignment: for a map of another world, such as SLAM's"
+)
 _SEED = flags.DEFINE_integer("seed", 0, "of the sampling; the same seed, the same poses")
 
 
@@ -65,7 +68,9 @@ def main(_: Sequence[str]) -> int | None:
         )
     relocalizers = load_maps(_MAP.value, _WEIGHTS_DIR.value, seed=_SEED.value)
     size = sum(Path(path).stat().st_size for path in _MAP.value)
-    state = run.run(relocalizers, source, _OUT.value, size, use_depth=_USE_DEPTH.value)
+    state = run.run(
+        relocalizers, source, _OUT.value, size, use_depth=_USE_DEPTH.value, align=_ALIGN.value
+    )
     print(run.describe(state, Path(_OUT.value)))
     if state.interrupted:
         return errors.EXIT_INTERRUPTED

@@ -32,19 +32,17 @@ class Picture:
     """One query as shown in the report.
 
     Attributes:
+        index: of the query.
         name: of the query.
         jpeg: the image with its correspondences drawn.
-        translation_m: error, NaN if unknown.
-        rotation_deg: error, NaN if unknown.
         inliers: number of them.
         scene: the map that answered.
         success: whether a pose was found.
     """
 
+    index: int
     name: str
     jpeg: bytes
-    translation_m: float
-    rotation_deg: float
     inliers: int
     scene: str
     success: bool
@@ -90,7 +88,7 @@ def write_report(
             parts += [
                 f"<h2>{title}</h2><p>Inliers green, outliers red, filtered out grey.</p>",
                 '<div class="pictures">',
-                *map(_figure, pictures),
+                *(_figure(picture, errors) for picture in pictures),
                 "</div>",
             ]
     body = "\n".join(parts)
@@ -187,12 +185,13 @@ def _image(data: bytes, kind: str, text: str) -> str:
     return f'<img alt="{html.escape(text)}" src="data:{kind};base64,{encoded}">'
 
 
-def _figure(picture: Picture) -> str:
+def _figure(picture: Picture, errors: PoseErrors) -> str:
     caption = f"{picture.name}: {picture.inliers} inliers"
     if not picture.success:
         caption += ", no pose"
-    elif math.isfinite(picture.translation_m):
-        caption += f", {100 * picture.translation_m:.1f} cm, {picture.rotation_deg:.2f} deg"
+    elif math.isfinite(errors.translation[picture.index]):
+        metres, degrees = errors.translation[picture.index], errors.rotation[picture.index]
+        caption += f", {100 * metres:.1f} cm, {degrees:.2f} deg"
     return (
         f"<figure>{_image(picture.jpeg, 'image/jpeg', picture.name)}"
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"

@@ -23,7 +23,7 @@ from ace_jax.relocalizer import Localization, Relocalizer, locate_among
 EXIT_UNREAD = 1  # some frame could not be read
 _PICTURES = 4  # of the best and of the worst queries
 _PICTURE_WIDTH = 480
-_WARM_UP = 1  # queries whose time includes compilation
+_FAR_OFF = 0.5  # metres; a median error beyond is hardly the solver's
 
 
 @dataclasses.dataclass
@@ -55,6 +55,7 @@ def run(
     out: Path | str,
     map_bytes: int,
     use_depth: bool = False,
+    align: bool = False,
     quiet: bool = False,
 ) -> Run:
     """Answers every query of a source and writes what came out; Ctrl-C keeps what was computed.
@@ -65,6 +66,8 @@ def run(
         out: folder.
         map_bytes: size of the map files.
         use_depth: let the queries' depth take part.
+        align: the references are of another world than the map, such as a SLAM map's: move them
+            rigidly to fit the poses that are found, then judge.
         quiet: without a progress bar.
 
     Raises:
@@ -77,7 +80,7 @@ def run(
         raise UserError(f"cannot write to {out}: {error.strerror}") from error
     state = Run()
     _warm_up(relocalizers, source, use_depth)
-    pictures = _Pictures()
+    pictures = _Pictures(judged=not align)
     names, reference = source.names(), source.poses()
     bar = tqdm(range(len(source)), desc="queries", disable=quiet, dynamic_ncols=True)
     found = 0
@@ -98,7 +101,7 @@ def run(
             bar.set_postfix(found=f"{found}/{len(state.names)}", refresh=False)
     except KeyboardInterrupt:
         state.interrupted = True
-    _finish(state, relocalizers, source, out, map_bytes, pictures)
+    _finish(state, relocalizers, source, out, map_bytes, pictures, align)
     return state
 
 
@@ -146,9 +149,17 @@ def _finish(
     out: Path,
     map_bytes: int,
     pictures: "_Pictures",
+    align: bool,
 ) -> None:
     poses = [a.world_from_camera if a is not None and a.success else None for a in state.answers]
     reference = np.array(state.reference).reshape(-1, 4, 4)
+    if align:
+        motion = evaluation.estimate_from_reference(poses, reference)
+        if motion is None:
+            logging.warning("too few queries agree with their references: nothing can be aligned")
+            motion = np.full((4, 4), np.nan)
+        reference = motion @ reference
+        state.reference = list(reference)
     errors = evaluation.pose_errors(poses, reference)
     answered = [a for a in state.answers if a is not None]
     registered = sum(pose is not None for pose in poses)
@@ -169,6 +180,7 @@ def _finish(
         "map_bytes": map_bytes,
         "unread": state.unread,
         "interrupted": state.interrupted,
+        "aligned": align,
         "settings": dataclasses.asdict(relocalizers[0].settings),
     }
     inliers = [0 if a is None else a.num_inliers for a in state.answers]
@@ -191,48 +203,37 @@ def _finish(
 
 
 def _coordinate_errors(state: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted scale and error of every coordinate, metres, where the true pose is known.
-
-    Without the true point, the error is how far the predicted one lies beside the pixel's ray.
-    """
+    """Predicted scale and error of every coordinate, metres, where the true pose is known."""
     scales, errors = [], []
     for answer, camera, pose in zip(state.answers, state.cameras, state.reference, strict=True):
-        if answer is None or np.isnan(pose).any():
-            continue
-        camera_from_world = np.linalg.inv(pose)
-        point = answer.xyz @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-        ray = np.stack(
-            [
-                (answer.uv[:, 0] - camera.cx) / camera.fx,
-                (answer.uv[:, 1] - camera.cy) / camera.fy,
-                np.ones(len(answer.uv)),
-            ],
-            axis=1,
-        )
-        ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-        beside = point - np.sum(point * ray, axis=1, keepdims=True) * ray
-        scales.append(answer.scale)
-        errors.append(np.where(point[:, 2] > 0, np.linalg.norm(beside, axis=1), np.inf))
+        if answer is not None and not np.isnan(pose).any():
+            scales.append(answer.scale)
+            errors.append(evaluation.beside_ray(answer.xyz, answer.uv, camera, pose))
     if not scales:
         return np.empty(0), np.empty(0)
     return np.concatenate(scales), np.concatenate(errors)
 
 
 class _Pictures:
-    """Small pictures of the queries that went best and worst so far; the rest is let go."""
+    """Small pictures of the queries that went best and worst so far; the rest is let go.
 
-    def __init__(self) -> None:
+    Args:
+        judged: whether the frames' own poses say how well a query went; else its inliers do.
+    """
+
+    def __init__(self, judged: bool = True) -> None:
+        self._judged = judged
         self._kept: list[tuple[float, Picture]] = []
 
     def offer(self, index: int, frame: Frame, answer: Localization) -> None:
         """Keeps the query's picture if it is among the extremes."""
-        error, rotation = float("nan"), float("nan")
-        if frame.world_from_camera is not None:
+        error = float("nan")
+        if self._judged and frame.world_from_camera is not None:
             errors = evaluation.pose_errors(
                 [answer.world_from_camera if answer.success else None],
                 frame.world_from_camera[None],
             )
-            error, rotation = float(errors.translation[0]), float(errors.rotation[0])
+            error = float(errors.translation[0])
         # Without a reference the fewest inliers are the worst.
         badness = -float(answer.num_inliers) if np.isnan(error) else error
         ranked = sorted(value for value, _ in self._kept)
@@ -240,10 +241,9 @@ class _Pictures:
         if full and ranked[_PICTURES - 1] <= badness <= ranked[-_PICTURES]:
             return
         picture = Picture(
+            index=index,
             name=frame.name,
             jpeg=_draw(frame.rgb, answer),
-            translation_m=error,
-            rotation_deg=rotation,
             inliers=answer.num_inliers,
             scene=answer.scene,
             success=answer.success,
@@ -285,6 +285,11 @@ def describe(state: Run, out: Path) -> str:
     lines = [f"{metrics['registered']} of {metrics['queries']} queries registered"]
     if np.isfinite(metrics["median_translation_m"]):
         lines.append(evaluation.table_row(metrics))
+        if not metrics["aligned"] and metrics["median_translation_m"] > _FAR_OFF:
+            lines.append(
+                "if the map's world is not that of the reference poses (a SLAM map begins at its "
+                "first camera), pass --align"
+            )
     if metrics["ms_p50"] is not None:
         lines.append(
             f"median ms: features {metrics['ms_features']:.1f}, head {metrics['ms_head']:.1f}, "
