@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from ace_jax.data.frame import FrameSource
-from ace_jax.errors import UserError
 from ace_jax.synthetic.furniture import make_room
 from ace_jax.synthetic.room import Room, clearance
-from ace_jax.synthetic.source import RECIPES, open_room, room_names
+from ace_jax.synthetic.sequences import ROOMS, open_synthetic
 from ace_jax.synthetic.trajectory import CLEARANCE, MAX_SPEED, MAX_TURN, make_trajectory, speeds
 from ace_jax.synthetic.variation import MAX_GROUPS, rearrange, relight
 
@@ -66,9 +65,9 @@ def test_clearance_knows_walls_and_solids(room):
     assert (clearance(room, inside) < 0).all()
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(ROOMS))
 def test_paths_are_exact_smooth_free_and_come_back(name):
-    source = open_room(name)
+    source = open_synthetic(name)
     assert isinstance(source, FrameSource)
     poses = source.poses()
     assert len(source) == len(poses) == 300
@@ -83,7 +82,7 @@ def test_paths_are_exact_smooth_free_and_come_back(name):
     assert np.rad2deg(angular.mean()) > 10
     jolt = np.linalg.norm(np.diff(poses[:, :3, 3], n=2, axis=0), axis=-1)
     assert jolt.max() < 0.01, "metres per frame squared: a jump"
-    assert clearance(source.room, poses[:, :3, 3]).min() > CLEARANCE - 0.02
+    assert clearance(source.scene.room, poses[:, :3, 3]).min() > CLEARANCE - 0.02
     assert np.linalg.norm(poses[-1, :3, 3] - poses[0, :3, 3]) < 0.05
     np.testing.assert_allclose(np.diff(source.timestamps()), 1 / 30, atol=1e-9)
     assert source.names()[7] == "000007"
@@ -99,19 +98,6 @@ def test_a_room_without_space_says_so():
     low = make_room(0, size=(3.0, 3.0, 1.2), furniture=0.0)
     with pytest.raises(ValueError, match="no free camera path"):
         make_trajectory(low, 10, 0)
-
-
-@pytest.mark.parametrize("name", ["room9", "", "room0-loud", "-noisy", "../room0"])
-def test_unknown_rooms_are_told_the_known_ones(name):
-    with pytest.raises(UserError, match="room0, room0-noisy, room1"):
-        open_room(name)
-
-
-def test_names():
-    assert room_names() == [f"room{i}{s}" for i in range(3) for s in ("", "-noisy")]
-    assert open_room("synthetic/room1").name == open_room("room1").name == "synthetic/room1"
-    with pytest.raises(UserError, match="at least one"):
-        open_room("room0", frames=0)
 
 
 def test_relight_is_a_dial(room):

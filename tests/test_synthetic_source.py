@@ -13,10 +13,12 @@ import pytest
 from ace_jax.data.frame import BadFrame
 from ace_jax.errors import UserError
 from ace_jax.synthetic import render as renderer
+from ace_jax.synthetic import scene as scenes
 from ace_jax.synthetic import source as sources
 from ace_jax.synthetic.furniture import make_room
 from ace_jax.synthetic.room import SHELL_FACES
-from ace_jax.synthetic.source import CAMERA, DEPTH_SCALE, open_room
+from ace_jax.synthetic.sequences import CAMERA, open_synthetic
+from ace_jax.synthetic.source import DEPTH_SCALE
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def room0(cache):
-    return open_room("room0")
+    return open_synthetic("room0")
 
 
 def _frame(source, index):
@@ -137,7 +139,7 @@ def test_frames_agree_with_poses_in_depth_and_colour(room0):
 
 @pytest.mark.parametrize("name", ["room0", "room1", "room2"])
 def test_pictures_have_texture_light_and_range(cache, name):
-    source = open_room(name)
+    source = open_synthetic(name)
     for index in range(0, 300, 75):
         frame = _frame(source, index)
         assert frame.rgb.shape == (480, 640, 3)
@@ -152,23 +154,23 @@ def test_pictures_have_texture_light_and_range(cache, name):
 
 def test_the_cache_is_used_and_is_deterministic(cache, room0, monkeypatch):
     first = _frame(room0, 60)
-    monkeypatch.setattr(sources, "render", lambda *_: pytest.fail("rendered again"))
-    again = open_room("room0")[60]
+    monkeypatch.setattr(scenes, "render", lambda *_: pytest.fail("rendered again"))
+    again = open_synthetic("room0")[60]
     np.testing.assert_array_equal(first.rgb, again.rgb)
     np.testing.assert_array_equal(first.depth, again.depth)
     monkeypatch.undo()
     color, depth = room0._paths(60)
     color.unlink()
     depth.unlink()
-    fresh = _frame(open_room("room0"), 60)
+    fresh = _frame(open_synthetic("room0"), 60)
     np.testing.assert_array_equal(first.rgb, fresh.rgb)
     np.testing.assert_array_equal(first.depth, fresh.depth)
     assert not list(cache.rglob("*.part"))
 
 
 def test_frames_are_rendered_in_chunks_on_demand(cache):
-    source = open_room("room0", frames=120)
-    assert source.folder == open_room("room0").folder
+    source = open_synthetic("room0", frames=120)
+    assert source.folder == open_synthetic("room0").folder
     assert source[-20].index == 100
     cached = [i for i in range(100, 120) if source._is_cached(i)]
     assert cached == list(range(100, 100 + sources.CHUNK))
@@ -178,13 +180,13 @@ def test_frames_are_rendered_in_chunks_on_demand(cache):
 
 def test_stored_depth_is_within_half_a_step(room0):
     pose = jnp.asarray(room0.poses()[60], jnp.float32)
-    _, depth = renderer.render(jax.device_put(room0.room), pose, CAMERA)
+    _, depth = renderer.render(jax.device_put(room0.scene.room), pose, CAMERA)
     stored = _frame(room0, 60).depth
     assert np.abs(stored - np.asarray(depth)).max() <= 0.5 / DEPTH_SCALE + 1e-6
 
 
 def test_a_broken_file_is_a_bad_frame(cache):
-    source = open_room("room0", frames=3)
+    source = open_synthetic("room0", frames=3)
     source.render_frames([2])
     color, _ = source._paths(2)
     whole = color.read_bytes()
@@ -199,11 +201,11 @@ def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path, monkeypatch):
     blocker.write_text("not a folder")
     monkeypatch.setenv("ACE_JAX_CACHE", str(blocker))
     with pytest.raises(UserError, match="ACE_JAX_CACHE"):
-        open_room("room0")[0]
+        open_synthetic("room0")[0]
 
 
 def test_the_noisy_twin_has_the_same_path_and_worse_frames(cache, room0):
-    noisy = open_room("room0-noisy")
+    noisy = open_synthetic("room0-noisy")
     np.testing.assert_array_equal(noisy.poses(), room0.poses())
     assert noisy.folder != room0.folder
     clean, bad = _frame(room0, 60), _frame(noisy, 60)
@@ -215,7 +217,7 @@ def test_the_noisy_twin_has_the_same_path_and_worse_frames(cache, room0):
 
 
 def test_light_changes_pictures_and_not_depth(room0):
-    room = jax.device_put(room0.room)
+    room = jax.device_put(room0.scene.room)
     pose = jnp.asarray(room0.poses()[60], jnp.float32)
     dark = room.illumination.replace(color=room.illumination.color * 0.3)
     day, depth = renderer.render(room, pose, CAMERA)
@@ -227,7 +229,7 @@ def test_light_changes_pictures_and_not_depth(room0):
 
 def test_rays_of_many_rooms_at_once_are_those_of_each():
     rooms = [make_room(seed) for seed in (1, 2)]
-    pose = jnp.asarray(open_room("room0").poses()[0], jnp.float32)
+    pose = jnp.asarray(open_synthetic("room0").poses()[0], jnp.float32)
     pose = pose.at[:3, 3].set(jnp.array([1.9, 1.9, 1.4]))
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *rooms)
     together = jax.jit(jax.vmap(lambda room: renderer.cast_rays(room, pose, CAMERA)))(stacked)
@@ -241,5 +243,5 @@ def test_command_line_tells_what_is_wrong(cache):
     command = [sys.executable, "-m", "ace_jax.synthetic", "--room", "attic", "--out", "unused"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
-    assert "room0, room0-noisy" in result.stderr
+    assert "room0, room1, room2" in result.stderr
     assert "Traceback" not in result.stderr

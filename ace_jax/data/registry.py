@@ -99,9 +99,9 @@ def _open_folder(rest: str, root: Path, focal: float | None) -> FrameSource:
 
 def _open_synthetic(rest: str, root: Path, focal: float | None) -> FrameSource:
     # Imported here: real recordings need no renderer.
-    from ace_jax.synthetic.source import open_room
+    from ace_jax.synthetic.sequences import open_synthetic
 
-    return open_room(rest)
+    return open_synthetic(rest)
 
 
 def _existing(folder: Path, name: str, how: str) -> Path:

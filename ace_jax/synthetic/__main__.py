@@ -9,19 +9,17 @@ from absl import flags
 
 from ace_jax import errors
 from ace_jax.data.export import LAYOUTS, export
-from ace_jax.synthetic.source import FRAMES, open_room, room_names
+from ace_jax.synthetic.sequences import FORMS, open_synthetic
 
-_ROOM = flags.DEFINE_string("room", "room0", f"one of {', '.join(room_names())}")
+_ROOM = flags.DEFINE_string("room", "room0", f"one of {', '.join(FORMS)}")
 _OUT = flags.DEFINE_string("out", None, "folder to create", required=True)
 _LAYOUT = flags.DEFINE_enum("layout", "replica", sorted(LAYOUTS), "layout of the files")
-_FRAMES = flags.DEFINE_integer("frames", FRAMES, "length; the camera's path repeats after 10 s")
+_FRAMES = flags.DEFINE_integer("frames", None, "length; the camera's path repeats after 10 s")
 
 
 def main(_) -> None:
     """Exports one room."""
-    if _FRAMES.value < 1:
-        raise errors.UserError("--frames must be at least 1")
-    source = open_room(_ROOM.value, frames=_FRAMES.value)
+    source = open_synthetic(_ROOM.value, frames=_FRAMES.value)
     count = export(source, _OUT.value, _LAYOUT.value)
     print(f"{count} frames of {source.name} in {_OUT.value} ({_LAYOUT.value})")
 

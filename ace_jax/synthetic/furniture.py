@@ -480,6 +480,20 @@ class Builder:
                   self.plain(self.pick(VIVID), 0.4, 0.05, 0.7, 0.3))  # fmt: skip
         self.book_pile(0, 0, 0.16, 3)
 
+    def person(self) -> None:
+        """Somebody who stands, 1.7 m tall, in patterned clothes; origin between the feet."""
+        skin = self.plain(self.pick(((224, 178, 148), (150, 104, 76), (96, 64, 48))), 0.5, 0.05)
+        hair = self.plain(self.pick(WOODS), 1.0, 0.03, 0.4)
+        trousers, shirt, sleeve = self.cloth(), self.pillow(), self.cloth()
+        for s in (-1, 1):
+            self.box((s * 0.1, 0, 0.42), (0.16, 0.19, 0.84), trousers, shadow=False)
+            self.ellipsoid((s * 0.27, 0.03, 1.1), (0.065, 0.075, 0.33), sleeve, shadow=False)
+        self.ellipsoid((0, 0, 0.86), (0.21, 0.15, 0.16), trousers, shadow=False)
+        self.box((0, 0, 1.14), (0.4, 0.23, 0.52), shirt, shadow=False)
+        self.ellipsoid((0, 0, 1.4), (0.22, 0.13, 0.09), shirt, shadow=False)
+        self.ellipsoid((0, 0, 1.58), (0.09, 0.105, 0.13), skin, shadow=False)
+        self.ellipsoid((0, -0.02, 1.63), (0.095, 0.1, 0.1), hair, shadow=False)
+
     # on walls: x along the wall, z up, y off the wall
 
     def wall_picture(self, x, z, width, height, poster: bool) -> None:
@@ -603,6 +617,7 @@ def make_room(
     max_boxes: int = MAX_BOXES,
     max_cones: int = MAX_CONES,
     max_ellipsoids: int = MAX_ELLIPSOIDS,
+    people: int = 0,
 ) -> Room:
     """A furnished room.
 
@@ -617,6 +632,7 @@ def make_room(
         max_boxes: rows of boxes, used or padded.
         max_cones: rows of cones.
         max_ellipsoids: rows of ellipsoids.
+        people: how many stand at the origin, to be moved; the last groups. They cast no shadow.
     """
     rng = np.random.default_rng(seed)
     b = Builder(rng)
@@ -780,6 +796,12 @@ def make_room(
     shell = [*wall_kinds, floor_material, ceiling]
     assert len(shell) == SHELL_FACES
 
+    for _ in range(people):
+        b.place((0, 0, 0), 0.0)
+        before = b.counts()
+        b.person()
+        if not b.fits(maxima, before):
+            raise ValueError(f"no rows left for {people} people")
     boxes, rows_b = _pack(b.parts["boxes"], max_boxes)
     cones, rows_c = _pack(b.parts["cones"], max_cones)
     balls, rows_e = _pack(b.parts["ellipsoids"], max_ellipsoids)

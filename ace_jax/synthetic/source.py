@@ -18,41 +18,14 @@ from tqdm import tqdm
 from ace_jax.data.frame import RENDERED_INVERSE_DEPTH_SIGMA, BadFrame, Frame
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
-from ace_jax.synthetic.furniture import make_room
-from ace_jax.synthetic.render import render
-from ace_jax.synthetic.room import Room
+from ace_jax.synthetic.scene import Scene
 from ace_jax.synthetic.sensor import Sensor, sense
-from ace_jax.synthetic.trajectory import RATE, make_trajectory
+from ace_jax.synthetic.trajectory import RATE
 
 VERSION = 2  # part of the cache key: raise it when rendered pictures change
 DEPTH_SCALE = 6553.5  # depth is stored as uint16 of metres x this (0.15 mm steps, up to 10 m)
 CHUNK = 8  # frames rendered per cache miss
 WORKERS = 2  # frames in flight: XLA runs the tiles of one picture on one core
-CAMERA = Camera(525.0, 525.0, 319.5, 239.5, 640, 480)
-FRAMES = 300
-SUFFIXES = {"": None, "-noisy": Sensor()}  # what may follow a room's name
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What a named sequence is made of."""
-
-    room_seed: int
-    path_seed: int
-    full_turn: bool = False
-    size: tuple[float, float, float] | None = None
-
-
-RECIPES = {
-    "room0": Recipe(4, 0),
-    "room1": Recipe(5, 1, full_turn=True),
-    "room2": Recipe(3, 2),
-}
-
-
-def room_names() -> list[str]:
-    """The names that `open_room` takes."""
-    return [name + suffix for name in RECIPES for suffix in SUFFIXES]
 
 
 def cache_root() -> pathlib.Path:
@@ -91,13 +64,13 @@ def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
 
 
 class SyntheticSource:
-    """A camera path through a room. Frames are rendered on first access and cached on disk.
+    """A camera path through a scene. Frames are rendered on first access and cached on disk.
 
     Attributes:
         name: for example `synthetic/room0`.
         camera: intrinsics.
         has_depth: True.
-        room: the room.
+        scene: what is rendered.
         folder: the cache folder of this sequence.
     """
 
@@ -107,27 +80,26 @@ class SyntheticSource:
     def __init__(
         self,
         name: str,
-        room: Room,
+        scene: Scene,
         poses: np.ndarray,
         camera: Camera,
         sensor: Sensor | None = None,
     ):
-        """See `open_room`.
+        """See `sequences.open_sequence`.
 
         Args:
             name: of the source.
-            room: to be rendered.
+            scene: to be rendered.
             poses: (N, 4, 4) world_from_camera.
             camera: intrinsics.
             sensor: defects to add; None for perfect pictures.
         """
-        self.name, self.room, self.camera = name, room, camera
+        self.name, self.scene, self.camera = name, scene, camera
         self._poses = np.asarray(poses, np.float64)
         self._sensor = sensor
         settings = [VERSION, dataclasses.asdict(camera), sensor and dataclasses.asdict(sensor)]
-        key = _digest(room, text=json.dumps(settings, sort_keys=True))
+        key = _digest(scene.contents(), text=json.dumps(settings, sort_keys=True))
         self.folder = cache_root() / "synthetic" / f"{name.split('/')[-1]}-{key}"
-        self._device_room = None
         self._bar = None
         self._rendering = threading.Lock()  # readers ahead of each other want the same frames
 
@@ -148,7 +120,7 @@ class SyntheticSource:
 
     def _paths(self, index: int) -> tuple[pathlib.Path, pathlib.Path]:
         # by pose and not by path: sequences of other lengths share what they have in common
-        key = _digest(self._poses[index], self._motion(index), text="")
+        key = _digest(self._poses[index], self._motion(index), self.scene.state(index), text="")
         stem = f"{index:06d}-{key}"
         return self.folder / f"{stem}.color.png", self.folder / f"{stem}.depth.png"
 
@@ -163,7 +135,7 @@ class SyntheticSource:
     def _render(self, index: int) -> None:
         """Renders one frame into the cache."""
         pose = jnp.asarray(self._poses[index], jnp.float32)
-        rgb, depth = render(self._device_room, pose, self.camera)
+        rgb, depth = self.scene.render(index, pose, self.camera)
         if self._sensor is not None:
             rgb, depth = _sense(
                 rgb,
@@ -206,8 +178,6 @@ class SyntheticSource:
         if not missing:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._device_room is None:
-            self._device_room = jax.device_put(self.room)
         if self._bar is None:
             done = sum(self._is_cached(i) for i in range(len(self)))
             self._bar = tqdm(
@@ -243,28 +213,3 @@ class SyntheticSource:
     def __iter__(self) -> Iterator[Frame]:
         for index in range(len(self)):
             yield self[index]
-
-
-def open_room(name: str, frames: int = FRAMES, camera: Camera = CAMERA) -> SyntheticSource:
-    """Opens a synthetic sequence by name.
-
-    Args:
-        name: `room0`, `room1`, `room2`, with `-noisy` for a sensor model; `synthetic/` in front is
-            accepted.
-        frames: length of the sequence; the path repeats after 10 s.
-        camera: intrinsics.
-
-    Raises:
-        UserError: there is no such room.
-    """
-    if frames < 1:
-        raise UserError(f"a sequence needs at least one frame, not {frames}")
-    short = name.removeprefix("synthetic/")
-    for suffix, sensor in SUFFIXES.items():
-        base = short.removesuffix(suffix)
-        if base in RECIPES and short == base + suffix:
-            recipe = RECIPES[base]
-            room = make_room(recipe.room_seed, recipe.size)
-            poses = make_trajectory(room, frames, recipe.path_seed, recipe.full_turn)
-            return SyntheticSource(f"synthetic/{short}", room, poses, camera, sensor)
-    raise UserError(f"no synthetic room {short!r}; choose one of {', '.join(room_names())}")

@@ -113,3 +113,24 @@ def make_trajectory(
             continue
         return _candidate(np.random.default_rng(key), size, times, spread, full_turn)
     raise ValueError("no free camera path: the room is too full or too low")
+
+
+def vary(poses: np.ndarray, seed: int, rate: float = RATE) -> np.ndarray:
+    """A path that is never quite the same twice: off by about 3 cm and 2 degrees, slowly.
+
+    Args:
+        poses: (N, 4, 4) world_from_camera.
+        seed: of the changes.
+        rate: frames per second.
+    """
+    rng = np.random.default_rng([seed, 2])
+    times = np.arange(len(poses)) / rate
+    offset = np.zeros((len(poses), 6))
+    for axis in range(6):
+        for frequency in rng.uniform(0.03, 0.2, 4):
+            offset[:, axis] += np.sin(2 * np.pi * (frequency * times + rng.random()))
+    offset *= np.repeat([0.03, np.deg2rad(2.0)], 3) / 2.0  # four sines: standard deviation sqrt 2
+    out = poses.copy()
+    out[:, :3, 3] += offset[:, :3]
+    out[:, :3, :3] = poses[:, :3, :3] @ Rotation.from_rotvec(offset[:, 3:]).as_matrix()
+    return out

@@ -49,6 +49,17 @@ def rearrange(
     shift = jnp.where(moves[:, None], distance * jax.random.normal(k_shift, (MAX_GROUPS, 2)), 0.0)
     turn = jnp.where(moves, angle * jax.random.normal(k_turn, (MAX_GROUPS,)), 0.0)
 
+    return move_groups(room, shift, turn)
+
+
+def move_groups(room: Room, shift: jax.Array, turn: jax.Array) -> Room:
+    """Moves whole pieces of furniture by given amounts.
+
+    Args:
+        room: one room (not stacked; vmap over rooms).
+        shift: (MAX_GROUPS, 2) metres along the floor.
+        turn: (MAX_GROUPS,) radians about the piece's centre, the mean of its primitives' centres.
+    """
     kinds = (room.boxes, room.cones, room.ellipsoids)
     total, count = jnp.zeros((MAX_GROUPS, 2)), jnp.zeros(MAX_GROUPS)
     for kind in kinds:
