@@ -1,7 +1,8 @@
 """The map: landmarks in recycled slots, and the keyframes that observe them (host side).
 
 Bookkeeping is numpy because it grows and branches; every number-crunching step receives blocks of
-fixed size cut from here, so nothing recompiles.
+fixed size cut from here, so nothing recompiles. Each landmark knows its observers, so the cost of a
+change does not grow with the number of keyframes.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.slam.matching import LandmarkBlock
 
 NO_LANDMARK = -1
+MAX_OBSERVERS = 32  # per landmark; the oldest observation makes room for a newer one
 
 
 @dataclasses.dataclass
@@ -25,7 +27,8 @@ class Keyframe:
         descriptors: (N, D) unit length.
         depth: (N,) metres, 0 where unknown.
         mask: (N,) bool.
-        landmarks: (N,) int32 slot of each feature's landmark, -1 where there is none.
+        landmarks: (N,) int32 slot of each feature's landmark, -1 where there is none. Once the
+            keyframe is in a map, change it through the map's methods alone.
         inlier_ratio: quality of its pose when it was tracked.
     """
 
@@ -55,7 +58,10 @@ class LandmarkMap:
         colours: (C, 3) uint8.
         valid: (C,) bool.
         observations: (C,) keyframes that observe the landmark.
+        seen_by: (C, MAX_OBSERVERS) numbers of these keyframes, the first `observations[c]` count.
+        seen_as: (C, MAX_OBSERVERS) which feature of that keyframe it is.
         created_at: (C,) keyframe number at which it was made.
+        serial: (C,) int64, another one for each landmark that ever lived in a slot.
         keyframes: all keyframes, oldest first.
     """
 
@@ -69,23 +75,25 @@ class LandmarkMap:
         self.colours = np.zeros((capacity, 3), np.uint8)
         self.valid = np.zeros(capacity, bool)
         self.observations = np.zeros(capacity, np.int32)
+        self.seen_by = np.zeros((capacity, MAX_OBSERVERS), np.int32)
+        self.seen_as = np.zeros((capacity, MAX_OBSERVERS), np.int32)
         self.created_at = np.zeros(capacity, np.int32)
         self.last_seen = np.zeros(capacity, np.int32)
+        self.serial = np.zeros(capacity, np.int64)
         self.keyframes: list[Keyframe] = []
+        self._table = np.zeros((0, 0), np.int32)  # row n is keyframe n's `landmarks`
+        self._born = 0
         self._free = list(range(capacity - 1, -1, -1))
 
     def __len__(self) -> int:
         return int(self.valid.sum())
 
-    def _observer_table(self) -> np.ndarray:
-        """(number of keyframes, N) landmark slots."""
-        return np.stack([k.landmarks for k in self.keyframes])
-
     def covisibility(self, slots: np.ndarray) -> np.ndarray:
         """(number of keyframes,) how many of the landmarks `slots` each keyframe observes."""
-        mine = np.zeros(self.capacity + 1, bool)  # the extra entry takes NO_LANDMARK
-        mine[slots[slots >= 0]] = True
-        return mine[self._observer_table()].sum(1)
+        slots = np.unique(slots[slots >= 0])
+        slots = slots[self.valid[slots]]
+        counts = np.arange(MAX_OBSERVERS) < self.observations[slots, None]
+        return np.bincount(self.seen_by[slots][counts], minlength=len(self.keyframes))
 
     def slots_seen_by(self, keyframe_numbers: np.ndarray) -> np.ndarray:
         """Sorted slots that any of these keyframes observes."""
@@ -132,19 +140,36 @@ class LandmarkMap:
     def add_keyframe(self, keyframe: Keyframe) -> int:
         """Appends a keyframe with its observations; returns its number."""
         number = len(self.keyframes)
+        self._grow(number + 1, len(keyframe.landmarks))
+        self._table[number] = keyframe.landmarks
+        keyframe.landmarks = self._table[number]
         self.keyframes.append(keyframe)
-        features = np.flatnonzero(keyframe.landmarks >= 0)
-        self._record(number, features)
+        self._record(number, np.flatnonzero(keyframe.landmarks >= 0))
         return number
 
+    def _grow(self, rows: int, features: int) -> None:
+        """Makes room in the table; the keyframes' views of it move along."""
+        if rows <= len(self._table):
+            return
+        table = np.full((max(64, 2 * rows), features), NO_LANDMARK, np.int32)
+        for number, keyframe in enumerate(self.keyframes):
+            table[number] = keyframe.landmarks
+            keyframe.landmarks = table[number]
+        self._table = table
+
     def observe(self, number: int, features: np.ndarray, slots: np.ndarray) -> None:
-        """Notes that `features` of a keyframe show the landmarks `slots`."""
+        """Notes that `features` of a keyframe show the landmarks `slots`, no slot twice."""
         self.keyframes[number].landmarks[features] = slots
         self._record(number, features)
 
     def _record(self, number: int, features: np.ndarray) -> None:
         keyframe = self.keyframes[number]
         slots = keyframe.landmarks[features]
+        full = slots[self.observations[slots] == MAX_OBSERVERS]
+        self._unlink(full, self.seen_by[full].argmin(1))
+        place = self.observations[slots]
+        self.seen_by[slots, place] = number
+        self.seen_as[slots, place] = features
         self.observations[slots] += 1
         self.last_seen[slots] = np.maximum(self.last_seen[slots], number)
         to_camera = keyframe.centre.astype(np.float32) - self.points[slots]
@@ -159,13 +184,20 @@ class LandmarkMap:
         self.descriptors[place, slots] = keyframe.descriptors[features]
         self.appearances[slots] += 1
 
+    def _unlink(self, slots: np.ndarray, places: np.ndarray) -> None:
+        """Takes one observation (a place in `seen_by`) from each of some slots."""
+        self._table[self.seen_by[slots, places], self.seen_as[slots, places]] = NO_LANDMARK
+        self.observations[slots] -= 1
+        last = self.observations[slots]
+        self.seen_by[slots, places] = self.seen_by[slots, last]
+        self.seen_as[slots, places] = self.seen_as[slots, last]
+
     def forget(self, number: int, features: np.ndarray) -> None:
         """Takes observations back (outliers of bundle adjustment)."""
-        keyframe = self.keyframes[number]
-        features = features[keyframe.landmarks[features] >= 0]  # -1 would count as the last slot
-        slots = keyframe.landmarks[features]
-        keyframe.landmarks[features] = NO_LANDMARK
-        np.subtract.at(self.observations, slots, 1)
+        slots = self.keyframes[number].landmarks[features]
+        slots = slots[slots >= 0]
+        counts = np.arange(MAX_OBSERVERS) < self.observations[slots, None]
+        self._unlink(slots, ((self.seen_by[slots] == number) & counts).argmax(1))
         self.remove(slots[self.observations[slots] <= 0])
 
     def create(self, number: int, features: np.ndarray, points: np.ndarray, colours: np.ndarray):
@@ -185,6 +217,8 @@ class LandmarkMap:
         self.distances[slots] = 0
         self.created_at[slots] = number
         self.last_seen[slots] = number
+        self.serial[slots] = self._born + np.arange(count)
+        self._born += count
         self.observe(number, features, slots)
 
     def _recycle(self, count: int) -> None:
@@ -200,27 +234,35 @@ class LandmarkMap:
         if len(slots) == 0:
             return
         self.valid[slots] = False
-        gone = np.zeros(self.capacity + 1, bool)
-        gone[slots] = True
-        for keyframe in self.keyframes:
-            keyframe.landmarks[gone[keyframe.landmarks]] = NO_LANDMARK
+        counts = np.arange(MAX_OBSERVERS) < self.observations[slots, None]
+        self._table[self.seen_by[slots][counts], self.seen_as[slots][counts]] = NO_LANDMARK
+        self.observations[slots] = 0
         self._free.extend(slots.tolist())
 
     def fuse(self, kept: int, dropped: int) -> None:
         """Merges two landmarks; a keyframe that observes both keeps the first one's feature."""
         if kept == dropped or not (self.valid[kept] and self.valid[dropped]):
             return
-        for keyframe in self.keyframes:
-            features = np.flatnonzero(keyframe.landmarks == dropped)
-            if len(features) == 0:
+        # Plain Python: the lists have a handful of entries, and numpy calls cost more than those.
+        count, extra = int(self.observations[kept]), int(self.observations[dropped])
+        observers = set(self.seen_by[kept, :count].tolist())
+        numbers = self.seen_by[dropped, :extra].tolist()
+        features = self.seen_as[dropped, :extra].tolist()
+        for number, feature in zip(numbers, features, strict=True):
+            if number in observers or count == MAX_OBSERVERS:
+                self._table[number, feature] = NO_LANDMARK
                 continue
-            if np.any(keyframe.landmarks == kept):
-                keyframe.landmarks[features] = NO_LANDMARK
-            else:
-                keyframe.landmarks[features] = kept
-                self.observations[kept] += 1
+            self._table[number, feature] = kept
+            self.seen_by[kept, count], self.seen_as[kept, count] = number, feature
+            count += 1
+        self.observations[kept] = count
+        appearances = self.descriptors.shape[0]
+        if self.appearances[kept] < appearances:
+            self.descriptors[self.appearances[kept], kept] = self.descriptors[0, dropped]
+            self.appearances[kept] += 1
         self.last_seen[kept] = max(self.last_seen[kept], self.last_seen[dropped])
         self.valid[dropped] = False
+        self.observations[dropped] = 0
         self._free.append(int(dropped))
 
     def cull(self, now: int, patience: int = 3) -> None:

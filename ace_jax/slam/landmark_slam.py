@@ -14,6 +14,7 @@ from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.local_mapping import LocalMapper, orthonormalized
+from ace_jax.slam.mapping_queue import MappingQueue
 from ace_jax.slam.matching import MatchGates
 from ace_jax.slam.motion import MAX_INTERVAL
 from ace_jax.slam.pose_optimization import NoiseModel
@@ -38,6 +39,7 @@ class LandmarkSlam(SlamSystem):
         seed: of every random draw.
         relocalize_always: do without the motion prediction (relocalize every frame, as ACE-SLAM).
         feature_options: how `extractor` was made, noted in the map.
+        mapping_lag: how mapping runs beside tracking, see `MappingQueue`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class LandmarkSlam(SlamSystem):
         seed: int = 0,
         relocalize_always: bool = False,
         feature_options: dict | None = None,
+        mapping_lag: int | None = 0,
     ):
         self.config = config = config or SlamConfig()
         super().__init__(camera, extractor, config.max_depth)
@@ -75,10 +78,10 @@ class LandmarkSlam(SlamSystem):
             relocalize_always,
         )
         self.mapper = LocalMapper(camera, config, gates, noise)
+        self.mapping = MappingQueue(mapping_lag)
         self._key = jax.random.key(seed)
-        self._pose: np.ndarray | None = None  # camera_from_world of the last tracked frame
         self._landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
-        self._reference = 0
+        self._descriptors = np.zeros((extractor.max_features, extractor.dim), np.float32)
         self._frames_since_keyframe = 0
         self._warm_up()
 
@@ -96,6 +99,8 @@ class LandmarkSlam(SlamSystem):
         self.mapper.warm_up(self.world, blank)
 
     def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
+        self.mapping.advance()
+        clock.lap("mapping")
         if not self.world.keyframes:
             return self._start(frame, features, clock)
         return self._continue(frame, features, clock)
@@ -121,6 +126,7 @@ class LandmarkSlam(SlamSystem):
             functools.partial(self.unrolled, frame, features),
             predicted,
             self._landmarks,
+            self._descriptors,
             key,
         )
         features = tracked.features
@@ -128,49 +134,51 @@ class LandmarkSlam(SlamSystem):
         if tracked.camera_from_world is None:
             self.state = State.LOST
             return TrackedFrame(frame.index, frame.timestamp, None)
-        live = orthonormalized(tracked.camera_from_world)
-        pose = live
+        pose = orthonormalized(tracked.camera_from_world)
         self.state = State.TRACKING
         self._frames_since_keyframe += 1
-        if self._needs_keyframe(pose, tracked.landmarks):
-            self._insert_keyframe(frame, features, pose, tracked.landmarks, tracked.inlier_ratio)
-            pose = self.world.keyframes[-1].camera_from_world
-            landmarks = self.world.keyframes[-1].landmarks.copy()
-            clock.lap("mapping")
-        else:
-            landmarks = tracked.landmarks
-        self._pose, self._landmarks = pose, landmarks
-        reference = self._reference
+        self._landmarks, self._descriptors = tracked.landmarks, features.descriptors
+        reference = self._most_covisible(tracked.landmarks)
         anchor = self.world.keyframes[reference].camera_from_world
-        return TrackedFrame(
-            frame.index, frame.timestamp, live, reference, pose @ np.linalg.inv(anchor)
-        )
+        camera_from_reference = pose @ np.linalg.inv(anchor)
+        if self._needs_keyframe(pose, tracked.landmarks, reference):
+            reference = self._insert_keyframe(
+                frame, features, pose, tracked.landmarks, tracked.inlier_ratio
+            )
+            camera_from_reference = np.eye(4)
+            clock.lap("mapping")
+        return TrackedFrame(frame.index, frame.timestamp, pose, reference, camera_from_reference)
 
     def _predicted(self, timestamp: float) -> np.ndarray:
         """(4, 4) camera_from_world at a time, if the camera goes on moving as it did."""
         motion = self._motion()
         interval = timestamp - self.frames[-1].timestamp
+        pose = self.corrected_pose(self.frames[-1])
         if motion is None or not 0 < interval <= MAX_INTERVAL:
-            return self._pose
-        return motion.after(interval) @ self._pose
+            return pose
+        return motion.after(interval) @ pose
 
-    def _needs_keyframe(self, pose: np.ndarray, landmarks: np.ndarray) -> bool:
+    def _most_covisible(self, landmarks: np.ndarray) -> int:
+        """The keyframe that shares most landmarks with a frame; the newest of several."""
+        shared = self.world.covisibility(landmarks)
+        return len(shared) - 1 - int(np.argmax(shared[::-1]))
+
+    def _needs_keyframe(self, pose: np.ndarray, landmarks: np.ndarray, reference: int) -> bool:
         config = self.config
         if self._frames_since_keyframe < config.keyframe_min_gap:
             return False
-        last = self.world.keyframes[-1].landmarks
-        last = last[last >= 0]
-        tracked = np.isin(last, landmarks[landmarks >= 0]).sum()
-        if tracked < config.keyframe_overlap * len(last):
+        theirs = self.world.keyframes[reference].landmarks
+        theirs = theirs[theirs >= 0]
+        tracked = np.isin(theirs, landmarks[landmarks >= 0]).sum()
+        if tracked < config.keyframe_overlap * len(theirs):
             return True
         centre = -pose[:3, :3].T @ pose[:3, 3]
-        for keyframe in self.world.keyframes:
-            near = np.linalg.norm(keyframe.centre - centre) < config.keyframe_translation
-            relative = pose[:3, :3] @ keyframe.camera_from_world[:3, :3].T
-            angle = np.arccos(np.clip((np.trace(relative) - 1) / 2, -1, 1))
-            if near and angle < config.keyframe_rotation:
-                return False
-        return True
+        poses = np.stack([keyframe.camera_from_world for keyframe in self.world.keyframes])
+        centres = -np.einsum("kji,kj->ki", poses[:, :3, :3], poses[:, :3, 3])
+        near = np.linalg.norm(centres - centre, axis=1) < config.keyframe_translation
+        trace = np.einsum("kij,ij->k", poses[near, :3, :3], pose[:3, :3])
+        angle = np.arccos(np.clip((trace - 1) / 2, -1, 1))
+        return not np.any(angle < config.keyframe_rotation)
 
     def _insert_keyframe(
         self,
@@ -179,7 +187,7 @@ class LandmarkSlam(SlamSystem):
         pose: np.ndarray,
         landmarks: np.ndarray,
         inlier_ratio: float,
-    ) -> None:
+    ) -> int:
         keyframe = Keyframe(
             frame_index=frame.index,
             camera_from_world=pose,
@@ -187,13 +195,22 @@ class LandmarkSlam(SlamSystem):
             descriptors=features.descriptors,
             depth=features.depth,
             mask=features.mask,
-            landmarks=landmarks.copy(),
+            landmarks=landmarks,
             inlier_ratio=inlier_ratio,
         )
-        self._reference = self.mapper.insert(self.world, keyframe, frame.rgb)
-        self._pose = keyframe.camera_from_world
+        number = self.mapper.insert(self.world, keyframe, frame.rgb)
+        # The frame's features now show the landmarks that were made of them.
         self._landmarks = keyframe.landmarks.copy()
+        self._descriptors = features.descriptors
         self._frames_since_keyframe = 0
+        self.mapping.submit(
+            self.mapper.refine(self.world, number, in_haste=lambda: self.mapping.waiting > 0)
+        )
+        return number
+
+    def finish(self) -> None:
+        """Completes the mapping that still runs."""
+        self.mapping.finish()
 
     def reference_pose(self, number: int) -> np.ndarray:
         """(4, 4) camera_from_world of a keyframe, as corrected so far."""

@@ -1,6 +1,10 @@
-"""What a new keyframe sets off: landmarks, fusing with neighbours, bundle adjustment, culling."""
+"""What a new keyframe sets off: landmarks, fusing with neighbours, bundle adjustment, culling.
+
+The steps after its insertion are a mapping task, see `mapping_queue`.
+"""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +14,8 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.landmark_map import Keyframe, LandmarkMap
+from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
+from ace_jax.slam.mapping_queue import MappingTask
 from ace_jax.slam.matching import LandmarkBlock, MatchGates, guided_match
 from ace_jax.slam.pose_optimization import NoiseModel, linearize
 
@@ -57,6 +62,7 @@ class LocalMapper:
         """Compiles the mapping programs with blank features."""
         nothing = np.full(1, -1)
         own = world.block(nothing, len(features.mask))
+        own = own.replace(descriptors=features.descriptors[None])
         other = world.block(nothing, self.config.max_fuse_landmarks)
         for block, count in ((own, self.config.fuse_neighbours), (other, 1)):
             stacked = jax.tree.map(lambda x, n=count: np.stack([x] * n), features)
@@ -78,15 +84,27 @@ class LocalMapper:
         )
 
     def insert(self, world: LandmarkMap, keyframe: Keyframe, rgb: np.ndarray) -> int:
-        """Adds a keyframe to the map and returns its number; its pose may change."""
+        """Adds a keyframe and the landmarks that it shows first; returns its number."""
         number = world.add_keyframe(keyframe)
         self._create_landmarks(world, number, rgb)
+        return number
+
+    def refine(
+        self, world: LandmarkMap, number: int, in_haste: Callable[[], bool] = lambda: False
+    ) -> MappingTask:
+        """Makes the map around a new keyframe consistent: fusing, bundle adjustment, culling.
+
+        Args:
+            world: the map; it may grow between the steps.
+            number: the keyframe.
+            in_haste: whether newer keyframes wait; then bundle adjustment is left to them.
+        """
         neighbours = self._neighbours(world, number, self.config.fuse_neighbours)
         if len(neighbours):
-            self._fuse(world, number, neighbours)
-            self._adjust(world, number)
+            yield from self._fuse(world, number, neighbours)
+            if not in_haste():
+                yield from self._adjust(world, number)
         world.cull(number)
-        return number
 
     def _create_landmarks(self, world: LandmarkMap, number: int, rgb: np.ndarray) -> None:
         keyframe = world.keyframes[number]
@@ -139,40 +157,47 @@ class LocalMapper:
         poses = np.stack([k.camera_from_world for k in padded]).astype(np.float32)
         return features, poses
 
-    def _fuse(self, world: LandmarkMap, number: int, neighbours: np.ndarray) -> None:
+    def _fuse(self, world: LandmarkMap, number: int, neighbours: np.ndarray) -> MappingTask:
+        """Landmarks of the keyframe matched into its neighbours, and theirs into the keyframe."""
         keyframe = world.keyframes[number]
         own = keyframe.landmarks.copy()
-        block = world.block(own, len(own))
-        features, poses = self._features_of(world, neighbours, self.config.fuse_neighbours)
-        matches = np.asarray(
-            _match_into(block, features, poses, self.camera, self.gates, self.noise)
+        theirs = world.slots_seen_by(neighbours)
+        theirs = theirs[~np.isin(theirs, own)]
+        theirs = theirs[world.in_view(theirs, keyframe.camera_from_world, self.camera)]
+        theirs = theirs[: self.config.max_fuse_landmarks]
+        serials = world.serial[own], world.serial[theirs]
+        # The keyframe's landmarks look as they do in the keyframe: its neighbours' views are close.
+        block = world.block(own, len(own)).replace(descriptors=keyframe.descriptors[None].copy())
+        into_neighbours = functools.partial(
+            _match_into,
+            block,
+            *self._features_of(world, neighbours, self.config.fuse_neighbours),
+            self.camera,
+            self.gates,
+            self.noise,
         )
+        into_keyframe = functools.partial(
+            _match_into,
+            world.block(theirs, self.config.max_fuse_landmarks),
+            *self._features_of(world, np.array([number]), 1),
+            self.camera,
+            self.gates,
+            self.noise,
+        )
+        matches, back = yield lambda: (np.asarray(into_neighbours()), np.asarray(into_keyframe()))
+        own = np.where(world.serial[own] == serials[0], own, NO_LANDMARK)
+        theirs = np.where(world.serial[theirs] == serials[1], theirs, NO_LANDMARK)
         for row, neighbour in enumerate(neighbours):
             self._merge(world, int(neighbour), matches[row], own)
-
-        theirs = world.slots_seen_by(neighbours)
-        mine = np.zeros(world.capacity, bool)
-        mine[keyframe.landmarks[keyframe.landmarks >= 0]] = True
-        theirs = theirs[~mine[theirs]]
-        theirs = theirs[world.in_view(theirs, keyframe.camera_from_world, self.camera)]
-        if len(theirs):
-            size = self.config.max_fuse_landmarks
-            features, poses = self._features_of(world, np.array([number]), 1)
-            block = world.block(theirs, size)
-            matches = np.asarray(
-                _match_into(block, features, poses, self.camera, self.gates, self.noise)
-            )
-            self._merge(world, number, matches[0], theirs)
+        self._merge(world, number, back[0], theirs)
 
     def _merge(self, world: LandmarkMap, number: int, matches: np.ndarray, slots: np.ndarray):
         """Gives features of a keyframe the landmarks that were matched to them."""
         keyframe = world.keyframes[number]
         features = np.flatnonzero(matches >= 0)
         found = slots[matches[features]]
-        already = np.isin(found, keyframe.landmarks)
-        features, found = features[~already], found[~already]
-        alive = world.valid[found]
-        features, found = features[alive], found[alive]
+        usable = (found >= 0) & world.valid[found] & ~np.isin(found, keyframe.landmarks)
+        features, found = features[usable], found[usable]
         free = keyframe.landmarks[features] < 0
         world.observe(number, features[free], found[free])
         for feature, slot in zip(features[~free], found[~free], strict=True):
@@ -184,7 +209,8 @@ class LocalMapper:
             else:
                 world.fuse(int(slot), int(other))
 
-    def _adjust(self, world: LandmarkMap, number: int) -> None:
+    def _adjust(self, world: LandmarkMap, number: int) -> MappingTask:
+        """Bundle adjustment of the keyframes that see most of the same landmarks."""
         config = self.config
         free = np.concatenate(
             [[number], self._neighbours(world, number, config.window_free - 1)]
@@ -225,35 +251,39 @@ class LocalMapper:
         )
         points = np.zeros((num_points, 3), np.float32)
         points[: len(slots)] = world.points[slots]
-        result = _bundle_adjust(
-            BundleProblem(
-                camera_from_world=poses,
-                free=may_move,
-                points=points,
-                uv=uv,
-                depth=np.where(depth < config.max_depth, depth, 0.0),
-                observed=observed,
-            ),
-            self.camera,
-            self.noise,
+        serials = world.serial[slots]
+        problem = BundleProblem(
+            camera_from_world=poses,
+            free=may_move,
+            points=points,
+            uv=uv,
+            depth=np.where(depth < config.max_depth, depth, 0.0),
+            observed=observed,
         )
-        if not bool(result.success):
+        result = yield lambda: jax.tree.map(
+            np.asarray, _bundle_adjust(problem, self.camera, self.noise)
+        )
+        if not result.success:
             return
-        adjusted = np.asarray(result.camera_from_world, np.float64)
-        for row, keyframe_number in enumerate(free):
-            if may_move[row] and _moved_too_far(
-                world.keyframes[keyframe_number].camera_from_world, adjusted[row]
-            ):
-                return
-        for row, keyframe_number in enumerate(free):
-            if may_move[row]:
-                world.keyframes[keyframe_number].camera_from_world = orthonormalized(adjusted[row])
-        world.points[slots] = np.asarray(result.points)[: len(slots)]
-        outliers = observed & ~np.asarray(result.inliers)
+        adjusted = result.camera_from_world.astype(np.float64)
+        moved = np.flatnonzero(may_move)
+        if any(
+            _moved_too_far(world.keyframes[free[row]].camera_from_world, adjusted[row])
+            for row in moved
+        ):
+            return
+        for row in moved:
+            world.keyframes[free[row]].camera_from_world = orthonormalized(adjusted[row])
+        alive = world.valid[slots] & (world.serial[slots] == serials)
+        world.points[slots[alive]] = result.points[: len(slots)][alive]
+        outliers = observed & ~result.inliers
+        slot_of = np.append(slots, np.full(num_points - len(slots), NO_LANDMARK))
         for row, keyframe_number in zip(place, window, strict=True):
-            features = feature_of[row, outliers[row]]
-            if len(features):
-                world.forget(int(keyframe_number), features)
+            column = np.flatnonzero(outliers[row])
+            features = feature_of[row, column]
+            # Fusing may have given the feature another landmark meanwhile.
+            same = world.keyframes[keyframe_number].landmarks[features] == slot_of[column]
+            world.forget(int(keyframe_number), features[same])
 
 
 def _moved_too_far(before: np.ndarray, after: np.ndarray) -> bool:

@@ -20,6 +20,7 @@ from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_map import LandmarkMap
 from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.matching import LandmarkBlock
 from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap
 from ace_jax.slam.network_slam import HEAD_OPTIONS, blank_features, network_scene_map
 from ace_jax.slam.system import StageClock, TrackedFrame
@@ -56,24 +57,25 @@ class NetworkTracker(Tracker):
         unrolled: Callable[[np.ndarray | None], Features],
         predicted: np.ndarray | None,
         last_landmarks: np.ndarray,
+        last_descriptors: np.ndarray,
         key: jax.Array,
     ) -> Tracked:
         """Tracks one frame; see `Tracker.track`."""
         features = unrolled(None)
         found = self._locate(features, key)
-        start = self._better(world, features, found, predicted, last_landmarks)
-        tracked = super().track(world, unrolled, start, last_landmarks, key)
+        last = self._last_seen(world, last_landmarks, last_descriptors)
+        start = self._better(last, features, found, predicted)
+        tracked = super().track(world, unrolled, start, last_landmarks, last_descriptors, key)
         if start is found is not None and tracked.camera_from_world is not None:
             self.located += not tracked.relocalized
         return tracked
 
     def _better(
         self,
-        world: LandmarkMap,
+        last: LandmarkBlock,
         features: Features,
         found: np.ndarray | None,
         predicted: np.ndarray | None,
-        last_landmarks: np.ndarray,
     ) -> np.ndarray | None:
         """The network's pose `found`, or the prediction if that explains the last landmarks better.
 
@@ -82,9 +84,8 @@ class NetworkTracker(Tracker):
         """
         if found is None or predicted is None:
             return predicted if found is None else found
-        block = world.block(last_landmarks, len(last_landmarks))
         from_found, from_predicted = (
-            self._match(block, features, pose, self.config.coarse_radius)
+            self._match(last, features, pose, self.config.coarse_radius)
             for pose in (found, predicted)
         )
         inliers, needed = int(from_found.num_inliers), int(from_predicted.num_inliers)
@@ -150,13 +151,13 @@ class DistilledNetworkSlam(LandmarkSlam):
         if tracked.live_camera_from_world is None:
             return tracked
         new = len(self.world.keyframes) > known
-        pose = self._pose if new else tracked.live_camera_from_world
+        pose = self.corrected_pose(tracked)
         if not known:
             self.network.start(features)
         self.network.hold(features, pose)
         if new:
             self.network.add(features, pose, known)
-            self._correct_keyframes()
+        self._correct_keyframes()
         steps = self.network.config.steps if known else self.network.config.first_steps
         self._train(steps, frame.index)
         clock.lap("training")

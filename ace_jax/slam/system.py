@@ -99,12 +99,18 @@ class SlamSystem(abc.ABC):
         self.frames.append(result)
         return result
 
+    def corrected_pose(self, frame: TrackedFrame) -> np.ndarray | None:
+        """(4, 4) camera_from_world of a tracked frame as known now; None if it was lost."""
+        if frame.camera_from_reference is None:
+            return None
+        return frame.camera_from_reference @ self.reference_pose(frame.reference)
+
     def _motion(self) -> Motion | None:
         """Velocity between the last two frames; None unless both were tracked."""
         if len(self.frames) < 2:
             return None
         before, last = self.frames[-2:]
-        poses = before.live_camera_from_world, last.live_camera_from_world
+        poses = self.corrected_pose(before), self.corrected_pose(last)
         if any(pose is None for pose in poses):
             return None
         return Motion.between(*poses, last.timestamp - before.timestamp)
@@ -131,7 +137,7 @@ class SlamSystem(abc.ABC):
         if frame.readout <= 0:
             return features
         motion = self._motion()
-        last = self.frames[-1].live_camera_from_world if self.frames else None
+        last = self.corrected_pose(self.frames[-1]) if self.frames else None
         if camera_from_world is not None and last is not None:
             now = np.asarray(camera_from_world, np.float64)
             motion = Motion.between(last, now, frame.timestamp - self.frames[-1].timestamp)
@@ -178,8 +184,5 @@ class SlamSystem(abc.ABC):
     def final_trajectory(self) -> tuple[np.ndarray, np.ndarray]:
         """Timestamps (T,) and (T, 4, 4) world_from_camera after all corrections."""
         tracked = [f for f in self.frames if f.live_camera_from_world is not None]
-        poses = [
-            np.linalg.inv(f.camera_from_reference @ self.reference_pose(f.reference))
-            for f in tracked
-        ]
+        poses = [np.linalg.inv(self.corrected_pose(f)) for f in tracked]
         return np.array([f.timestamp for f in tracked]), np.array(poses).reshape(-1, 4, 4)

@@ -153,6 +153,7 @@ class Tracker:
         unrolled: Callable[[np.ndarray | None], Features],
         predicted: np.ndarray | None,
         last_landmarks: np.ndarray,
+        last_descriptors: np.ndarray,
         key: jax.Array,
     ) -> Tracked:
         """Tracks one frame.
@@ -163,6 +164,7 @@ class Tracker:
                 None: what the rolling shutter did to them depends on the motion.
             predicted: (4, 4) camera_from_world expected from the motion so far, or None.
             last_landmarks: (N,) landmarks of the last tracked frame's features.
+            last_descriptors: (N, D) of these features: how the landmarks looked just now.
             key: PRNG key of this frame.
         """
         count = len(last_landmarks)
@@ -170,7 +172,7 @@ class Tracker:
         lost = Tracked(None, np.full(count, NO_LANDMARK, np.int32), features, 0.0, False)
         step, slots = None, last_landmarks
         if predicted is not None and not self.relocalize_always:
-            block = world.block(last_landmarks, count)
+            block = self._last_seen(world, last_landmarks, last_descriptors)
             for radius in (self.config.coarse_radius, self.config.coarse_retry_radius):
                 step = self._match(block, features, predicted, radius)
                 if self._trusted(step):
@@ -187,7 +189,8 @@ class Tracker:
             start = step.camera_from_world
             slots = last_landmarks[np.asarray(step.matches)[np.asarray(step.matches) >= 0]]
         local = self._local_map(world, slots, np.asarray(start))
-        block = world.block(local, self.config.max_local_landmarks)
+        size = next(size for size in self._block_sizes() if len(local) <= size)
+        block = world.block(local, size)
         radius = self.config.fine_radius * (2 if relocalized else 1)
         if not relocalized:
             features = unrolled(np.asarray(start))
@@ -208,10 +211,22 @@ class Tracker:
 
     def warm_up(self, world: LandmarkMap, features: Features, key: jax.Array) -> None:
         """Compiles the tracking programs with blank features."""
-        nothing = np.full(1, NO_LANDMARK)
-        for size in (len(features.mask), self.config.max_local_landmarks):
-            self._match(world.block(nothing, size), features, np.eye(4, dtype=np.float32), 1.0)
+        nothing = np.full(len(features.mask), NO_LANDMARK)
+        pose = np.eye(4, dtype=np.float32)
+        self._match(self._last_seen(world, nothing, features.descriptors), features, pose, 1.0)
+        for size in self._block_sizes():
+            self._match(world.block(nothing[:1], size), features, pose, 1.0)
         self._relocalize(world, features, jax.random.fold_in(key, 0))
+
+    def _last_seen(
+        self, world: LandmarkMap, landmarks: np.ndarray, descriptors: np.ndarray
+    ) -> LandmarkBlock:
+        """The last frame's landmarks as they looked in it."""
+        return world.block(landmarks, len(landmarks)).replace(descriptors=descriptors[None])
+
+    def _block_sizes(self) -> tuple[int, int]:
+        """Capacities of the local map: matching takes time in proportion, and most are small."""
+        return self.config.max_local_landmarks // 2, self.config.max_local_landmarks
 
     def _match(self, block, features, pose, radius) -> TrackingStep:
         gates = self.gates.replace(radius=np.float32(radius * self._pixel))
