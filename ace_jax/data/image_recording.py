@@ -96,6 +96,11 @@ class ImageRecording(Recording):
         """(height, width) that depth files must have; None: the colour image's, or any."""
         return None if self._to_colour is None else self._to_colour.depth_shape
 
+    @property
+    def any_depth_shape(self) -> bool:
+        """Whether depth files of any size are brought to the colour image's."""
+        return self._to_colour is not None and self._to_colour.depth_shape is None
+
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         rgb = read_rgb(self._colour[index])
         depth = None if self._depth is None else self._read_depth(index)
@@ -105,7 +110,7 @@ class ImageRecording(Recording):
     def _read_depth(self, index: int) -> np.ndarray:
         path = self._depth[index]
         if path is None:
-            camera = self._camera(index)
+            camera = self.camera_of(index)
             return np.zeros((camera.height, camera.width), np.float32)
         depth = read_depth(path, self._units_per_metre)
         # A depth image of another size than it should have is refused by `Recording`.
@@ -119,7 +124,7 @@ class ImageRecording(Recording):
             distortion = distortion[index]
         if distortion is None:
             return None
-        key = (self._camera(index), distortion)
+        key = (self.camera_of(index), distortion)
         with self._lock:  # readers are used by several threads
             if key not in self._lenses:
                 self._lenses[key] = Undistortion(*key)

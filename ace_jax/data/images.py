@@ -14,6 +14,7 @@ SATURATED = 65535  # the largest uint16 marks "no measurement" (7-Scenes) or a c
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8"
+_HEADER_BYTES = 1 << 18  # a JPEG's size comes after its thumbnail, of 64 KB at most, and colours
 _TAIL_BYTES = 4096  # some writers pad the file after its end marker
 _DECODE_RGB = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # intrinsics are of stored pixels
 
@@ -24,7 +25,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         BadFrame: the file is missing, or its header says no size.
     """
-    return _header_size(_file_bytes(path), path)
+    return _header_size(_file_bytes(path, _HEADER_BYTES), path)
 
 
 def first_size(paths: list[Path], name: str) -> tuple[int, int]:
@@ -74,9 +75,10 @@ def read_depth(path: Path, units_per_metre: float) -> np.ndarray:
     return depth
 
 
-def _file_bytes(path: Path) -> bytes:
+def _file_bytes(path: Path, limit: int = -1) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read(limit)
     except OSError as error:
         raise BadFrame(f"{path}: {error.strerror or error}") from error
 

@@ -86,7 +86,7 @@ class Recording(abc.ABC):
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} frames, not one numbered {index}")
-        camera = self._camera(index)
+        camera = self.camera_of(index)
         rgb, depth = self._read(index)
         for what, image in (("image", rgb), ("depth", depth)):
             if image is not None and image.shape[:2] != (camera.height, camera.width):
@@ -124,7 +124,8 @@ class Recording(abc.ABC):
         """(N, 4, 4) float64 world_from_camera, NaN where a frame has none, or None."""
         return None if self._poses is None else self._poses.copy()
 
-    def _camera(self, index: int) -> Camera:
+    def camera_of(self, index: int) -> Camera:
+        """Intrinsics of one frame."""
         return self.camera if self._cameras is None else self._cameras[index]
 
     @abc.abstractmethod

@@ -1,0 +1,1 @@
+"""What `python -m ace_jax.data` can do: one module per verb."""
