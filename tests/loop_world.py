@@ -1,0 +1,170 @@
+"""A light world for loop closing: landmarks with descriptors, no images, and a camera that drifts.
+
+What the tracker would do is imitated: a feature continues a landmark of the keyframes that share
+enough with the last one, and makes a new landmark where there is none.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ace_jax.features.base import Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
+from ace_jax.slam.pose_graph import exp, inverse
+
+CAMERA = Camera(262.0, 262.0, 159.5, 119.5, 320, 240)
+FEATURES = 192
+DIM = 32
+CAPACITY = 16384
+NEIGHBOURS = 15  # shared landmarks
+BLANK = Features(
+    uv=np.zeros((FEATURES, 2), np.float32),
+    descriptors=np.zeros((FEATURES, DIM), np.float32),
+    scores=np.zeros(FEATURES, np.float32),
+    mask=np.zeros(FEATURES, bool),
+    depth=np.zeros(FEATURES, np.float32),
+)
+
+
+@dataclasses.dataclass
+class Scene:
+    """What there is to see: points (L, 3) on walls, their normals (L, 3), descriptors (L, D)."""
+
+    points: np.ndarray
+    normals: np.ndarray
+    descriptors: np.ndarray
+
+    def __add__(self, other: "Scene") -> "Scene":
+        return Scene(
+            np.concatenate([self.points, other.points]),
+            np.concatenate([self.normals, other.normals]),
+            np.concatenate([self.descriptors, other.descriptors]),
+        )
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def looking(centre: np.ndarray, yaw: float) -> np.ndarray:
+    """(4, 4) camera_from_world of an upright camera; yaw 0 looks along +z, pi/2 along +x."""
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("y", yaw).as_matrix().T
+    pose[:3, 3] = -pose[:3, :3] @ centre
+    return pose
+
+
+def outward(angle: float) -> np.ndarray:
+    return np.array([np.sin(angle), 0.0 * angle, np.cos(angle)])
+
+
+def ring_scene(radius: float = 5.0, density: float = 70.0, seed: int = 0) -> Scene:
+    """A round wall with bulges, seen from inside; `density` landmarks a square metre."""
+    rng = np.random.default_rng(seed)
+    count = int(density * 2 * np.pi * radius * 2.4)
+    angle, height = rng.uniform(0, 2 * np.pi, count), rng.uniform(-1.2, 1.2, count)
+    bulge = 0.25 * np.sin(9 * angle) * np.cos(2 * height) + 0.15 * np.cos(23 * angle + height)
+    away = outward(angle).T
+    points = (radius + bulge)[:, None] * away
+    points[:, 1] = height
+    return Scene(points, -away, unit(rng.normal(size=(count, DIM))))
+
+
+def ring_path(count: int, turns: float, radius: float = 3.0) -> np.ndarray:
+    """(count, 4, 4) camera_from_world of a walk round the ring, looking at the wall."""
+    poses = []
+    for angle in np.linspace(0, 2 * np.pi * turns, count):
+        wobble = 0.1 * np.sin(7.3 * angle)
+        height = 0.1 * np.sin(5 * angle)
+        centre = np.array([0.0, height, 0.0]) + (radius + wobble) * outward(angle)
+        poses.append(looking(centre, angle + wobble))
+    return np.stack(poses)
+
+
+class Recording:
+    """Feeds a `LandmarkMap` with keyframes of a scene whose poses drift.
+
+    Args:
+        scene: what there is.
+        drift: (6,) twist (metres, radians) by which each keyframe is further off.
+        seed: of noise.
+        share: probability that a landmark in view is detected.
+    """
+
+    def __init__(self, scene: Scene, drift=(0.0,) * 6, seed: int = 0, share: float = 0.6):
+        self.scene = scene
+        self.drift = np.asarray(drift, float)
+        self.share = share
+        self.world = LandmarkMap(CAPACITY, DIM, 4)
+        self.truth: list[np.ndarray] = []
+        self.ids: list[np.ndarray] = []
+        self._rng = np.random.default_rng(seed)
+
+    def add(self, camera_from_world: np.ndarray) -> int:
+        """One more keyframe at a true pose; returns its number."""
+        estimate = camera_from_world
+        if self.truth:
+            moved = camera_from_world @ inverse(self.truth[-1])
+            last = self.world.keyframes[-1].camera_from_world
+            estimate = exp(self.drift[None])[0] @ moved @ last
+        ids, uv, depth, descriptors = self._observe(camera_from_world)
+        slot_of = self._local_slots()
+        mask = ids >= 0
+        slots = np.where(mask, slot_of[ids], NO_LANDMARK).astype(np.int32)
+        keyframe = Keyframe(len(self.truth), estimate, uv, descriptors, depth, mask, slots, 1.0)
+        number = self.world.add_keyframe(keyframe)
+        self.truth.append(camera_from_world)
+        self.ids.append(ids)
+        new = np.flatnonzero(mask & (slots < 0))
+        rays = (uv - [CAMERA.cx, CAMERA.cy]) / CAMERA.fx
+        in_camera = depth[new, None] * np.concatenate([rays[new], np.ones((len(new), 1))], 1)
+        points = (in_camera - estimate[:3, 3]) @ estimate[:3, :3]
+        self.world.create(number, new, points.astype(np.float32), np.zeros((len(new), 3), np.uint8))
+        return number
+
+    def error(self) -> float:
+        """RMSE of the keyframes' centres, metres; the first pose is exact."""
+        found = np.stack([k.centre for k in self.world.keyframes])
+        true = inverse(np.stack(self.truth))[:, :3, 3]
+        return float(np.sqrt(np.mean(np.sum((found - true) ** 2, 1))))
+
+    def _observe(self, pose: np.ndarray):
+        rng, scene = self._rng, self.scene
+        in_camera = scene.points @ pose[:3, :3].T + pose[:3, 3]
+        z = np.maximum(in_camera[:, 2], 1e-3)
+        u = CAMERA.fx * in_camera[:, 0] / z + CAMERA.cx
+        v = CAMERA.fy * in_camera[:, 1] / z + CAMERA.cy
+        towards = inverse(pose)[:3, 3] - scene.points
+        seen = (
+            (in_camera[:, 2] > 0.3)
+            & (in_camera[:, 2] < 4.0)
+            & (np.abs(u - CAMERA.cx) < 155)
+            & (np.abs(v - CAMERA.cy) < 115)
+            & (np.sum(towards * scene.normals, 1) > 0.3 * np.linalg.norm(towards, axis=1))
+        )
+        seen = np.flatnonzero(seen & (rng.uniform(size=len(u)) < self.share))
+        seen = rng.permutation(seen)[:FEATURES]
+        count = len(seen)
+        ids = np.full(FEATURES, -1)
+        ids[:count] = seen
+        uv = np.zeros((FEATURES, 2), np.float32)
+        uv[:count] = np.stack([u, v], 1)[seen] + rng.normal(scale=0.5, size=(count, 2))
+        depth = np.zeros(FEATURES, np.float32)
+        depth[:count] = 1 / (1 / z[seen] + rng.normal(scale=0.003, size=count))
+        descriptors = np.zeros((FEATURES, DIM), np.float32)
+        noise = 0.35 * unit(rng.normal(size=(count, DIM)))
+        descriptors[:count] = unit(scene.descriptors[seen] + noise)
+        return ids, uv, depth, descriptors
+
+    def _local_slots(self) -> np.ndarray:
+        """(L,) slot of each landmark that the tracker would find, -1 for the others."""
+        slot_of = np.full(len(self.scene.points), NO_LANDMARK)
+        if self.truth:
+            shared = self.world.covisibility(self.world.keyframes[-1].landmarks)
+            for number in np.flatnonzero(shared >= NEIGHBOURS):
+                slots = self.world.keyframes[number].landmarks
+                known = slots >= 0
+                slot_of[self.ids[number][known]] = slots[known]
+        return slot_of
