@@ -44,12 +44,15 @@ class HomogeneousMLP(nn.Module):
         width: hidden width.
         blocks: residual blocks after the first one.
         uncertainty: a fifth output, log s; otherwise the scale is one everywhere.
+        gain: factor on the descriptors. Those of unit length need about sqrt(D): entries of
+            about one train much faster.
         decode: constants of the homogeneous decode.
     """
 
     width: int = 512
     blocks: int = 1
     uncertainty: bool = False
+    gain: float = 1.0
     decode: HomogeneousDecode = HomogeneousDecode()
 
     @nn.compact
@@ -60,7 +63,7 @@ class HomogeneousMLP(nn.Module):
         def layer(x: jax.Array, name: str) -> jax.Array:
             return nn.relu(_dense(self.width, x.shape[-1], name)(x))
 
-        x = descriptors
+        x = descriptors = self.gain * descriptors
         for name in ("res3_conv1", "res3_conv2", "res3_conv3"):
             x = layer(x, name)
         skip, dim = descriptors, descriptors.shape[-1]
@@ -122,18 +125,20 @@ class TriMLP(nn.Module):
         width: hidden width.
         layers: hidden layers.
         cells: cells per axis.
+        gain: factor on the descriptors, as for `HomogeneousMLP`.
     """
 
     width: int = 256
     layers: int = 4
     cells: int = 24
+    gain: float = 1.0
 
     @nn.compact
     def __call__(self, descriptors: jax.Array) -> SceneCoordinates:
         """Coordinates of features (N, D)."""
         lower = self.variable("scene", "lower", lambda: jnp.full((3,), -4.0)).value
         upper = self.variable("scene", "upper", lambda: jnp.full((3,), 4.0)).value
-        x = descriptors
+        x = self.gain * descriptors
         for index in range(self.layers):
             x = nn.relu(nn.Dense(self.width, name=f"fc{index}")(x))
         logits = nn.Dense(3 * self.cells**2, name="planes")(x)
