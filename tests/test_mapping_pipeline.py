@@ -186,6 +186,7 @@ def test_landmarks_can_be_trained(first_map):
     moved = made.variables["params"]["log_tau"] - first_map.variables["params"]["log_tau"]
     assert abs(moved) > 1e-4
     assert np.median(_errors(made, QUERIES_FIRST)) < 0.01
+    assert rehearsal_of(made).count == 3456  # every patch: a later update rehearses them
 
 
 def test_a_code_is_trained_under_a_frozen_transformer(tmp_path):

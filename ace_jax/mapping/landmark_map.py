@@ -13,7 +13,7 @@ from ace_jax.mapping.landmark_refinement import Tracks
 from ace_jax.mapping.landmarks import build
 from ace_jax.mapping.points import Depths
 from ace_jax.mapping.progress import Progress
-from ace_jax.mapping.trained_map import fill_from_images, train
+from ace_jax.mapping.trained_map import fill_from_images, rehearsal_of, sample_of, train
 from ace_jax.maps import SceneMap
 from ace_jax.models.landmark_attention import LandmarkAttention, landmark_variables
 from ace_jax.models.landmark_search import Landmarks
@@ -56,13 +56,16 @@ def make(
         "tau": constants.tau,
         "landmark_options": {"min_similarity": config.landmarks.min_similarity},
     }
+    sample = {}
     if config.training.steps:
         buffer = fill_from_images(images, depths, config)
+        rehearsal = None if known is None else rehearsal_of(known)
         variables, figures = train(
-            head, variables, buffer, config, checkpoints, progress, rehearsal=None
+            head, variables, buffer, config, checkpoints, progress, rehearsal
         )
         info |= figures
-    extra = {
+        sample = sample_of(buffer, rehearsal, config)
+    extra = sample | {
         "origins": landmarks.origins[:coarse],
         "views": landmarks.views[:coarse].astype(np.int32),
         "repeatability": tracks.repeatability[:coarse].astype(np.float32),

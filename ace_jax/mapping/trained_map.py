@@ -99,7 +99,7 @@ def make(
         mean=np.zeros(3, np.float32),
         code=None if code is None else np.asarray(code),
         head_checksum=head_checksum,
-        extra=_keep(buffer, rehearsal, config),
+        extra=sample_of(buffer, rehearsal, config),
         info=figures | ({"transformer": config.code.weights} if coded else {}),
     )
 
@@ -266,7 +266,7 @@ _FIELDS = ("features", "uv", "target", "image")
 _TABLES = ("camera_from_world", "intrinsics", "frame")
 
 
-def _keep(
+def sample_of(
     buffer: PatchBuffer, rehearsal: PatchBuffer | None, config: ml_collections.ConfigDict
 ) -> dict[str, np.ndarray]:
     """A sample of what was learned, for `rehearsal_of` a later update; old and new alike."""

@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
         features={"name": "xfeat_dense", "options": {"image_size": (640, 480)}},
         points={"source": "estimated"},
         buffer={"patches_per_image": 4800},
+        rehearsal_patches=5000,
         training={
             "steps": 2000,
             "batch": 1024,
