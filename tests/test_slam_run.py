@@ -38,8 +38,8 @@ class Done:
         return (self.out / name).read_text()
 
 
-def _run(out: Path, source, seed: int = 0) -> Done:
-    return Done(run(source, make_system(seed), out, seed), out)
+def _run(out: Path, source, seed: int = 0, **options) -> Done:
+    return Done(run(source, make_system(seed, **options), out, seed), out)
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +134,9 @@ def test_the_system_never_gets_to_see_the_ground_truth(tmp_path):
     system, seen = make_system(), []
     process = system.process
 
-    def spy(frame):
+    def spy(frame, features=None):
         seen.append(frame.world_from_camera)
-        return process(frame)
+        return process(frame, features)
 
     system.process = spy
     source = RoomSource(3)
@@ -257,3 +257,25 @@ def test_redkitchen(shared_dir, tmp_path):
     assert metrics["ate_rmse_m"] < 0.02
     assert metrics["ate_live_rmse_m"] < 0.02
     assert metrics["recompilations"] == 0
+
+
+def test_mapping_beside_tracking_is_reproducible_and_no_worse(whole, tmp_path):
+    runs = [_run(tmp_path / str(i), RoomSource(FRAMES), mapping_lag=3) for i in range(2)]
+    assert runs[0].text("trajectory_live.tum") == runs[1].text("trajectory_live.tum")
+    assert runs[0].text("trajectory.tum") == runs[1].text("trajectory.tum")
+    assert runs[0].metrics["ate_rmse_m"] < 1.5 * whole.metrics["ate_rmse_m"] + 1e-3
+
+
+def test_at_its_own_pace_every_frame_is_taken_or_counted_as_late(tmp_path):
+    source = RoomSource(FRAMES)
+    system = make_system(mapping_lag=None)
+    result = run(source, system, tmp_path, realtime=True)
+    metrics = result.metrics
+    assert metrics["realtime"] is True
+    processed = metrics["frames"] - metrics["frames_late"]
+    assert metrics["frames"] == FRAMES
+    assert metrics["processed_share"] == processed / FRAMES
+    assert len(system.frames) == processed
+    assert metrics["coverage"] == metrics["frames_tracked"] / FRAMES
+    assert 0 < metrics["latency_ms_p50"] <= metrics["latency_ms_p95"] <= metrics["latency_ms_max"]
+    assert metrics["ate_rmse_m"] < 0.02

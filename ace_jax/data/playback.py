@@ -25,9 +25,10 @@ class Arrival(NamedTuple):
 class Player:
     """Iterates over a source at the pace of its timestamps.
 
-    A frame arrives when its time has come; only then it is read and decoded. A frame that arrives
-    while `buffer` earlier ones are still in work is lost, as in a camera driver; tell the player of
-    each frame that is done with by `done`.
+    A frame arrives when its time has come; only then it is read and decoded. As in a camera driver,
+    a frame is lost if `buffer` earlier ones are still in work, or if so many later ones have
+    arrived before it was its turn to be read. Tell the player by `done` of each frame that is out
+    of work.
 
     Args:
         source: the recording.
@@ -40,6 +41,7 @@ class Player:
             raise ValueError("speed must be positive and buffer at least 1")
         self._source = source
         self._times = (source.timestamps() - source.timestamps()[0]) / speed
+        self._size = buffer
         self._buffer = threading.Semaphore(buffer)
         self._closed = threading.Event()
         self.late = 0
@@ -51,7 +53,9 @@ class Player:
             arrival = start + float(seconds)
             if self._closed.wait(max(0.0, arrival - time.perf_counter())):
                 return
-            if not self._buffer.acquire(blocking=False):
+            later = self._times[index + self._size : index + self._size + 1]
+            overtaken = len(later) and time.perf_counter() > start + float(later[0])
+            if overtaken or not self._buffer.acquire(blocking=False):
                 self.late += 1
                 continue
             try:

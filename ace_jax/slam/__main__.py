@@ -9,6 +9,7 @@ Examples:
   python -m ace_jax.slam
   python -m ace_jax.slam --seq tum/freiburg1_rpy --data_root ~/data
   python -m ace_jax.slam --seq 7scenes/redkitchen/seq-01 --data_root ~/data --stride 3
+  python -m ace_jax.slam --seq tum/freiburg1_rpy --data_root ~/data --realtime
   python -m ace_jax.slam --seq folder/my_recording --out runs/mine
 
 Poses come from the images alone; ground truth, where there is one, is for the evaluation.
@@ -31,7 +32,9 @@ _HEAD = flags.DEFINE_string(
     "kind of map: landmark_attention, tri_mlp or homogeneous_mlp; see docs/slam.md",
 )
 _FEATURES = flags.DEFINE_string(
-    "features", "auto", "sift, xfeat, or auto: xfeat if its weights are found, else sift"
+    "features",
+    "auto",
+    "sift, xfeat, xfeat_blobs, or auto: xfeat_blobs if XFeat's weights are found, else sift",
 )
 _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
@@ -48,6 +51,9 @@ _READOUT_MS = flags.DEFINE_float(
     "milliseconds from the first to the last row of a colour image (rolling shutter); 0: global "
     "shutter (default: what is known of the recording's camera)",
     lower_bound=0.0,
+)
+_REALTIME = flags.DEFINE_bool(
+    "realtime", False, "play the recording at its own speed and skip the frames that come late"
 )
 _SEED = flags.DEFINE_integer("seed", 0, "of every random draw; the same seed, the same trajectory")
 
@@ -73,9 +79,11 @@ def main(_: Sequence[str]) -> int | None:
     features = _FEATURES.value
     if features == "auto":
         features = run.available_features(_WEIGHTS_DIR.value)
-    system = run.create_system(_HEAD.value, source, features, _WEIGHTS_DIR.value, _SEED.value)
+    system = run.create_system(
+        _HEAD.value, source, features, _WEIGHTS_DIR.value, _SEED.value, _REALTIME.value
+    )
     readout = None if _READOUT_MS.value is None else _READOUT_MS.value / 1e3
-    result = run.run(source, system, out, _SEED.value, readout)
+    result = run.run(source, system, out, _SEED.value, readout, _REALTIME.value)
     print(summary(result.metrics, out))
     return errors.EXIT_INTERRUPTED if result.interrupted else None
 

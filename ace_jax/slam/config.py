@@ -39,6 +39,7 @@ class SlamConfig:
         min_covisible: shared landmarks that make two keyframes neighbours.
         max_landmarks: capacity of the whole map.
         descriptors_per_landmark: appearances kept per landmark.
+        mapping_lag: frames after which the result of a mapping job is taken; see `MappingQueue`.
     """
 
     pixel_sigma: float = 1.75
@@ -69,3 +70,4 @@ class SlamConfig:
     min_covisible: int = 15
     max_landmarks: int = 16384
     descriptors_per_landmark: int = 4
+    mapping_lag: int = 4

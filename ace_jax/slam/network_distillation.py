@@ -118,6 +118,7 @@ class DistilledNetworkSlam(LandmarkSlam):
         seed: of every random draw.
         head_options: sizes of the head; default `HEAD_OPTIONS`.
         feature_options: how `extractor` was made, noted in the map.
+        mapping_lag: how mapping runs beside tracking, see `MappingQueue`.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class DistilledNetworkSlam(LandmarkSlam):
         seed: int = 0,
         head_options: dict | None = None,
         feature_options: dict | None = None,
+        mapping_lag: int | None = 0,
     ):
         self._head_options = dict(head_options or HEAD_OPTIONS[head])
         self.network = NetworkMap(
@@ -141,7 +143,14 @@ class DistilledNetworkSlam(LandmarkSlam):
             network or NetworkConfig(),
             jax.random.key(seed),
         )
-        super().__init__(camera, extractor, config, seed, feature_options=feature_options)
+        super().__init__(
+            camera,
+            extractor,
+            config,
+            seed,
+            feature_options=feature_options,
+            mapping_lag=mapping_lag,
+        )
         self.tracker = NetworkTracker(self.tracker, self.network)
         self.network.warm_up(blank_features(extractor))
 

@@ -152,6 +152,26 @@ def trajectory_metrics(
     }
 
 
+def realtime_metrics(processed: int, late: int, latencies: Sequence[float]) -> dict[str, Any]:
+    """Fields of `metrics.json` for a recording that was played at its own speed.
+
+    Args:
+        processed: frames that were taken.
+        late: frames that came while too many others were in work.
+        latencies: seconds from a frame's arrival (before it is decoded) to its pose.
+    """
+    seconds = np.asarray(latencies, np.float64)
+    frames = processed + late
+    return {
+        "realtime": True,
+        "frames_late": late,
+        "processed_share": processed / frames if frames else 0.0,
+        "latency_ms_p50": _percentile_ms(seconds, 50),
+        "latency_ms_p95": _percentile_ms(seconds, 95),
+        "latency_ms_max": _percentile_ms(seconds, 100),
+    }
+
+
 def plot_trajectory(
     path: str | Path,
     estimate: Trajectory,

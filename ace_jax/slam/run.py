@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ace_jax.data.frame import BadFrame, FrameSource, inverse_depth_sigma
+from ace_jax.data.frame import BadFrame, Frame, FrameSource, inverse_depth_sigma
+from ace_jax.data.playback import Arrival, Player
 from ace_jax.data.prefetch import Prefetcher
 from ace_jax.errors import UserError
 from ace_jax.evaluation.trajectory import Trajectory
@@ -24,6 +25,7 @@ from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.network_distillation import DistilledNetworkSlam
 from ace_jax.slam.network_slam import HEAD_OPTIONS
 from ace_jax.slam.progress import Progress
+from ace_jax.slam.stream import FeatureStream, Observation
 from ace_jax.slam.system import SlamSystem, State
 
 DEFAULT_HEAD = "landmark_attention"
@@ -46,9 +48,22 @@ class RunResult:
 
 
 def create_system(
-    head: str, source: FrameSource, features: str, weights_dir: str | None, seed: int
+    head: str,
+    source: FrameSource,
+    features: str,
+    weights_dir: str | None,
+    seed: int,
+    realtime: bool = False,
 ) -> SlamSystem:
     """The SLAM system of a head's name.
+
+    Args:
+        head: "landmark_attention", "tri_mlp" or "homogeneous_mlp".
+        source: the recording that it will see.
+        features: name of an extractor.
+        weights_dir: folder with the extractor's weights, or None for the default places.
+        seed: of every random draw.
+        realtime: take mapping results as soon as they are there instead of at fixed frames.
 
     Raises:
         UserError: no such head or features, or weights are missing.
@@ -61,21 +76,22 @@ def create_system(
     depth_sigma = inverse_depth_sigma(source)
     if depth_sigma is not None:
         config = dataclasses.replace(config, inverse_depth_sigma=depth_sigma)
+    lag = None if realtime else config.mapping_lag
     if head == DEFAULT_HEAD:
-        return LandmarkSlam(source.camera, extractor, config, seed=seed)
-    return DistilledNetworkSlam(source.camera, extractor, head, config, seed=seed)
+        return LandmarkSlam(source.camera, extractor, config, seed=seed, mapping_lag=lag)
+    return DistilledNetworkSlam(source.camera, extractor, head, config, seed=seed, mapping_lag=lag)
 
 
 def available_features(weights_dir: str | None) -> str:
-    """XFeat where its weights are found, else SIFT, which needs none."""
+    """Blobs described by XFeat where its weights are found, else SIFT, which needs none."""
     try:
-        registry.create("xfeat", weights_dir)
+        registry.create("xfeat_blobs", weights_dir)
     except UserError as missing:
         if weights_dir is not None:
             raise
-        print(f"features: sift (xfeat tracks better: {missing})", file=sys.stderr)
+        print(f"features: sift (xfeat_blobs tracks better: {missing})", file=sys.stderr)
         return "sift"
-    return "xfeat"
+    return "xfeat_blobs"
 
 
 def prepare(source: FrameSource, out: Path) -> None:
@@ -102,6 +118,7 @@ def run(
     out: Path,
     seed: int = 0,
     readout: float | None = None,
+    realtime: bool = False,
 ) -> RunResult:
     """Processes a recording and writes the results.
 
@@ -113,6 +130,7 @@ def run(
         out: the folder to write to; created.
         seed: noted in the metrics.
         readout: seconds of the rolling shutter instead of what the recording says.
+        realtime: play the recording at its own timestamps and skip the frames that come late.
 
     Raises:
         UserError: the recording has no frames or no depth, `out` cannot be written, or the stream
@@ -120,58 +138,95 @@ def run(
     """
     prepare(source, out)
     ground_truth = source.poses()
-    seconds: list[float] = []
-    bad: list[str] = []
+    log = _FrameLog()
     interrupted, failure = False, None
     compilations = CompilationCounter()
-    with compilations, Prefetcher(source) as frames, Progress(len(source), source.name) as bar:
+
+    def blinded(frame: Frame) -> Frame:
+        # SLAM never sees the ground truth.
+        frame = dataclasses.replace(frame, world_from_camera=None)
+        return frame if readout is None else dataclasses.replace(frame, readout=readout)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(compilations)
+        bar = stack.enter_context(Progress(len(source), source.name))
+        if realtime:
+            arrivals = Player(source)
+            stack.callback(arrivals.close)
+        else:
+            arrivals = _read_ahead(stack.enter_context(Prefetcher(source, ahead=4)))
+        ahead = 0 if realtime else 2
+        stream = stack.enter_context(FeatureStream(arrivals, system.observe, blinded, ahead))
         try:
-            for index, frame, waited in _timed(frames):
-                start = time.perf_counter()
-                try:
-                    if isinstance(frame, BadFrame):
-                        raise frame
-                    # SLAM never sees the ground truth.
-                    frame = dataclasses.replace(frame, world_from_camera=None)
-                    if readout is not None:
-                        frame = dataclasses.replace(frame, readout=readout)
-                    tracked = system.process(frame)
-                except BadFrame as error:
-                    bad.append(str(error))
-                    bar.update(system.state is State.TRACKING)
-                    continue
-                tracked.stage_ms["read"] = waited * 1e3
-                seconds.append(waited + time.perf_counter() - start)
-                pose = tracked.live_camera_from_world
+            last = time.perf_counter()
+            for observation in stream:
+                pose = _process(system, observation, log)
+                now = time.perf_counter()
+                log.seconds.append(now - last)
+                log.latencies.append(now - observation.arrival)
+                last = now
+                index = observation.index
                 bar.update(
-                    pose is not None,
-                    None if pose is None else np.linalg.inv(pose),
-                    None if ground_truth is None else ground_truth[index],
+                    system.state is State.TRACKING,
+                    pose,
+                    None if pose is None or ground_truth is None else ground_truth[index],
                 )
-                if len(seconds) == outputs.WARM_UP_FRAMES:
+                if realtime:
+                    arrivals.done()
+                if len(log.seconds) == outputs.WARM_UP_FRAMES:
                     compilations.reset()
         except KeyboardInterrupt:
             interrupted = True
         except (OSError, UserError) as error:
             failure = error
-    for line in bad[:MAX_BAD_FRAMES_SHOWN]:
+    for line in log.bad[:MAX_BAD_FRAMES_SHOWN]:
         print(f"skipped: {line}", file=sys.stderr)
-    if len(bad) > MAX_BAD_FRAMES_SHOWN:
-        print(f"skipped {len(bad) - MAX_BAD_FRAMES_SHOWN} more frames", file=sys.stderr)
+    if len(log.bad) > MAX_BAD_FRAMES_SHOWN:
+        print(f"skipped {len(log.bad) - MAX_BAD_FRAMES_SHOWN} more frames", file=sys.stderr)
     start = time.perf_counter()
     system.finish()
     extra = {
-        "frames_skipped": len(bad),
+        "frames_skipped": len(log.bad),
         "interrupted": interrupted,
         "finish_s": time.perf_counter() - start,
         "recompilations": compilations.count,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    metrics = write_results(source, system, out, seconds, len(seconds) + len(bad), seed, extra)
+    frames = len(log.seconds)
+    if realtime:
+        extra |= outputs.realtime_metrics(frames, arrivals.late, log.latencies)
+        frames += arrivals.late
+    metrics = write_results(source, system, out, log.seconds, frames, seed, extra)
     if failure is not None:
-        done = f"the first {len(seconds)} frames are in {out}"
+        done = f"the first {frames} frames are in {out}"
         raise UserError(f"{source.name} broke off: {failure}; {done}") from failure
     return RunResult(metrics, system, interrupted)
+
+
+@dataclasses.dataclass
+class _FrameLog:
+    """Per frame: seconds since the last one was done, seconds since arrival; and what was bad."""
+
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    latencies: list[float] = dataclasses.field(default_factory=list)
+    bad: list[str] = dataclasses.field(default_factory=list)
+
+
+def _process(system: SlamSystem, observation: Observation, log: _FrameLog) -> np.ndarray | None:
+    """Tracks one frame; (4, 4) world_from_camera, or None without a pose."""
+    if isinstance(observation.frame, BadFrame):
+        log.bad.append(str(observation.frame))
+        return None
+    tracked = system.process(observation.frame, observation.features)
+    tracked.stage_ms |= {"read": observation.read_ms, "features": observation.features_ms}
+    pose = tracked.live_camera_from_world
+    return None if pose is None else np.linalg.inv(pose)
+
+
+def _read_ahead(frames: Prefetcher) -> Iterator[Arrival]:
+    """Frames as fast as they are taken."""
+    for index, frame in enumerate(frames):
+        yield Arrival(index, frame, time.perf_counter())
 
 
 def write_results(
@@ -242,16 +297,3 @@ class CompilationCounter(contextlib.AbstractContextManager):
     def reset(self) -> None:
         """Starts counting anew."""
         self.count = 0
-
-
-def _timed(frames: Prefetcher) -> Iterator[tuple[int, Any, float]]:
-    """Frames with their index and the seconds spent waiting for them."""
-    index = 0
-    while True:
-        start = time.perf_counter()
-        try:
-            frame = next(frames)
-        except StopIteration:
-            return
-        yield index, frame, time.perf_counter() - start
-        index += 1

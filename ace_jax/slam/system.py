@@ -80,16 +80,29 @@ class SlamSystem(abc.ABC):
         self.frames: list[TrackedFrame] = []
         self.state = State.STARTING
 
-    def process(self, frame: Frame) -> TrackedFrame:
+    def observe(self, frame: Frame) -> Features:
+        """Features of a frame, on the host. May be called ahead of `process`, on any thread.
+
+        Raises:
+            BadFrame: the frame has another size than the camera, or no depth.
+        """
+        self._check(frame)
+        return jax.tree.map(np.asarray, self.extractor.extract(frame.rgb))
+
+    def process(self, frame: Frame, features: Features | None = None) -> TrackedFrame:
         """Tracks a frame and grows the map with it.
+
+        Args:
+            frame: the next one of the stream.
+            features: of the frame, if `observe` was called already.
 
         Raises:
             BadFrame: the frame has another size than the camera, or no depth; it is not counted.
         """
-        self._check(frame)
         clock = StageClock()
-        features = jax.tree.map(np.asarray, self.extractor.extract(frame.rgb))
-        clock.lap("features")
+        if features is None:
+            features = self.observe(frame)
+            clock.lap("features")
         depth = self._depth_at(frame, features.uv)
         depth = np.where(features.mask & (depth < self.max_depth), depth, 0.0)
         features = features.replace(depth=depth.astype(np.float32))
