@@ -72,7 +72,7 @@ MISTAKES = {
         ["--seq=7scenes/redkitchen/seq-01", "--data_root=TMP/nowhere"],
         ["7scenes/redkitchen not found", "TMP/nowhere", "download", "--data_root"],
     ),
-    "no such room": (["--seq=synthetic/room99"], ["no synthetic sequence 'room99'", "room0"]),
+    "no such room": (["--seq=synthetic/room99"], ["'room99'", "room0"]),
     "unknown kind": (["--seq=kitti/00"], ["no sequence 'kitti/00'", "folder/PATH"]),
     "no depth": (["--seq=folder/TMP/colour"], ["no depth", "RGB-D"]),
     "no frames": (["--seq=folder/TMP/empty"], ["no PNG or JPEG images in", "rgb"]),
