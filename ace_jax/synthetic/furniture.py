@@ -4,10 +4,14 @@ Pieces are built in their own frame: origin on the floor in the middle of the ba
 the wall, y into the room, z up.
 """
 
+import dataclasses
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from ace_jax.synthetic.room import (
     SHELL_FACES,
+    Doorway,
     Illumination,
     Materials,
     Pattern,
@@ -34,13 +38,35 @@ def linear(rgb) -> np.ndarray:
     return (np.asarray(rgb, np.float64) / 255.0) ** 2.2
 
 
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """What rooms that look alike have in common: the designs that their things are chosen from.
+
+    Attributes:
+        timbers: sRGB colours of the furniture.
+        prints: materials of posters, magazines and labels.
+        pictures: materials of paintings.
+        cloths: materials of cushions, quilts and curtains.
+        rugs: materials of rugs.
+        shell: materials of the walls, the floor and the ceiling.
+    """
+
+    timbers: list[np.ndarray]
+    prints: list[dict]
+    pictures: list[dict]
+    cloths: list[dict]
+    rugs: list[dict]
+    shell: list[dict]
+
+
 class Builder:
     """Collects primitives and their materials; knows the frame of the current piece."""
 
-    def __init__(self, rng: np.random.Generator):
+    def __init__(self, rng: np.random.Generator, style: Style | None = None):
         self.rng = rng
+        self.style = style
         # furniture of one room matches: a few timbers
-        self.timbers = [self.pick(WOODS) for _ in range(3)]
+        self.timbers = style.timbers if style else [self.pick(WOODS) for _ in range(3)]
         self.timber = self.timbers[0]
         self.parts: dict[str, list[dict]] = {"boxes": [], "cones": [], "ellipsoids": []}
         self.frame = np.eye(4)
@@ -133,8 +159,15 @@ class Builder:
         color = np.asarray(color)
         return self.material(Pattern.NOISE, [color * spread, color], wavelength, 0, contrast, gloss)
 
+    def design(self, designs: list[dict]) -> dict:
+        """A copy of one of the style's materials."""
+        row = designs[self.rng.integers(len(designs))]
+        return {**row, "colors": row["colors"].copy()}
+
     def cloth(self, color=None) -> dict:
         """Plaid or mottled cloth."""
+        if self.style:
+            return self.design(self.style.cloths)
         color = self.pick(CLOTHS) if color is None else color
         if self.rng.random() < 0.5:
             return self.plain(color, 0.9, 0.05, 0.6, 0.0)
@@ -145,12 +178,23 @@ class Builder:
 
     def print(self, text=0.012) -> dict:
         """A poster, magazine or box label; `text` is the letters' height in metres."""
+        if self.style:
+            return self.design(self.style.prints)
         ground = self.pick(((236, 230, 214), (40, 44, 60), (214, 180, 120), (160, 190, 190)))
         colors = [ground, self.pick(VIVID), self.pick(VIVID)]
         return self.material(Pattern.PRINT, colors, 1.0, text, 0.5, 0.04)
 
+    def rug(self) -> dict:
+        """A kilim."""
+        if self.style:
+            return self.design(self.style.rugs)
+        colors = [self.pick(CLOTHS), self.pick(CLOTHS), self.pick(((220, 200, 160), (40, 40, 60)))]
+        return self.material(Pattern.KILIM, colors, self.rng.uniform(0.018, 0.028), 0, 0.5)
+
     def picture(self) -> dict:
         """A landscape painting."""
+        if self.style:
+            return self.design(self.style.pictures)
         skies = ((120, 160, 205), (226, 170, 120), (150, 170, 170))
         lands = ((70, 92, 50), (110, 84, 56), (58, 76, 96))
         colors = [self.pick(skies), self.pick(((240, 220, 190), (200, 220, 235))), self.pick(lands)]
@@ -568,6 +612,26 @@ class Builder:
         metal = self.plain((170, 150, 100), 0.3, 0.05, 0.7, 0.5)
         self.box((x + 0.35, 0.06, 1.02), (0.12, 0.02, 0.02), metal)
 
+    def doorway(self, x, width, height) -> None:
+        """The frame of an open doorway."""
+        trim = self.wood(plank=(3, 0.3))
+        for s in (-1, 1):
+            self.box((x + s * (width / 2 + 0.045), 0.025, height / 2), (0.09, 0.05, height), trim)
+        self.box((x, 0.025, height + 0.045), (width + 0.18, 0.05, 0.09), trim)
+
+
+def make_style(seed: int) -> Style:
+    """Designs for rooms that look alike."""
+    b = Builder(np.random.default_rng([seed, 3]))
+    return Style(
+        timbers=b.timbers[:2],
+        prints=[b.print(text) for text in (0.012, 0.02, 0.009, 0.015)],
+        pictures=[b.picture() for _ in range(3)],
+        cloths=[b.cloth() for _ in range(3)],
+        shell=_shell(b),
+        rugs=[b.rug() for _ in range(2)],
+    )
+
 
 def _pack(parts: list[dict], count: int) -> tuple[Primitives, list[dict]]:
     """Pads a list of parts to `count` rows."""
@@ -590,6 +654,75 @@ def _pack(parts: list[dict], count: int) -> tuple[Primitives, list[dict]]:
     return primitives, [p["material"] for p in parts] + [blank] * (count - used)
 
 
+def _shell(b: Builder) -> list[dict]:
+    """Materials of -x, +x, -y, +y, floor and ceiling."""
+    rng = b.rng
+    paint = b.pick(WALLS)
+    wall_kinds = []
+    for _ in range(4):
+        kind = rng.random()
+        if kind < 0.55:
+            wall_kinds.append(b.plain(b.shade(paint, 4), 0.75, 0.9, 0.8, 0.0))
+        elif kind < 0.8:
+            tone = b.shade(paint, 4)
+            wall_kinds.append(b.material(
+                Pattern.WALLPAPER, [tone, tone * 0.93, b.pick(CLOTHS)],
+                (rng.uniform(0.12, 0.2),) * 2, rng.integers(3), 0.35,
+            ))  # fmt: skip
+        else:
+            brick = b.pick(((150, 84, 62), (172, 120, 90), (190, 180, 166)))
+            wall_kinds.append(b.material(
+                Pattern.TILES, [brick * 0.7, brick, (176, 168, 156)], (0.22, 0.075), 0.5, 0.8
+            ))  # fmt: skip
+    if rng.random() < 0.7:
+        floor_material = b.wood(plank=(rng.uniform(0.7, 1.3), rng.uniform(0.09, 0.16)), gloss=0.12)
+    else:
+        stone = b.pick(((190, 178, 158), (150, 152, 150), (170, 130, 104)))
+        floor_material = b.material(
+            Pattern.TILES, [stone * 0.8, stone, (110, 104, 98)], rng.uniform(0.28, 0.4), 0, 0.8, 0.1
+        )
+    ceiling = b.plain((226, 224, 218), 0.5, 1.1, 0.9, 0.0)
+    return [*wall_kinds, floor_material, ceiling]
+
+
+def _baseboards(size, doorways: Sequence[Doorway]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Centres and full sizes of the boards along the walls, which leave the doorways free."""
+    for face in (2, 3, 0, 1):
+        along, across = (0, 1) if face >= 2 else (1, 0)
+        gaps = sorted((d.center - d.width / 2, d.center + d.width / 2)
+                      for d in doorways if d.face == face)  # fmt: skip
+        edges = [0.0, *(x for gap in gaps for x in gap), size[along]]
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            center, full = np.zeros(3), np.zeros(3)
+            center[along], full[along] = (start + stop) / 2, stop - start
+            center[across] = size[across] - 0.008 if face % 2 else 0.008
+            full[across] = 0.016
+            center[2], full[2] = 0.045, 0.09
+            yield center, full
+
+
+def _assemble(b: Builder, size, shell: list[dict], maxima: dict, light: Illumination) -> Room:
+    """The room of what the builder has collected, padded to the maxima."""
+    assert len(shell) == SHELL_FACES
+    boxes, rows_b = _pack(b.parts["boxes"], maxima["boxes"])
+    cones, rows_c = _pack(b.parts["cones"], maxima["cones"])
+    balls, rows_e = _pack(b.parts["ellipsoids"], maxima["ellipsoids"])
+    rows = [row if row is not None else shell[0] for row in shell + rows_b + rows_c + rows_e]
+    kinds = {"pattern": np.int32, "seed": np.uint32}
+    materials = Materials(**{
+        key: np.asarray([row[key] for row in rows], kinds.get(key, np.float32))
+        for key in Materials.__dataclass_fields__
+    })  # fmt: skip
+    return Room(
+        size=np.asarray(size, np.float32),
+        boxes=boxes,
+        cones=cones,
+        ellipsoids=balls,
+        materials=materials,
+        illumination=light,
+    )
+
+
 # name: (builder method, width range, depth kept free in front of the wall)
 PIECES = {
     "shelf": (Builder.shelf, (0.8, 1.1), 0.34),
@@ -609,6 +742,26 @@ ORDER = ("sofa", "shelf", "desk", "dresser", "wardrobe", "bed", "shelf", "sidebo
 FILLERS = ("plant", "lamp", "cardboard", "plant", "basket")
 
 
+def _on_wall(doorway: Doorway, walls) -> tuple[int, float]:
+    """Number of the doorway's wall in the list `walls` of `make_room`, and metres along it."""
+    index = {1: 0, 3: 1, 0: 2, 2: 3}[doorway.face]
+    length = walls[index][2]
+    return index, doorway.center if index in (0, 3) else length - doorway.center
+
+
+def _footprint(wall, start, stop, depth) -> tuple[float, float, float, float]:
+    """Floor rectangle (x0, x1, y0, y1) of what stands from start to stop along a wall."""
+    (ox, oy), yaw, _ = wall
+    c, s = round(np.cos(yaw)), round(np.sin(yaw))
+    corners = [(ox + c * u - s * v, oy + s * u + c * v) for u in (start, stop) for v in (0, depth)]
+    x, y = zip(*corners, strict=True)
+    return min(x), max(x), min(y), max(y)
+
+
+def _overlap(a, b) -> bool:
+    return a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]
+
+
 def make_room(
     seed: int,
     size: tuple[float, float, float] | None = None,
@@ -618,6 +771,8 @@ def make_room(
     max_cones: int = MAX_CONES,
     max_ellipsoids: int = MAX_ELLIPSOIDS,
     people: int = 0,
+    doorways: Sequence[Doorway] = (),
+    style: Style | None = None,
 ) -> Room:
     """A furnished room.
 
@@ -633,9 +788,12 @@ def make_room(
         max_cones: rows of cones.
         max_ellipsoids: rows of ellipsoids.
         people: how many stand at the origin, to be moved; the last groups. They cast no shadow.
+        doorways: openings to other rooms, instead of a closed door; the way to the middle of the
+            room is left free.
+        style: designs shared with other rooms.
     """
     rng = np.random.default_rng(seed)
-    b = Builder(rng)
+    b = Builder(rng, style)
     drawn = rng.uniform((3.6, 3.2, 2.5), (5.4, 4.8, 2.8))
     size = np.asarray(drawn if size is None else size, float)
     sx, sy, sz = size
@@ -647,12 +805,23 @@ def make_room(
         ((0.0, sy), -np.pi / 2, sy),
         ((0.0, 0.0), 0.0, sx),
     ]
-    window_wall, door_wall = (int(i) for i in rng.permutation(4)[:2])
+    free_walls = [int(i) for i in rng.permutation(4)]
+    window_wall, door_wall = free_walls[:2]
+    openings = [_on_wall(doorway, walls) for doorway in doorways]
+    if openings:
+        used = {index for index, _ in openings}
+        window_wall, door_wall = next(i for i in free_walls if i not in used), None
+    ways = [
+        _footprint(walls[i], x - d.width / 2, x + d.width / 2, size[d.face // 2] / 2)
+        for (i, x), d in zip(openings, doorways, strict=True)
+    ]
     wanted = [str(name) for name in rng.permutation(ORDER[1:])]
     if rng.random() < 0.7:
         wanted.insert(0, "sofa")
     else:  # a bedroom: the bed finds its place first
         wanted.sort(key=lambda name: name != "bed")
+    if doorways:
+        wanted.remove("bed")  # it would fill the way
     fillers = [str(name) for name in rng.permutation(FILLERS)]
     corner = 0.0
     jobs = []  # most important first: what does not fit in the maxima is dropped from the end
@@ -665,6 +834,10 @@ def make_room(
             x = length - 0.65 - rng.uniform(0.1, 0.4)
             taken.append((x - 0.55, x + 0.55))
             jobs.append((0, index, x, "door", None))
+        for (wall, x), doorway in zip(openings, doorways, strict=True):
+            if wall == index:
+                taken.append((x - doorway.width / 2 - 0.15, x + doorway.width / 2 + 0.15))
+                jobs.append((0, index, x, "doorway", doorway))
         window = None
         if index == window_wall:
             width = min(1.5, length * 0.4)
@@ -687,7 +860,9 @@ def make_room(
                 hits_window = window is not None and tall and (
                     abs(x + width / 2 - window[0]) < width / 2 + window[1] / 2 + 0.4
                 )  # fmt: skip
-                if span[1] > end - 0.1 or hits_door or hits_window:
+                place = _footprint(walls[index], *span, depth)
+                in_the_way = any(_overlap(place, way) for way in ways)
+                if span[1] > end - 0.1 or hits_door or hits_window or in_the_way:
                     continue
                 last = span[1] > end - 0.9
                 if (last or index == 3) and depth > 0.9 and span[1] > end - 1.0:
@@ -719,21 +894,16 @@ def make_room(
     # what every room has comes first
     b.place((0, 0, 0), 0.0, movable=False)
     white = b.plain((222, 216, 204), 0.3, 0.2, 0.9, 0.05)
-    for center, full in (
-        ((sx / 2, 0.008, 0.045), (sx, 0.016, 0.09)),
-        ((sx / 2, sy - 0.008, 0.045), (sx, 0.016, 0.09)),
-        ((0.008, sy / 2, 0.045), (0.016, sy, 0.09)),
-        ((sx - 0.008, sy / 2, 0.045), (0.016, sy, 0.09)),
-    ):
+    for center, full in _baseboards(size, doorways):
         b.box(center, full, white)
     glass = b.plain((246, 236, 214), 0.2, 0.2, 0.95)
     glass["emission"] = 2.0
     b.cone((sx / 2, sy / 2, sz - 0.09), 0.2, 0.24, 0.09, glass, shadow=False)
     b.place((0.5 * sx, 0.5 * sy, 0), rng.uniform(-0.3, 0.3))
-    colors = [b.pick(CLOTHS), b.pick(CLOTHS), b.pick(((220, 200, 160), (40, 40, 60)))]
-    rug = b.material(Pattern.KILIM, colors, rng.uniform(0.018, 0.028), 0, 0.5)
+    rug = b.rug()
     b.box((0, 0, 0.006), (min(2.3, sx * 0.5), min(1.7, sy * 0.45), 0.012), rug)
-    b.low_table(0.95, 0.55)
+    if not doorways:
+        b.low_table(0.95, 0.55)
 
     maxima = {"boxes": max_boxes, "cones": max_cones, "ellipsoids": max_ellipsoids}
     tall_spans: dict[int, list[tuple[float, float]]] = {i: [] for i in range(4)}
@@ -751,6 +921,8 @@ def make_room(
         b.place((ox, oy, 0), yaw, movable=False)
         if name == "door":
             b.door(x)
+        elif name == "doorway":
+            b.doorway(x, extra.width, extra.height)
         elif name == "window":
             b.window(*extra)
             if rng.random() < 0.7:
@@ -767,63 +939,81 @@ def make_room(
             else:
                 b.wall_picture(x, z, w, h, poster=kind < 0.62)
         b.fits(maxima, before)
-    paint = b.pick(WALLS)
-    wall_kinds = []
-    for _ in range(4):
-        kind = rng.random()
-        if kind < 0.55:
-            wall_kinds.append(b.plain(b.shade(paint, 4), 0.75, 0.9, 0.8, 0.0))
-        elif kind < 0.8:
-            tone = b.shade(paint, 4)
-            wall_kinds.append(b.material(
-                Pattern.WALLPAPER, [tone, tone * 0.93, b.pick(CLOTHS)],
-                (rng.uniform(0.12, 0.2),) * 2, rng.integers(3), 0.35,
-            ))  # fmt: skip
-        else:
-            brick = b.pick(((150, 84, 62), (172, 120, 90), (190, 180, 166)))
-            wall_kinds.append(b.material(
-                Pattern.TILES, [brick * 0.7, brick, (176, 168, 156)], (0.22, 0.075), 0.5, 0.8
-            ))  # fmt: skip
-    if rng.random() < 0.7:
-        floor_material = b.wood(plank=(rng.uniform(0.7, 1.3), rng.uniform(0.09, 0.16)), gloss=0.12)
-    else:
-        stone = b.pick(((190, 178, 158), (150, 152, 150), (170, 130, 104)))
-        floor_material = b.material(
-            Pattern.TILES, [stone * 0.8, stone, (110, 104, 98)], rng.uniform(0.28, 0.4), 0, 0.8, 0.1
-        )
-    ceiling = b.plain((226, 224, 218), 0.5, 1.1, 0.9, 0.0)
-    # material rows follow the shell's faces: -x, +x, -y, +y, floor, ceiling
-    shell = [*wall_kinds, floor_material, ceiling]
-    assert len(shell) == SHELL_FACES
-
+    shell = (
+        _shell(b)
+        if style is None
+        else [{**row, "seed": int(rng.integers(1 << 31))} for row in style.shell]
+    )
     for _ in range(people):
         b.place((0, 0, 0), 0.0)
         before = b.counts()
         b.person()
         if not b.fits(maxima, before):
             raise ValueError(f"no rows left for {people} people")
-    boxes, rows_b = _pack(b.parts["boxes"], max_boxes)
-    cones, rows_c = _pack(b.parts["cones"], max_cones)
-    balls, rows_e = _pack(b.parts["ellipsoids"], max_ellipsoids)
-    rows = [row if row is not None else shell[0] for row in shell + rows_b + rows_c + rows_e]
-    kinds = {"pattern": np.int32, "seed": np.uint32}
-    materials = Materials(**{
-        key: np.asarray([row[key] for row in rows], kinds.get(key, np.float32))
-        for key in Materials.__dataclass_fields__
-    })  # fmt: skip
     lamp = np.array([sx / 2, sy / 2, sz - 0.2])
-    illumination = Illumination(
+    light = Illumination(
         position=np.stack([glow, lamp]).astype(np.float32),
         color=np.array([[2.9, 3.1, 3.4], [3.1, 2.7, 2.2]], np.float32) * 1.3,
         radius=np.array([0.6, 0.18], np.float32),
         ambient=np.array([0.42, 0.42, 0.44], np.float32),
         exposure=np.float32(1.35),
     )
-    return Room(
-        size=size.astype(np.float32),
-        boxes=boxes,
-        cones=cones,
-        ellipsoids=balls,
-        materials=materials,
-        illumination=illumination,
+    return _assemble(b, size, shell, maxima, light)
+
+
+def make_corridor(
+    seed: int, length: float, width: float, doorways: Sequence[Doorway], style: Style
+) -> Room:
+    """A corridor along x: the same doors, posters and lamps again and again, windows at the ends.
+
+    Args:
+        seed: everything else follows from it.
+        length: metres.
+        width: metres.
+        doorways: openings to rooms on either side.
+        style: designs of what hangs there and of the walls.
+    """
+    rng = np.random.default_rng([seed, 4])
+    b = Builder(rng, style)
+    size = np.array([length, width, 2.6])
+    b.place((0, 0, 0), 0.0, movable=False)
+    white = b.plain((222, 216, 204), 0.3, 0.2, 0.9, 0.05)
+    for center, full in _baseboards(size, doorways):
+        b.box(center, full, white)
+    glass = b.plain((246, 236, 214), 0.2, 0.2, 0.95)
+    glass["emission"] = 2.0
+    for x in np.arange(1.4, length - 0.5, 2.8):
+        b.cone((x, width / 2, 2.51), 0.2, 0.24, 0.09, glass, shadow=False)
+    for face, origin, yaw in ((2, (0, 0, 0), 0.0), (3, (length, width, 0), np.pi)):
+        used = [d.center if face == 2 else length - d.center for d in doorways if d.face == face]
+        b.place(origin, yaw, movable=False)
+        for doorway, x in zip([d for d in doorways if d.face == face], used, strict=True):
+            b.doorway(x, doorway.width, doorway.height)
+        for k, x in enumerate(np.arange(0.7, length - 0.5, 0.93)):
+            if any(abs(x - other) < 1.0 for other in used):
+                continue
+            if k % 3 == 0:
+                b.door(x)
+            elif k % 6 < 3:
+                b.wall_picture(x, 1.45, 0.42, 0.6, poster=k % 2 == 0)
+            elif k % 6 == 4:
+                b.radiator(x, 0.55)
+                b.wall_picture(x, 1.6, 0.5, 0.35, poster=True)
+            else:
+                b.wall_picture(x, 1.4, 0.6, 0.42, poster=True)
+    for origin, yaw in (((0, width, 0), -np.pi / 2), ((length, 0, 0), np.pi / 2)):
+        b.place(origin, yaw, movable=False)
+        b.window(width / 2, 0.8, 1.2, 0.95)
+        b.place(origin, yaw)
+        b.frame[:3, 3] += b.frame[:3, :3] @ (0.45, 0.03, 0)
+        b.standing_plant(0.5)
+    maxima = {"boxes": MAX_BOXES, "cones": MAX_CONES, "ellipsoids": MAX_ELLIPSOIDS}
+    shell = [{**row, "seed": int(rng.integers(1 << 31))} for row in style.shell]
+    light = Illumination(
+        position=np.array([[f * length, width / 2, 2.35] for f in (0.25, 0.75)], np.float32),
+        color=np.array([[3.1, 2.8, 2.4]] * 2, np.float32) * 2.0,
+        radius=np.array([0.25, 0.25], np.float32),
+        ambient=np.array([0.52, 0.51, 0.50], np.float32),
+        exposure=np.float32(1.35),
     )
+    return _assemble(b, size, shell, maxima, light)

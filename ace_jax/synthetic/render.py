@@ -59,8 +59,19 @@ def _untile(values: jax.Array, columns: int, camera: Camera) -> jax.Array:
     return image[: camera.height, : camera.width]
 
 
-def _map_tiles(function, arguments, at_once: int):
-    """`lax.map` over tiles; `at_once` of them in parallel (accelerators want all)."""
+def _map_tiles(function, arguments, at_once: int, active=None):
+    """`lax.map` over tiles; `at_once` of them in parallel (accelerators want all).
+
+    Where `active` (T,) is given and False, the result is zeros and costs nothing (one at a time).
+    """
+    if active is not None:
+
+        def guarded(pair):
+            shapes = jax.eval_shape(function, pair[1])
+            empty = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+            return jax.lax.cond(pair[0], function, lambda _: empty, pair[1])
+
+        return _map_tiles(guarded, (active, arguments), at_once)
     if at_once == 1:
         return jax.lax.map(function, arguments)
     return jax.lax.map(function, arguments, batch_size=at_once)
@@ -165,15 +176,19 @@ def _cast(primitives, first_row, hit, pose, x, y, order, count, best):
 
 
 @functools.partial(jax.jit, static_argnames=("shift", "at_once"))
-def cast_rays(room: Room, pose: jax.Array, camera: Camera, shift=0.0, at_once=1) -> Geometry:
+def cast_rays(
+    room: Room, pose: jax.Array, camera: Camera, shift=0.0, at_once=1, active=None
+) -> Geometry:
     """Nearest surface along every pixel's ray.
 
     Args:
-        room: the room; the camera must be inside it and outside all its solids.
+        room: the room; the camera must be outside all its solids. From outside of the room, rays
+            that do not enter it give nonsense.
         pose: (4, 4) world_from_camera.
         camera: intrinsics.
         shift: rays go through pixel + shift (0: centres, -0.5: corners).
         at_once: tiles computed in parallel.
+        active: (T,) bool, the tiles that are wanted; all by default.
 
     Returns:
         Tiled depth and material rows.
@@ -206,7 +221,7 @@ def cast_rays(room: Room, pose: jax.Array, camera: Camera, shift=0.0, at_once=1)
             best = _cast(primitives, row, hit, pose, x, y, order, count, best)
         return best
 
-    keys = _map_tiles(tile, (x, y, [entry[3] for entry in lists]), at_once)
+    keys = _map_tiles(tile, (x, y, [entry[3] for entry in lists]), at_once, active)
     depth = jax.lax.bitcast_convert_type(keys & ~_ROW_MASK, jnp.float32)
     return Geometry(depth, keys & _ROW_MASK)
 
@@ -411,7 +426,9 @@ def _blockers(room: Room) -> Primitives:
 
 
 @functools.partial(jax.jit, static_argnames=("at_once",))
-def find_surfaces(room: Room, pose: jax.Array, camera: Camera, hits: Geometry, at_once=1):
+def find_surfaces(
+    room: Room, pose: jax.Array, camera: Camera, hits: Geometry, at_once=1, active=None
+):
     """The surfaces that were hit and their materials, leaves (T, K)."""
     x, y, _ = _tiles(camera, 0.0)
 
@@ -420,7 +437,7 @@ def find_surfaces(room: Room, pose: jax.Array, camera: Camera, hits: Geometry, a
         surface = _surface(room, pose, camera, x, y, depth, ids)
         return surface, _material(room.materials, ids)
 
-    return _map_tiles(tile, (x, y, hits.depth, hits.id), at_once)
+    return _map_tiles(tile, (x, y, hits.depth, hits.id), at_once, active)
 
 
 @functools.partial(jax.jit, static_argnames=("at_once",))
@@ -443,6 +460,7 @@ def illuminate(
     material: Materials,
     color: list[jax.Array],
     at_once=1,
+    active=None,
 ) -> list[jax.Array]:
     """Radiance of the surfaces: three arrays (T, K), linear RGB."""
     blockers = _blockers(room)
@@ -498,7 +516,7 @@ def illuminate(
             shine = [shine[j] + lobe * light.color[k, j] for j in range(3)]
         return [color[j] * (total[j] + material.emission) + shine[j] for j in range(3)]
 
-    return _map_tiles(tile, (surface, material, color, lists), at_once)
+    return _map_tiles(tile, (surface, material, color, lists), at_once, active)
 
 
 _AROUND = ((-1, -1), (-1, 1), (1, -1), (1, 1))  # corners of a pixel, (dy, dx)

@@ -4,6 +4,7 @@ Everything is a pytree of fixed shapes, so rooms can be stacked and vmapped. Wor
 floor at z = 0, the room spans [0, size]. Metres; colours are linear RGB.
 """
 
+import dataclasses
 import enum
 
 import flax.struct
@@ -115,6 +116,23 @@ class Room:
     illumination: Illumination
 
 
+@dataclasses.dataclass(frozen=True)
+class Doorway:
+    """An opening in a wall of a room, from the floor up.
+
+    Attributes:
+        face: of the shell: 0 to 3 for -x, +x, -y, +y.
+        center: metres along the wall: y on the x walls, x on the y walls.
+        width: metres.
+        height: metres.
+    """
+
+    face: int
+    center: float
+    width: float = 0.9
+    height: float = 2.05
+
+
 def bounding_boxes(room: Room) -> Primitives:
     """All primitives as oriented boxes (center, rotation, half extents) in material order."""
     cones = room.cones
@@ -123,15 +141,15 @@ def bounding_boxes(room: Room) -> Primitives:
     return jax.tree.map(lambda *x: jnp.concatenate(x), room.boxes, cones, room.ellipsoids)
 
 
-def clearance(room: Room, points: np.ndarray) -> np.ndarray:
+def clearance(room: Room, points: np.ndarray, walls: bool = True) -> np.ndarray:
     """Distance (N,) from world points (N, 3) to the nearest bounding box or wall.
 
-    Negative inside a box or outside the room. Host code, float64.
+    Negative inside a box or outside the room. Without `walls`, boxes only. Host code, float64.
     """
     boxes = jax.tree.map(np.asarray, bounding_boxes(room))
     points = np.asarray(points, np.float64)
     size = np.asarray(room.size, np.float64)
-    nearest = np.minimum(points, size - points).min(-1)
+    nearest = np.minimum(points, size - points).min(-1) if walls else np.full(len(points), np.inf)
     for i in np.flatnonzero(boxes.mask):
         q = np.abs((points - boxes.center[i]) @ boxes.rotation[i]) - boxes.size[i]
         outside = np.linalg.norm(np.maximum(q, 0.0), axis=-1)

@@ -1,6 +1,24 @@
 """The named synthetic sequences, and the only place where their names are read.
 
-A name is a world, then what is done to it, in any order: `room0-movers40-noisy`.
+A name is a world, then what is done to it, in any order: `room0-movers40-noisy`. Worlds:
+
+room0, room1, room2: one room, 300 frames; the hand-held path comes back after 10 s.
+corridor: four rooms in a row along a corridor of 15 m with repeated doors, posters and wallpaper;
+    2018 frames, 42 m, two round trips that come back into known rooms through other doors.
+alike: twenty rooms in a row with one wallpaper, one floor and one stock of furniture, posters and
+    rugs; 1664 frames, 51 m, each room seen once: any loop found there is a false one.
+
+What is done to them:
+
+-loopsN (rooms): the path N times, 200 frames each, off by about 3 cm and 2 degrees every time.
+-movers20, -movers40, -movers60 (rooms): the same path while textured people walk through the view,
+    independently, who cover about that percentage of the picture on average. They are in the depth
+    too and cast no shadow.
+-noisy: motion blur, noise, drifting exposure, depth noise and holes of a first-generation Kinect.
+-kidnap: the frames in order as a mapping pass, then 50 teleports of 10 frames each, time running
+    on. With -loopsN the mapping pass is the first two rounds, and the teleports land in pictures
+    that it did not show; without, in pictures of the mapping pass. `source.teleports` says where.
+-replayN: the frames to and fro until there are N, time running on: length without rendering.
 """
 
 import dataclasses
@@ -12,7 +30,9 @@ import numpy as np
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.synthetic.furniture import make_room
+from ace_jax.synthetic.layouts import corridor_and_rooms, rooms_that_look_alike
 from ace_jax.synthetic.movers import COVERAGES, make_movers
+from ace_jax.synthetic.replay import ReplaySource, kidnapped, to_and_fro
 from ace_jax.synthetic.scene import RoomWithMovers, Scene, StaticRoom
 from ace_jax.synthetic.sensor import Sensor
 from ace_jax.synthetic.source import SyntheticSource
@@ -38,6 +58,9 @@ ROOMS = {
     "room1": RoomRecipe(5, 1, full_turn=True),
     "room2": RoomRecipe(3, 2),
 }
+BUILDINGS = {"corridor": corridor_and_rooms, "alike": rooms_that_look_alike}
+MAPPING_LOOPS = 2  # of -loopsN-kidnap
+MAX_LOOPS, MAX_REPLAY = 100, 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,32 +68,43 @@ class Name:
     """A name's parts.
 
     Attributes:
-        world: a key of `ROOMS` or of `WORLDS`.
+        world: a key of `ROOMS` or of `BUILDINGS`.
         loops: rounds of the same path; 0: the room's ordinary path.
         movers: percent of the image that people cover; 0: nobody.
         noisy: whether the sensor has defects.
+        kidnap: whether the camera is teleported after a mapping pass.
+        replay: length of the replay; 0: none.
     """
 
     world: str
     loops: int = 0
     movers: int = 0
     noisy: bool = False
+    kidnap: bool = False
+    replay: int = 0
 
     def __str__(self) -> str:
         parts = [self.world]
-        parts += [f"loops{self.loops}"] if self.loops else []
-        parts += [f"movers{self.movers}"] if self.movers else []
-        parts += ["noisy"] if self.noisy else []
+        for field in dataclasses.fields(self)[1:]:
+            value = getattr(self, field.name)
+            if value:
+                parts.append(field.name if value is True else f"{field.name}{value}")
         return "-".join(parts)
+
+    @property
+    def rendered(self) -> "Name":
+        """The sequence whose frames are shown, in their own order."""
+        return dataclasses.replace(self, kidnap=False, replay=0)
 
 
 FORMS = (
     *ROOMS,
+    *BUILDINGS,
     "ROOM-loopsN",
     *(f"ROOM-movers{percent}" for percent in COVERAGES),
-    "-noisy after any of these",
+    "and after any of these -noisy, -kidnap or -replayN",
 )
-_OPTION = re.compile(r"(loops|movers|noisy)([1-9][0-9]*)?")
+_OPTION = re.compile(r"(?:(loops|movers|replay)([1-9][0-9]{0,6})|(noisy|kidnap))")
 
 
 def parse(name: str) -> Name:
@@ -81,15 +115,19 @@ def parse(name: str) -> Name:
     """
     short = name.removeprefix("synthetic/")
     world, *options = short.split("-")
-    found: dict[str, int | bool] = {}
-    known = world in ROOMS
-    for option in options:
-        match = _OPTION.fullmatch(option)
-        key, number = match.groups() if match else ("", None)
-        known = known and bool(key) and key not in found and (number is None) == (key == "noisy")
-        found[key] = True if number is None else int(number)
-    known = known and found.get("movers", 20) in COVERAGES
-    known = known and 2 <= found.get("loops", 2) <= 100 and not {"loops", "movers"} <= set(found)
+    matches = [_OPTION.fullmatch(option) for option in options]
+    found = {m[3] or m[1]: bool(m[3]) or int(m[2]) for m in matches if m}
+    one_path = len({"loops", "movers"} & set(found)) <= (world in ROOMS)
+    one_order = len({"kidnap", "replay"} & set(found)) <= 1
+    known = (
+        (world in ROOMS or world in BUILDINGS)
+        and len(found) == len(options)  # all were read, none twice
+        and one_path
+        and one_order
+        and found.get("movers", next(iter(COVERAGES))) in COVERAGES
+        and 2 <= found.get("loops", 2) <= MAX_LOOPS
+        and found.get("replay", 1) <= MAX_REPLAY
+    )
     if not known:
         raise UserError(f"no synthetic room {short!r}; choose one of {', '.join(FORMS)}")
     return Name(world, **found)
@@ -97,7 +135,12 @@ def parse(name: str) -> Name:
 
 @functools.lru_cache(maxsize=4)
 def _world(name: Name, frames: int | None) -> tuple[Scene, np.ndarray]:
-    """The scene and the camera's path (N, 4, 4) of a sequence."""
+    """The scene and the camera's path (N, 4, 4) of a rendered sequence."""
+    if name.world in BUILDINGS:
+        building, poses = BUILDINGS[name.world]()
+        if frames is not None and frames > len(poses):
+            raise UserError(f"{name.world} has {len(poses)} frames, not {frames}; use -replayN")
+        return building, poses[:frames]
     recipe = ROOMS[name.world]
     people = 0 if not name.movers else COVERAGES[name.movers][0]
     room = make_room(recipe.room_seed, recipe.size, people=people)
@@ -115,12 +158,13 @@ def _world(name: Name, frames: int | None) -> tuple[Scene, np.ndarray]:
 
 def open_synthetic(
     name: str, frames: int | None = None, camera: Camera = CAMERA
-) -> SyntheticSource:
+) -> SyntheticSource | ReplaySource:
     """Opens a synthetic sequence by name.
 
     Args:
         name: see the module; `synthetic/` in front is accepted.
-        frames: length of the sequence, by default its own; a room's path repeats after 10 s.
+        frames: so many rendered frames instead of the sequence's own length; a room's path repeats
+            after 10 s.
         camera: intrinsics.
 
     Raises:
@@ -129,7 +173,15 @@ def open_synthetic(
     if frames is not None and frames < 1:
         raise UserError(f"a sequence needs at least one frame, not {frames}")
     parts = parse(name)
-    scene, poses = _world(dataclasses.replace(parts, noisy=False), frames)
-    return SyntheticSource(
-        f"synthetic/{parts}", scene, poses, camera, Sensor() if parts.noisy else None
-    )
+    rendered = parts.rendered
+    scene, poses = _world(dataclasses.replace(rendered, noisy=False), frames)
+    sensor = Sensor() if parts.noisy else None
+    source = SyntheticSource(f"synthetic/{rendered}", scene, poses, camera, sensor)
+    full = f"synthetic/{parts}"
+    if parts.replay:
+        return ReplaySource(source, to_and_fro(len(source), parts.replay), full)
+    if parts.kidnap:
+        mapped = MAPPING_LOOPS * LOOP_FRAMES if parts.loops > MAPPING_LOOPS else len(source)
+        indices, jumps = kidnapped(poses, min(mapped, len(source)), seed=0)
+        return ReplaySource(source, indices, full, jumps)
+    return source

@@ -1,6 +1,7 @@
 """Smooth hand-held camera paths through a room, ending where they began. Host code, float64."""
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 from scipy.spatial.transform import Rotation
 
 from ace_jax.synthetic.room import Room, clearance
@@ -134,3 +135,54 @@ def vary(poses: np.ndarray, seed: int, rate: float = RATE) -> np.ndarray:
     out[:, :3, 3] += offset[:, :3]
     out[:, :3, :3] = poses[:, :3, :3] @ Rotation.from_rotvec(offset[:, 3:]).as_matrix()
     return out
+
+
+WALK_TURN = np.deg2rad(30.0)  # per second, of the heading; the head turns on top of it
+LOOK_AHEAD = 0.8  # metres along the way
+
+
+def make_walk(waypoints: np.ndarray, seed: int, speed: float, rate: float = RATE) -> np.ndarray:
+    """A hand-held walk along a way: looks ahead and about, slows down where it turns.
+
+    Args:
+        waypoints: (K, 2) metres, world; corners are cut by about 0.3 m.
+        seed: of the head's and the hand's motion.
+        speed: metres per second where the way is straight.
+        rate: frames per second.
+
+    Returns:
+        (N, 4, 4) float64 world_from_camera; N follows from the way.
+    """
+    rng = np.random.default_rng([seed, 3])
+    step = 0.01
+    corners = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(waypoints, axis=0), axis=-1))])
+    along = np.arange(0, corners[-1], step)
+    way = np.stack([np.interp(along, corners, waypoints[:, j]) for j in range(2)], -1)
+    way = gaussian_filter1d(way, 0.3 / step, axis=0, mode="nearest")
+    ahead = int(LOOK_AHEAD / step)
+    extended = np.concatenate(
+        [way, way[-1] + (way[-1] - way[-2]) * np.arange(1, ahead + 1)[:, None]]
+    )
+    gaze = extended[ahead:] - way
+    heading = gaussian_filter1d(
+        np.unwrap(np.arctan2(gaze[:, 1], gaze[:, 0])), 0.3 / step, mode="nearest"
+    )
+    turning = np.abs(np.gradient(heading, step))  # radians per metre
+    length = np.linalg.norm(np.gradient(way, step, axis=0), axis=-1)  # metres per metre of `along`
+    pace = np.minimum(speed / np.maximum(length, 0.1), WALK_TURN / np.maximum(turning, 1e-3))
+    pace = gaussian_filter1d(minimum_filter1d(pace, int(0.4 / step)), 0.2 / step, mode="nearest")
+    elapsed = np.concatenate([[0], np.cumsum(step / pace[:-1])])
+    times = np.arange(0, elapsed[-1], 1 / rate)
+
+    poses = np.tile(np.eye(4), (len(times), 1, 1))
+    for j in range(2):
+        poses[:, j, 3] = np.interp(times, elapsed, way[:, j])
+    wave = [2 * np.pi * (f * times + rng.random()) for f in (0.05, 0.08, 0.11, 0.13, 0.17, 0.19)]
+    poses[:, 2, 3] = 1.4 + 0.06 * np.sin(wave[0])
+    poses[:, :3, 3] += _shake(rng, times, 0.003)
+    yaw = np.interp(times, elapsed, heading) + 0.3 * np.sin(wave[1]) + 0.2 * np.sin(wave[3])
+    pitch = 0.14 + 0.1 * np.sin(wave[2]) + 0.04 * np.sin(wave[5])
+    roll = 0.04 * np.sin(wave[4])
+    angles = np.stack([yaw, pitch, roll], -1) + _shake(rng, times, np.deg2rad(0.12))
+    poses[:, :3, :3] = Rotation.from_euler("ZYX", angles).as_matrix() @ _DOWN
+    return poses
