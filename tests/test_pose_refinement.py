@@ -124,6 +124,25 @@ def test_not_finite_initial_pose_is_flagged():
     assert not refine(np.full((4, 4), np.nan, np.float32), observations).success
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_does_not_vote(value):
+    pose, observations = problem(7, sigma=0.5)
+    start = exp(jnp.full(6, 0.02)) @ pose
+    bad = {"points_3d": (1, 3), "points_2d": (0, 8), "weights": (14,), "inverse_depth": (21,)}
+    arrays = {name: np.array(getattr(observations, name)) for name in bad}
+    kept = {name: np.array(array) for name, array in arrays.items()}
+    for name, position in bad.items():
+        arrays[name][position] = value
+    kept["weights"][[3, 8, 14]] = 0.0
+    kept["inverse_depth"][21] = 0.0
+    result = refine(start, Observations(**arrays), 50.0)
+    assert result.success
+    expected = refine(start, Observations(**kept), 50.0)
+    np.testing.assert_allclose(result.camera_from_world, expected.camera_from_world, atol=1e-6)
+    error, before = (np.max(np.abs(x - pose)) for x in (result.camera_from_world, start))
+    assert error < 0.5 * before
+
+
 def test_covariance_inverts_the_information_and_flags_singular_ones():
     rng = np.random.default_rng(0)
     scale = np.diag([1e3, 1e3, 1e2, 1.0, 1.0, 10.0])

@@ -32,14 +32,28 @@ class Observations:
     Attributes:
         points_3d: (3, N) world coordinates, metres.
         points_2d: (2, N) pixels of an ideal pinhole camera.
-        weights: (N,) non-negative; 0 removes a point.
-        inverse_depth: (N,) 1/m, 0 where unknown; or None.
+        weights: (N,); 0, negative or not finite removes a point, as does a point that is not
+            finite.
+        inverse_depth: (N,) 1/m, 0 (or not finite) where unknown; or None.
     """
 
     points_3d: jax.Array
     points_2d: jax.Array
     weights: jax.Array
     inverse_depth: jax.Array | None = None
+
+    def cleaned(self) -> "Observations":
+        """The same, finite throughout: what may not vote has weight 0 and no gradient."""
+        used = jnp.isfinite(self.weights) & (self.weights > 0.0)
+        for points in (self.points_3d, self.points_2d):
+            used = used & jnp.all(jnp.isfinite(points), axis=0)
+        q = self.inverse_depth
+        return Observations(
+            points_3d=jnp.where(used, self.points_3d, 0.0),
+            points_2d=jnp.where(used, self.points_2d, 0.0),
+            weights=jnp.where(used, self.weights, 0.0),
+            inverse_depth=None if q is None else jnp.where(jnp.isfinite(q) & (q > 0.0), q, 0.0),
+        )
 
 
 @flax.struct.dataclass
@@ -88,8 +102,8 @@ def refine_pose(
     Returns:
         `Refinement`; without success the initial pose.
     """
-
-    data = (observations, camera, pixel_sigma, inverse_depth_sigma, loss_scale)
+    # One NaN among the votes would make every cost NaN, and the pose would stay where it began.
+    data = (observations.cleaned(), camera, pixel_sigma, inverse_depth_sigma, loss_scale)
     initial, constants = jax.lax.stop_gradient((camera_from_world, data))
 
     def evaluate(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
