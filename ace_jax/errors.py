@@ -21,17 +21,22 @@ def report(error: UserError | str) -> int:
     return EXIT_USER_ERROR
 
 
-def run(main: Callable[[Sequence[str]], int | None], positional: Sequence[str] = ()) -> None:
+def run(
+    main: Callable[[Sequence[str]], int | None],
+    positional: Sequence[str] = (),
+    optional: Sequence[str] = (),
+) -> None:
     """Runs `main` under absl; a `UserError` or a bad flag becomes one line and exit code 2.
 
     Args:
         main: takes the arguments left over after flag parsing (the program's name first, then
             the positional ones); returns an exit code or None.
         positional: names of the positional arguments, all of them required.
+        optional: names of further ones, which may be left out.
     """
 
     def guarded(argv: Sequence[str]) -> int | None:
-        extra = argv[1 + len(positional) :]
+        extra = argv[1 + len(positional) + len(optional) :]
         if extra:
             return report(f"unexpected argument {extra[0]!r}; see --help")
         missing = positional[len(argv) - 1 :]

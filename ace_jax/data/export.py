@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 from absl import logging
 
-from ace_jax.data import replica, seven_scenes, tum
+from ace_jax.data import ace_layout, colmap, replica, seven_scenes, tum
 from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.data.images import SATURATED
 from ace_jax.data.intrinsics import FILE_NAME, intrinsics_text
 from ace_jax.data.recording import iterate
-from ace_jax.data.rigid import to_quaternion
+from ace_jax.data.rigid import invert, to_quaternion
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
@@ -57,7 +57,9 @@ def export(source: FrameSource, folder: str | Path, layout: str) -> int:
     Args:
         source: colour, with or without depth and poses.
         folder: created; must not hold files yet.
-        layout: `replica`, `tum`, `7scenes` (the folder is the sequence, `seq-01`) or `folder`.
+        layout: `replica`, `tum`, `7scenes` (the folder is the sequence, `seq-01`), `ace` (the
+            folder is the split, `train`), `colmap` (a text model and its images; an image without
+            a pose is not registered) or `folder`.
 
     Returns:
         How many frames were written.
@@ -83,6 +85,7 @@ def export(source: FrameSource, folder: str | Path, layout: str) -> int:
                 _write_image(folder / entry.depth, units)
             entries.append(entry)
         for name, text in files.texts(entries, source.camera).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error}") from error
@@ -192,6 +195,35 @@ def _folder_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
     return texts
 
 
+def _ace_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
+    k = f"{camera.fx:.12g} 0 {camera.cx:.12g}\n0 {camera.fy:.12g} {camera.cy:.12g}\n0 0 1\n"
+    texts = {f"calibration/{entry.number:06d}.txt": k for entry in entries}
+    for entry in entries:
+        if entry.world_from_camera is not None:
+            rows = [" ".join(f"{v:.12e}" for v in row) for row in entry.world_from_camera]
+            texts[f"poses/{entry.number:06d}.txt"] = _lines(rows)
+    return texts
+
+
+def _colmap_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
+    # COLMAP's pixel centres are at +0.5.
+    numbers = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5)
+    parameters = " ".join(f"{value:.12g}" for value in numbers)
+    lines = []
+    for entry in entries:
+        if entry.world_from_camera is not None:
+            camera_from_world = invert(entry.world_from_camera)
+            values = (*to_quaternion(camera_from_world[:3, :3]), *camera_from_world[:3, 3])
+            pose = " ".join(f"{value:.12g}" for value in values)
+            name = Path(entry.colour).name
+            lines += [f"{len(lines) // 2 + 1} {pose} 1 {name}", ""]
+    return {
+        "sparse/0/cameras.txt": f"1 PINHOLE {camera.width} {camera.height} {parameters}\n",
+        "sparse/0/images.txt": _lines(lines),
+        "sparse/0/points3D.txt": "",
+    }
+
+
 LAYOUTS = {
     "replica": _Layout(
         colour=lambda number, _: f"results/frame{number:06d}.jpg",
@@ -216,5 +248,17 @@ LAYOUTS = {
         depth=lambda number, _: f"depth/{number:06d}.png",
         units_per_metre=FOLDER_UNITS_PER_METRE,
         texts=_folder_texts,
+    ),
+    "ace": _Layout(
+        colour=lambda number, _: f"rgb/{number:06d}.png",
+        depth=lambda number, _: f"depth/{number:06d}.png",
+        units_per_metre=ace_layout.UNITS_PER_METRE,
+        texts=_ace_texts,
+    ),
+    "colmap": _Layout(
+        colour=lambda number, _: f"images/{number:06d}.png",
+        depth=lambda number, _: f"depth/{number:06d}.png",
+        units_per_metre=colmap.UNITS_PER_METRE,
+        texts=_colmap_texts,
     ),
 }

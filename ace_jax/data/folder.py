@@ -22,12 +22,11 @@ from absl import logging
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import first_size
 from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
+from ace_jax.data.places import images, natural, own_folder, read_text
 from ace_jax.data.poses_file import Trajectory, image_stem, read_matrices, read_poses
 from ace_jax.errors import UserError
 
 FRAMES_PER_SECOND = 30.0
-
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class Folder(ImageRecording):
@@ -50,11 +49,11 @@ class Folder(ImageRecording):
         """
         folder = Path(folder)
         name = name or folder.name
-        colour = _images(folder / "rgb")
+        colour = images(folder / "rgb")
         if not colour:
             raise UserError(f"{name}: no PNG or JPEG images in {folder / 'rgb'}")
-        depth = _images(folder / "depth")
-        stems = sorted(colour.keys() & depth.keys() if depth else colour, key=_natural)
+        depth = images(folder / "depth")
+        stems = sorted(colour.keys() & depth.keys() if depth else colour, key=natural)
         if not stems:
             raise UserError(
                 f"{name}: no image of {folder / 'rgb'} has its name in {folder / 'depth'}; depth "
@@ -71,7 +70,7 @@ class Folder(ImageRecording):
             )
         files = [colour[stem] for stem in stems]
         intrinsics = read_intrinsics(folder / FILE_NAME)
-        all_stems = sorted(colour, key=_natural)  # files without names count every colour image
+        all_stems = sorted(colour, key=natural)  # files without names count every colour image
         kept = np.isin(all_stems, stems)
         times = _times(folder / "times.txt", all_stems)
         super().__init__(
@@ -87,25 +86,13 @@ class Folder(ImageRecording):
         )
 
 
-def _images(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES}
-
-
-def _natural(stem: str) -> list[tuple[int, int | str]]:
-    """Sort key by which numbers within names count as numbers."""
-    parts = re.findall(r"\d+|\D+", stem)
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
-
-
 def _times(path: Path, stems: list[str]) -> np.ndarray:
     """(N,) seconds of the frames of all colour images."""
     if not path.exists():
         if all(re.fullmatch(r"\d+\.\d+", stem) for stem in stems):
             return np.array([float(stem) for stem in stems])
         return np.arange(len(stems)) / FRAMES_PER_SECOND
-    rows = [line.split() for line in path.read_text().splitlines()]
+    rows = [line.split() for line in read_text(path, "lines are 'NAME seconds'").splitlines()]
     rows = [row for row in rows if row and not row[0].startswith("#")]
     try:
         if all(len(row) == 1 for row in rows):
@@ -126,7 +113,7 @@ def _poses(path: Path, stems: list[str], times: np.ndarray, kept: np.ndarray) ->
     """(N, 4, 4) poses of the frames that are kept, or None without a file."""
     if not path.exists():
         return None
-    lines = (line.split() for line in path.read_text().splitlines())
+    lines = (line.split() for line in read_text(path, "it should hold poses").splitlines())
     first = next((line for line in lines if line and not line[0].startswith("#")), [])
     if len(first) == 16:
         matrices = read_matrices(path)
@@ -137,3 +124,8 @@ def _poses(path: Path, stems: list[str], times: np.ndarray, kept: np.ndarray) ->
     if isinstance(poses, Trajectory):
         return poses.at(times[kept])
     return poses.of([stem for stem, keep in zip(stems, kept, strict=True) if keep])
+
+
+def open_named(rest: str, root: Path) -> Folder:
+    """Opens `folder/PATH`."""
+    return Folder(own_folder(rest, root, "rgb/, depth/ and intrinsics.json"))

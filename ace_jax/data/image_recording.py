@@ -4,27 +4,18 @@ import collections
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
+import cv2
 import numpy as np
 
 from ace_jax.data.images import read_depth, read_rgb
 from ace_jax.data.recording import Recording
+from ace_jax.data.registration import ToColour
 from ace_jax.data.undistortion import Undistortion
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.distortion import Distortion
 
 _CACHED_LENSES = 4  # tables for a 640x480 image take 3 MB
-
-
-class ToColour(Protocol):
-    """Brings a depth image into the colour camera: registration, or resampling."""
-
-    depth_shape: tuple[int, int] | None
-
-    def __call__(self, depth: np.ndarray) -> np.ndarray:
-        """(H, W) of the depth camera to (H', W') of the colour camera, metres, 0 unknown."""
-        ...
 
 
 class ImageRecording(Recording):
@@ -43,6 +34,7 @@ class ImageRecording(Recording):
         units_per_metre: float = 1000.0,
         distortion: Distortion | Sequence[Distortion | None] | None = None,
         to_colour: ToColour | None = None,
+        resize_depth: bool = False,
         depth_delays: np.ndarray | None = None,
         readout: float = 0.0,
         recorded_from_camera: np.ndarray | None = None,
@@ -61,6 +53,8 @@ class ImageRecording(Recording):
             distortion: of the stored images (colour, and depth in its camera), of all or of each;
                 it is removed at reading.
             to_colour: applied to depth images, where they are not registered yet.
+            resize_depth: depth images show the same view in a size of their own (nearest
+                neighbour, as depths across an edge must not mix).
             depth_delays: see `Recording`.
             readout: see `Recording`.
             recorded_from_camera: see `Recording`.
@@ -83,6 +77,7 @@ class ImageRecording(Recording):
         self._depth = None if depth is None else list(depth)
         self._units_per_metre = units_per_metre
         self._to_colour = to_colour
+        self.any_depth_shape = resize_depth
         self._distortion = distortion
         self._lenses: collections.OrderedDict[tuple, Undistortion] = collections.OrderedDict()
         self._lock = threading.Lock()
@@ -93,13 +88,8 @@ class ImageRecording(Recording):
 
     @property
     def depth_shape(self) -> tuple[int, int] | None:
-        """(height, width) that depth files must have; None: the colour image's, or any."""
+        """(height, width) that depth files must have; None: the colour image's."""
         return None if self._to_colour is None else self._to_colour.depth_shape
-
-    @property
-    def any_depth_shape(self) -> bool:
-        """Whether depth files of any size are brought to the colour image's."""
-        return self._to_colour is not None and self._to_colour.depth_shape is None
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         rgb = read_rgb(self._colour[index])
@@ -113,9 +103,13 @@ class ImageRecording(Recording):
             camera = self.camera_of(index)
             return np.zeros((camera.height, camera.width), np.float32)
         depth = read_depth(path, self._units_per_metre)
-        # A depth image of another size than it should have is refused by `Recording`.
-        if self._to_colour is not None and self._to_colour.depth_shape in (None, depth.shape):
-            depth = self._to_colour(depth)
+        camera = self.camera_of(index)
+        if self._to_colour is not None:
+            # A depth image of another size than it should have is refused by `Recording`.
+            return self._to_colour(depth) if depth.shape == self._to_colour.depth_shape else depth
+        if self.any_depth_shape and depth.shape != (camera.height, camera.width):
+            size = (camera.width, camera.height)
+            depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
         return depth
 
     def _undistortion(self, index: int) -> Undistortion | None:

@@ -1,7 +1,9 @@
 """Registration of a depth image into the colour camera: a z-buffered forward warp."""
 
 import threading
+from typing import Protocol
 
+import cv2
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
@@ -9,6 +11,33 @@ from ace_jax.geometry.camera import Camera
 BLOCK = 1 << 15  # pixels worked on at a time, so that intermediate results stay in the cache
 NEAREST = 1e-3  # metres; keeps the reciprocal finite where depth is unknown
 HOLE_AGREEMENT = 0.05  # a hole is filled only if both its neighbours agree to this share of z
+
+
+class ToColour(Protocol):
+    """Brings depth images of one shape (H, W) into the colour camera."""
+
+    depth_shape: tuple[int, int]
+
+    def __call__(self, depth: np.ndarray) -> np.ndarray:
+        """(H, W) of the depth camera to (H', W') of the colour camera, metres, 0 unknown."""
+        ...
+
+
+class DepthResampling:
+    """Nearest-neighbour lookup between two cameras that share their centre and axes."""
+
+    def __init__(self, depth_camera: Camera, colour_camera: Camera) -> None:
+        """Tabulates where each colour pixel is in the depth image."""
+        self.depth_shape = (int(depth_camera.height), int(depth_camera.width))
+        x = np.arange(colour_camera.width, dtype=np.float64) - float(colour_camera.cx)
+        y = np.arange(colour_camera.height, dtype=np.float64) - float(colour_camera.cy)
+        x = x * float(depth_camera.fx / colour_camera.fx) + float(depth_camera.cx)
+        y = y * float(depth_camera.fy / colour_camera.fy) + float(depth_camera.cy)
+        self._maps = np.meshgrid(np.rint(x).astype(np.float32), np.rint(y).astype(np.float32))
+
+    def __call__(self, depth: np.ndarray) -> np.ndarray:
+        """(H, W) float32 metres to (H', W'), 0 where the depth camera does not see."""
+        return cv2.remap(depth, *self._maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
 
 
 class DepthRegistration:

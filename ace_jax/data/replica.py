@@ -12,10 +12,12 @@ import numpy as np
 
 from ace_jax.data.frame import RENDERED_INVERSE_DEPTH_SIGMA
 from ace_jax.data.image_recording import ImageRecording
+from ace_jax.data.places import existing
 from ace_jax.data.poses_file import read_matrices
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
+URL = "https://cvg-data.inf.ethz.ch/nice-slam/data/Replica.zip"
 FRAMES_PER_SECOND = 30.0
 UNITS_PER_METRE = 6553.5
 CAMERA = Camera(600.0, 600.0, 599.5, 339.5, 1200, 680)
@@ -92,3 +94,12 @@ def _read_poses(path: Path, numbers: list[int]) -> np.ndarray | None:
     if numbers and numbers[-1] >= len(poses):
         raise UserError(f"{path} has {len(poses)} poses, but there is a frame number {numbers[-1]}")
     return poses[numbers]
+
+
+def open_named(rest: str, root: Path) -> Replica:
+    """Opens `replica/SCENE`."""
+    parent = next(
+        (root / n for n in ("replica", "Replica") if (root / n).is_dir()), root / "replica"
+    )
+    how = f"download {URL} and unpack it there"
+    return Replica(existing(parent / rest, f"replica/{rest}", how), name=f"replica/{rest}")

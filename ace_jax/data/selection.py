@@ -2,7 +2,6 @@
 
 import dataclasses
 import operator
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.data.poses_file import with_poses
 from ace_jax.data.recording import iterate
-from ace_jax.data.registry import open_sequence
+from ace_jax.data.registry import FORMATS, Format, find_format, open_sequence
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 
@@ -132,18 +131,26 @@ def parse_frames(text: str, count: int) -> tuple[int, int, int]:
 
 
 def _open_split(name: str, root: Path, split: str, focal: float | None) -> FrameSource:
-    kind, _, scene = name.strip("/").partition("/")
-    if kind != "7scenes" or not scene or "/" in scene:
-        raise UserError(f"--split is for a scene of 7scenes (7scenes/SCENE), not for {name!r}")
     if split not in SPLITS:
         raise UserError(f"--split is {' or '.join(SPLITS)}, not {split!r}")
-    path = root / "7scenes" / scene / f"{split.capitalize()}Split.txt"
-    if not path.is_file():
-        raise UserError(f"no official split: {path} is missing; it comes with the data set")
-    numbers = [int(found) for found in re.findall(r"sequence\s*(\d+)", path.read_text())]
-    if not numbers:
-        raise UserError(f"{path} names no sequence; its lines are sequence1, sequence2, ...")
+    found, scene = find_format(name.strip("/"))
+    reader = found.load()
+    if hasattr(reader, "open_split"):
+        return reader.open_split(scene, root, split)
+    if not hasattr(reader, "split_sequences"):
+        having = ", ".join(kind for kind, known in FORMATS.items() if _has_splits(known))
+        raise UserError(f"{name} has no official split; these have: {having}")
+    kind = name.strip("/").partition("/")[0]
     sources = [
-        open_sequence(f"7scenes/{scene}/seq-{number:02d}", root, focal=focal) for number in numbers
+        open_sequence(f"{kind}/{sequence}", root, focal=focal)
+        for sequence in reader.split_sequences(scene, root, split)
     ]
-    return Concatenation(sources, f"7scenes/{scene} ({split})")
+    return Concatenation(sources, f"{kind}/{scene} ({split})")
+
+
+def _has_splits(known: Format) -> bool:
+    try:
+        reader = known.load()
+    except (ImportError, UserError):  # an extra that is not installed
+        return False
+    return hasattr(reader, "open_split") or hasattr(reader, "split_sequences")

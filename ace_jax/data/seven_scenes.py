@@ -12,11 +12,14 @@ import numpy as np
 
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
+from ace_jax.data.places import existing, read_text, shortened
 from ace_jax.data.poses_file import read_pose_files
 from ace_jax.data.registration import DepthRegistration
 from ace_jax.data.rigid import invert
+from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
+URL = "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes/"
 FRAMES_PER_SECOND = 30.0
 UNITS_PER_METRE = 1000.0
 COLOUR_FOCAL = 525.0
@@ -96,3 +99,36 @@ class SevenScenes(ImageRecording):
             units_per_metre=UNITS_PER_METRE,
             to_colour=registration,
         )
+
+
+def open_named(rest: str, root: Path, focal: float | None = None) -> SevenScenes:
+    """Opens `7scenes/SCENE/SEQ`; the sequence may be left out where there is one."""
+    scene, _, sequence = rest.partition("/")
+    folder = root / "7scenes" / scene
+    how = f"download it from {URL} and unpack it, with its seq-XX.zip, there"
+    existing(folder, f"7scenes/{scene}", how)
+    if not sequence:
+        found = sorted(path.name for path in folder.glob("seq-*") if path.is_dir())
+        if len(found) > 1:
+            raise UserError(
+                f"7scenes/{scene} has several sequences: name one of {shortened(found)}"
+            )
+        sequence = found[0] if found else "seq-01"
+    folder = existing(folder / sequence, f"7scenes/{scene}/{sequence}", how)
+    return SevenScenes(folder, focal=focal or COLOUR_FOCAL, name=f"7scenes/{scene}/{sequence}")
+
+
+def split_sequences(scene: str, root: Path, split: str) -> list[str]:
+    """The sequences of an official split, as `SCENE/SEQ`.
+
+    Raises:
+        UserError: the data set's file is missing or names none.
+    """
+    path = root / "7scenes" / scene / f"{split.capitalize()}Split.txt"
+    if not path.is_file():
+        raise UserError(f"no official split: {path} is missing; it comes with the data set")
+    text = read_text(path, "its lines are sequence1, sequence2, ...")
+    numbers = [int(found) for found in re.findall(r"sequence\s*(\d+)", text)]
+    if not numbers:
+        raise UserError(f"{path} names no sequence; its lines are sequence1, sequence2, ...")
+    return [f"{scene}/seq-{number:02d}" for number in numbers]

@@ -14,10 +14,12 @@ from absl import logging
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import first_size
 from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
+from ace_jax.data.places import existing, read_text
 from ace_jax.data.poses_file import read_trajectory
 from ace_jax.data.recording import KINECT_READOUT
 from ace_jax.errors import UserError
 
+URL = "https://cvg.cit.tum.de/data/datasets/rgbd-dataset/download"
 UNITS_PER_METRE = 5000.0
 MAX_DIFFERENCE = 0.02  # seconds between a colour image and its depth image
 
@@ -64,11 +66,11 @@ class Tum(ImageRecording):
         """
         folder = Path(folder)
         name = name or folder.name
-        times, colour = _read_list(folder / "rgb.txt")
+        times, colour = read_list(folder / "rgb.txt")
         self.dropped_rgb = self.dropped_depth = 0
         depth_files = delays = None
         if (folder / "depth.txt").exists():
-            depth_times, depth = _read_list(folder / "depth.txt")
+            depth_times, depth = read_list(folder / "depth.txt")
             pairs = associate(times, depth_times, MAX_DIFFERENCE)
             if colour and not len(pairs):
                 raise UserError(
@@ -137,14 +139,12 @@ def associate(first: np.ndarray, second: np.ndarray, max_difference: float) -> n
     return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
 
 
-def _read_list(path: Path) -> tuple[np.ndarray, list[str]]:
+def read_list(path: Path) -> tuple[np.ndarray, list[str]]:
     """Times (N,) and N file names of an `rgb.txt` or `depth.txt`."""
+    lines = [line.split() for line in read_text(path, "a TUM sequence needs it").splitlines()]
+    rows = [line for line in lines if line and not line[0].startswith("#")]
     try:
-        lines = [line.split() for line in path.read_text().splitlines()]
-        rows = [line for line in lines if line and not line[0].startswith("#")]
         return np.array([float(row[0]) for row in rows]), [row[1] for row in rows]
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; a TUM sequence needs it") from error
     except (ValueError, IndexError) as error:
         raise UserError(f"{path} is unreadable: its lines must be 'time file'") from error
 
@@ -158,3 +158,13 @@ def _intrinsics(folder: Path) -> Intrinsics:
             f"{folder}: its name tells no camera (freiburg1, 2 or 3); add an {FILE_NAME}"
         )
     return dataclasses.replace(FAMILIES[match[0]], depth_scale=UNITS_PER_METRE)
+
+
+def open_named(rest: str, root: Path) -> Tum:
+    """Opens `tum/SEQUENCE`; freiburg1_rpy, fr1_rpy and the full name mean the same."""
+    sequence = re.sub(r"^fr(?=[123])", "freiburg", rest.removeprefix("rgbd_dataset_"))
+    folder = root / "tum" / f"rgbd_dataset_{sequence}"
+    if not folder.is_dir() and (root / "tum" / rest).is_dir():
+        folder = root / "tum" / rest
+    how = f"download rgbd_dataset_{sequence}.tgz from {URL} and unpack it there"
+    return Tum(existing(folder, f"tum/{sequence}", how), name=f"tum/{sequence}")

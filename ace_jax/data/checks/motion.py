@@ -26,13 +26,13 @@ _FEATURES = 700
 _MIN_MATCHES = 30
 _MIN_PAIRS = 4
 _FAR = 1e4  # pixels: the error of a point that falls behind the camera
-_SCALES = np.geomspace(1e-3, 1e3, 121)  # of depth; 6 % apart
-_FOCALS = np.geomspace(0.4, 2.5, 41)  # of focal length; 5 % apart
+_SCALES = np.geomspace(1e-3, 1e3, 61)  # of depth; 26 % apart, the best is refined
+_FOCALS = np.geomspace(0.4, 2.5, 21)  # of focal length; 10 % apart
 _SHIFTS = (-3, -2, -1, 1, 2, 3)  # frames
 _BETTER = 0.9  # a fault is named if undoing it leaves at most this share of the distances ...
 _MOST = 0.55  # ... and more than this share of the matches gain
 _CAP = 25.0  # pixels of 640, of one match's distance: mismatches must not decide
-_MAX_MATCHES = 5000
+_MAX_MATCHES = 4000
 _POOR = 12.0  # pixels of 640: beyond, something is wrong even if no known fault explains it
 _SCALE_FREE = 0.07  # so far depth and focal length may be off before it is a fault
 
@@ -281,7 +281,7 @@ def weigh(matches: Matches, poses: np.ndarray) -> Verdict:
     if name == "depth_scale":
         around = [
             dataclasses.replace(best, scale=float(best.scale * factor))
-            for factor in np.geomspace(0.95, 1.05, 21)
+            for factor in np.geomspace(0.88, 1.14, 14)
         ]
         left, best = min(((gain(h), h) for h in around), key=lambda item: item[0][0])
     found = left[0] < _BETTER and left[1] > _MOST

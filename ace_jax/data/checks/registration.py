@@ -13,7 +13,7 @@ import numpy as np
 from ace_jax.data.checks.finding import Finding
 from ace_jax.data.frame import Frame
 
-ZOOMS = np.linspace(0.85, 1.15, 13)
+ZOOMS = np.linspace(0.85, 1.15, 7)
 _WIDTH = 320  # pixels to work at
 _SHIFT = 16  # pixels at that width
 _NEAR = 2  # so far the peak of registered depth may be off: sensors round corners

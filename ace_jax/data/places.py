@@ -1,0 +1,75 @@
+"""Where recordings lie, and the line that says what is missing where, and what to do."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ace_jax.errors import UserError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def existing(folder: Path, name: str, how: str) -> Path:
+    """The folder.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if folder.is_dir():
+        return folder
+    there = ""
+    if folder.parent.is_dir():
+        beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+        there = f" (there: {shortened(beside)})" if beside else " (nothing there)"
+    raise UserError(f"{name} not found: no folder {folder}{there}; {how}, or set --data_root")
+
+
+def own_folder(rest: str, root: Path, what: str) -> Path:
+    """The folder of a user's recording, `/absolute`, or seen from the working folder or the root.
+
+    Raises:
+        UserError: it is not there; `what` says what it should hold.
+    """
+    path = own_path(rest, root)
+    if not path.is_dir():
+        raise UserError(f"no folder {path}: it should hold {what}")
+    return path
+
+
+def own_path(rest: str, root: Path) -> Path:
+    """A user's path, `/absolute`, or seen from the working folder, or else from the data root."""
+    path = Path(rest).expanduser()
+    return path if path.is_absolute() or path.exists() else root / path
+
+
+def shortened(names: Sequence[str], limit: int = 8) -> str:
+    """A list of names that fits on a line."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def images(folder: Path) -> dict[str, Path]:
+    """Image files of a folder by name without suffix; empty if it is not there."""
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def natural(name: str) -> list[tuple[int, int | str]]:
+    """Sort key by which numbers within names count as numbers."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
+
+
+def read_text(path: Path, what: str) -> str:
+    """A text file's content.
+
+    Raises:
+        UserError: it is missing or no text; `what` says what it is.
+    """
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; {what}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text file; {what}") from error

@@ -1,0 +1,12 @@
+"""Procedural rooms among the named recordings: `synthetic/room0`; rendered on first use."""
+
+from pathlib import Path
+
+from ace_jax.data.frame import FrameSource
+
+
+def open_named(rest: str, root: Path) -> FrameSource:
+    """Opens `synthetic/ROOM`; nothing lies under the data root."""
+    from ace_jax.synthetic.sequences import open_synthetic  # real recordings need no renderer
+
+    return open_synthetic(rest)

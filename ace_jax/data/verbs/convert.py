@@ -1,0 +1,30 @@
+"""`convert SEQ --to LAYOUT --out FOLDER`: a recording in another layout."""
+
+from pathlib import Path
+
+from ace_jax.data.export import LAYOUTS, export
+from ace_jax.data.frame import FrameSource
+from ace_jax.errors import UserError
+
+
+def convert(source: FrameSource, layout: str | None, out: str | None) -> str:
+    """Writes the recording; says what was written, and how to open it.
+
+    Raises:
+        UserError: a flag is missing, see also `export`.
+    """
+    if layout is None:
+        raise UserError(f"--to is missing: one of {', '.join(LAYOUTS)}")
+    if out is None:
+        raise UserError("--out is missing: the new folder to write to")
+    count = export(source, out, layout)
+    skipped = len(source) - count
+    lost = f" ({skipped} could not be read)" if skipped else ""
+    return f"{out}: {count} of {len(source)} frames{lost}, layout {layout}{_opened_by(layout, out)}"
+
+
+def _opened_by(layout: str, out: str) -> str:
+    """How to name it, for layouts that are opened by their path."""
+    if layout not in ("folder", "ace", "colmap"):
+        return ""
+    return f"; open it as {layout}/{Path(out).resolve()}"
