@@ -122,6 +122,7 @@ class Recording:
         in_camera = depth[new, None] * np.concatenate([rays[new], np.ones((len(new), 1))], 1)
         points = (in_camera - estimate[:3, 3]) @ estimate[:3, :3]
         self.world.create(number, new, points.astype(np.float32), np.zeros((len(new), 3), np.uint8))
+        self.world.cull(number)
         return number
 
     def error(self) -> float:
@@ -168,3 +169,35 @@ class Recording:
                 known = slots >= 0
                 slot_of[self.ids[number][known]] = slots[known]
         return slot_of
+
+
+def room_scene(
+    place: np.ndarray, changed: float, seed: int, half: float = 1.6, density: float = 60.0
+) -> Scene:
+    """A square room round `place`: four walls of tiles, each an object of its own.
+
+    All rooms have the same tiles, but for a share `changed` of them, which `seed` draws: there hang
+    other things, nearer to the camera or farther from it.
+    """
+    tile = 0.8
+    per_side = int(round(2 * half / tile))
+    swapped = np.random.default_rng([seed, 1]).uniform(size=(4, per_side, 3)) < changed
+    points, normals, descriptors = [], [], []
+    for side, column, row in np.ndindex(4, per_side, 3):
+        own = seed if swapped[side, column, row] else 0
+        rng = np.random.default_rng([own, side, column, row])
+        count = int(density * tile**2)
+        along = -half + tile * (column + rng.uniform(size=count))
+        height = -1.2 + tile * (row + rng.uniform(size=count))
+        out = half - (rng.uniform(0.2, 0.5) if own else 0.0) + 0.05 * np.sin(5 * along)
+        turn = Rotation.from_euler("y", side * np.pi / 2).as_matrix()
+        points.append(np.stack([along, height, out], 1) @ turn.T + place)
+        normals.append(np.tile(turn @ [0.0, 0.0, -1.0], (count, 1)))
+        descriptors.append(unit(rng.normal(size=(count, DIM))))
+    return Scene(np.concatenate(points), np.concatenate(normals), np.concatenate(descriptors))
+
+
+def look_around(place: np.ndarray, count: int = 14, start: float = 0.0) -> np.ndarray:
+    """(count, 4, 4) camera_from_world of a turn on the spot, a little beside `place`."""
+    yaws = start + np.linspace(0, 2 * np.pi, count, endpoint=False)
+    return np.stack([looking(place + 0.15 * outward(3 * yaw), yaw) for yaw in yaws])

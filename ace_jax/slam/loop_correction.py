@@ -1,0 +1,139 @@
+"""What a proven loop changes: pose graph, keyframes with the landmarks they made, duplicates."""
+
+import dataclasses
+
+import numpy as np
+import scipy.sparse
+
+from ace_jax.slam.landmark_map import LandmarkMap
+from ace_jax.slam.loop_config import LoopConfig
+from ace_jax.slam.matching import LandmarkBlock
+from ace_jax.slam.pose_graph import PoseGraph, inverse
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A keyframe found in the old map.
+
+    Attributes:
+        number: the keyframe.
+        old: the old keyframe.
+        camera_from_world: (4, 4) where it belongs in the old map.
+        inliers: matched landmarks.
+        group: old keyframes whose landmarks they are.
+    """
+
+    number: int
+    old: int
+    camera_from_world: np.ndarray
+    inliers: int
+    group: np.ndarray
+
+
+def build_graph(
+    poses: np.ndarray, table: np.ndarray, places: list[Place], config: LoopConfig
+) -> PoseGraph:
+    """Pose graph of a map: what neighbours measure of each other, and the new loop.
+
+    Args:
+        poses: (K, 4, 4) camera_from_world.
+        table: (K, N) landmark of each keyframe's features, -1 where there is none.
+        places: keyframes found in the old map.
+        config: how many edges, and how good they are.
+    """
+    count = len(poses)
+    rows, features = np.nonzero(table >= 0)
+    sees = scipy.sparse.csr_array(
+        (np.ones(len(rows), np.int32), (rows, table[rows, features])),
+        shape=(count, int(table.max(initial=0)) + 1),
+    )
+    shared = (sees @ sees.T).tocoo()
+    later = (shared.row > shared.col) & (shared.data >= config.min_covisible)
+    first, second, weight = shared.col[later], shared.row[later], shared.data[later]
+    is_old = second - first >= config.min_gap
+    # Rank each edge among those of its later keyframe, recent and old ones apart.
+    order = np.lexsort((first, -weight, is_old, second))
+    start = np.r_[True, (np.diff(second[order]) != 0) | (np.diff(is_old[order]) != 0)]
+    index = np.arange(len(order))
+    rank = index - np.maximum.accumulate(np.where(start[: len(order)], index, 0))
+    kept = order[rank < np.where(is_old[order], config.max_loop_edges, config.max_edges)]
+    first, second, weight = first[kept], second[kept], weight[kept].astype(float)
+    # The chain keeps a keyframe that shares nothing (after the camera was lost) in the graph.
+    chained = np.isin(np.arange(1, count), second[second - first == 1])
+    loose = np.flatnonzero(~chained) + 1
+    first = np.r_[first, loose - 1, [p.old for p in places]].astype(np.int64)
+    second = np.r_[second, loose, [p.number for p in places]].astype(np.int64)
+    weight = np.r_[weight, np.ones(len(loose)), [p.inliers for p in places]]
+    measured = poses[second] @ inverse(poses)[first]
+    if places:
+        olds = poses[[p.old for p in places]]
+        measured[-len(places) :] = np.stack([p.camera_from_world for p in places]) @ inverse(olds)
+    precision = 1.0 / np.repeat(np.square(config.edge_sigma), 3)
+    scale = weight / config.edge_landmarks
+    return PoseGraph(
+        camera_from_world=poses,
+        first=first,
+        second=second,
+        second_from_first=measured,
+        information=scale[:, None, None] * np.diag(precision),
+        is_loop=np.arange(len(first)) >= len(first) - len(places),
+        fixed=np.arange(count) == 0,
+    )
+
+
+def move_map(world: LandmarkMap, new_from_old: np.ndarray) -> None:
+    """Moves keyframes and the landmarks that they made.
+
+    Args:
+        world: the map; may have grown meanwhile, what is newer moves with the last motion.
+        new_from_old: (K, 4, 4) motion of the world around each of the first K keyframes.
+    """
+    last = len(new_from_old) - 1
+    back = inverse(new_from_old)
+    for number, keyframe in enumerate(world.keyframes):
+        keyframe.camera_from_world = keyframe.camera_from_world @ back[min(number, last)]
+    slots = np.flatnonzero(world.valid)
+    moved = new_from_old[np.minimum(world.created_at[slots], last)]
+    world.points[slots] = _apply(moved, world.points[slots])
+    world.view_directions[slots] = _turn(moved, world.view_directions[slots])
+
+
+def moved_block(block: LandmarkBlock, new_from_old: np.ndarray) -> LandmarkBlock:
+    """A block whose first M landmarks are moved, each by its own (M, 4, 4) motion."""
+    count = len(new_from_old)
+    points, directions = block.points.copy(), block.view_directions.copy()
+    points[:count] = _apply(new_from_old, points[:count])
+    directions[:count] = _turn(new_from_old, directions[:count])
+    return block.replace(points=points, view_directions=directions)
+
+
+def fuse_into(world: LandmarkMap, number: int, features: np.ndarray, slots: np.ndarray) -> int:
+    """Gives features of a keyframe the old landmarks they show; returns how many were fused.
+
+    Args:
+        world: the map.
+        number: the keyframe.
+        features: (M,) of its features.
+        slots: (M,) the landmark of each, no slot twice.
+    """
+    keyframe = world.keyframes[number]
+    unseen = ~np.isin(slots, keyframe.landmarks)
+    features, slots = features[unseen], slots[unseen]
+    free = keyframe.landmarks[features] < 0
+    world.observe(number, features[free & world.valid[slots]], slots[free & world.valid[slots]])
+    fused = 0
+    for feature, slot in zip(features[~free].tolist(), slots[~free].tolist(), strict=True):
+        own = int(keyframe.landmarks[feature])
+        if own >= 0 and world.valid[slot]:
+            world.fuse(slot, own)
+            fused += 1
+    return fused
+
+
+def _apply(motions: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(M, 3) float32 points, each moved by its own (M, 4, 4) motion."""
+    return (_turn(motions, points) + motions[:, :3, 3]).astype(np.float32)
+
+
+def _turn(motions: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    return np.einsum("mij,mj->mi", motions[:, :3, :3], directions).astype(np.float32)
