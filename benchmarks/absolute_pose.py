@@ -22,6 +22,7 @@ Constants of the solver were chosen on problems of other seeds (`--seed`).
 """
 
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -232,8 +233,8 @@ def measure_real() -> None:
     if not _SOLVERS.value:
         solvers = solvers | {"ace_jax, depth too": ace_jax_depth}
     for gap, ratio in REAL:
-        problems = list(real_problems(Path(_DATA_ROOT.value), gap, ratio))
-        problems = problems[: num_problems()]
+        stream = real_problems(Path(_DATA_ROOT.value), gap, ratio)
+        problems = list(itertools.islice(stream, num_problems()))
         size = [len(problem.points_2d) for problem in problems]
         agree = [inlier_share(problem) for problem in problems]
         store("real", f"{gap}-{ratio:g}", "problems", {"points": size, "inliers": agree})

@@ -13,7 +13,7 @@ from ace_jax.features.sift import Sift
 WIDTH, HEIGHT = 640, 480
 SCENES = ("general", "planar", "narrow")
 _FOCAL = {"general": 525.0, "planar": 525.0, "narrow": 2400.0}
-REAL_FRAMES = range(0, 800, 8)
+REAL_FRAMES = range(0, 800, 16)
 
 
 @dataclasses.dataclass(frozen=True)
