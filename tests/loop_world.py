@@ -180,7 +180,7 @@ def room_scene(
     other things, nearer to the camera or farther from it.
     """
     tile = 0.8
-    per_side = int(round(2 * half / tile))
+    per_side = round(2 * half / tile)
     swapped = np.random.default_rng([seed, 1]).uniform(size=(4, per_side, 3)) < changed
     points, normals, descriptors = [], [], []
     for side, column, row in np.ndindex(4, per_side, 3):
