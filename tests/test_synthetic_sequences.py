@@ -4,10 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.synthetic.movers import COVERAGES
 from ace_jax.synthetic.render import cast_rays
+from ace_jax.synthetic.replay import ReplaySource, to_and_fro
 from ace_jax.synthetic.room import clearance
 from ace_jax.synthetic.sequences import open_synthetic, parse
 from ace_jax.synthetic.trajectory import speeds
@@ -22,11 +24,13 @@ SMALL = Camera(131.25, 131.25, 79.5, 59.5, 160, 120)  # the usual camera's view,
         ("synthetic/room1-noisy", "room1-noisy"),
         ("room0-noisy-loops10", "room0-loops10-noisy"),
         ("room2-movers40", "room2-movers40"),
+        ("room1-kidnap-noisy", "room1-noisy-kidnap"),
+        ("corridor-replay20000", "corridor-replay20000"),
+        ("alike-kidnap", "alike-kidnap"),
     ],
 )
 def test_names_have_one_form(name, canonical):
     assert str(parse(name)) == canonical
-    assert open_synthetic(name, frames=2).name == f"synthetic/{canonical}"
 
 
 @pytest.mark.parametrize(
@@ -34,7 +38,9 @@ def test_names_have_one_form(name, canonical):
     [
         "room9", "", "-noisy", "../room0", "room0-", "room0-loud", "room0-noisy2",
         "room0-noisy-noisy", "room0-loops", "room0-loops1", "room0-loops101", "room0-movers30",
-        "room0-loops3-movers20", "noisy",
+        "room0-loops3-movers20", "noisy", "corridor-loops2", "alike-movers20", "room0-replay",
+        "room0-replay0", "room0-replay1000001", "room0-kidnap-replay5", "room0-kidnap2",
+        "corridor0",
     ],
 )  # fmt: skip
 def test_unknown_names_are_told_the_known_ones(name):
@@ -42,9 +48,13 @@ def test_unknown_names_are_told_the_known_ones(name):
         parse(name)
 
 
-def test_a_sequence_has_frames():
+def test_a_sequence_has_a_length():
+    assert open_synthetic("room1-noisy", frames=2).name == "synthetic/room1-noisy"
+    assert len(open_synthetic("room1", frames=2)) == 2
     with pytest.raises(UserError, match="at least one"):
         open_synthetic("room0", frames=0)
+    with pytest.raises(UserError, match=r"corridor has 2018 frames, not 9999; use -replayN"):
+        open_synthetic("corridor", frames=9999)
 
 
 def test_loops_follow_one_path_again_and_again_but_never_exactly():
@@ -84,6 +94,68 @@ def test_people_cover_the_stated_share_and_move_smoothly(percent):
     near = np.minimum(aside[1:], aside[:-1]) < 65
     assert step[near].max() * 30 < 2.0, "metres per second"
     assert (step.max(0) > 0.3).any(), "nobody came round again: the check above is void"
+
+
+def test_a_replay_goes_to_and_fro_in_even_time():
+    np.testing.assert_array_equal(to_and_fro(4, 9), [0, 1, 2, 3, 2, 1, 0, 1, 2])
+    np.testing.assert_array_equal(to_and_fro(1, 3), [0, 0, 0])
+    long, base = open_synthetic("room0-replay5000"), open_synthetic("room0")
+    assert isinstance(long, FrameSource)
+    assert len(long) == len(long.poses()) == 5000
+    assert long.names()[4321] == "004321"
+    np.testing.assert_allclose(np.diff(long.timestamps()), 1 / 30, atol=1e-9)
+    np.testing.assert_array_equal(long.poses()[300], base.poses()[298])
+    linear, _ = speeds(long.poses())
+    assert linear.max() <= 0.65
+
+
+class _Numbers:
+    """A source whose pictures show their number."""
+
+    name, camera, has_depth = "numbers", SMALL, False
+
+    def __init__(self):
+        self.prepared = []
+
+    def __getitem__(self, index):
+        rgb = np.full((SMALL.height, SMALL.width, 3), index, np.uint8)
+        return Frame(index, f"frame-{index}", 0.5 * index, rgb, None, SMALL)
+
+    def prepare(self, indices):
+        self.prepared = indices
+
+
+def test_a_replay_shows_the_frames_it_says():
+    base = _Numbers()
+    source = ReplaySource(base, [7, 3, 7], "again", teleports=[1])
+    shown = list(source)
+    assert [f.rgb[0, 0, 0] for f in shown] == [7, 3, 7]
+    assert [f.index for f in shown] == [0, 1, 2]
+    assert [f.name for f in shown] == source.names()
+    np.testing.assert_allclose([f.timestamp for f in shown], source.timestamps())
+    assert source[-1].index == 2
+    with pytest.raises(IndexError, match="again has 3 frames"):
+        source[3]
+    source.prepare()
+    assert base.prepared == [3, 7]
+    source.prepare([1])
+    assert base.prepared == [3]
+
+
+@pytest.mark.parametrize(("name", "mapped"), [("room0-kidnap", 300), ("room0-loops10-kidnap", 400)])
+def test_a_kidnapped_camera_is_far_from_where_it_was(name, mapped):
+    source = open_synthetic(name)
+    assert len(source.teleports) == 50
+    assert len(source) == mapped + 500
+    np.testing.assert_array_equal(source.indices[:mapped], np.arange(mapped))
+    poses = source.poses()
+    linear, angular = speeds(poses)
+    moved = (linear > 0.5 * 30) | (np.rad2deg(angular) > 40 * 30)
+    np.testing.assert_array_equal(np.flatnonzero(moved) + 1, source.teleports)
+    if "loops" in name:
+        assert source.indices[mapped:].min() >= mapped, "a picture of the mapping pass"
+    again = open_synthetic(name)
+    np.testing.assert_array_equal(source.indices, again.indices)
 
 
 def test_each_frame_of_moving_people_has_its_own_place_in_the_cache():
