@@ -16,7 +16,7 @@ import numpy as np
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.places import images as images_in
-from ace_jax.data.places import natural, own_folder, read_text
+from ace_jax.data.places import inside, natural, own_folder, read_text
 from ace_jax.data.rigid import from_quaternion, invert
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
@@ -108,17 +108,6 @@ class Colmap(ImageRecording):
             distortion=[cameras[entry.camera_id][1] for entry in entries],
             resize_depth=True,
         )
-
-
-def inside(folder: Path, name: str) -> Path:
-    """A file below a folder, by a name that comes from a file.
-
-    Raises:
-        UserError: the name leads out of the folder.
-    """
-    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"{folder}: the image name {name!r} leads out of the folder")
-    return folder / name
 
 
 def model_folder(folder: Path) -> Path:

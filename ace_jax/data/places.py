@@ -73,3 +73,14 @@ def read_text(path: Path, what: str) -> str:
         raise UserError(f"{path}: {error.strerror}; {what}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text file; {what}") from error
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file below a folder, by a name that comes from a file.
+
+    Raises:
+        UserError: the name leads out of the folder.
+    """
+    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"{folder}: the file name {name!r} leads out of the folder")
+    return folder / name

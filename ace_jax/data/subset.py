@@ -2,7 +2,7 @@
 
 import dataclasses
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class SubsetSource:
         start: int = 0,
         stride: int = 1,
         max_frames: int | None = None,
+        indices: Sequence[int] | None = None,
     ) -> None:
         """Selects frames.
 
@@ -32,6 +33,7 @@ class SubsetSource:
             start: first frame, counted from 0.
             stride: take every n-th frame.
             max_frames: at most so many; None for all.
+            indices: these frames, instead of start, stride and max_frames.
 
         Raises:
             UserError: nothing is left, or a value makes no sense.
@@ -41,7 +43,9 @@ class SubsetSource:
                 f"start {start}, stride {stride}, max_frames {max_frames}: start must be at least "
                 "0, the others at least 1"
             )
-        self._indices = range(start, len(source), stride)[:max_frames]
+        self._indices = (
+            range(start, len(source), stride)[:max_frames] if indices is None else list(indices)
+        )
         if not self._indices:
             raise UserError(f"{source.name} has {len(source)} frames, start {start} leaves none")
         self._source = source
@@ -67,17 +71,18 @@ class SubsetSource:
 
     def timestamps(self) -> np.ndarray:
         """(N,) float64 seconds."""
-        return self._source.timestamps()[self._slice]
+        return self._source.timestamps()[self._positions]
 
     def names(self) -> list[str]:
         """N frame names."""
-        return self._source.names()[self._slice]
+        names = self._source.names()
+        return [names[i] for i in self._indices]
 
     def poses(self) -> np.ndarray | None:
         """(N, 4, 4) float64 world_from_camera, NaN where a frame has none, or None."""
         poses = self._source.poses()
-        return None if poses is None else poses[self._slice]
+        return None if poses is None else poses[self._positions]
 
     @property
-    def _slice(self) -> slice:
-        return slice(self._indices.start, self._indices.stop, self._indices.step)
+    def _positions(self) -> np.ndarray:
+        return np.asarray(self._indices)

@@ -14,7 +14,7 @@ from absl import logging
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import first_size
 from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
-from ace_jax.data.places import existing, read_text
+from ace_jax.data.places import existing, inside, read_text
 from ace_jax.data.poses_file import read_trajectory
 from ace_jax.data.recording import KINECT_READOUT
 from ace_jax.errors import UserError
@@ -50,6 +50,8 @@ class Tum(ImageRecording):
         *,
         undistort: bool = True,
         interpolate: bool = True,
+        intrinsics: Intrinsics | None = None,
+        readout: float = KINECT_READOUT,
         name: str | None = None,
     ) -> None:
         """Opens a sequence.
@@ -59,6 +61,8 @@ class Tum(ImageRecording):
                 calibration serves unless the folder holds an `intrinsics.json`.
             undistort: resample the images to a pinhole camera; False leaves them as stored.
             interpolate: ground truth between its samples, see `Trajectory.at`.
+            intrinsics: of data sets that share the layout and have another camera.
+            readout: seconds of the rolling shutter, see `Recording`.
             name: for messages; the folder's name by default.
 
         Raises:
@@ -89,11 +93,11 @@ class Tum(ImageRecording):
             times = times[pairs[:, 0]]
             delays = depth_times[pairs[:, 1]] - times
             colour = [colour[i] for i in pairs[:, 0]]
-            depth_files = [folder / depth[j] for j in pairs[:, 1]]
+            depth_files = [inside(folder, depth[j]) for j in pairs[:, 1]]
         if not colour:
             raise UserError(f"{name}: {folder / 'rgb.txt'} lists no images")
-        files = [folder / file for file in colour]
-        intrinsics = _intrinsics(folder)
+        files = [inside(folder, file) for file in colour]
+        intrinsics = _intrinsics(folder, intrinsics)
         poses = None
         if (folder / "groundtruth.txt").exists():
             trajectory = read_trajectory(folder / "groundtruth.txt")
@@ -109,7 +113,7 @@ class Tum(ImageRecording):
             units_per_metre=intrinsics.depth_scale,
             distortion=intrinsics.lens() if undistort else None,
             depth_delays=delays,
-            readout=KINECT_READOUT,
+            readout=readout,
         )
 
 
@@ -149,9 +153,11 @@ def read_list(path: Path) -> tuple[np.ndarray, list[str]]:
         raise UserError(f"{path} is unreadable: its lines must be 'time file'") from error
 
 
-def _intrinsics(folder: Path) -> Intrinsics:
+def _intrinsics(folder: Path, known: Intrinsics | None) -> Intrinsics:
     if (folder / FILE_NAME).exists():
         return read_intrinsics(folder / FILE_NAME)
+    if known is not None:
+        return known
     match = re.search(r"freiburg[123]", folder.resolve().name)
     if match is None:
         raise UserError(

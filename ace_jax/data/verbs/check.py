@@ -99,24 +99,13 @@ def _explained(findings: list[Finding]) -> bool:
 
 def _read(source: FrameSource, numbers: list[int]) -> tuple[dict[int, Frame], str]:
     frames, problem = {}, ""
-    with Prefetcher(_Chosen(source, numbers)) as results:
+    with Prefetcher(SubsetSource(source, indices=numbers)) as results:
         for number, result in zip(numbers, results, strict=True):
             if isinstance(result, BadFrame):
                 problem = problem or str(result)
             else:
-                frames[number] = result
+                frames[number] = dataclasses.replace(result, index=number)
     return frames, problem
-
-
-class _Chosen(SubsetSource):
-    """Frames by number."""
-
-    def __init__(self, source: FrameSource, numbers: list[int]) -> None:
-        super().__init__(source)
-        self._indices = numbers
-
-    def __getitem__(self, index: int) -> Frame:
-        return self._source[self._indices[index]]
 
 
 def _seen(frames: list[Frame], verdict: motion.Verdict | None) -> dict[str, str]:

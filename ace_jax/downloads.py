@@ -1,0 +1,180 @@
+"""Downloads that resume, are verified, and appear under their name only when complete."""
+
+import contextlib
+import dataclasses
+import hashlib
+import http.client
+import os
+import shutil
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ace_jax.errors import UserError
+
+_ATTEMPTS = 4
+_TIMEOUT = 30.0  # seconds without a byte
+_CHUNK = 1 << 20
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Remote:
+    """A published file.
+
+    Attributes:
+        name: of what it is, for messages.
+        url: where it is; https.
+        file: its name here.
+        size: bytes; 0 where unknown.
+        sha256: of the file; "" where unknown.
+    """
+
+    name: str
+    url: str
+    file: str
+    size: int = 0
+    sha256: str = ""
+
+
+class _Retry(Exception):
+    """The connection broke; what has come is kept."""
+
+
+class _SameSecurity(urllib.request.HTTPRedirectHandler):
+    """Redirects stay encrypted."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        _require_secure(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _require_secure(url: str) -> None:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL):
+        raise UserError(f"{url} is not an https address")
+
+
+def fetch(remote: Remote, folder: Path, *, progress: bool = True, wait: float = 1.0) -> Path:
+    """Fetches a published file.
+
+    A broken download leaves `<file>.part`, with which the next one goes on. Bytes are checked
+    against the size and sha256 before the file gets its name.
+
+    Args:
+        remote: the file.
+        folder: where to; created if absent.
+        progress: show a bar on stderr.
+        wait: seconds before the first repetition; doubled for each further one.
+
+    Returns:
+        The file. An existing complete one is not fetched again.
+
+    Raises:
+        UserError: no network, refused by the server, not enough space, or the wrong bytes came.
+    """
+    _require_secure(remote.url)
+    target, part = folder / remote.file, folder / f"{remote.file}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if target.is_file() and _is_complete(target, remote):
+            return target
+        if shutil.disk_usage(folder).free < remote.size:
+            raise UserError(
+                f"{folder} has not the {remote.size / 1e6:.0f} MB that {remote.name} is"
+            )
+        for attempt in range(_ATTEMPTS):
+            try:
+                _fetch(remote, part, progress)
+                break
+            except _Retry as error:
+                if attempt + 1 == _ATTEMPTS:
+                    raise UserError(
+                        f"{remote.url} broke off: {error}; run the same command to go on, or put "
+                        f"the file into {folder} yourself"
+                    ) from error
+                time.sleep(wait * 2**attempt)
+        if not _is_complete(part, remote):
+            part.unlink()
+            raise UserError(
+                f"{remote.url} gave other bytes than the published {remote.name} "
+                "(size or sha256); nothing was kept"
+            )
+        os.replace(part, target)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return target
+
+
+def _is_complete(path: Path, remote: Remote) -> bool:
+    if remote.size and path.stat().st_size != remote.size:
+        return False
+    if not remote.sha256:
+        return True
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == remote.sha256
+
+
+def _fetch(remote: Remote, part: Path, progress: bool) -> None:
+    """Brings `part` to the server's length, or raises `_Retry` when the connection breaks."""
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(remote.url, headers={"User-Agent": "ace_jax"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    opener = urllib.request.build_opener(_SameSecurity())
+    try:
+        response = opener.open(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is left to fetch, or `part` is of another file
+            if not _is_complete(part, remote):
+                part.unlink()
+                raise _Retry("the partial file was of another version") from error
+            return
+        if error.code >= 500:
+            raise _Retry(f"the server answers {error.code}") from error
+        raise UserError(
+            f"{remote.url}: the server answers {error.code} {error.reason}; if it has moved, put "
+            f"the file into {part.parent} yourself"
+        ) from error
+    except (urllib.error.URLError, TimeoutError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise _Retry(f"no connection ({reason})") from error
+    with response, contextlib.closing(_bar(remote, response, have, progress)) as bar:
+        resumed = response.status == 206
+        expected = _length(response)
+        with open(part, "ab" if resumed else "wb") as file:
+            got = 0
+            while True:
+                try:
+                    chunk = response.read(_CHUNK)
+                except (OSError, http.client.HTTPException) as error:
+                    raise _Retry(str(error) or "the connection was closed") from error
+                if not chunk:
+                    break
+                file.write(chunk)
+                got += len(chunk)
+                bar.update(len(chunk))
+        if expected is not None and got < expected:
+            raise _Retry(f"{got} of {expected} bytes came")
+
+
+def _length(response: http.client.HTTPResponse) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None
+
+
+def _bar(remote: Remote, response: http.client.HTTPResponse, have: int, progress: bool) -> tqdm:
+    start = have if response.status == 206 else 0
+    length = _length(response)
+    return tqdm(
+        total=remote.size or (None if length is None else start + length),
+        initial=start,
+        unit="B",
+        unit_scale=True,
+        desc=remote.file,
+        disable=not progress,
+    )

@@ -1,0 +1,13 @@
+"""Builds and reads back a dummy seven_scenes, made by our own writers."""
+
+import builder_test_case
+
+
+class SevenScenesTest(builder_test_case.FrameBuilderTest):
+    """See `FrameBuilderTest`."""
+
+    FOLDER = "seven_scenes"
+    KIND = "7scenes"
+
+
+del builder_test_case

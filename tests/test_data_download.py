@@ -1,0 +1,268 @@
+"""Data sets: fetched from a server on this machine, unpacked safely, opened by their readers."""
+
+import dataclasses
+import hashlib
+import http.server
+import io
+import stat
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import REPO
+from data_scene import PlaneSource
+
+from ace_jax import archives
+from ace_jax.data import catalogue
+from ace_jax.data.catalogue import DATA_SETS, find
+from ace_jax.data.export import export
+from ace_jax.data.registry import FORMATS, open_sequence
+from ace_jax.data.verbs.download import download
+from ace_jax.data.verbs.listing import listing
+from ace_jax.errors import UserError
+
+
+def zip_bytes(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def tree(folder: Path, prefix: str = "") -> dict[str, bytes]:
+    return {
+        prefix + path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def server():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        files: dict = {}  # noqa: RUF012
+        breaks: list = []  # noqa: RUF012
+
+        def do_GET(self):
+            data = self.files.get(self.path)
+            if data is None:
+                self.send_error(404)
+                return
+            header = self.headers.get("Range")
+            start = int(header[6:-1]) if header else 0
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(data) - start))
+            self.end_headers()
+            end = start + self.breaks.pop() if self.breaks else len(data)
+            self.wfile.write(data[start:end])
+
+        def log_message(self, *_):
+            pass
+
+    Handler.files, Handler.breaks = {}, []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        Handler.url = f"http://127.0.0.1:{running.server_port}"
+        yield Handler
+        running.shutdown()
+
+
+def serve(server, monkeypatch, name, data, **changes):
+    """Puts an archive on the server in the place of a data set's part."""
+    known, (part,) = find(name)
+    server.files["/archive"] = data
+    part = dataclasses.replace(
+        part,
+        url=f"{server.url}/archive",
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        **changes,
+    )
+    changed = dataclasses.replace(known, parts=(part,))
+    monkeypatch.setitem(catalogue.DATA_SETS, known.name, changed)
+
+
+def test_seven_scenes_with_its_inner_archives(server, monkeypatch, tmp_path):
+    export(PlaneSource(3), tmp_path / "made/seq-01", "7scenes")
+    inner = zip_bytes(tree(tmp_path / "made/seq-01", "seq-01/") | {"seq-01/Thumbs.db": b"x"})
+    data = zip_bytes(
+        {
+            "heads/seq-01.zip": inner,
+            "heads/TrainSplit.txt": b"sequence1\n",
+            "heads/heads.png": b"a picture that nobody needs",
+        }
+    )
+    serve(server, monkeypatch, "7scenes/heads", data)
+    server.breaks += [len(data) // 2]
+    root = tmp_path / "root"
+    told = download("7scenes/heads", root, progress=False, wait=0.0)
+    assert "non-commercial" in told
+    assert "ISMAR 2013" in told
+    assert len(open_sequence("7scenes/heads", root)) == 3
+    assert (root / "7scenes/heads/TrainSplit.txt").exists()
+    assert not list(root.rglob("*.zip"))
+    assert not list(root.rglob("heads.png"))
+    assert list((root / ".downloads").iterdir()) == []
+
+
+def test_an_archive_without_a_folder_of_its_own(server, monkeypatch, tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        info = tarfile.TarInfo("./associations.txt")
+        info.size = 4
+        archive.addfile(info, io.BytesIO(b"text"))
+    serve(server, monkeypatch, "icl/living_room_traj0_frei_png", buffer.getvalue())
+    download("icl/living_room_traj0_frei_png", tmp_path, progress=False, wait=0.0)
+    assert (tmp_path / "icl/living_room_traj0_frei_png/associations.txt").read_text() == "text"
+
+
+def test_a_part_of_a_shared_archive(server, monkeypatch, tmp_path):
+    files = {"Replica/room0/traj.txt": b"0", "Replica/room1/traj.txt": b"1", "Replica/x": b""}
+    data = zip_bytes(files | {"Replica/cam_params.json": b"{}"})
+    known, _ = find("replica")
+    server.files["/archive"] = data
+    parts = tuple(dataclasses.replace(p, url=f"{server.url}/archive") for p in known.parts)
+    monkeypatch.setitem(catalogue.DATA_SETS, "replica", dataclasses.replace(known, parts=parts))
+    told = download("replica/room1", tmp_path, progress=False, wait=0.0)
+    assert "is kept" in told
+    assert {p.name for p in (tmp_path / "Replica").iterdir()} == {"room1", "cam_params.json"}
+    server.files.clear()
+    with pytest.raises(UserError, match="404"):
+        download("replica/room0", tmp_path / "other", progress=False, wait=0.0)
+
+
+def test_gated_sets_say_what_to_do(tmp_path):
+    for name, words in (
+        ("scannet", "scannet@googlegroups.com"),
+        ("rio10/scene01", "fill in the form"),
+        ("indoor6", "indoor6"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            download(name, tmp_path)
+        assert "https://" in str(caught.value) or "http://" in str(caught.value)
+    with pytest.raises(UserError, match="no data set 'kitti'"):
+        find("kitti")
+    with pytest.raises(UserError, match="no part 'attic'"):
+        find("7scenes/attic")
+
+
+def test_the_catalogue_names_what_readers_read(tmp_path):
+    assert set(DATA_SETS) <= set(FORMATS)
+    urls = [part.url for known in DATA_SETS.values() for part in known.parts]
+    assert all(url.startswith("https://") for url in urls)
+    assert all(known.how or known.parts for known in DATA_SETS.values())
+    (tmp_path / "tum/rgbd_dataset_freiburg1_xyz").mkdir(parents=True)
+    text = listing(tmp_path)
+    assert "TUM RGB-D, size as the server says, here: 1 folders" in text
+    assert "7scenes/SCENE/SEQ" in text
+
+
+OUTSIDE = ("../out.txt", "a/../../out.txt", "/tmp/out.txt", "C:/out.txt", "..\\out.txt")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_nothing_is_written_outside(tmp_path, name, kind):
+    path = tmp_path / "below/archive"
+    path.parent.mkdir()
+    if kind == "zip":
+        path.write_bytes(zip_bytes({"good.txt": b"1", name: b"2"}))
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            for member in ("good.txt", name):
+                archive.addfile(tarfile.TarInfo(member), io.BytesIO())
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="leads out of its folder"):
+        archives.unpack(path, tmp_path / "below/target")
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_are_refused(tmp_path, kind):
+    with tarfile.open(tmp_path / "links.tar", "w") as archive:
+        info = tarfile.TarInfo("link")
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    with pytest.raises(UserError, match="leads out"):
+        archives.unpack(tmp_path / "links.tar", tmp_path / "target")
+    info = zipfile.ZipInfo("link")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "links.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(UserError, match="leads out"):
+        archives.unpack(tmp_path / "links.zip", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_damaged_empty_and_exploding_archives(tmp_path):
+    data = zip_bytes({f"{i}.txt": bytes(range(256)) * 40 for i in range(5)})
+    (tmp_path / "cut.zip").write_bytes(data[: len(data) // 2])
+    flipped = bytearray(data)
+    flipped[60] ^= 0xFF
+    (tmp_path / "flip.zip").write_bytes(flipped)
+    (tmp_path / "none.zip").write_bytes(b"")
+    for name in ("cut", "flip", "none"):
+        with pytest.raises(UserError, match="damaged"):
+            archives.unpack(tmp_path / f"{name}.zip", tmp_path / "target")
+    (tmp_path / "bomb.zip").write_bytes(zip_bytes({"zeros": bytes(40 << 20)}))
+    with pytest.raises(UserError, match="unpacks to more"):
+        archives.unpack(tmp_path / "bomb.zip", tmp_path / "target")
+    (tmp_path / "good.zip").write_bytes(data)
+    with pytest.raises(UserError, match=r"holds nothing of \*\.png"):
+        archives.unpack(tmp_path / "good.zip", tmp_path / "target", keep=["*.png"])
+    assert not (tmp_path / "target").exists()
+    assert archives.unpack(tmp_path / "good.zip", tmp_path / "target") == 5
+    (tmp_path / "target/0.txt").write_text("older")
+    assert archives.unpack(tmp_path / "good.zip", tmp_path / "target", keep=["0.txt"]) == 1
+    assert (tmp_path / "target/0.txt").stat().st_size == 10240
+    assert not list(tmp_path.glob(".*"))
+
+
+def command(*arguments, cwd=REPO):
+    return subprocess.run(
+        [sys.executable, "-m", "ace_jax.data", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPO)},
+    )
+
+
+def test_command(tmp_path):
+    export(PlaneSource(12), tmp_path / "own", "folder")
+    shown = command("info", f"folder/{tmp_path / 'own'}")
+    assert shown.returncode == 0
+    assert "64 x 48" in shown.stdout
+    out = tmp_path / "model"
+    made = command("convert", f"folder/{tmp_path / 'own'}", "--to=colmap", f"--out={out}")
+    assert made.returncode == 0, made.stderr
+    assert "12 of 12 frames" in made.stdout
+    (tmp_path / "own/times.txt").unlink()
+    bad = tmp_path / "own/intrinsics.json"
+    bad.write_text(bad.read_text().replace('"cx": 31.5', '"cx": 63.5'))
+    found = command("check", f"folder/{tmp_path / 'own'}", f"--picture={tmp_path / 'seen.png'}")
+    assert found.returncode == 1
+    assert "intrinsics" in found.stdout
+    assert (tmp_path / "seen.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["chekc", "x"], "no verb 'chekc'"),
+        (["info"], "info takes a name"),
+        (["list", "x"], "list takes no name"),
+        (["convert", "folder/x"], "no folder"),
+        ([], "missing VERB"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, words):
+    result = command(*arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
