@@ -66,8 +66,7 @@ def test_depth_through_two_doorways_in_a_row():
     assert wrong.mean() < 0.002, "more than the openings' rims"
     assert (depth > 6).sum() > 20, "nothing is seen through both"
     looking_away = pose.copy()
-    looking_away[:3, :2] *= -1
-    looking_away[:3, 2] *= -1
+    looking_away[:3, [0, 2]] *= -1
     assert building._cast(0, jnp.asarray(looking_away, jnp.float32), SMALL, 0.0)[1] == [0]
 
 
@@ -126,11 +125,12 @@ def test_rooms_that_look_alike_are_seen_once():
          if p == 3}
         for room in building.rooms
     ]  # fmt: skip
-    for room, wall, prints in zip(building.rooms[1:], walls[1:], posters[1:], strict=True):
+    for room, wall in zip(building.rooms[1:], walls[1:], strict=True):
         np.testing.assert_array_equal(wall, walls[0])
         assert not np.array_equal(room.boxes.center, building.rooms[0].boxes.center)
-        assert room.boxes.mask.sum() > 150
-        assert prints
+        assert room.boxes.mask.sum() > 130
+    elsewhere = [set().union(*posters[:i], *posters[i + 1 :]) for i in range(20)]
+    assert sum(bool(a & b) for a, b in zip(posters, elsewhere, strict=True)) > 15, "other posters"
 
 
 def test_doorways_stay_free():

@@ -11,7 +11,9 @@ from ace_jax.synthetic.movers import COVERAGES
 from ace_jax.synthetic.render import cast_rays
 from ace_jax.synthetic.replay import ReplaySource, to_and_fro
 from ace_jax.synthetic.room import clearance
+from ace_jax.synthetic.scene import RoomWithMovers
 from ace_jax.synthetic.sequences import open_synthetic, parse
+from ace_jax.synthetic.source import SyntheticSource
 from ace_jax.synthetic.trajectory import speeds
 
 SMALL = Camera(131.25, 131.25, 79.5, 59.5, 160, 120)  # the usual camera's view, fewer pixels
@@ -161,6 +163,7 @@ def test_a_kidnapped_camera_is_far_from_where_it_was(name, mapped):
 def test_each_frame_of_moving_people_has_its_own_place_in_the_cache():
     moving = open_synthetic("room0-movers20")
     assert moving._paths(0) != moving._paths(300 - 1)
-    before = moving._paths(5)
-    moving.scene.paths[5] += 0.01
-    assert moving._paths(5) != before
+    elsewhere = RoomWithMovers(moving.scene.room, moving.scene.paths + 0.01)
+    other = SyntheticSource(moving.name, elsewhere, moving.poses(), moving.camera)
+    assert other.folder == moving.folder
+    assert other._paths(5) != moving._paths(5)

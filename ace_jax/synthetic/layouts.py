@@ -22,8 +22,7 @@ def corridor_and_rooms() -> tuple[Building, np.ndarray]:
         The building (room 4 is the corridor) and (N, 4, 4) world_from_camera.
     """
     size = np.array([3.7, 3.7, 2.6])
-    west, depth = 0.0, _CORRIDOR_WIDTH
-    offsets = np.array([*((west + size[0] * k, depth, 0.0) for k in range(4)), (0.0, 0.0, 0.0)])
+    offsets = np.array([*((size[0] * k, _CORRIDOR_WIDTH, 0.0) for k in range(4)), (0.0, 0.0, 0.0)])
     between = (1.6, 2.1, 1.7)  # where along y the doors between the rooms are
     out = {0: 1.7, 1: 2.1, 3: 1.8}  # where along x the doors to the corridor are
     links = [Link(k, Doorway(1, y), k + 1) for k, y in enumerate(between)]
@@ -65,7 +64,7 @@ def corridor_and_rooms() -> tuple[Building, np.ndarray]:
     return Building(rooms, offsets, links), make_walk(np.array(way), 1, speed=0.77)
 
 
-# those of the first seeds that leave room for enough furniture between the doors
+# some of the first seeds: those that leave room for enough furniture between the doors
 _ALIKE_SEEDS = (
     100,
     101,

@@ -56,7 +56,8 @@ class ReplaySource:
     def prepare(self, indices: Iterable[int] | None = None) -> None:
         """Renders what is missing of these frames (all by default)."""
         chosen = self.indices if indices is None else self.indices[list(indices)]
-        self._source.prepare([int(i) for i in np.unique(chosen)])
+        if hasattr(self._source, "prepare"):
+            self._source.prepare([int(i) for i in np.unique(chosen)])
 
     def timestamps(self) -> np.ndarray:
         """(N,) float64 seconds."""
