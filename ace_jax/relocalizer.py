@@ -58,7 +58,7 @@ class Settings:
     threshold: float = 10.0
     min_inliers: int = 20
     guided_rounds: int = 1
-    guided_landmarks: int = 2048
+    guided_landmarks: int = 1024
     guided_similarity: float = 0.8
     use_depth: bool = True
     seed: int = 0
@@ -258,8 +258,8 @@ def default_settings(scene_map: SceneMap) -> Settings:
     if scene_map.head == "map_code_transformer":
         return Settings(max_queries=1 << 20, quantile_ratio=2.0)
     if scene_map.head != "landmark_attention" or scene_map.features.endswith("dense"):
-        # One answer per cell: coarse positions, and no keypoints to search for.
-        return Settings(guided_rounds=0)
+        # One answer per cell: coarse positions, many of them poor, and no keypoints to search for.
+        return Settings(guided_rounds=0, keep_share=0.3)
     config = scene_map.info.get("landmark_options", {})
     similarity = config.get("min_similarity", Settings.guided_similarity)
     return Settings(max_queries=512, threshold=4.0, guided_similarity=similarity)

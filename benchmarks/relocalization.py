@@ -42,7 +42,7 @@ from ace_jax.mapping.pipeline import map_scene
 from ace_jax.maps import load_map, save_map
 from ace_jax.relocalizer import Relocalizer, load_maps, locate_among
 from ace_jax.runtime import enable_compilation_cache
-from ace_jax.slam.run import create_system
+from ace_jax.slam.run import SystemOptions, create_system
 from ace_jax.slam.run import run as run_slam
 
 SEQUENCE = "7scenes/redkitchen/seq-01"
@@ -93,7 +93,7 @@ ROWS = {
 }
 
 
-SHORT = Row("TriMLP, a third of the steps", "tri_mlp_cpu", {"training.steps": 500})
+SHORT = Row("TriMLP, a quarter of the steps", "tri_mlp_cpu", {"training.steps": 250})
 
 
 def source(frames: str, kinect: bool = False) -> FrameSource:
@@ -136,7 +136,8 @@ def _slam_map(path: Path) -> Path:
     folder = path.with_suffix("")
     recording = source("0:20" if _QUICK.value else "0:600")
     started, used = time.perf_counter(), time.process_time()
-    system = create_system("landmark_attention", recording, "xfeat", _WEIGHTS_DIR.value, seed=0)
+    options = SystemOptions(features="xfeat", weights_dir=_WEIGHTS_DIR.value)
+    system = create_system(recording, options)
     run_slam(recording, system, folder)
     made = load_map(folder / "map.safetensors")
     seconds = {"seconds": time.perf_counter() - started, "core_seconds": time.process_time() - used}
@@ -146,17 +147,10 @@ def _slam_map(path: Path) -> Path:
 
 @dataclasses.dataclass
 class Result:
-    """Queries of one kind answered by one map."""
+    """Figures of the queries of one kind, and a query's median milliseconds by stage."""
 
-    errors: evaluation.PoseErrors
-    registered: int
+    figures: dict[str, float]
     ms: dict[str, float]
-    scale: np.ndarray
-    metres: np.ndarray
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return evaluation.summary(self.errors, self.registered)
 
 
 def frames_of(kind: str, kinect: bool = False) -> FrameSource:
@@ -172,13 +166,9 @@ def frames_of(kind: str, kinect: bool = False) -> FrameSource:
 
 
 def answer(
-    relocalizer: Relocalizer,
-    kind: str,
-    change: Callable[[np.ndarray], np.ndarray] | None = None,
-    kinect: bool = False,
-    align: bool = False,
+    relocalizer: Relocalizer, kind: str, kinect: bool = False, align: bool = False
 ) -> Result:
-    """Answers the queries of a kind, with changed images if asked.
+    """Answers the queries of a kind.
 
     With `align` the references are moved rigidly to fit the answers: the map is of another world.
     """
@@ -186,25 +176,17 @@ def answer(
     first = queries[0]
     for _ in range(2):  # compiled before the clock runs
         relocalizer(first.rgb, first.camera)
-    poses, ms, scale, metres, reference = [], [], [], [], queries.poses()
+    poses, ms, reference = [], [], queries.poses()
     for frame in queries:
-        rgb = frame.rgb if change is None else change(frame.rgb)
-        found = relocalizer(rgb, frame.camera)
+        found = relocalizer(frame.rgb, frame.camera)
         poses.append(found.world_from_camera if found.success else None)
         ms.append(found.ms)
-        scale.append(found.scale)
-        metres.append(
-            evaluation.beside_ray(found.xyz, found.uv, frame.camera, frame.world_from_camera)
-        )
     if align:
         motion = evaluation.estimate_from_reference(poses, reference)
         reference = np.full_like(reference, np.nan) if motion is None else motion @ reference
     return Result(
-        errors=evaluation.pose_errors(poses, reference),
-        registered=sum(pose is not None for pose in poses),
+        figures=_figures(poses, reference),
         ms={stage: float(np.median([m[stage] for m in ms])) for stage in ms[0]},
-        scale=np.concatenate(scale),
-        metres=np.concatenate(metres),
     )
 
 
@@ -329,17 +311,13 @@ class _Matcher:
             "solver": 1e3 * (solved - matched),
         }
 
-    def answer(
-        self, kind: str, change: Callable[[np.ndarray], np.ndarray] | None = None
-    ) -> tuple[dict[str, float], dict[str, float]]:
+    def answer(self, kind: str) -> tuple[dict[str, float], dict[str, float]]:
         """Figures and median milliseconds of the queries of a kind."""
         queries = frames_of(kind)
         self(queries[0].rgb)
-        found = [self(f.rgb if change is None else change(f.rgb)) for f in queries]
+        found = [self(frame.rgb) for frame in queries]
         poses = [pose for pose, _ in found]
-        figures = evaluation.summary(
-            evaluation.pose_errors(poses, queries.poses()), sum(p is not None for p in poses)
-        )
+        figures = _figures(poses, queries.poses())
         ms = {stage: float(np.median([m[stage] for _, m in found])) for stage in found[0][1]}
         return figures, ms
 
@@ -384,26 +362,34 @@ LIGHT_ROWS = ("default", "rgb", "sift", "dense", "tri_mlp", "ace")
 
 def light_table(results: dict[str, Any]) -> str:
     """Later frames under other light: % within 5 cm/5 deg and median, per head."""
-    rows = []
     chosen = [name for name in LIGHT_ROWS if not _ROWS.value or name in _ROWS.value]
-    for name in (*chosen, "matching"):
-        if name == "matching":
-            matcher, label = _Matcher(), "matching"
-        else:
-            matcher, label = None, ROWS[name].label
-            relocalizer = load_maps([make_map(name)], _WEIGHTS_DIR.value)[0]
-        cells = []
-        for light, change in LIGHT.items():
-            if matcher is None:
-                figures = answer(relocalizer, "half of later", change).figures
-            else:
-                figures, _ = matcher.answer("half of later", change)
+    relocalizers = load_maps([make_map(name) for name in chosen], _WEIGHTS_DIR.value)
+    queries = list(frames_of("half of later"))
+    truth = np.stack([frame.world_from_camera for frame in queries])
+    cells: dict[str, list[str]] = {name: [] for name in chosen}
+    for light, change in LIGHT.items():
+        poses: dict[str, list[np.ndarray | None]] = {name: [] for name in chosen}
+        for frame in queries:
+            rgb = frame.rgb if change is None else change(frame.rgb)
+            extracted: dict[int, Any] = {}  # heads with the same features share them
+            for name, relocalizer in zip(chosen, relocalizers, strict=True):
+                extractor = relocalizer.extractor
+                if id(extractor) not in extracted:
+                    extracted[id(extractor)] = extractor.extract(rgb)
+                found = relocalizer.locate(extracted[id(extractor)], frame.camera)
+                poses[name].append(found.world_from_camera if found.success else None)
+        for name in chosen:
+            figures = _figures(poses[name], truth)
             results[f"light/{name}/{light}"] = figures
             median = 100 * figures["median_translation_m"]
-            cells.append(f"{figures['within_5cm_5deg']:.0f} %, {median:.2f} cm")
-        rows.append([label, *cells])
-        logging.info("%s", rows[-1])
-    return table(["head", *LIGHT], rows)
+            cells[name].append(f"{figures['within_5cm_5deg']:.0f} %, {median:.2f} cm")
+        logging.info("%s: %s", light, {name: row[-1] for name, row in cells.items()})
+    return table(["head", *LIGHT], [[ROWS[name].label, *cells[name]] for name in chosen])
+
+
+def _figures(poses: list[np.ndarray | None], truth: np.ndarray) -> dict[str, float]:
+    registered = sum(pose is not None for pose in poses)
+    return evaluation.summary(evaluation.pose_errors(poses, truth), registered)
 
 
 FILTER_ROWS = ("default", "dense", "dense_nll", "tri_mlp")
@@ -412,22 +398,38 @@ SHARES = (1.0, 0.8, 0.6, 0.3)
 
 def filter_table(results: dict[str, Any]) -> str:
     """What the predicted scale is worth: order, and the filter's effect without guided search."""
+    chosen = [name for name in FILTER_ROWS if not _ROWS.value or name in _ROWS.value]
+    paths = [make_map(name) for name in chosen]
+    relocalizers = load_maps(paths, _WEIGHTS_DIR.value, guided_rounds=0)
+    queries = list(frames_of("half of later"))
+    truth = np.stack([frame.world_from_camera for frame in queries])
+    extracted: dict[int, list[Any]] = {}
     rows, curves = [], {}
-    for name in FILTER_ROWS:
-        if _ROWS.value and name not in _ROWS.value:
-            continue
-        cells, correlation = [], float("nan")
+    for name, relocalizer in zip(chosen, relocalizers, strict=True):
+        extractor = relocalizer.extractor
+        if id(extractor) not in extracted:
+            extracted[id(extractor)] = [extractor.extract(frame.rgb) for frame in queries]
+        cells, settings = [], relocalizer.settings
+        scale, metres = np.empty(0), np.empty(0)
         for share in SHARES:
-            relocalizer = load_maps(
-                [make_map(name)], _WEIGHTS_DIR.value, keep_share=share, guided_rounds=0
-            )[0]
-            found = answer(relocalizer, "half of later")
-            correlation = evaluation.rank_correlation(found.scale, found.metres)
-            curves[ROWS[name].label] = evaluation.calibration(found.scale, found.metres)
-            figures = found.figures
+            relocalizer.settings = dataclasses.replace(settings, keep_share=share)
+            found = [
+                relocalizer.locate(features, frame.camera)
+                for features, frame in zip(extracted[id(extractor)], queries, strict=True)
+            ]
+            figures = _figures([f.world_from_camera if f.success else None for f in found], truth)
             results[f"filter/{name}/{share}"] = figures
             median = 100 * figures["median_translation_m"]
             cells.append(f"{figures['within_5cm_5deg']:.0f} %, {median:.2f} cm")
+            scale = np.concatenate([f.scale for f in found])
+            metres = np.concatenate(
+                [
+                    evaluation.beside_ray(f.xyz, f.uv, frame.camera, frame.world_from_camera)
+                    for f, frame in zip(found, queries, strict=True)
+                ]
+            )
+        curves[ROWS[name].label] = evaluation.calibration(scale, metres)
+        correlation = evaluation.rank_correlation(scale, metres)
         rows.append([ROWS[name].label, f"{correlation:.2f}", *cells])
         logging.info("%s", rows[-1])
     _plot_calibration(curves)
@@ -480,10 +482,7 @@ def update_table(results: dict[str, Any]) -> str:
                     found.world_from_camera if found.success else None
                     for found in (relocalizer(f.rgb, f.camera) for f in queries)
                 ]
-                figures = evaluation.summary(
-                    evaluation.pose_errors(poses, queries.poses()),
-                    sum(pose is not None for pose in poses),
-                )
+                figures = _figures(poses, queries.poses())
                 results[f"update/{name}/{label}/{half}"] = figures
                 cells += accuracy(figures)
             seconds = f"{relocalizer.map.info['seconds']:.0f}"

@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
         buffer={"patches": 300_000, "patches_per_image": 2048},
         augmentation={"enabled": True},
         training={
-            "steps": 2400,
+            "steps": 1800,
             "batch": 1024,
             "loss": "dynamic_tanh",
             "learning_rate": 3e-3,

@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
         points={"source": "measured"},
         buffer={"patches_per_image": 4800},
         training={
-            "steps": 1500,
+            "steps": 1000,
             "batch": 2048,
             "loss": "coordinate_nll",
             "learning_rate": 1e-2,
