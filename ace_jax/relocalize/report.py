@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ace_jax.evaluation.relocalization import CalibrationBin, PoseErrors
 from ace_jax.files import replacing
@@ -147,15 +148,22 @@ def _histograms(errors: PoseErrors, inliers: np.ndarray) -> bytes:
         known = values[np.isfinite(values)]
         if len(known):
             top = max(np.quantile(known, 0.98) * 1.1, 1e-3)
-            axis.hist(np.clip(known, 0, top), bins=30, color="#3b6ea8")
+            axis.hist(np.clip(known, 0, top), bins=_bins(len(known)), color="#3b6ea8")
         else:
             axis.text(0.5, 0.5, "no reference", ha="center", transform=axis.transAxes)
         axis.set_xlabel(label)
     axes[0].set_ylabel("queries")
     if len(inliers):
-        axes[2].hist(inliers, bins=30, color="#6a994e")
+        axes[2].hist(inliers, bins=_bins(len(inliers)), color="#6a994e")
     axes[2].set_xlabel("inliers")
+    for axis in axes:
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     return _png(figure)
+
+
+def _bins(count: int) -> int:
+    """Few bins for few values: one query each is no histogram."""
+    return max(5, min(30, count // 4))
 
 
 def _calibration_plot(bins: Sequence[CalibrationBin]) -> bytes:
