@@ -11,17 +11,16 @@ each reader and for the archives, in processes whose memory is limited and which
 hang: every one must end in frames, `UserError` or `BadFrame`, and write nothing outside its folder.
 """
 
-import dataclasses
 import multiprocessing
 import os
 import platform
+import queue
 import random
 import resource
 import shutil
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ import numpy as np
 from absl import flags, logging
 from markdown import put_into, table
 
-from ace_jax import archives, errors
+from ace_jax import errors
 from ace_jax.data.export import export
 from ace_jax.data.folder import Folder
 from ace_jax.data.frame import BadFrame, FrameSource
@@ -44,6 +43,7 @@ from ace_jax.errors import UserError
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from data_faults import FAULTS, VARIANTS, copy
 from data_formats import WRITERS
+from data_fuzz import fuzz_archive, fuzz_one, small_archives, use
 
 _TABLES = flags.DEFINE_list("tables", ["speed", "faults"], "which tables")
 _DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/ and tum/")
@@ -127,132 +127,6 @@ def _found(report, fault: str | None) -> str:
 # Fuzzing.
 
 
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    """Bytes with one to four mutations."""
-    data = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        if not data:
-            return bytes(rng.randbytes(20))
-        at = rng.randrange(len(data))
-        kind = rng.randrange(8)
-        if kind == 0:
-            data[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            data[at : at + rng.randint(1, 8)] = rng.randbytes(rng.randint(1, 8))
-        elif kind == 2:
-            del data[at:]
-        elif kind == 3:
-            del data[at : at + rng.randint(1, 64)]
-        elif kind == 4:
-            data[at:at] = data[at : at + rng.randint(1, 64)]
-        elif kind == 5:  # a number becomes a strange one
-            strange = (b"nan", b"-inf", b"1e999", b"-1", b"0", b"99999999999", b"\xff\xfe", b"null")
-            data[at : at + rng.randint(0, 3)] = rng.choice(strange)
-        elif kind == 6:  # four bytes become a large integer
-            large = rng.choice((0xFFFFFFFF, 0x7FFFFFFF, 0x80000000)).to_bytes(4, "little")
-            data[at : at + 4] = large
-        else:
-            data[at : at + 8] = rng.choice(
-                (b"../../x/", b"\0\0\0\0\0\0\0\0", b"{[{[{[{[", b"\n\n  \t \n")
-            )
-    return bytes(data)
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What one mutated recording did: how it ended, and what must not be."""
-
-    kind: str
-    end: str
-    problem: str = ""
-
-
-def _listing(folder: Path) -> set[tuple[str, int]]:
-    return {(str(p), p.stat().st_size) for p in folder.rglob("*") if p.is_file()}
-
-
-def _use(name: str, root: Path) -> str:
-    """Opens a recording and reads all its frames, poses and times, as a user would."""
-    try:
-        source = open_sequence(name, root)
-        bad = 0
-        for i in range(min(len(source), 12)):
-            try:
-                source[i]
-            except BadFrame:
-                bad += 1
-        source.poses()
-        source.timestamps()
-    except UserError as error:
-        if "\n" in str(error):
-            raise ValueError(f"an error of several lines: {error}") from error
-        return "refused"
-    return "bad frames" if bad else "read"
-
-
-def fuzz_one(kind: str, clean: Path, name: str, rng: random.Random, box: Path) -> Outcome:
-    """Mutates one to three files of a copy of a recording and uses it."""
-    root = box / "root"
-    shutil.copytree(clean, root)
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    for path in rng.sample(files, min(rng.randint(1, 3), len(files))):
-        action = rng.randrange(20)
-        if action == 0:
-            path.unlink()
-        elif action == 1:
-            path.write_bytes(b"")
-        else:
-            path.write_bytes(mutate(path.read_bytes(), rng))
-    before = _listing(box)
-    try:
-        end = _use(name, root)
-        problem = ""
-    except Exception:
-        end, problem = "traceback", traceback.format_exc(limit=-4)
-    if _listing(box) != before:
-        problem += "files were written"
-    shutil.rmtree(root, ignore_errors=True)
-    return Outcome(kind, end, problem)
-
-
-def fuzz_archive(data: bytes, rng: random.Random, box: Path) -> Outcome:
-    """Unpacks a mutated archive."""
-    path = box / "below" / "archive"
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(mutate(data, rng))
-    problem = ""
-    try:
-        archives.unpack(path, box / "below/target")
-        end = "read"
-    except UserError:
-        end = "refused"
-    except Exception:
-        end, problem = "traceback", traceback.format_exc(limit=-4)
-    outside = [p for p in box.rglob("*") if p != path and "target" not in p.parts and p.is_file()]
-    if outside:
-        problem += f"written outside: {outside}"
-    shutil.rmtree(path.parent, ignore_errors=True)
-    return Outcome("archive", end, problem)
-
-
-def _archives() -> list[bytes]:
-    import io
-    import tarfile
-    import zipfile
-
-    files = {f"a/{i}.txt": os.urandom(50) * 4 for i in range(4)}
-    first, second = io.BytesIO(), io.BytesIO()
-    with zipfile.ZipFile(first, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    with tarfile.open(fileobj=second, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return [first.getvalue(), second.getvalue()]
-
-
 def _worker(kinds: list[str], seeds: range, results: "multiprocessing.Queue") -> None:
     """Fuzzes until its seeds are used up; memory beyond the limit is a MemoryError."""
     logging.set_verbosity(logging.FATAL)
@@ -261,9 +135,9 @@ def _worker(kinds: list[str], seeds: range, results: "multiprocessing.Queue") ->
         clean, box = Path(folder) / "clean", Path(folder) / "box"
         box.mkdir()
         names = {k: WRITERS[k](clean / k) for k in kinds if k != "archive"}
-        packed = _archives()
+        packed = small_archives()
         for kind in names:  # imports and caches are not what is measured
-            _use(names[kind], clean / kind)
+            use(names[kind], clean / kind)
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -277,6 +151,15 @@ def _worker(kinds: list[str], seeds: range, results: "multiprocessing.Queue") ->
                 outcome = fuzz_one(kind, clean / kind, names[kind], rng, box)
             results.put(("end", seed, outcome))
     results.put(("done", -1, None))
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far; infinite if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("inf")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def fuzz(count: int, kinds: list[str], first: int = 0) -> tuple[Counter, list[str]]:
@@ -294,10 +177,14 @@ def fuzz(count: int, kinds: list[str], first: int = 0) -> tuple[Counter, list[st
         worker = context.Process(target=_worker, args=(kinds, range(seed, last), results))
         worker.start()
         current = "the start"
+        used = 0.0
         while True:
             try:
-                what, at, payload = results.get(timeout=HANG if current != "the start" else 300.0)
-            except Exception:
+                what, at, payload = results.get(timeout=HANG)
+            except queue.Empty:
+                # By processor time: others may have the processor, and starting takes a while.
+                if worker.is_alive() and _cpu_seconds(worker.pid) - used < HANG:
+                    continue
                 state = "hangs" if worker.is_alive() else f"ended with code {worker.exitcode}"
                 problems.append(f"seed {seed} ({current}): {state}")
                 worker.kill()
@@ -307,7 +194,7 @@ def fuzz(count: int, kinds: list[str], first: int = 0) -> tuple[Counter, list[st
                 seed = last
                 break
             if what == "start":
-                seed, current = at, payload
+                seed, current, used = at, payload, _cpu_seconds(worker.pid)
                 continue
             ends[payload.kind, payload.end] += 1
             seed = at + 1

@@ -151,6 +151,8 @@ def icl(root: Path) -> str:
         w, x, y, z = to_quaternion(published[:3, :3])
         truth.append(f"{i} " + " ".join(f"{v:.9f}" for v in (*published[:3, 3], x, y, z, w)))
     text(folder / "associations.txt", "\n".join(pairs) + "\n")
+    values = {"fx": 50, "fy": 52, "cx": 31.5, "cy": 23.5, "width": 64, "height": 48}
+    text(folder / "intrinsics.json", json.dumps(values))
     text(folder / "livingRoom0.gt.freiburg", "\n".join(truth) + "\n")
     return "icl/living_room_traj0"
 

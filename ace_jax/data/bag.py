@@ -9,7 +9,7 @@ are not read: what a bag holds are those of a robot or a marker, not the camera'
 """
 
 import struct
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,12 @@ class Bag(Recording):
         """
         path = Path(path)
         name = name or path.name
+        # One thread for all access: a bag has one position, and SQLite insists on its thread.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bag")
+        self._thread.submit(self._prepare, path, name).result()
+
+    def _prepare(self, path: Path, name: str) -> None:
         self._reader = _open(path)
-        self._lock = threading.Lock()  # a bag is one file with one position
         try:
             colour, depth, info = _topics(self._reader, name)
             self.topics = (colour.topic, depth.topic if depth else None, info.topic)
@@ -143,11 +147,11 @@ class Bag(Recording):
         return (rgb, depth) if self._undistortion is None else self._undistortion(rgb, depth)
 
     def _message(self, connection: Any, position: int) -> Any:
-        with self._lock:
-            _, _, data = next(
-                iter(self._reader.messages([connection], start=position, stop=position + 1))
-            )
-        return self._reader.deserialize(data, connection.msgtype)
+        def fetch() -> Any:
+            wanted = self._reader.messages([connection], start=position, stop=position + 1)
+            return self._reader.deserialize(next(iter(wanted))[2], connection.msgtype)
+
+        return self._thread.submit(fetch).result()
 
 
 def _open(path: Path) -> Any:

@@ -95,7 +95,7 @@ class Colmap(ImageRecording):
         missing = {entry.camera_id for entry in entries} - cameras.keys()
         if missing:
             raise UserError(f"{name}: images have camera {min(missing)}, which the model lacks")
-        depth = {path.stem: path for path in images_in(folder / "depth").values()}
+        depth = images_in(folder / "depth")
         super().__init__(
             name,
             [cameras[entry.camera_id][0] for entry in entries],

@@ -13,6 +13,7 @@ import numpy as np
 
 from ace_jax.data.frame import RENDERED_INVERSE_DEPTH_SIGMA
 from ace_jax.data.image_recording import ImageRecording
+from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
 from ace_jax.data.places import existing, inside, read_text
 from ace_jax.data.poses_file import read_trajectory
 from ace_jax.errors import UserError
@@ -56,7 +57,7 @@ class IclNuim(ImageRecording):
             poses = _MIRROR @ read_trajectory(truth).at(numbers, interpolate=False) @ _MIRROR
         super().__init__(
             name,
-            CAMERA,
+            _camera(folder),
             [inside(folder, file) for file in colour],
             [inside(folder, file) for file in depth],
             names=[Path(file).stem for file in colour],
@@ -64,6 +65,14 @@ class IclNuim(ImageRecording):
             poses=poses,
             units_per_metre=UNITS_PER_METRE,
         )
+
+
+def _camera(folder: Path) -> Camera:
+    """The published camera, unless an `intrinsics.json` names another."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        return CAMERA
+    return read_intrinsics(path).camera(CAMERA.width, CAMERA.height)
 
 
 def open_named(rest: str, root: Path) -> IclNuim:

@@ -93,6 +93,10 @@ class ImageRecording(Recording):
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         rgb = read_rgb(self._colour[index])
+        camera = self.camera_of(index)
+        if rgb.shape[:2] != (camera.height, camera.width):
+            # Refused by `Recording`; no table is made for a size that only a file claims.
+            return rgb, None
         depth = None if self._depth is None else self._read_depth(index)
         undistortion = self._undistortion(index)
         return (rgb, depth) if undistortion is None else undistortion(rgb, depth)

@@ -69,7 +69,7 @@ def read_intrinsics(path: Path) -> Intrinsics:
         )
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; write one like {_EXAMPLE}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{path} is unreadable ({error}); it should look like {_EXAMPLE}"
         ) from error

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+from absl import flags
 
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
@@ -176,5 +177,7 @@ def frame_batches(
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * threads, 1))
     iterable = dataset.to_iter_dataset(options)
     if workers:
+        if not flags.FLAGS.is_parsed():  # grain reads a flag of its own; in a notebook none are
+            flags.FLAGS.mark_as_parsed()
         iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return iterable

@@ -1,5 +1,6 @@
 """Registration of a depth image into the colour camera: a z-buffered forward warp."""
 
+import functools
 import threading
 from typing import Protocol
 
@@ -27,13 +28,19 @@ class DepthResampling:
     """Nearest-neighbour lookup between two cameras that share their centre and axes."""
 
     def __init__(self, depth_camera: Camera, colour_camera: Camera) -> None:
-        """Tabulates where each colour pixel is in the depth image."""
+        """Keeps the cameras; the table is made with the first image, whose size is real."""
         self.depth_shape = (int(depth_camera.height), int(depth_camera.width))
-        x = np.arange(colour_camera.width, dtype=np.float64) - float(colour_camera.cx)
-        y = np.arange(colour_camera.height, dtype=np.float64) - float(colour_camera.cy)
-        x = x * float(depth_camera.fx / colour_camera.fx) + float(depth_camera.cx)
-        y = y * float(depth_camera.fy / colour_camera.fy) + float(depth_camera.cy)
-        self._maps = np.meshgrid(np.rint(x).astype(np.float32), np.rint(y).astype(np.float32))
+        self._cameras = (depth_camera, colour_camera)
+
+    @functools.cached_property
+    def _maps(self) -> list[np.ndarray]:
+        """Where each colour pixel is in the depth image: x and y, each (H', W')."""
+        depth, colour = self._cameras
+        x = np.arange(colour.width, dtype=np.float64) - float(colour.cx)
+        y = np.arange(colour.height, dtype=np.float64) - float(colour.cy)
+        x = x * float(depth.fx / colour.fx) + float(depth.cx)
+        y = y * float(depth.fy / colour.fy) + float(depth.cy)
+        return np.meshgrid(np.rint(x).astype(np.float32), np.rint(y).astype(np.float32))
 
     def __call__(self, depth: np.ndarray) -> np.ndarray:
         """(H, W) float32 metres to (H', W'), 0 where the depth camera does not see."""

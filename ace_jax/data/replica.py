@@ -76,7 +76,7 @@ def _read_camera(folder: Path) -> tuple[Camera, float]:
                 height=int(values["h"]),
             )
             scale = float(values["scale"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise UserError(
                 f'{path} is unreadable ({error}); it should hold {{"camera": {{"w", "h", "fx", '
                 '"fy", "cx", "cy", "scale"}}'

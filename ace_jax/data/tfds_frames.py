@@ -1,9 +1,10 @@
 """What the TFDS builders in `datasets/` share: features, examples, and reading them back.
 
-A builder is a class of two lines, `class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder)`,
-with the recordings of its splits. Data is fetched beforehand (`python -m ace_jax.data download`);
-the data root is TFDS's `--manual_dir`. Build with `--file_format=array_record`: such files are read
-without TensorFlow, at random, and so shuffled and sharded by `pipeline.frame_batches`.
+A builder is a class, `class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder)`, with the
+recordings of its splits; its citation is in `CITATIONS.bib` beside it. Data is fetched beforehand
+(`python -m ace_jax.data download`); the data root is TFDS's `--manual_dir`. Build with
+`--file_format=array_record`: such files are read without TensorFlow, at random, and so shuffled and
+sharded by `pipeline.frame_batches`.
 
 TensorFlow Datasets is imported inside functions, as it is an extra (`tfds`).
 """
@@ -29,7 +30,6 @@ class FrameBuilder:
 
     Attributes:
         TITLE: one line.
-        CITATION: BibTeX.
         HOMEPAGE: where the data set is described.
         HAS_DEPTH: whether frames carry depth.
         SPLITS: recordings by split: names as in `registry.open_sequence`, or "NAME:SPLIT" for a
@@ -38,7 +38,6 @@ class FrameBuilder:
     """
 
     TITLE: ClassVar[str]
-    CITATION: ClassVar[str]
     HOMEPAGE: ClassVar[str]
     HAS_DEPTH: ClassVar[bool] = True
     SPLITS: ClassVar[dict[str, tuple[str, ...]]]
@@ -64,7 +63,6 @@ class FrameBuilder:
             description=f"{self.TITLE} Depth: {UNITS_PER_METRE:g} units per metre, 0 unknown. "
             "world_from_camera: OpenCV axes, NaN where unknown.",
             homepage=self.HOMEPAGE,
-            citation=self.CITATION,
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:

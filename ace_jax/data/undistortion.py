@@ -1,6 +1,7 @@
 """Removal of lens distortion at reading, so that the rest of the code knows pinholes only."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import cv2
@@ -14,7 +15,7 @@ class Undistortion:
     """Resamples images to the pinhole camera of the same intrinsics."""
 
     def __init__(self, camera: Camera, distortion: Distortion | Sequence[float]) -> None:
-        """Tabulates the maps once.
+        """Keeps the lens; the maps are tabulated with the first image, whose size is real.
 
         Args:
             camera: intrinsics of the stored and of the resampled images.
@@ -22,17 +23,23 @@ class Undistortion:
         """
         if not isinstance(distortion, Fisheye | RadialTangential):
             distortion = RadialTangential(*distortion)
+        self._camera, self._distortion = camera, distortion
+        self._shape = (camera.height, camera.width)
+
+    @functools.cached_property
+    def _maps(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        """OpenCV's fixed-point maps, bilinear and nearest."""
+        camera = self._camera
         k = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], np.float64)
         tabulate = (
             cv2.fisheye.initUndistortRectifyMap
-            if isinstance(distortion, Fisheye)
+            if isinstance(self._distortion, Fisheye)
             else cv2.initUndistortRectifyMap
         )
-        coefficients = np.array(dataclasses.astuple(distortion), np.float64)
-        x, y = tabulate(k, coefficients, np.eye(3), k, (camera.width, camera.height), cv2.CV_32FC1)
-        self._shape = (camera.height, camera.width)
-        self._bilinear = cv2.convertMaps(x, y, cv2.CV_16SC2)
-        self._nearest, _ = cv2.convertMaps(x, y, cv2.CV_16SC2, nninterpolation=True)
+        coefficients = np.array(dataclasses.astuple(self._distortion), np.float64)
+        x, y = tabulate(k, coefficients, np.eye(3), k, self._shape[::-1], cv2.CV_32FC1)
+        nearest, _ = cv2.convertMaps(x, y, cv2.CV_16SC2, nninterpolation=True)
+        return cv2.convertMaps(x, y, cv2.CV_16SC2), nearest
 
     def __call__(
         self, rgb: np.ndarray, depth: np.ndarray | None
@@ -46,9 +53,9 @@ class Undistortion:
                 mix, and 0 where the lens saw nothing.
         """
         if rgb.shape[:2] == self._shape:
-            rgb = cv2.remap(rgb, *self._bilinear, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            rgb = cv2.remap(rgb, *self._maps[0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if depth is not None and depth.shape == self._shape:
             depth = cv2.remap(
-                depth, self._nearest, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
+                depth, self._maps[1], None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
             )
         return rgb, depth

@@ -17,12 +17,6 @@ class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "python -m ace_jax.data download cambridge --data_root DATA"
     TITLE = "Cambridge Landmarks: outdoor images with SfM poses."
     HOMEPAGE = "https://www.repository.cam.ac.uk/handle/1810/251342"
-    CITATION = """@inproceedings{kendall2015posenet,
-  title={{PoseNet}: A convolutional network for real-time 6-{DOF} camera relocalization},
-  author={Kendall, Alex and Grimes, Matthew and Cipolla, Roberto},
-  booktitle={ICCV},
-  year={2015}
-}"""
     HAS_DEPTH = False
     SPLITS: ClassVar[dict[str, tuple[str, ...]]] = {
         split: tuple(f"cambridge/{scene}:{split}" for scene in _SCENES)

@@ -8,6 +8,3 @@ class CambridgeLandmarksTest(builder_test_case.FrameBuilderTest):
 
     FOLDER = "cambridge_landmarks"
     KIND = "cambridge"
-
-
-del builder_test_case

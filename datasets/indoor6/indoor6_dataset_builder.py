@@ -17,12 +17,6 @@ class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "python -m ace_jax.data download indoor6 (says where to get it)"
     TITLE = "Indoor-6: images of six rooms over days, with SfM poses."
     HOMEPAGE = "https://github.com/microsoft/SceneLandmarkLocalization"
-    CITATION = """@inproceedings{do2022learning,
-  title={Learning to detect scene landmarks for camera localization},
-  author={Do, Tien and Miksik, Ondrej and DeGol, Joseph and Park, Hyun Soo and Sinha, Sudipta N.},
-  booktitle={CVPR},
-  year={2022}
-}"""
     HAS_DEPTH = False
     SPLITS: ClassVar[dict[str, tuple[str, ...]]] = {
         split: tuple(f"indoor6/{scene}:{split}" for scene in _SCENES) for split in ("train", "test")

@@ -8,6 +8,3 @@ class Indoor6Test(builder_test_case.FrameBuilderTest):
 
     FOLDER = "indoor6"
     KIND = "indoor6"
-
-
-del builder_test_case

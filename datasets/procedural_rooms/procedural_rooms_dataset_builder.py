@@ -17,7 +17,6 @@ class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     TITLE = "ace_jax's own procedural rooms, rendered when the set is built."
     HOMEPAGE = ""
-    CITATION = ""
     HAS_DEPTH = True
     SPLITS: ClassVar[dict[str, tuple[str, ...]]] = {
         "train": tuple(f"synthetic/{room}" for room in _ROOMS)

@@ -8,6 +8,3 @@ class ProceduralRoomsTest(builder_test_case.FrameBuilderTest):
 
     FOLDER = "procedural_rooms"
     KIND = "synthetic"
-
-
-del builder_test_case

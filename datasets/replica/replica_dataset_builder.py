@@ -17,12 +17,6 @@ class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "python -m ace_jax.data download replica --data_root DATA"
     TITLE = "Replica: rendered RGB-D trajectories through eight rooms, NICE-SLAM's edition."
     HOMEPAGE = "https://github.com/cvg/nice-slam"
-    CITATION = """@article{straub2019replica,
-  title={The {Replica} dataset: A digital replica of indoor spaces},
-  author={Straub, Julian and others},
-  journal={arXiv:1906.05797},
-  year={2019}
-}"""
     HAS_DEPTH = True
     SPLITS: ClassVar[dict[str, tuple[str, ...]]] = {
         "train": tuple(f"replica/{scene}" for scene in _SCENES)

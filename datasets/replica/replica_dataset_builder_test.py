@@ -8,6 +8,3 @@ class ReplicaTest(builder_test_case.FrameBuilderTest):
 
     FOLDER = "replica"
     KIND = "replica"
-
-
-del builder_test_case

@@ -19,13 +19,6 @@ class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder):
     )
     TITLE = "RIO10: ten rooms that change between recordings. Test is the validation sequence."
     HOMEPAGE = "https://github.com/WaldJohannaU/RIO10"
-    CITATION = """@inproceedings{wald2020beyond,
-  title={Beyond controlled environments: {3D} camera re-localization in changing indoor scenes},
-  author={Wald, Johanna and Sattler, Torsten and Golodetz, Stuart and Cavallari, Tommaso
-    and Tombari, Federico},
-  booktitle={ECCV},
-  year={2020}
-}"""
     HAS_DEPTH = True
     SPLITS: ClassVar[dict[str, tuple[str, ...]]] = {
         split: tuple(f"rio10/{scene}:{split}" for scene in _SCENES) for split in ("train", "test")

@@ -8,6 +8,3 @@ class Rio10Test(builder_test_case.FrameBuilderTest):
 
     FOLDER = "rio10"
     KIND = "rio10"
-
-
-del builder_test_case

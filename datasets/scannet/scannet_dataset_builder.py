@@ -19,14 +19,6 @@ class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder):
     )
     TITLE = "ScanNet: RGB-D scans of rooms, as SensReader exports them."
     HOMEPAGE = "http://www.scan-net.org/"
-    CITATION = """@inproceedings{dai2017scannet,
-  title={{ScanNet}: Richly-annotated {3D} reconstructions of indoor scenes},
-  author={Dai, Angela and Chang, Angel X. and Savva, Manolis and Halber, Maciej
-    and Funkhouser, Thomas
-    and Niessner, Matthias},
-  booktitle={CVPR},
-  year={2017}
-}"""
     HAS_DEPTH = True
     SPLITS: ClassVar[dict[str, tuple[str, ...]]] = {
         "train": tuple(f"scannet/{scan}" for scan in _SCANS)

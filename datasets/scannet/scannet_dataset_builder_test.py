@@ -8,6 +8,3 @@ class ScannetTest(builder_test_case.FrameBuilderTest):
 
     FOLDER = "scannet"
     KIND = "scannet"
-
-
-del builder_test_case

@@ -17,12 +17,6 @@ class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "python -m ace_jax.data download 7scenes/chess --data_root DATA"
     TITLE = "7-Scenes: RGB-D sequences of seven rooms with KinectFusion poses."
     HOMEPAGE = "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes/"
-    CITATION = """@inproceedings{glocker2013realtime,
-  title={Real-time {RGB-D} camera relocalization},
-  author={Glocker, Ben and Izadi, Shahram and Shotton, Jamie and Criminisi, Antonio},
-  booktitle={ISMAR},
-  year={2013}
-}"""
     HAS_DEPTH = True
     SPLITS: ClassVar[dict[str, tuple[str, ...]]] = {
         split: tuple(f"7scenes/{scene}:{split}" for scene in _SCENES) for split in ("train", "test")

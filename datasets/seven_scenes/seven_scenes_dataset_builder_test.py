@@ -8,6 +8,3 @@ class SevenScenesTest(builder_test_case.FrameBuilderTest):
 
     FOLDER = "seven_scenes"
     KIND = "7scenes"
-
-
-del builder_test_case

@@ -20,13 +20,6 @@ class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder):
     )
     TITLE = "TUM RGB-D: handheld Kinect sequences with motion capture."
     HOMEPAGE = "https://cvg.cit.tum.de/data/datasets/rgbd-dataset"
-    CITATION = """@inproceedings{sturm2012benchmark,
-  title={A benchmark for the evaluation of {RGB-D} {SLAM} systems},
-  author={Sturm, J{\\"u}rgen and Engelhard, Nikolas and Endres, Felix and Burgard, Wolfram
-    and Cremers, Daniel},
-  booktitle={IROS},
-  year={2012}
-}"""
     HAS_DEPTH = True
     SPLITS: ClassVar[dict[str, tuple[str, ...]]] = {
         "train": tuple(f"tum/rgbd_dataset_{sequence}" for sequence in _SEQUENCES)

@@ -8,6 +8,3 @@ class TumRgbdTest(builder_test_case.FrameBuilderTest):
 
     FOLDER = "tum_rgbd"
     KIND = "tum"
-
-
-del builder_test_case

@@ -22,14 +22,6 @@ class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "python -m ace_jax.data download 12scenes/apt1 --data_root DATA"
     TITLE = "12-Scenes: RGB-D sequences of twelve rooms."
     HOMEPAGE = "https://graphics.stanford.edu/projects/reloc/"
-    CITATION = """@inproceedings{valentin2016learning,
-  title={Learning to navigate the energy landscape},
-  author={Valentin, Julien and Dai, Angela and Niessner, Matthias and Kohli, Pushmeet
-    and Torr, Philip
-    and Izadi, Shahram and Keskin, Cem},
-  booktitle={3DV},
-  year={2016}
-}"""
     HAS_DEPTH = True
     SPLITS: ClassVar[dict[str, tuple[str, ...]]] = {
         split: tuple(f"12scenes/{scene}:{split}" for scene in _SCENES)

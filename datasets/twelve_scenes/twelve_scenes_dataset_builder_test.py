@@ -8,6 +8,3 @@ class TwelveScenesTest(builder_test_case.FrameBuilderTest):
 
     FOLDER = "twelve_scenes"
     KIND = "12scenes"
-
-
-del builder_test_case
