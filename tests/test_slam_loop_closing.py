@@ -149,7 +149,8 @@ def visit(places: Sequence[np.ndarray], scene: lw.Scene, config: LoopConfig):
 def test_rooms_with_some_other_things_are_not_taken_for_each_other(changed):
     scene, places = rooms(changed)
     closures, closer = visit(places, scene, UNBOUNDED)
-    assert closures == []
+    # Its own room may close a round; another room may not be taken for it.
+    assert all(closure.drift < 0.1 for closure in closures)
     # It was not for want of a likely candidate.
     assert closer.outcomes["landmarks missing"] + closer.outcomes["holes"] > 3
 
@@ -167,10 +168,10 @@ def test_the_same_room_is_recognised():
 def test_identical_rooms_are_told_apart_by_the_way_between_them():
     scene, places = rooms(0.0, count=2)
     closures, closer = visit(places, scene, CONFIG)
-    assert closures == []
+    assert all(closure.drift < 0.1 for closure in closures)
     # Also when the bound lets the other room be a candidate, but not the correction to it.
     closures, closer = visit(places, scene, dataclasses.replace(CONFIG, drift=(4.0, 0.0)))
-    assert closures == []
+    assert all(closure.drift < 0.1 for closure in closures)
     assert closer.outcomes["more than drift"] > 3
 
 

@@ -293,7 +293,9 @@ class LoopCloser:
             return None
         seen, reference = result
         pose = _rigid(seen.camera_from_world)
-        doubt = self._doubt(seen, reference)
+        drift, angle = _difference(pose, world.keyframes[number].camera_from_world)
+        small = drift < self.config.small_drift[0] and angle < self.config.small_drift[1]
+        doubt = self._doubt(seen, reference, small)
         if doubt is None and not self._plausible(world, number, anchor, pose):
             doubt = "more than drift"
         if doubt is not None:
@@ -301,18 +303,20 @@ class LoopCloser:
             return None
         return Place(number, anchor, pose, seen.inliers, group)
 
-    def _doubt(self, seen: Examination, reference: Examination) -> str | None:
+    def _doubt(self, seen: Examination, reference: Examination, small: bool) -> str | None:
         """What speaks against the place; None if nothing does."""
         config = self.config
-        if seen.inliers < config.min_inliers:
+        limits = config.min_inliers, config.min_support, config.max_holes, config.max_contradicted
+        inliers, least, most_holes, contradicted = config.small_evidence if small else limits
+        if seen.inliers < inliers:
             return "few inliers"
         if np.sum(seen.found > 0) < config.min_cells:
             return "matches in one corner"
-        if support(seen) < config.min_support * support(reference):
+        if support(seen) < least * support(reference):
             return "landmarks missing"
-        if holes(seen) > config.max_holes:
+        if holes(seen) > most_holes:
             return "holes"
-        if seen.contradicted > config.max_contradicted * (seen.agreeing + seen.contradicted):
+        if seen.contradicted > contradicted * (seen.agreeing + seen.contradicted):
             return "depth contradicts"
         return None
 

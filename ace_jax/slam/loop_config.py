@@ -27,6 +27,9 @@ class LoopConfig:
         min_support: matched over expected landmarks, relative to the old keyframe's own figure.
         max_holes: share of the cells with expected landmarks in which next to none is found.
         max_contradicted: share of the landmarks with a depth beside them that it contradicts.
+        small_drift: metres and radians of a correction that odometry alone nearly vouches for.
+        small_evidence: what then takes the place of `min_inliers`, `min_support`, `max_holes` and
+            `max_contradicted`: at another viewpoint far fewer landmarks are found again.
         confirmations: keyframes that must agree on one correction.
         patience: keyframes without confirmation after which a hypothesis is given up.
         agreement: metres and radians by which the keyframes' corrections may differ.
@@ -58,6 +61,8 @@ class LoopConfig:
     min_support: float = 0.6
     max_holes: float = 0.12
     max_contradicted: float = 0.1
+    small_drift: tuple[float, float] = (0.3, 0.1)
+    small_evidence: tuple[int, float, float, float] = (45, 0.2, 0.5, 0.2)
     confirmations: int = 3
     patience: int = 2
     agreement: tuple[float, float] = (0.1, 0.05)
