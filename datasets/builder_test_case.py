@@ -17,8 +17,9 @@ try:
     import tensorflow_datasets as tfds
 
     Base = tfds.testing.DatasetBuilderTestCase
-except ImportError:
-    tfds = None
+    WHY = ""
+except ImportError as error:  # TFDS itself, TensorFlow, or what its testing module needs
+    tfds, WHY = None, f"TensorFlow Datasets cannot be imported ({error})"
     Base = unittest.TestCase
 
 _HERE = Path(__file__).resolve().parent
@@ -43,7 +44,7 @@ print("read", len(seen))
 """
 
 
-@unittest.skipIf(tfds is None, "TensorFlow Datasets is not installed (extra tfds)")
+@unittest.skipIf(tfds is None, WHY)
 class FrameBuilderTest(Base):
     """A builder's folder and its kind of recording are set by the subclass."""
 

@@ -1,10 +1,13 @@
 """Image files to arrays; whatever is wrong with one file becomes a `BadFrame` with its name."""
 
+import io
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ace_jax.data.frame import BadFrame
 from ace_jax.errors import UserError
@@ -12,6 +15,20 @@ from ace_jax.errors import UserError
 MAX_PIXELS = 100_000_000  # a forged header must not make the decoder allocate gigabytes
 SATURATED = 65535  # the largest uint16 marks "no measurement" (7-Scenes) or a clipped one
 
+_EIGHT_BIT = ("RGB", "RGBA", "L", "P")  # what Pillow converts as OpenCV does
+_PNG_ERRORS = (
+    OSError,
+    SyntaxError,  # "broken PNG file"
+    ValueError,
+    IndexError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8"
 _HEADER_BYTES = 1 << 18  # a JPEG's size comes after its thumbnail, of 64 KB at most, and colours
@@ -48,7 +65,12 @@ def read_rgb(path: Path) -> np.ndarray:
     Raises:
         BadFrame: missing, truncated, oversized or undecodable file.
     """
-    return cv2.cvtColor(_decode(path, _DECODE_RGB), cv2.COLOR_BGR2RGB)
+    data = _checked_bytes(path)
+    if data.startswith(_PNG_MAGIC):
+        image = _decode_png(data, path)
+        if image.mode in _EIGHT_BIT:
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return cv2.cvtColor(_decode(data, path, _DECODE_RGB), cv2.COLOR_BGR2RGB)
 
 
 def read_depth_units(path: Path) -> np.ndarray:
@@ -57,7 +79,12 @@ def read_depth_units(path: Path) -> np.ndarray:
     Raises:
         BadFrame: missing, truncated, oversized or undecodable file, or not one 16-bit channel.
     """
-    units = _decode(path, cv2.IMREAD_UNCHANGED)
+    data = _checked_bytes(path)
+    if data.startswith(_PNG_MAGIC):
+        image = _decode_png(data, path)
+        if image.mode == "I;16":
+            return np.array(image)
+    units = _decode(data, path, cv2.IMREAD_UNCHANGED)
     if units.dtype != np.uint16 or units.ndim != 2:
         channels = 1 if units.ndim == 2 else units.shape[2]
         raise BadFrame(
@@ -83,21 +110,52 @@ def _file_bytes(path: Path, limit: int = -1) -> bytes:
         raise BadFrame(f"{path}: {error.strerror or error}") from error
 
 
-def _decode(path: Path, flags: int) -> np.ndarray:
+def _checked_bytes(path: Path) -> bytes:
+    """The file, if its header says a size that makes sense and its end is there."""
     data = _file_bytes(path)
     width, height = _header_size(data, path)
     if width * height > MAX_PIXELS:
         raise BadFrame(f"{path}: {width} x {height} pixels are more than {MAX_PIXELS // 10**6} M")
+    if data.startswith(_PNG_MAGIC):
+        _check_chunks(data, path)
     # OpenCV decodes a truncated JPEG in part and fills the rest with grey, so the end marker is
     # looked for here. It cannot occur inside the coded data, where 0xff is always escaped.
-    end = b"IEND" if data.startswith(_PNG_MAGIC) else b"\xff\xd9"
-    if end not in data[-_TAIL_BYTES:]:
+    elif b"\xff\xd9" not in data[-_TAIL_BYTES:]:
         raise BadFrame(f"{path}: truncated file")
+    return data
+
+
+def _check_chunks(data: bytes, path: Path) -> None:
+    """Checks the checksums of a PNG's chunks, as Pillow takes damaged pixels for good ones."""
+    at, kind, view = len(_PNG_MAGIC), b"", memoryview(data)
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            raise BadFrame(f"{path}: truncated file")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            raise BadFrame(f"{path}: truncated file")
+        if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise BadFrame(f"{path}: damaged file (a checksum is wrong)")
+        at = end + 4
+
+
+def _decode_png(data: bytes, path: Path) -> Image.Image:
+    """Pillow decodes PNG in half of OpenCV's time (3.9 against 8.7 ms for a Kinect's depth)."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        image.load()
+    except _PNG_ERRORS as error:
+        raise BadFrame(f"{path}: the image cannot be decoded ({error})") from error
+    return image
+
+
+def _decode(data: bytes, path: Path, flags: int) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise BadFrame(f"{path}: {error.err}") from error
-    if image is None or image.shape[:2] != (height, width):
+    if image is None or image.shape[:2] != _header_size(data, path)[::-1]:
         raise BadFrame(f"{path}: the image cannot be decoded")
     return image
 
