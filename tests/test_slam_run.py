@@ -14,12 +14,12 @@ from ace_jax.data.registry import open_sequence
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.maps import load_map
-from ace_jax.slam.run import CompilationCounter, RunResult, create_system, prepare, run
+from ace_jax.slam.run import CompilationCounter, RunResult, SystemOptions, create_system, prepare, run
 
 FRAMES = 36
 FILES = {
     *("trajectory.tum", "trajectory_live.tum", "map.safetensors", "points.ply"),
-    *("trajectory.png", "metrics.json"),
+    *("trajectory.png", "metrics.json", "session.safetensors"),
 }
 
 
@@ -184,7 +184,7 @@ def test_bad_frames_are_counted_told_and_skipped(tmp_path, capfd):
 @pytest.mark.parametrize("options", [{"interrupt_at": 0}, {"black": (0, 1, 2)}, {"bad": (0, 1, 2)}])
 def test_a_run_without_any_pose_still_leaves_whole_files(tmp_path, options):
     done = _run(tmp_path, RoomSource(3, **options))
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == FILES - {"session.safetensors"}
     assert done.metrics["coverage"] == 0.0
     assert done.metrics["ate_rmse_m"] is None
     assert done.text() == ""
@@ -251,7 +251,7 @@ def test_redkitchen(shared_dir, tmp_path):
         max_frames=40,
         poses=data / "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt",
     )
-    system = create_system("landmark_attention", source, "xfeat", str(weights), seed=0)
+    system = create_system(source, SystemOptions(weights_dir=str(weights)))
     metrics = run(source, system, tmp_path).metrics
     assert metrics["coverage"] == 1.0
     assert metrics["ate_rmse_m"] < 0.02

@@ -11,6 +11,7 @@ Examples:
   python -m ace_jax.slam --seq 7scenes/redkitchen/seq-01 --data_root ~/data --stride 3
   python -m ace_jax.slam --seq tum/freiburg1_rpy --data_root ~/data --realtime
   python -m ace_jax.slam --seq folder/my_recording --out runs/mine
+  python -m ace_jax.slam --seq folder/next_day --session runs/mine/session.safetensors
 
 Poses come from the images alone; ground truth, where there is one, is for the evaluation.
 """
@@ -55,6 +56,15 @@ _READOUT_MS = flags.DEFINE_float(
 _REALTIME = flags.DEFINE_bool(
     "realtime", False, "play the recording at its own speed and skip the frames that come late"
 )
+_CLOSE_LOOPS = flags.DEFINE_bool(
+    "close_loops", True, "recognise places seen long ago and take out the drift since"
+)
+_SESSION = flags.DEFINE_string(
+    "session", None, "go on from the session.safetensors of an earlier run of this place"
+)
+_FROZEN = flags.DEFINE_bool(
+    "frozen", False, "look for the camera in --session and leave that map as it is; no depth needed"
+)
 _SEED = flags.DEFINE_integer("seed", 0, "of every random draw; the same seed, the same trajectory")
 
 
@@ -75,13 +85,20 @@ def main(_: Sequence[str]) -> int | None:
         poses=_POSES.value,
     )
     out = Path(_OUT.value) if _OUT.value else Path("runs/slam") / _SEQ.value.strip("/")
-    run.prepare(source, out)
-    features = _FEATURES.value
-    if features == "auto":
-        features = run.available_features(_WEIGHTS_DIR.value)
-    system = run.create_system(
-        _HEAD.value, source, features, _WEIGHTS_DIR.value, _SEED.value, _REALTIME.value
+    if _FROZEN.value and _SESSION.value is None:
+        raise errors.UserError("--frozen needs a map: give --session")
+    run.prepare(source, out, needs_depth=not _FROZEN.value)
+    options = run.SystemOptions(
+        head=_HEAD.value,
+        features=_FEATURES.value,
+        weights_dir=_WEIGHTS_DIR.value,
+        seed=_SEED.value,
+        realtime=_REALTIME.value,
+        session=None if _SESSION.value is None else Path(_SESSION.value),
+        frozen=_FROZEN.value,
+        close_loops=_CLOSE_LOOPS.value,
     )
+    system = run.create_system(source, options)
     readout = None if _READOUT_MS.value is None else _READOUT_MS.value / 1e3
     result = run.run(source, system, out, _SEED.value, readout, _REALTIME.value)
     print(summary(result.metrics, out))

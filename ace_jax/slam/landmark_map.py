@@ -13,6 +13,14 @@ from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.slam.matching import LandmarkBlock
 
 NO_LANDMARK = -1
+LANDMARK_ATTRIBUTES = (
+    "points",
+    "appearances",
+    "view_directions",
+    "distances",
+    "colours",
+    "last_seen",
+)
 MAX_OBSERVERS = 32  # per landmark; the oldest observation makes room for a newer one
 
 
@@ -147,6 +155,56 @@ class LandmarkMap:
         self._record(number, np.flatnonzero(keyframe.landmarks >= 0))
         return number
 
+    def content(self) -> tuple[dict[str, np.ndarray], list[Keyframe]]:
+        """Landmarks without the empty slots, and keyframes whose `landmarks` count in them.
+
+        What `adopt` takes.
+        """
+        slots = np.flatnonzero(self.valid)
+        index = np.full(self.capacity + 1, NO_LANDMARK, np.int32)
+        index[slots] = np.arange(len(slots))
+        landmarks = {name: getattr(self, name)[slots] for name in LANDMARK_ATTRIBUTES}
+        landmarks["descriptors"] = self.descriptors[:, slots]
+        return landmarks, [
+            dataclasses.replace(keyframe, landmarks=index[keyframe.landmarks])
+            for keyframe in self.keyframes
+        ]
+
+    def adopt(self, landmarks: dict[str, np.ndarray], keyframes: list[Keyframe]) -> None:
+        """Takes over landmarks and keyframes of another map, in the same world axes.
+
+        Args:
+            landmarks: `descriptors` (S, L, D) and each of `LANDMARK_ATTRIBUTES` (L, ...); of these
+                `last_seen` counts keyframes of the other map.
+            keyframes: their `landmarks` are indices into these L.
+
+        Raises:
+            ValueError: there is no room, or shapes do not fit.
+        """
+        count, first = len(landmarks["points"]), len(self.keyframes)
+        if count > len(self._free):
+            raise ValueError(f"{count} landmarks, {len(self._free)} places are free")
+        slots = np.array([self._free.pop() for _ in range(count)], np.int64)
+        for name, values in landmarks.items():
+            own = getattr(self, name)
+            if name == "descriptors":
+                own[:, slots] = values
+            else:
+                own[slots] = values + first if name == "last_seen" else values
+        self.valid[slots] = True
+        self.observations[slots] = 0
+        self.created_at[slots] = first
+        self.serial[slots] = self._born + np.arange(count)
+        self._born += count
+        to_slot = np.append(slots, NO_LANDMARK)  # the last entry is where -1 points
+        for keyframe in keyframes:
+            self._grow(len(self.keyframes) + 1, len(keyframe.landmarks))
+            number = len(self.keyframes)
+            self._table[number] = to_slot[keyframe.landmarks]
+            self.keyframes.append(dataclasses.replace(keyframe, landmarks=self._table[number]))
+            self._link(number, np.flatnonzero(keyframe.landmarks >= 0))
+        self.remove(slots[self.observations[slots] == 0])
+
     def _grow(self, rows: int, features: int) -> None:
         """Makes room in the table; the keyframes' views of it move along."""
         if rows <= len(self._table):
@@ -162,15 +220,20 @@ class LandmarkMap:
         self.keyframes[number].landmarks[features] = slots
         self._record(number, features)
 
-    def _record(self, number: int, features: np.ndarray) -> None:
-        keyframe = self.keyframes[number]
-        slots = keyframe.landmarks[features]
+    def _link(self, number: int, features: np.ndarray) -> np.ndarray:
+        """Notes in the landmarks that these features show them; returns their slots."""
+        slots = self.keyframes[number].landmarks[features]
         full = slots[self.observations[slots] == MAX_OBSERVERS]
         self._unlink(full, self.seen_by[full].argmin(1))
         place = self.observations[slots]
         self.seen_by[slots, place] = number
         self.seen_as[slots, place] = features
         self.observations[slots] += 1
+        return slots
+
+    def _record(self, number: int, features: np.ndarray) -> None:
+        keyframe = self.keyframes[number]
+        slots = self._link(number, features)
         self.last_seen[slots] = np.maximum(self.last_seen[slots], number)
         to_camera = keyframe.centre.astype(np.float32) - self.points[slots]
         distance = np.linalg.norm(to_camera, axis=1)

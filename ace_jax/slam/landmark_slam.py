@@ -14,7 +14,8 @@ from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.local_mapping import LocalMapper, orthonormalized
-from ace_jax.slam.mapping_queue import MappingQueue
+from ace_jax.slam.loop_closing import LoopCloser, LoopClosure, LoopConfig
+from ace_jax.slam.mapping_queue import MappingQueue, MappingTask
 from ace_jax.slam.matching import MatchGates
 from ace_jax.slam.motion import MAX_INTERVAL
 from ace_jax.slam.pose_optimization import NoiseModel
@@ -40,6 +41,13 @@ class LandmarkSlam(SlamSystem):
         relocalize_always: do without the motion prediction (relocalize every frame, as ACE-SLAM).
         feature_options: how `extractor` was made, noted in the map.
         mapping_lag: how mapping runs beside tracking, see `MappingQueue`.
+        world: a map to go on from, see `session`; the camera is looked for in it first.
+        frozen: look for the camera in `world` alone and leave it as it is. Frames then need no
+            depth.
+        close_loops: recognise places that were mapped long ago and take out the drift since.
+
+    Attributes:
+        closures: the loops that were closed.
     """
 
     def __init__(
@@ -51,7 +59,12 @@ class LandmarkSlam(SlamSystem):
         relocalize_always: bool = False,
         feature_options: dict | None = None,
         mapping_lag: int | None = 0,
+        world: LandmarkMap | None = None,
+        frozen: bool = False,
+        close_loops: bool = True,
     ):
+        if frozen and world is None:
+            raise ValueError("there is no map to look for the camera in")
         self.config = config = config or SlamConfig()
         super().__init__(camera, extractor, config.max_depth)
         self._feature_options = dict(feature_options or {})
@@ -66,9 +79,10 @@ class LandmarkSlam(SlamSystem):
             cos_max_view_angle=float(np.cos(config.max_view_angle)),
             max_scale_change=config.max_scale_change,
         )
-        self.world = LandmarkMap(
+        self.world = world or LandmarkMap(
             config.max_landmarks, extractor.dim, config.descriptors_per_landmark
         )
+        self.frozen = self.needs_no_depth = frozen
         self.tracker = Tracker(
             camera,
             config,
@@ -76,9 +90,16 @@ class LandmarkSlam(SlamSystem):
             noise,
             attention_tau(extractor.name),
             relocalize_always,
+            needs_no_depth=frozen,
         )
         self.mapper = LocalMapper(camera, config, gates, noise)
         self.mapping = MappingQueue(mapping_lag)
+        self.closures: list[LoopClosure] = []
+        self._loops = None
+        if close_loops and not frozen:
+            self._loops = LoopCloser(camera, LoopConfig(), gates, noise, seed)
+        if world is not None:
+            self.state = State.LOST
         self._key = jax.random.key(seed)
         self._landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
         self._descriptors = np.zeros((extractor.max_features, extractor.dim), np.float32)
@@ -96,7 +117,10 @@ class LandmarkSlam(SlamSystem):
             depth=np.zeros(count, np.float32),
         )
         self.tracker.warm_up(self.world, blank, self._key)
-        self.mapper.warm_up(self.world, blank)
+        if not self.frozen:
+            self.mapper.warm_up(self.world, blank)
+        if self._loops is not None:
+            self._loops.warm_up(self.world, blank)
 
     def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
         self.mapping.advance()
@@ -141,7 +165,7 @@ class LandmarkSlam(SlamSystem):
         reference = self._most_covisible(tracked.landmarks)
         anchor = self.world.keyframes[reference].camera_from_world
         camera_from_reference = pose @ np.linalg.inv(anchor)
-        if self._needs_keyframe(pose, tracked.landmarks, reference):
+        if not self.frozen and self._needs_keyframe(pose, tracked.landmarks, reference):
             reference = self._insert_keyframe(
                 frame, features, pose, tracked.landmarks, tracked.inlier_ratio
             )
@@ -203,10 +227,36 @@ class LandmarkSlam(SlamSystem):
         self._landmarks = keyframe.landmarks.copy()
         self._descriptors = features.descriptors
         self._frames_since_keyframe = 0
-        self.mapping.submit(
-            self.mapper.refine(self.world, number, in_haste=lambda: self.mapping.waiting > 0)
-        )
+        self.mapping.submit(self._map(number))
         return number
+
+    def _map(self, number: int) -> MappingTask:
+        """What a new keyframe sets off."""
+        yield from self.mapper.refine(self.world, number, lambda: self.mapping.waiting > 0)
+        if self._loops is not None:
+            closure = yield from self._loops.close(self.world, number)
+            if closure is not None:
+                self.closures.append(closure)
+
+    def locate_keyframe(self, keyframe: Keyframe) -> np.ndarray | None:
+        """(4, 4) camera_from_world of another map's keyframe in this map, or None."""
+        features = Features(
+            uv=keyframe.uv,
+            descriptors=keyframe.descriptors,
+            scores=keyframe.mask.astype(np.float32),
+            mask=keyframe.mask,
+            depth=keyframe.depth,
+        )
+        nothing = np.full(len(keyframe.mask), NO_LANDMARK, np.int32)
+        tracked = self.tracker.track(
+            self.world, lambda _: features, None, nothing, keyframe.descriptors, self._key
+        )
+        return tracked.camera_from_world
+
+    def refine_keyframe(self, number: int) -> None:
+        """Fuses a keyframe that was taken over from another map with what is here, and adjusts."""
+        self.mapping.submit(self.mapper.refine(self.world, number))
+        self.mapping.finish()
 
     def finish(self) -> None:
         """Completes the mapping that still runs."""

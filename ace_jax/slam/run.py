@@ -25,6 +25,7 @@ from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.network_distillation import DistilledNetworkSlam
 from ace_jax.slam.network_slam import HEAD_OPTIONS
 from ace_jax.slam.progress import Progress
+from ace_jax.slam.session import load_session, with_session
 from ace_jax.slam.stream import FeatureStream, Observation
 from ace_jax.slam.system import SlamSystem, State
 
@@ -47,39 +48,66 @@ class RunResult:
     interrupted: bool
 
 
-def create_system(
-    head: str,
-    source: FrameSource,
-    features: str,
-    weights_dir: str | None,
-    seed: int,
-    realtime: bool = False,
-) -> SlamSystem:
-    """The SLAM system of a head's name.
+@dataclasses.dataclass(frozen=True)
+class SystemOptions:
+    """Which SLAM system to make.
 
-    Args:
+    Attributes:
         head: "landmark_attention", "tri_mlp" or "homogeneous_mlp".
-        source: the recording that it will see.
-        features: name of an extractor.
+        features: name of an extractor, or "auto".
         weights_dir: folder with the extractor's weights, or None for the default places.
         seed: of every random draw.
         realtime: take mapping results as soon as they are there instead of at fixed frames.
+        session: file of an earlier session to go on from.
+        frozen: leave the session's map as it is.
+        close_loops: see `LandmarkSlam`.
+    """
+
+    head: str = DEFAULT_HEAD
+    features: str = "auto"
+    weights_dir: str | None = None
+    seed: int = 0
+    realtime: bool = False
+    session: Path | None = None
+    frozen: bool = False
+    close_loops: bool = True
+
+
+def create_system(source: FrameSource, options: SystemOptions) -> SlamSystem:
+    """The SLAM system for a recording.
 
     Raises:
-        UserError: no such head or features, or weights are missing.
+        UserError: no such head or features, weights are missing, or the session does not fit.
     """
     heads = (DEFAULT_HEAD, *HEAD_OPTIONS)
-    if head not in heads:
-        raise UserError(f"no SLAM head {head!r}; there are {', '.join(heads)}")
-    extractor = registry.create(features, weights_dir)
+    if options.head not in heads:
+        raise UserError(f"no SLAM head {options.head!r}; there are {', '.join(heads)}")
     config = SlamConfig()
     depth_sigma = inverse_depth_sigma(source)
     if depth_sigma is not None:
         config = dataclasses.replace(config, inverse_depth_sigma=depth_sigma)
-    lag = None if realtime else config.mapping_lag
-    if head == DEFAULT_HEAD:
-        return LandmarkSlam(source.camera, extractor, config, seed=seed, mapping_lag=lag)
-    return DistilledNetworkSlam(source.camera, extractor, head, config, seed=seed, mapping_lag=lag)
+    common = {
+        "config": config,
+        "seed": options.seed,
+        "mapping_lag": None if options.realtime else config.mapping_lag,
+    }
+    if options.session is not None:
+        if options.head != DEFAULT_HEAD:
+            raise UserError(f"a session can be continued with --head {DEFAULT_HEAD} alone")
+        scene_map, world = load_session(options.session, config.max_landmarks)
+        extractor = registry.create(
+            scene_map.features, options.weights_dir, **scene_map.feature_options
+        )
+        scene_map.require_features(extractor)
+        common |= {"world": world, "frozen": options.frozen}
+    else:
+        features = options.features
+        if features == "auto":
+            features = available_features(options.weights_dir)
+        extractor = registry.create(features, options.weights_dir)
+    if options.head == DEFAULT_HEAD:
+        return LandmarkSlam(source.camera, extractor, close_loops=options.close_loops, **common)
+    return DistilledNetworkSlam(source.camera, extractor, options.head, **common)
 
 
 def available_features(weights_dir: str | None) -> str:
@@ -94,7 +122,7 @@ def available_features(weights_dir: str | None) -> str:
     return "xfeat_blobs"
 
 
-def prepare(source: FrameSource, out: Path) -> None:
+def prepare(source: FrameSource, out: Path, needs_depth: bool = True) -> None:
     """Creates `out`, checks the recording and lets it render; do it before anything is compiled.
 
     Raises:
@@ -102,8 +130,11 @@ def prepare(source: FrameSource, out: Path) -> None:
     """
     if len(source) == 0:
         raise UserError(f"{source.name}: no frames")
-    if not source.has_depth:
-        raise UserError(f"{source.name}: no depth; SLAM needs RGB-D, relocalize takes colour alone")
+    if needs_depth and not source.has_depth:
+        raise UserError(
+            f"{source.name}: no depth; SLAM needs RGB-D, relocalize (and slam --frozen in the "
+            "session of an earlier run) take colour alone"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,7 +167,7 @@ def run(
         UserError: the recording has no frames or no depth, `out` cannot be written, or the stream
             broke off; what was computed until then is in `out`.
     """
-    prepare(source, out)
+    prepare(source, out, not system.needs_no_depth)
     ground_truth = source.poses()
     log = _FrameLog()
     interrupted, failure = False, None
@@ -247,6 +278,9 @@ def write_results(
     outputs.write_trajectory_tum(out / "trajectory.tum", final.timestamps, final.world_from_camera)
     outputs.write_points_ply(out / "points.ply", *system.points())
     map_bytes = save_map(out / "map.safetensors", system.scene_map(), half=True)
+    if isinstance(system, LandmarkSlam) and system.world.keyframes:
+        scene_map = with_session(system.scene_map(), system.world)
+        save_map(out / "session.safetensors", scene_map, half=True)
     poses = source.poses()
     reference = None if poses is None else Trajectory(source.timestamps(), poses)
     stages: dict[str, list[float]] = {}
@@ -267,6 +301,9 @@ def write_results(
         seed=seed,
     )
     metrics.update(extra)
+    if isinstance(system, LandmarkSlam):
+        metrics["loops_closed"] = len(system.closures)
+        metrics["keyframes"] = len(system.world.keyframes)
     outputs.write_json(out / "metrics.json", metrics)
     outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)
     return metrics

@@ -79,6 +79,7 @@ class SlamSystem(abc.ABC):
         self.max_depth = max_depth
         self.frames: list[TrackedFrame] = []
         self.state = State.STARTING
+        self.needs_no_depth = False
 
     def observe(self, frame: Frame) -> Features:
         """Features of a frame, on the host. May be called ahead of `process`, on any thread.
@@ -130,6 +131,8 @@ class SlamSystem(abc.ABC):
 
     def _depth_at(self, frame: Frame, uv: np.ndarray) -> np.ndarray:
         """Depth of features, with the camera's turn between colour and depth image undone."""
+        if frame.depth is None:
+            return np.zeros(len(uv), np.float32)
         motion = self._motion() if abs(frame.depth_delay) >= MIN_DEPTH_DELAY else None
         if motion is None:
             return sample_depth(frame.depth, uv)
@@ -161,9 +164,9 @@ class SlamSystem(abc.ABC):
 
     def _check(self, frame: Frame) -> None:
         size = (self.camera.height, self.camera.width)
-        if frame.depth is None:
+        if frame.depth is None and not self.needs_no_depth:
             raise BadFrame(f"{frame.name}: no depth")
-        if frame.rgb.shape != (*size, 3) or frame.depth.shape != size:
+        if frame.rgb.shape != (*size, 3) or (frame.depth is not None and frame.depth.shape != size):
             raise BadFrame(
                 f"{frame.name}: image of {frame.rgb.shape[1]}x{frame.rgb.shape[0]} in a stream of "
                 f"{self.camera.width}x{self.camera.height}"

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.features.base import Features
+from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera, unproject
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.models.landmark_attention import EMPTY, attend
@@ -66,7 +67,7 @@ def match_and_optimize(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("num_hypotheses",))
+@functools.partial(jax.jit, static_argnames=("num_hypotheses", "colour_only"))
 def relocalize(
     descriptors: jax.Array,
     points: jax.Array,
@@ -77,7 +78,8 @@ def relocalize(
     tau: float,
     max_spread: float,
     num_hypotheses: int = 512,
-):
+    colour_only: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Pose without any prior: landmark attention, then RANSAC-Kabsch (DESIGN 4.4, 6b).
 
     Args:
@@ -90,15 +92,30 @@ def relocalize(
         tau: inverse temperature of the attention.
         max_spread: metres; less certain coordinates do not vote.
         num_hypotheses: RANSAC samples.
+        colour_only: RANSAC-PnP on pixels instead, for features without depth.
+
+    Returns:
+        (4, 4) camera_from_world, number of inliers, success.
     """
     predicted = attend(
         features.descriptors, descriptors, points, tau, bias=jnp.where(valid, 0.0, EMPTY)
     )
+    if colour_only:
+        found = estimate_absolute_pose(
+            features.uv,
+            predicted.xyz,
+            camera,
+            key,
+            mask=features.mask & (predicted.scale < max_spread),
+            threshold=6.0 * camera.width / 640,
+            max_hypotheses=2 * num_hypotheses,
+        )
+        return found.camera_from_world, found.num_inliers, found.success
     observed = unproject(features.uv, features.depth, camera)
     usable = features.mask & (features.depth > 0) & (predicted.scale < max_spread)
     # Depth noise grows with the square of the distance, and so does the inlier threshold.
     threshold = 0.04 + 0.015 * features.depth**2
-    return estimate_rigid_transform(
+    found = estimate_rigid_transform(
         predicted.xyz,
         observed,
         key,
@@ -106,6 +123,7 @@ def relocalize(
         threshold=threshold,
         max_hypotheses=num_hypotheses,
     )
+    return found.camera_from_world, found.num_inliers, found.success
 
 
 @dataclasses.dataclass
@@ -138,7 +156,9 @@ class Tracker:
         noise: NoiseModel,
         tau: float,
         relocalize_always: bool = False,
+        needs_no_depth: bool = False,
     ):
+        self.needs_no_depth = needs_no_depth
         self.camera = camera
         self.config = config
         self.gates = gates
@@ -216,7 +236,9 @@ class Tracker:
         self._match(self._last_seen(world, nothing, features.descriptors), features, pose, 1.0)
         for size in self._block_sizes():
             self._match(world.block(nothing[:1], size), features, pose, 1.0)
-        self._relocalize(world, features, jax.random.fold_in(key, 0))
+        for depth in (0.0, 1.0) if self.needs_no_depth else (1.0,):
+            seen = features.replace(depth=np.full_like(features.depth, depth))
+            self._relocalize(world, seen, jax.random.fold_in(key, 0))
 
     def _last_seen(
         self, world: LandmarkMap, landmarks: np.ndarray, descriptors: np.ndarray
@@ -261,7 +283,7 @@ class Tracker:
         return int(np.argmin(np.linalg.norm(centres - centre, axis=1) + turned))
 
     def _relocalize(self, world: LandmarkMap, features: Features, key) -> np.ndarray | None:
-        result = relocalize(
+        pose, inliers, success = relocalize(
             world.descriptors[0],
             world.points,
             world.valid,
@@ -270,7 +292,8 @@ class Tracker:
             key,
             self.tau,
             max_spread=0.15,
+            colour_only=self.needs_no_depth and not np.any(features.depth > 0),
         )
-        if not bool(result.success) or int(result.num_inliers) < self.config.min_inliers:
+        if not bool(success) or int(inliers) < self.config.min_inliers:
             return None
-        return np.asarray(result.camera_from_world)
+        return np.asarray(pose)

@@ -1,0 +1,78 @@
+"""SLAM that goes on another day: the whole map with its keyframes in a file, and back.
+
+The file is an ordinary map (`ace_jax.maps`, it relocalizes too) whose extras hold what tracking and
+mapping need beyond it: keyframes, who observes which landmark, every appearance.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from ace_jax.errors import UserError
+from ace_jax.maps import SceneMap, load_map
+from ace_jax.slam.landmark_map import LANDMARK_ATTRIBUTES, NO_LANDMARK, Keyframe, LandmarkMap
+
+_KEYFRAMES = ("camera_from_world", "uv", "descriptors", "depth", "mask", "landmarks")
+
+
+def with_session(scene_map: SceneMap, world: LandmarkMap) -> SceneMap:
+    """A map file's content together with everything that SLAM needs to go on."""
+    landmarks, keyframes = world.content()
+    extra = {
+        f"keyframe/{name}": np.stack([getattr(k, name) for k in keyframes]) for name in _KEYFRAMES
+    }
+    extra["keyframe/frame_index"] = np.array([k.frame_index for k in keyframes])
+    extra["keyframe/inlier_ratio"] = np.array([k.inlier_ratio for k in keyframes])
+    extra |= {f"landmark/{name}": values for name, values in landmarks.items()}
+    return dataclasses.replace(scene_map, extra=scene_map.extra | extra)
+
+
+def load_session(path: Path | str, capacity: int) -> tuple[SceneMap, LandmarkMap]:
+    """Reads what `with_session` made.
+
+    Args:
+        path: the file.
+        capacity: landmarks that the map may have, old and new ones.
+
+    Raises:
+        UserError: no such file, damaged, a map without a session, or larger than the capacity.
+    """
+    scene_map = load_map(path)
+    extra = scene_map.extra
+    if "keyframe/landmarks" not in extra:
+        raise UserError(
+            f"{path} is a map without a session; take the session.safetensors beside it"
+        )
+    try:
+        world = _restored(extra, capacity)
+    except (KeyError, ValueError, IndexError) as error:
+        raise UserError(f"{path} is not a complete session ({error}); record it again") from error
+    return scene_map, world
+
+
+def _restored(extra: dict[str, np.ndarray], capacity: int) -> LandmarkMap:
+    count = len(extra["landmark/points"])
+    appearances, _, dim = extra["landmark/descriptors"].shape
+    if count > capacity:
+        raise ValueError(f"{count} landmarks, at most {capacity} fit")
+    world = LandmarkMap(capacity, dim, appearances)
+    keyframes = {name: extra[f"keyframe/{name}"] for name in _KEYFRAMES}
+    observed = keyframes["landmarks"]
+    if observed.size == 0 or observed.min() < NO_LANDMARK or observed.max() >= count:
+        raise ValueError("observations of landmarks that are not there")
+    for name in ("camera_from_world", "uv", "descriptors", "depth"):
+        if not np.isfinite(keyframes[name]).all():
+            raise ValueError(f"keyframe/{name} holds values that are not finite")
+    world.adopt(
+        {name: extra[f"landmark/{name}"] for name in (*LANDMARK_ATTRIBUTES, "descriptors")},
+        [
+            Keyframe(
+                frame_index=int(extra["keyframe/frame_index"][i]),
+                inlier_ratio=float(extra["keyframe/inlier_ratio"][i]),
+                **{name: values[i] for name, values in keyframes.items()},
+            )
+            for i in range(len(observed))
+        ],
+    )
+    return world

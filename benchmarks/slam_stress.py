@@ -1,0 +1,200 @@
+"""SLAM in hard conditions: real time, loops, look-alike rooms, kidnapping, movers, long paths.
+
+  python benchmarks/slam_stress.py [--tables realtime,loops,kidnap,movers,length]
+      [--data_root DIR] [--quick] [--docs docs/slam.md]
+
+As `slam.py`: every number comes from `python -m ace_jax.slam`. The synthetic sequences are rendered
+before their first run, which takes minutes (see `python -m ace_jax.synthetic --help`).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from absl import flags
+from slam_runs import (
+    SFM_POSES,
+    Row,
+    Runner,
+    Runs,
+    data_root,
+    figures,
+    make_tables,
+    quick,
+    rows_table,
+)
+
+from ace_jax import errors
+from ace_jax.data.registry import open_sequence
+from ace_jax.evaluation.files import read_trajectory
+from ace_jax.evaluation.trajectory import Trajectory, compare
+
+FOUND_WITHIN = 3  # frames after a teleport
+FALSE_POSE = 0.1  # metres; a pose that far off after a teleport is a false recovery
+MAPPED_FRAME = 1e-6  # seconds by which times of two files may differ
+
+_TABLES = flags.DEFINE_list(
+    "tables", ["realtime", "loops", "kidnap", "movers", "length"], "which tables"
+)
+_LENGTHS = flags.DEFINE_list("lengths", ["500", "2000", "5000"], "frames, for the table length")
+
+
+def _real_rows() -> list[Row]:
+    return [
+        Row("redkitchen 0-799", "7scenes/redkitchen/seq-01", frames=800, poses=SFM_POSES),
+        Row("TUM fr1_rpy, first 4 s", "tum/freiburg1_rpy"),
+    ]
+
+
+def realtime(run: Runner) -> str:
+    """Recordings played at their own speed, beside the same run without a clock."""
+
+    def played(row: Row) -> Row:
+        return Row(
+            f"{row.label}, real time",
+            row.sequence,
+            frames=row.frames,
+            poses=row.poses,
+            extra=("--realtime",),
+        )
+
+    offline = {played(row).label: row for row in _real_rows()}
+
+    def cells(runs: Runs) -> list[str]:
+        return [
+            figures(runs.values("processed_share"), 1, 100),
+            figures(runs.values("latency_ms_p50"), 1),
+            figures(runs.values("latency_ms_p95"), 1),
+            figures(runs.values("ate_rmse_m"), 2, 100),
+            figures(runs.values("ate_live_rmse_m"), 2, 100),
+            figures(run(offline[runs.row.label]).values("ate_rmse_m"), 2, 100),
+        ]
+
+    header = ["recording", "processed %", "latency ms p50", "p95", "ATE RMSE cm", "live"]
+    rows = [played(row) for row in _real_rows()]
+    return rows_table([*header, "ATE without a clock"], rows, run, cells)
+
+
+def _path_length(row: Row) -> float:
+    source = open_sequence(row.sequence, data_root(), max_frames=row.max_frames)
+    centres = source.poses()[:, :3, 3]
+    return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
+
+
+def loops(run: Runner) -> str:
+    """Long paths with and without loop closing, the same path ten times, rooms that look alike."""
+    rows = [
+        Row("corridor and rooms", "synthetic/corridor"),
+        Row("the same, no loop closing", "synthetic/corridor", extra=("--noclose_loops",)),
+        Row("room0, ten rounds", "synthetic/room0-loops10"),
+        Row("room0, ten rounds, noisy", "synthetic/room0-loops10-noisy"),
+        Row("20 rooms that look alike", "synthetic/alike"),
+    ]
+
+    def cells(runs: Runs) -> list[str]:
+        length = _path_length(runs.row)
+        return [
+            str(runs.metrics[0]["frames"]),
+            f"{length:.0f}",
+            figures(runs.values("coverage"), 1, 100),
+            figures(runs.values("ate_rmse_m"), 2, 100),
+            figures(runs.values("ate_rmse_m"), 2, 100 / length),
+            figures(runs.values("ate_live_rmse_m"), 2, 100),
+            figures(runs.values("loops_closed"), 0),
+        ]
+
+    header = ["sequence", "frames", "path m", "coverage %", "ATE RMSE cm", "% of the path", "live"]
+    return rows_table([*header, "loops closed"], rows, run, cells)
+
+
+def kidnap(run: Runner) -> str:
+    """Teleports within the map: how soon the camera is found, and whether it ever is elsewhere.
+
+    Two rounds are mapped; the camera then jumps to pictures of later rounds, a little off them.
+    """
+    rows = [
+        Row("room0, 50 teleports", "synthetic/room0-loops10-kidnap"),
+        Row("room0, noisy, 50 teleports", "synthetic/room0-loops10-noisy-kidnap"),
+    ]
+
+    def cells(runs: Runs) -> list[str]:
+        source = open_sequence(runs.row.sequence, data_root(), max_frames=runs.row.max_frames)
+        jumps = source.teleports
+        times, poses = source.timestamps(), source.poses()
+        soon, false = [], []
+        for folder in runs.folders:
+            live = read_trajectory(folder / "trajectory_live.tum")
+            errors_m = np.full(len(times), np.nan)
+            place = np.searchsorted(times, live.timestamps - MAPPED_FRAME)
+            errors_m[place] = compare(live, Trajectory(times, poses)).ate_trans_m
+            after = np.stack([errors_m[jump : jump + FOUND_WITHIN] for jump in jumps])
+            soon.append(float(np.mean(np.any(after < FALSE_POSE, axis=1))))
+            false.append(float(np.sum(errors_m[jumps[0] :] >= FALSE_POSE)))
+        return [
+            figures(soon, 0, 100),
+            figures(false, 0),
+            figures(runs.values("coverage"), 1, 100),
+            figures(runs.values("ate_live_rmse_m"), 2, 100),
+        ]
+
+    header = ["sequence", f"found within {FOUND_WITHIN} frames %", "false poses"]
+    return rows_table([*header, "coverage %", "live ATE RMSE cm"], rows, run, cells)
+
+
+def movers(run: Runner) -> str:
+    """People who walk through the picture, by the share of the image that they cover."""
+    static = Row("nobody", "synthetic/room0")
+    rows = [
+        static,
+        *(Row(f"{share} % covered", f"synthetic/room0-movers{share}") for share in (20, 40, 60)),
+    ]
+
+    def cells(runs: Runs) -> list[str]:
+        still = np.median(run(static).values("ate_rmse_m"))
+        return [
+            figures(runs.values("coverage"), 1, 100),
+            figures(runs.values("ate_rmse_m"), 2, 100),
+            figures(runs.values("ate_live_rmse_m"), 2, 100),
+            figures(runs.values("ate_rmse_m"), 1, 1 / still),
+        ]
+
+    header = ["room0 with", "coverage %", "ATE RMSE cm", "live", "times the static one"]
+    return rows_table(header, rows, run, cells)
+
+
+def length(run: Runner) -> str:
+    """Time, memory and map as the path grows; the camera walks to and fro in the corridor."""
+    rows = [Row(f"{n} frames", f"synthetic/corridor-replay{n}") for n in _LENGTHS.value]
+
+    def cells(runs: Runs) -> list[str]:
+        return [
+            figures(runs.values("ms_p50"), 1),
+            figures(runs.values("ms_p95"), 1),
+            figures(runs.values("peak_memory_mb"), 0),
+            figures(runs.values("map_bytes"), 2, 1e-6),
+            figures(runs.values("keyframes"), 0),
+            figures(runs.values("coverage"), 1, 100),
+            figures(runs.values("ate_rmse_m"), 2, 100),
+        ]
+
+    header = ["path", "ms p50", "ms p95", "memory MiB", "map MB", "keyframes", "coverage %"]
+    return rows_table([*header, "ATE RMSE cm"], rows, run, cells)
+
+
+TABLES: dict[str, Callable[[Runner], str]] = {
+    "realtime": realtime,
+    "loops": loops,
+    "kidnap": kidnap,
+    "movers": movers,
+    "length": length,
+}
+
+
+def main(_: Sequence[str]) -> None:
+    """Makes the tables."""
+    if quick() and "kidnap" in _TABLES.value:
+        raise errors.UserError("the table kidnap has no teleport in its first frames: omit it")
+    make_tables(TABLES, _TABLES.value)
+
+
+if __name__ == "__main__":
+    errors.run(main)
