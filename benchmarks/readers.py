@@ -11,11 +11,13 @@ each reader and for the archives, in processes whose memory is limited and which
 hang: every one must end in frames, `UserError` or `BadFrame`, and write nothing outside its folder.
 """
 
+import datetime
 import multiprocessing
 import os
 import platform
 import queue
 import random
+import re
 import resource
 import shutil
 import sys
@@ -27,6 +29,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL
 from absl import flags, logging
 from markdown import put_into, table
 
@@ -225,6 +228,13 @@ def _fuzz_report(count: int, seed: int) -> int:
     return 1 if problems else 0
 
 
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file() and (found := re.search(r"model name\s*: (.*)", info.read_text())):
+        return found[1]
+    return platform.processor() or platform.machine()
+
+
 def main(_: Sequence[str]) -> int | None:
     """Makes the tables, or fuzzes."""
     if _FUZZ.value:
@@ -239,8 +249,11 @@ def main(_: Sequence[str]) -> int | None:
         ),
         "faults": (["planted", "found in redkitchen", "found in freiburg1_rpy"], fault_rows),
     }
-    where = f"{_CORES.value} cores of {platform.processor() or platform.machine()}, "
-    where += f"OpenCV {cv2.__version__}, NumPy {np.__version__}"
+    where = (
+        f"{datetime.date.today()}, {_CORES.value} cores of {_processor()}, load "
+        f"{os.getloadavg()[0]:.1f} at the start; OpenCV {cv2.__version__}, Pillow "
+        f"{PIL.__version__}, NumPy {np.__version__}"
+    )
     for name in _TABLES.value:
         if name not in made:
             raise UserError(f"no table {name!r}: there are {', '.join(made)}")

@@ -26,8 +26,12 @@ _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent / "tests"))  # the writers of dummy recordings
 
 _READ = """
-import sys
-sys.modules["tensorflow"] = None  # an import would fail
+import importlib.abc, sys
+class NoTensorFlow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "tensorflow":
+            raise ImportError("TensorFlow must not be needed")
+sys.meta_path.insert(0, NoTensorFlow())
 import numpy as np, tensorflow_datasets as tfds
 from ace_jax.data.pipeline import Shard, frame_batches
 from ace_jax.data.tfds_frames import TfdsTable
