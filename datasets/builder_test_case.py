@@ -26,12 +26,11 @@ _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent / "tests"))  # the writers of dummy recordings
 
 _READ = """
-import importlib.abc, sys
-class NoTensorFlow(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "tensorflow":
-            raise ImportError("TensorFlow must not be needed")
-sys.meta_path.insert(0, NoTensorFlow())
+import importlib.machinery, sys
+find = importlib.machinery.PathFinder.find_spec
+def without_tensorflow(name, path=None, target=None):
+    return None if name.partition(".")[0] == "tensorflow" else find(name, path, target)
+importlib.machinery.PathFinder.find_spec = without_tensorflow
 import numpy as np, tensorflow_datasets as tfds
 from ace_jax.data.pipeline import Shard, frame_batches
 from ace_jax.data.tfds_frames import TfdsTable
@@ -44,6 +43,7 @@ for index in (0, 1):
         assert np.isfinite(batch["intrinsics"]).all()
         seen.append(int(batch["frame"][0]))
 assert sorted(seen) == list(range(len(source))), seen
+assert "tensorflow" not in sys.modules
 print("read", len(seen))
 """
 

@@ -90,10 +90,9 @@ class FrameBuilder:
     def _open(self, name: str, root: Path) -> FrameSource | None:
         """A recording; None if its data set's folder lacks it (a part was not downloaded)."""
         recording, _, split = name.partition(":")
-        kind, scene = recording.split("/")[:2]
-        if kind != "synthetic" and not any(
-            (root / folder / scene).exists() for folder in (kind, kind.capitalize())
-        ):
+        kind, _, rest = recording.partition("/")
+        places = (f"{kind}/{rest}", f"{kind.capitalize()}/{rest}", f"{kind}/scans/{rest}")
+        if kind != "synthetic" and not any((root / place).is_dir() for place in places):
             return None
         return (
             open_frames(recording, root, split=split) if split else open_sequence(recording, root)
