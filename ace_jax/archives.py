@@ -29,7 +29,7 @@ def unpack(
         archive: a zip or (compressed) tar file.
         folder: where to; an existing one gets further files, each complete or not there.
         keep: patterns (`fnmatch`) of the names wanted.
-        nested: patterns of zip files inside that are unpacked in their place, wholly.
+        nested: patterns of zip files inside that are unpacked in their place, likewise.
 
     Returns:
         How many files were written.
@@ -47,7 +47,7 @@ def unpack(
             if any(fnmatch.fnmatch(path.relative_to(temporary).as_posix(), p) for p in nested)
         ]
         for path in inner:
-            count += _unpack_into(path, path.parent, ("*",)) - 1
+            count += _unpack_into(path, path.parent, keep) - 1
             path.unlink()
         if not count:
             raise UserError(f"{archive} holds nothing of {', '.join(keep)}; nothing was unpacked")

@@ -106,7 +106,7 @@ def test_seven_scenes_with_its_inner_archives(server, monkeypatch, tmp_path):
     assert len(open_sequence("7scenes/heads", root)) == 3
     assert (root / "7scenes/heads/TrainSplit.txt").exists()
     assert not list(root.rglob("*.zip"))
-    assert not list(root.rglob("heads.png"))
+    assert not list(root.rglob("heads.png")) + list(root.rglob("Thumbs.db"))
     assert list((root / ".downloads").iterdir()) == []
 
 

@@ -100,15 +100,15 @@ _TWELVE_SCENES = DataSet(
     name="12scenes",
     title="12-Scenes",
     page="https://graphics.stanford.edu/projects/reloc/",
-    licence="CC BY-NC-SA 4.0 (see the page)",
+    licence="see the page",
     citation="Valentin et al.: Learning to navigate the energy landscape, 3DV 2016",
     parts=tuple(
         Part(
             name=place,
             url=f"{_STANFORD}/{place}.zip",
             folder="12scenes",
-            keep=("*/data/*", "*/info.txt", "*/split.txt", "*.zip"),
-            nested=("*/data.zip", "*/*.zip"),
+            keep=("*data/*", "*info.txt", "*split.txt", "*.zip"),
+            nested=("*.zip",),
         )
         for place in ("apt1", "apt2", "office1", "office2")
     ),
@@ -117,7 +117,7 @@ _CAMBRIDGE_SCENES = DataSet(
     name="cambridge",
     title="Cambridge Landmarks",
     page="https://www.repository.cam.ac.uk/handle/1810/251342",
-    licence="CC BY-NC-SA 2.0 UK (see the page)",
+    licence="see the page; non-commercial",
     citation="Kendall, Grimes, Cipolla: PoseNet, ICCV 2015",
     parts=tuple(
         Part(
@@ -194,7 +194,7 @@ _WITHOUT_LINK = (
         name="indoor6",
         title="Indoor-6",
         page="https://github.com/microsoft/SceneLandmarkLocalization",
-        licence="CDLA-Permissive-2.0 (see the page)",
+        licence="see the page",
         citation="Do et al.: Learning to detect scene landmarks for camera localization, CVPR 2022",
         how="follow the link to the data on the page, and unpack scene1 to scene6 into "
         "{root}/indoor6",
