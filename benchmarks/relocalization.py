@@ -487,11 +487,11 @@ def update_table(results: dict[str, Any]) -> str:
                 figures = _figures(poses, queries.poses())
                 results[f"update/{name}/{label}/{half}"] = figures
                 cells += accuracy(figures)
-            seconds = f"{relocalizer.map.info['seconds']:.0f}"
+            seconds = f"{relocalizer.map.info['core_seconds']:.0f}"
             row = SHORT if name == "tri_mlp_short" else ROWS[name]
             rows.append([f"{row.label}: {label}", seconds, *cells])
             logging.info("%s", rows[-1])
-    header = ["map", "s"]
+    header = ["map", "core s"]
     header += [f"{half}: {what}" for half in HALVES for what in ("% 10/5/2", "median")]
     return table(header, rows)
 

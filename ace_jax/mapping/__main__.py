@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from ace_jax import errors
@@ -45,6 +45,8 @@ _WEIGHTS_DIR = flags.DEFINE_string(
 
 def main(_: Sequence[str]) -> int | None:
     """Maps as the flags say."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # at INFO, Orbax tells of every file that it opens
     enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
     from ace_jax.data.selection import open_frames

@@ -157,7 +157,7 @@ def _available(weights_dir: Path | str | None) -> str:
     try:
         registry.create("xfeat_blobs", weights_dir=weights_dir)
     except UserError as error:
-        logging.info("using SIFT (%s)", error)
+        logging.warning("using SIFT (%s)", error)
         return "sift"
     return "xfeat_blobs"
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl import logging
 
 from ace_jax.models.scene_coordinates import SceneCoordinates
 from ace_jax.training import losses
@@ -133,6 +134,7 @@ def fit(
     start = 0
     if checkpoints is not None and (found := checkpoints.restore(state)) is not None:
         start, state = found
+        logging.warning("an interrupted run continues after step %d of %d", start, options.steps)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def train_step(state: FitState, frozen: Any, batch: Batch, step: jax.Array) -> FitState:
