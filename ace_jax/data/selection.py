@@ -139,7 +139,7 @@ def _open_split(name: str, root: Path, split: str, focal: float | None) -> Frame
         return reader.open_split(scene, root, split)
     if not hasattr(reader, "split_sequences"):
         having = ", ".join(kind for kind, known in FORMATS.items() if _has_splits(known))
-        raise UserError(f"{name} has no official split; these have: {having}")
+        raise UserError(f"--split is for a scene of {having}; {name} has no official split")
     kind = name.strip("/").partition("/")[0]
     sources = [
         open_sequence(f"{kind}/{sequence}", root, focal=focal)

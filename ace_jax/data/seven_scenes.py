@@ -122,8 +122,10 @@ def split_sequences(scene: str, root: Path, split: str) -> list[str]:
     """The sequences of an official split, as `SCENE/SEQ`.
 
     Raises:
-        UserError: the data set's file is missing or names none.
+        UserError: the data set's file is missing or names none, or a sequence was named.
     """
+    if "/" in scene:
+        raise UserError(f"--split is for a scene (7scenes/SCENE), not for 7scenes/{scene}")
     path = root / "7scenes" / scene / f"{split.capitalize()}Split.txt"
     if not path.is_file():
         raise UserError(f"no official split: {path} is missing; it comes with the data set")
