@@ -99,6 +99,9 @@ MISTAKES = {
     "no poses file": (["--seq=folder/REC", "--poses=TMP/none.txt"], ["none.txt"]),
     "poses that are none": (["--seq=folder/REC", "--poses=TMP/junk/xfeat.onnx"], ["xfeat.onnx"]),
     "out is a file": (["--seq=folder/REC", "--out=TMP/file"], ["cannot write to", "--out"]),
+    "nothing to be frozen": (["--seq=folder/REC", "--frozen"], ["--session"]),
+    "no session": (["--seq=folder/REC", "--session=TMP/none"], ["no map", "TMP/none"]),
+    "a session that is none": (["--seq=folder/REC", "--session=TMP/file"], ["TMP/file"]),
     "negative stride": (["--stride=-1"], ["stride", "--help"]),
     "no frames wanted": (["--max_frames=0"], ["max_frames", "--help"]),
     "start before the beginning": (["--start=-3"], ["start", "--help"]),
@@ -149,6 +152,26 @@ def test_a_mistake_is_told_in_one_line(answers, name):
     assert err.startswith("error: ")
     for words in MISTAKES[name][1]:
         assert words in err
+
+
+def test_a_run_is_continued_and_two_are_merged(recording, tmp_path):
+    flags = [f"--seq=folder/{recording}", "--features=sift"]
+    assert _command(*flags, f"--out={tmp_path / 'first'}").returncode == 0
+    session = tmp_path / "first" / "session.safetensors"
+    again = _command(
+        f"--seq=folder/{recording}", f"--session={session}", f"--out={tmp_path / 'second'}"
+    )
+    assert again.returncode == 0, again.stderr
+    metrics = json.loads((tmp_path / "second" / "metrics.json").read_text())
+    assert metrics["coverage"] == 1.0
+    assert metrics["features"] == "sift", "a session brings its features"
+    merged = tmp_path / "both.safetensors"
+    done = _python("-m", "ace_jax.slam.merge", str(session), str(session), "--out", str(merged))
+    assert done.returncode == 0, done.stderr
+    assert "lie in the first" in done.stdout
+    assert merged.is_file()
+    missing = _python("-m", "ace_jax.slam.merge", str(session), "--out", str(merged))
+    assert (missing.returncode, missing.stderr) == (2, "error: missing SECOND; see --help\n")
 
 
 def test_exit_code_of_the_real_command():
