@@ -12,9 +12,9 @@ from ace_jax.data.registry import open_sequence
 from ace_jax.data.rigid import invert
 from ace_jax.data.verbs.check import check, save_picture
 
-FRAMES = 80
-# Faults that move, turn or scale: both recordings. The others do not depend on the recording.
-GEOMETRIC = ("depth_scale", "opengl_axes", "unregistered_depth", "time_shift")
+FRAMES = 60
+# What is hardest to see where the camera mostly turns; benchmarks/readers.py plants all in both.
+GEOMETRIC = ("depth_scale", "time_shift")
 # Faults that files show by themselves: a short look is enough.
 FILES = ("dropped_frames", "intrinsics_size", "mixed_sizes", "nan_pose", "not_orthonormal")
 
