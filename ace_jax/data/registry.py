@@ -53,8 +53,6 @@ FORMATS = {
     "live": Format("live/DEVICE", "ace_jax.data.live", "webcam, webcam/N, realsense (extra: live)"),
     "synthetic": Format("synthetic/ROOM", "ace_jax.data.rooms", "procedural rooms"),
 }
-# For the help texts of commands.
-NAMES = "NAME is one of: " + ", ".join(known.form for known in FORMATS.values())
 
 
 def find_format(name: str) -> tuple[Format, str]:

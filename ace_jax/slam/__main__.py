@@ -3,7 +3,7 @@
   python -m ace_jax.slam [--seq NAME] [flags]
 
 NAME is synthetic/room0 (the default: rendered here, nothing to download), 7scenes/SCENE/SEQ,
-tum/SEQUENCE, replica/SCENE or folder/PATH.
+tum/SEQUENCE, replica/SCENE, folder/PATH or another kind that python -m ace_jax.data list shows.
 
 Examples:
   python -m ace_jax.slam
