@@ -84,7 +84,10 @@ def test_a_failed_job_is_raised_where_the_map_is_kept(lag):
     def task():
         yield lambda: 1 / 0
 
-    queue = MappingQueue(lag)
-    with pytest.raises(ZeroDivisionError):
+    def run():
+        queue = MappingQueue(lag)
         queue.submit(task())
         queue.finish()
+
+    with pytest.raises(ZeroDivisionError):
+        run()

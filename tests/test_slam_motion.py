@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam.depth import sample_delayed_depth, sample_depth
 from ace_jax.slam.motion import MAX_INTERVAL, Motion, unroll
 
 CAMERA = Camera(500.0, 510.0, 320.0, 240.0, 640, 480)

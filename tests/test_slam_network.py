@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, render
 
+from ace_jax.data.depth_at_features import sample_depth
 from ace_jax.evaluation.trajectory import Trajectory, compare
 from ace_jax.features.sift import Sift
 from ace_jax.maps import load_map, save_map
 from ace_jax.models.scene_coordinate_heads import create_head
-from ace_jax.slam.depth import sample_depth
 from ace_jax.slam.network_distillation import DistilledNetworkSlam
 from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap, coordinate_loss, predict
 from ace_jax.slam.network_slam import HEAD_OPTIONS, NetworkSlam, blank_features

@@ -14,7 +14,14 @@ from ace_jax.data.registry import open_sequence
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.maps import load_map
-from ace_jax.slam.run import CompilationCounter, RunResult, SystemOptions, create_system, prepare, run
+from ace_jax.slam.run import (
+    CompilationCounter,
+    RunResult,
+    SystemOptions,
+    create_system,
+    prepare,
+    run,
+)
 
 FRAMES = 36
 FILES = {

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
+from ace_jax.data.depth_at_features import sample_depth
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.mapping.progress import Progress, quiet
-from ace_jax.slam.depth import sample_depth
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,11 +11,11 @@ import time
 import jax
 import numpy as np
 
+from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
 from ace_jax.data.frame import BadFrame, Frame
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap
-from ace_jax.slam.depth import sample_delayed_depth, sample_depth
 from ace_jax.slam.motion import Motion, unroll
 
 MIN_DEPTH_DELAY = 1e-3  # seconds; less moves the picture by under a pixel

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ace_jax.slam.depth import sample_depth
+from ace_jax.data.depth_at_features import sample_depth
 
 
 def _plane(height: int = 20, width: int = 30) -> np.ndarray:
