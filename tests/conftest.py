@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from repository import REPO
 
 from ace_jax import runtime
-
-REPO = Path(__file__).resolve().parent.parent
 
 # Most of the suite's time is compilation, and most programs do not change between two runs.
 runtime.enable_compilation_cache()

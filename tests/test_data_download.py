@@ -13,8 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import REPO
 from data_scene import PlaneSource
+from repository import REPO
 
 from ace_jax import archives
 from ace_jax.data import catalogue

@@ -4,9 +4,9 @@ import ast
 
 import numpy as np
 import pytest
-from conftest import REPO
 from data_formats import WRITERS
 from data_scene import CAMERA, plane_depth, pose, texture
+from repository import REPO
 
 from ace_jax.data.pipeline import FrameTable, Shard, frame_batches
 from ace_jax.data.registry import open_sequence

@@ -3,7 +3,7 @@
 import re
 
 import numpy as np
-from conftest import REPO
+from repository import REPO
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (REPO / "docs/solvers.md").read_text(), re.DOTALL)
 

@@ -5,7 +5,7 @@ import sys
 import textwrap
 
 import pytest
-from conftest import REPO
+from repository import REPO
 
 _PROGRAM = textwrap.dedent('''
     """A program.

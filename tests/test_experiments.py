@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import REPO
 from ml_collections import ConfigDict
+from repository import REPO
 from slam_scene import RoomSource
 
 from ace_jax.mapping.pipeline import map_scene

@@ -10,7 +10,7 @@ import textwrap
 import cv2
 import numpy as np
 import pytest
-from conftest import REPO
+from repository import REPO
 from slam_scene import RoomSource, render
 
 from ace_jax.data.export import export

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import REPO
 from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, register
+from repository import REPO
 
 from ace_jax.errors import UserError
 from ace_jax.mapping.config import base, preset_names, resolve, with_changes, with_preset_files

@@ -7,7 +7,7 @@ import sys
 import tomllib
 
 import pytest
-from conftest import REPO
+from repository import REPO
 
 import ace_jax
 from ace_jax.__main__ import commands, main

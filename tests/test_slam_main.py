@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import REPO
+from repository import REPO
 from safetensors.numpy import save_file
 from slam_scene import RoomSource
 
