@@ -78,7 +78,7 @@ def test_guided_search_sharpens_the_pose(relocalizer):
     for rounds in (0, 1):
         # Few queries: the pose that the search starts from is rough.
         relocalizer.settings = dataclasses.replace(
-            relocalizer.settings, guided_rounds=rounds, max_queries=40
+            relocalizer.settings, guided_rounds=rounds, max_queries=40, min_inliers=20
         )
         found[rounds] = [_distance(relocalizer(World(1).image(v), CAMERA), v) for v in views]
     assert np.median(found[1]) < 0.8 * np.median(found[0])
