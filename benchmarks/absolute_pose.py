@@ -39,6 +39,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
+from machine import processor, revision, use_cores
 from markdown import put_into, table
 from pose_peers import SOLVERS, ace_jax_depth, pose_lib, pose_lib_100, versions
 from pose_problems import HEIGHT, WIDTH, Cell, Problem, grid, real_problems
@@ -471,20 +472,10 @@ PARTS: dict[str, Callable[[], None]] = {
 
 
 def _stamp() -> str:
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (found := re.search(r"model name\s*: (.*)", info.read_text())):
-        cpu = found[1]
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    ).stdout.strip()
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     return (
-        f"{datetime.date.today()}, revision {revision or 'unknown'}, {_CORES.value} cores of "
-        f"{cpu}; Python {platform.python_version()}, {used}; seed {_SEED.value}"
+        f"{datetime.date.today()}, revision {revision()}, {_CORES.value} cores of "
+        f"{processor()}; Python {platform.python_version()}, {used}; seed {_SEED.value}"
         + (", quick: NOT a measurement." if _QUICK.value else ".")
     )
 
@@ -494,9 +485,7 @@ def main(_: Any) -> None:
     unknown = [name for name in _PARTS.value if name not in PARTS]
     if unknown:
         raise errors.UserError(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    if hasattr(os, "sched_setaffinity"):
-        available = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, available[: _CORES.value])
+    use_cores(_CORES.value)
     enable_compilation_cache()
     for name in _PARTS.value:
         PARTS[name]()

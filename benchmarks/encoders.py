@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from machine import use_cores
 from markdown import put_into, table
 
 from ace_jax import errors
@@ -379,9 +380,8 @@ def main(_: Sequence[str]) -> None:
 def _restrict_to_cores() -> None:
     """Before JAX makes its threads: the flag is read from the command line by hand."""
     chosen = next((a.split("=")[1] for a in sys.argv[1:] if a.startswith("--cores=")), "2")
-    if hasattr(os, "sched_setaffinity") and chosen.isdigit():
-        cores = sorted(os.sched_getaffinity(0))[: int(chosen)]
-        os.sched_setaffinity(0, cores)
+    if chosen.isdigit():
+        use_cores(int(chosen))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,8 @@ hang: every one must end in frames, `UserError` or `BadFrame`, and write nothing
 import datetime
 import multiprocessing
 import os
-import platform
 import queue
 import random
-import re
 import resource
 import shutil
 import sys
@@ -31,6 +29,7 @@ import cv2
 import numpy as np
 import PIL
 from absl import flags, logging
+from machine import processor, use_cores
 from markdown import put_into, table
 
 from ace_jax import errors
@@ -243,19 +242,11 @@ def _fuzz_report(count: int, seed: int) -> int:
     return 1 if problems else 0
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (found := re.search(r"model name\s*: (.*)", info.read_text())):
-        return found[1]
-    return platform.processor() or platform.machine()
-
-
 def main(_: Sequence[str]) -> int | None:
     """Makes the tables, or fuzzes."""
     if _FUZZ.value:
         return _fuzz_report(_FUZZ.value, _SEED.value)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: _CORES.value]))
+    use_cores(_CORES.value)
     root = Path(_DATA_ROOT.value)
     made = {
         "speed": (
@@ -265,7 +256,7 @@ def main(_: Sequence[str]) -> int | None:
         "faults": (["planted", "found in redkitchen", "found in freiburg1_rpy"], fault_rows),
     }
     where = (
-        f"{datetime.date.today()}, {_CORES.value} cores of {_processor()}, load "
+        f"{datetime.date.today()}, {_CORES.value} cores of {processor()}, load "
         f"{os.getloadavg()[0]:.1f} at the start; OpenCV {cv2.__version__}, Pillow "
         f"{PIL.__version__}, NumPy {np.__version__}"
     )

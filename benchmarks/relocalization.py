@@ -30,6 +30,7 @@ import cv2
 import jax
 import numpy as np
 from absl import flags, logging
+from machine import processor, revision, use_cores
 from markdown import put_into, table
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -528,19 +529,9 @@ def scenes_table(results: dict[str, Any]) -> str:
 
 
 def _stamp() -> str:
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    ).stdout.strip()
-    models = [
-        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    processor = models[0].split(":")[1].strip() if models else platform.processor()
     queries = "tuning queries" if _TUNE.value else "reported queries"
     return (
-        f"{datetime.date.today()}, revision {revision}, {_CORES.value} cores of {processor}, "
+        f"{datetime.date.today()}, revision {revision()}, {_CORES.value} cores of {processor()}, "
         f"load {os.getloadavg()[0]:.1f} at the end; Python {platform.python_version()}, "
         f"JAX {jax.__version__}; {queries}."
     )
@@ -548,9 +539,7 @@ def _stamp() -> str:
 
 def main(_: Any) -> None:
     """Makes the tables that the flags ask for."""
-    if hasattr(os, "sched_setaffinity"):
-        available = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, available[: _CORES.value])
+    use_cores(_CORES.value)
     logging.set_verbosity(logging.INFO)
     enable_compilation_cache()
     results: dict[str, Any] = {}

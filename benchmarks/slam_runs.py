@@ -19,6 +19,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import flags
+from machine import processor, revision, use_cores
 from markdown import put_into, table
 
 from ace_jax import errors
@@ -248,18 +249,11 @@ def rows_table(header: Sequence[str], rows: list[Row], run: Runner, cells: Calla
     return table(header, lines)
 
 
-def machine(cores: int) -> str:
+def measured_on(cores: int) -> str:
     """What the numbers were measured on."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (found := re.search(r"model name\s*: (.*)", info.read_text())):
-        cpu = found[1]
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=REPO, capture_output=True, text=True
-    ).stdout.strip()
     seeds = 1 if _QUICK.value else _SEEDS.value
     return (
-        f"{datetime.date.today()}, revision {revision or 'unknown'}, {cores} cores of {cpu}, "
+        f"{datetime.date.today()}, revision {revision()}, {cores} cores of {processor()}, "
         f"load {os.getloadavg()[0]:.1f} at the start; Python {platform.python_version()}, "
         f"JAX {jax.__version__}; {seeds} seed{'s' if seeds > 1 else ''}"
         + (", quick: NOT a measurement" if _QUICK.value else "")
@@ -275,12 +269,7 @@ def make_tables(tables: Mapping[str, Callable[[Runner], str]], chosen: Sequence[
     unknown = [name for name in chosen if name not in tables]
     if unknown:
         raise errors.UserError(f"no table {unknown[0]!r}; there are {', '.join(tables)}")
-    cores = _CORES.value
-    if hasattr(os, "sched_setaffinity"):  # runs inherit it
-        allowed = sorted(os.sched_getaffinity(0))[:cores]
-        os.sched_setaffinity(0, allowed)
-        cores = len(allowed)
-    heading = machine(cores)
+    heading = measured_on(use_cores(_CORES.value))
     run = Runner(Path(_OUT.value), 1 if _QUICK.value else _SEEDS.value)
     for name in chosen:
         text = f"{tables[name](run)}\n\n{heading}."

@@ -9,10 +9,11 @@ import dataclasses
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
-from ace_jax.slam.pose_graph import exp, inverse
+from ace_jax.slam.pose_graph import exp
 
 CAMERA = Camera(262.0, 262.0, 159.5, 119.5, 320, 240)
 FEATURES = 192
@@ -106,7 +107,7 @@ class Recording:
         """One more keyframe at a true pose; returns its number."""
         estimate = camera_from_world
         if self.truth:
-            moved = camera_from_world @ inverse(self.truth[-1])
+            moved = camera_from_world @ invert(self.truth[-1])
             last = self.world.keyframes[-1].camera_from_world
             estimate = exp(self.drift[None])[0] @ moved @ last
         ids, uv, depth, descriptors = self._observe(camera_from_world)
@@ -128,7 +129,7 @@ class Recording:
     def error(self) -> float:
         """RMSE of the keyframes' centres, metres; the first pose is exact."""
         found = np.stack([k.centre for k in self.world.keyframes])
-        true = inverse(np.stack(self.truth))[:, :3, 3]
+        true = invert(np.stack(self.truth))[:, :3, 3]
         return float(np.sqrt(np.mean(np.sum((found - true) ** 2, 1))))
 
     def _observe(self, pose: np.ndarray):
@@ -137,7 +138,7 @@ class Recording:
         z = np.maximum(in_camera[:, 2], 1e-3)
         u = CAMERA.fx * in_camera[:, 0] / z + CAMERA.cx
         v = CAMERA.fy * in_camera[:, 1] / z + CAMERA.cy
-        towards = inverse(pose)[:3, 3] - scene.points
+        towards = invert(pose)[:3, 3] - scene.points
         seen = (
             (in_camera[:, 2] > 0.3)
             & (in_camera[:, 2] < 4.0)

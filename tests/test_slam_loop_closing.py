@@ -8,12 +8,13 @@ import loop_world as lw
 import numpy as np
 import pytest
 
+from ace_jax.data.rigid import invert
 from ace_jax.slam.loop_closing import LoopCloser, LoopClosure
 from ace_jax.slam.loop_config import LoopConfig
 from ace_jax.slam.loop_correction import build_graph, move_map
 from ace_jax.slam.matching import MatchGates
 from ace_jax.slam.place_evidence import Examination, holes, support
-from ace_jax.slam.pose_graph import exp, inverse
+from ace_jax.slam.pose_graph import exp
 from ace_jax.slam.pose_optimization import NoiseModel
 from ace_jax.slam.run import CompilationCounter
 
@@ -92,8 +93,8 @@ def test_a_drifting_round_is_closed():
     path = np.stack(recording.truth)
     for pose in path:
         open_loop.add(pose)
-    drifted = inverse(open_loop.world.keyframes[closure.keyframe].camera_from_world)[:3, 3]
-    off = np.linalg.norm(drifted - inverse(path[closure.keyframe])[:3, 3])
+    drifted = invert(open_loop.world.keyframes[closure.keyframe].camera_from_world)[:3, 3]
+    off = np.linalg.norm(drifted - invert(path[closure.keyframe])[:3, 3])
     assert abs(closure.drift - off) < 0.15 * off
     assert recording.error() < 0.45 * open_loop.error()
     # The camera goes on in the old map: its newest keyframes observe landmarks of the first ones.

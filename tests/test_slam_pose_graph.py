@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from ace_jax.data.rigid import invert
 from ace_jax.slam import pose_graph as pg
 
 SIGMA = np.array([0.004] * 3 + [0.001] * 3)  # metres, radians, of one edge
@@ -26,7 +27,7 @@ def circle(count: int, turns: float = 2.0) -> np.ndarray:
 
 
 def centres(poses: np.ndarray) -> np.ndarray:
-    return pg.inverse(poses)[:, :3, 3]
+    return invert(poses)[:, :3, 3]
 
 
 def error_of(poses: np.ndarray, truth: np.ndarray) -> float:
@@ -40,7 +41,7 @@ def noisy_graph(truth: np.ndarray, loops: list[tuple[int, int]], seed: int = 0) 
     count = len(truth)
     chain = [(j - step, j) for j in range(count) for step in (1, 2, 3) if j >= step]
     first, second = np.array(chain + loops).T
-    measured = truth[second] @ pg.inverse(truth)[first]
+    measured = truth[second] @ invert(truth)[first]
     measured = pg.exp(rng.normal(size=(len(first), 6)) * SIGMA) @ measured
     poses = truth.copy()
     for edge, (i, j) in enumerate(chain):
@@ -85,8 +86,8 @@ def test_edge_jacobians_agree_with_finite_differences():
     first, second, measured = (pg.exp(rng.normal(size=(5, 6)) * 0.7) for _ in range(3))
 
     def error(at_first, at_second):
-        moved = pg.exp(at_second) @ second @ pg.inverse(pg.exp(at_first) @ first)
-        return pg.log(moved @ pg.inverse(measured))
+        moved = pg.exp(at_second) @ second @ invert(pg.exp(at_first) @ first)
+        return pg.log(moved @ invert(measured))
 
     zero, step = np.zeros((5, 6)), 1e-6
     by_first, by_second = pg.edge_jacobians(error(zero, zero), pg.adjoint(measured))
@@ -101,7 +102,7 @@ def test_edge_jacobians_agree_with_finite_differences():
 def test_exact_graph_is_recovered_from_a_bad_start():
     truth = circle(30)
     graph = noisy_graph(truth, [(0, 15), (7, 22)])
-    exact = truth[graph.second] @ pg.inverse(truth)[graph.first]
+    exact = truth[graph.second] @ invert(truth)[graph.first]
     result = pg.optimize_pose_graph(dataclasses.replace(graph, second_from_first=exact))
     assert result.success
     np.testing.assert_allclose(result.camera_from_world, truth, atol=1e-6)

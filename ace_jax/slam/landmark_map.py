@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from ace_jax.features.base import Features
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.slam.matching import LandmarkBlock
 
@@ -53,6 +54,17 @@ class Keyframe:
     def centre(self) -> np.ndarray:
         """(3,) camera centre in the world, metres."""
         return -self.camera_from_world[:3, :3].T @ self.camera_from_world[:3, 3]
+
+    @property
+    def features(self) -> Features:
+        """The image's features."""
+        return Features(
+            uv=self.uv,
+            descriptors=self.descriptors,
+            scores=self.mask.astype(np.float32),
+            mask=self.mask,
+            depth=self.depth,
+        )
 
 
 class LandmarkMap:
@@ -128,6 +140,12 @@ class LandmarkMap:
             & (v > -margin)
             & (v < camera.height + margin)
         )
+
+    def most_observed(self, slots: np.ndarray, count: int) -> np.ndarray:
+        """At most `count` of some sorted slots, those with most observers, in their order."""
+        if len(slots) <= count:
+            return slots
+        return np.sort(slots[np.argsort(-self.observations[slots], kind="stable")[:count]])
 
     def block(self, slots: np.ndarray, size: int) -> LandmarkBlock:
         """Landmarks `slots` (at most `size`; -1 entries are masked), padded to `size`."""
@@ -219,6 +237,39 @@ class LandmarkMap:
         """Notes that `features` of a keyframe show the landmarks `slots`, no slot twice."""
         self.keyframes[number].landmarks[features] = slots
         self._record(number, features)
+
+    def show(
+        self, number: int, features: np.ndarray, slots: np.ndarray, keep_given: bool = False
+    ) -> int:
+        """Gives features of a keyframe the landmarks that were matched to them.
+
+        Where a feature shows another landmark already, the two are fused.
+
+        Args:
+            number: the keyframe.
+            features: (M,) of its features.
+            slots: (M,) the landmark of each, no slot twice; -1 and dead ones are passed over.
+            keep_given: keep the given one of two landmarks, not the one with more observers.
+
+        Returns:
+            How many landmarks were fused.
+        """
+        keyframe = self.keyframes[number]
+        usable = (slots >= 0) & self.valid[slots] & ~np.isin(slots, keyframe.landmarks)
+        features, slots = features[usable], slots[usable]
+        free = keyframe.landmarks[features] < 0
+        self.observe(number, features[free], slots[free])
+        fused = 0
+        for feature, slot in zip(features[~free].tolist(), slots[~free].tolist(), strict=True):
+            own = int(keyframe.landmarks[feature])
+            if own < 0:
+                continue
+            if keep_given or self.observations[own] < self.observations[slot]:
+                self.fuse(slot, own)
+            else:
+                self.fuse(own, slot)
+            fused += 1
+        return fused
 
     def _link(self, number: int, features: np.ndarray) -> np.ndarray:
         """Notes in the landmarks that these features show them; returns their slots."""

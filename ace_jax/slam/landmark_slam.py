@@ -13,12 +13,13 @@ from ace_jax.maps import SceneMap
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
-from ace_jax.slam.local_mapping import LocalMapper, orthonormalized
+from ace_jax.slam.local_mapping import LocalMapper
 from ace_jax.slam.loop_closing import LoopCloser, LoopClosure, LoopConfig
 from ace_jax.slam.mapping_queue import MappingQueue, MappingTask
 from ace_jax.slam.matching import MatchGates
 from ace_jax.slam.motion import MAX_INTERVAL
 from ace_jax.slam.pose_optimization import NoiseModel
+from ace_jax.slam.poses import orthonormalized
 from ace_jax.slam.system import SlamSystem, StageClock, State, TrackedFrame
 from ace_jax.slam.tracking import Tracker
 
@@ -240,13 +241,7 @@ class LandmarkSlam(SlamSystem):
 
     def locate_keyframe(self, keyframe: Keyframe) -> np.ndarray | None:
         """(4, 4) camera_from_world of another map's keyframe in this map, or None."""
-        features = Features(
-            uv=keyframe.uv,
-            descriptors=keyframe.descriptors,
-            scores=keyframe.mask.astype(np.float32),
-            mask=keyframe.mask,
-            depth=keyframe.depth,
-        )
+        features = keyframe.features
         nothing = np.full(len(keyframe.mask), NO_LANDMARK, np.int32)
         tracked = self.tracker.track(
             self.world, lambda _: features, None, nothing, keyframe.descriptors, self._key

@@ -18,6 +18,7 @@ from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.mapping_queue import MappingTask
 from ace_jax.slam.matching import LandmarkBlock, MatchGates, guided_match
 from ace_jax.slam.pose_optimization import NoiseModel, linearize
+from ace_jax.slam.poses import difference, orthonormalized
 
 CHI2_FUSE = 11.7
 MIN_BUNDLE_OBSERVATIONS = 30
@@ -188,26 +189,10 @@ class LocalMapper:
         own = np.where(world.serial[own] == serials[0], own, NO_LANDMARK)
         theirs = np.where(world.serial[theirs] == serials[1], theirs, NO_LANDMARK)
         for row, neighbour in enumerate(neighbours):
-            self._merge(world, int(neighbour), matches[row], own)
-        self._merge(world, number, back[0], theirs)
-
-    def _merge(self, world: LandmarkMap, number: int, matches: np.ndarray, slots: np.ndarray):
-        """Gives features of a keyframe the landmarks that were matched to them."""
-        keyframe = world.keyframes[number]
-        features = np.flatnonzero(matches >= 0)
-        found = slots[matches[features]]
-        usable = (found >= 0) & world.valid[found] & ~np.isin(found, keyframe.landmarks)
-        features, found = features[usable], found[usable]
-        free = keyframe.landmarks[features] < 0
-        world.observe(number, features[free], found[free])
-        for feature, slot in zip(features[~free], found[~free], strict=True):
-            other = keyframe.landmarks[feature]
-            if other < 0:
-                continue
-            if world.observations[other] >= world.observations[slot]:
-                world.fuse(int(other), int(slot))
-            else:
-                world.fuse(int(slot), int(other))
+            features = np.flatnonzero(matches[row] >= 0)
+            world.show(int(neighbour), features, own[matches[row][features]])
+        features = np.flatnonzero(back[0] >= 0)
+        world.show(number, features, theirs[back[0][features]])
 
     def _adjust(self, world: LandmarkMap, number: int) -> MappingTask:
         """Bundle adjustment of the keyframes that see most of the same landmarks."""
@@ -217,9 +202,7 @@ class LocalMapper:
         ).astype(np.int64)
         slots = world.slots_seen_by(free)
         slots = slots[world.observations[slots] >= 2]
-        if len(slots) > config.max_window_landmarks:
-            order = np.argsort(-world.observations[slots], kind="stable")
-            slots = np.sort(slots[order[: config.max_window_landmarks]])
+        slots = world.most_observed(slots, config.max_window_landmarks)
         shared = world.covisibility(slots)
         shared[free] = 0
         fixed = np.argsort(-shared, kind="stable")[: config.window_fixed]
@@ -287,18 +270,5 @@ class LocalMapper:
 
 
 def _moved_too_far(before: np.ndarray, after: np.ndarray) -> bool:
-    motion = after @ np.linalg.inv(before)
-    angle = np.arccos(np.clip((np.trace(motion[:3, :3]) - 1) / 2, -1, 1))
-    centre_before = -before[:3, :3].T @ before[:3, 3]
-    centre_after = -after[:3, :3].T @ after[:3, 3]
-    distance = np.linalg.norm(centre_after - centre_before)
-    return bool(distance > MAX_BUNDLE_TRANSLATION or angle > MAX_BUNDLE_ROTATION)
-
-
-def orthonormalized(pose: np.ndarray) -> np.ndarray:
-    """The (4, 4) float64 pose with its rotation projected to SO(3); float32 products drift off."""
-    u, _, vt = np.linalg.svd(pose[:3, :3].astype(np.float64))
-    result = np.eye(4)
-    result[:3, :3] = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
-    result[:3, 3] = pose[:3, 3]
-    return result
+    distance, angle = difference(after, before)
+    return distance > MAX_BUNDLE_TRANSLATION or angle > MAX_BUNDLE_ROTATION

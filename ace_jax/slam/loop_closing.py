@@ -10,24 +10,24 @@ ORB-SLAM (Mur-Artal and Tardos, T-RO 2017, section VII); the map is only touched
 
 import collections
 import dataclasses
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 import jax
 import numpy as np
-from scipy.spatial.transform import Rotation
 
+from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.landmark_map import LandmarkMap
 from ace_jax.slam.loop_config import LoopConfig
-from ace_jax.slam.loop_correction import Place, build_graph, fuse_into, move_map, moved_block
+from ace_jax.slam.loop_correction import Place, build_graph, move_map, moved_block
+from ace_jax.slam.mapping_queue import Job
 from ace_jax.slam.matching import LandmarkBlock, MatchGates
 from ace_jax.slam.place_evidence import Examination, align, examine, holes, match_mutually, support
-from ace_jax.slam.pose_graph import inverse, optimize_pose_graph
+from ace_jax.slam.pose_graph import optimize_pose_graph
 from ace_jax.slam.pose_optimization import NoiseModel
-
-Job = Callable[[], Any]
+from ace_jax.slam.poses import difference, orthonormalized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class LoopClosure:
         drift_angle: radians, the same for its direction.
         correction: (4, 4) new_world_from_old_world for everything that hangs on the newest
             keyframes: a camera_from_world that was computed before becomes
-            `camera_from_world @ inverse(correction)`.
+            `camera_from_world @ invert(correction)`.
         fused: landmarks that turned out to be one.
     """
 
@@ -132,7 +132,7 @@ class LoopCloser:
             return None
         if self._hypothesis is None:
             pose = world.keyframes[number].camera_from_world
-            self._hypothesis = _Hypothesis(inverse(place.camera_from_world) @ pose, [])
+            self._hypothesis = _Hypothesis(invert(place.camera_from_world) @ pose, [])
         hypothesis = self._hypothesis
         hypothesis.places.append(place)
         hypothesis.age = 0
@@ -172,7 +172,7 @@ class LoopCloser:
         if last < 0:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         poses = np.stack([k.camera_from_world for k in world.keyframes[: number + 1]])
-        centres = inverse(poses)[:, :3, 3]
+        centres = invert(poses)[:, :3, 3]
         steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
         path = np.append(np.cumsum(steps[::-1])[::-1], 0.0)[: last + 1]
         distance = np.linalg.norm(centres[: last + 1] - centres[number], axis=1)
@@ -200,7 +200,7 @@ class LoopCloser:
         config = self.config
         slots = world.slots_seen_by(old[: config.max_candidates])
         slots = slots[~np.isin(slots, local_slots)]
-        slots = _most_observed(world, slots, config.max_candidate_landmarks)
+        slots = world.most_observed(slots, config.max_candidate_landmarks)
         if len(slots) < config.min_inliers:
             self.outcomes["nothing near"] += 1
             return None
@@ -239,10 +239,10 @@ class LoopCloser:
     def _confirm(self, world, number, old, local_slots) -> Generator[Job, Any, Place | None]:
         """The place of a keyframe where the hypothesis expects it, or None."""
         pose = world.keyframes[number].camera_from_world
-        predicted = pose @ inverse(self._hypothesis.old_from_drifted)
+        predicted = pose @ invert(self._hypothesis.old_from_drifted)
         poses = np.stack([world.keyframes[n].camera_from_world for n in old])
-        centre = inverse(predicted)[:3, 3]
-        distance = np.linalg.norm(inverse(poses)[:, :3, 3] - centre, axis=1)
+        centre = invert(predicted)[:3, 3]
+        distance = np.linalg.norm(invert(poses)[:, :3, 3] - centre, axis=1)
         turned = np.arccos(np.clip(poses[:, 2, :3] @ predicted[2, :3], -1, 1))
         anchor = int(old[np.argmin(distance + turned)])
         group = self._group(world, anchor, old)
@@ -253,7 +253,7 @@ class LoopCloser:
         return place
 
     def _agree(self, pose: np.ndarray, other: np.ndarray) -> bool:
-        drift, angle = _difference(pose, other)
+        drift, angle = difference(pose, other)
         return drift < self.config.agreement[0] and angle < self.config.agreement[1]
 
     def _group(self, world: LandmarkMap, anchor: int, old: np.ndarray) -> np.ndarray:
@@ -269,12 +269,12 @@ class LoopCloser:
         """Where a keyframe is in the old local map around `anchor`, if that is beyond doubt."""
         slots = world.slots_seen_by(group)
         slots = slots[~np.isin(slots, local_slots)]
-        slots = _most_observed(world, slots, self.config.max_group_landmarks)
+        slots = world.most_observed(slots, self.config.max_group_landmarks)
         if len(slots) < self.config.min_inliers:
             self.outcomes["small old map"] += 1
             return None
         block = world.block(slots, self.config.max_group_landmarks)
-        features, old_features = (_features_of(world, n) for n in (number, anchor))
+        features, old_features = (world.keyframes[n].features for n in (number, anchor))
         old_pose = world.keyframes[anchor].camera_from_world
 
         def job() -> tuple[Examination, Examination] | None:
@@ -292,8 +292,8 @@ class LoopCloser:
             self.outcomes["no pose"] += 1
             return None
         seen, reference = result
-        pose = _rigid(seen.camera_from_world)
-        drift, angle = _difference(pose, world.keyframes[number].camera_from_world)
+        pose = orthonormalized(seen.camera_from_world)
+        drift, angle = difference(pose, world.keyframes[number].camera_from_world)
         small = drift < self.config.small_drift[0] and angle < self.config.small_drift[1]
         doubt = self._doubt(seen, reference, small)
         if doubt is None and not self._plausible(world, number, anchor, pose):
@@ -324,7 +324,7 @@ class LoopCloser:
         """Whether drift since `anchor` can explain the correction."""
         centres = np.stack([k.centre for k in world.keyframes[anchor : number + 1]])
         path = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
-        drift, angle = _difference(pose, world.keyframes[number].camera_from_world)
+        drift, angle = difference(pose, world.keyframes[number].camera_from_world)
         return drift < self._drift(path) and angle < self._drift_angle(path)
 
     def _correct(self, world, number, hypothesis) -> Generator[Job, Any, LoopClosure | None]:
@@ -340,10 +340,10 @@ class LoopCloser:
         recent = np.argsort(-shared, kind="stable")[: config.fuse_keyframes]
         recent = recent[shared[recent] >= config.min_covisible]
         slots = slots[~np.isin(slots, world.slots_seen_by(recent))]
-        slots = _most_observed(world, slots, config.max_group_landmarks)
+        slots = world.most_observed(slots, config.max_group_landmarks)
         serials, created = world.serial[slots], world.created_at[slots]
         block = world.block(slots, config.max_group_landmarks)
-        features = [_features_of(world, n) for n in recent]
+        features = [world.keyframes[n].features for n in recent]
 
         def job():
             graph = build_graph(before, table, places, config)
@@ -351,7 +351,7 @@ class LoopCloser:
             if not result.success or not np.all(result.weights[graph.is_loop]):
                 return None
             after = result.camera_from_world
-            there = moved_block(block, (inverse(after) @ before)[created])
+            there = moved_block(block, (invert(after) @ before)[created])
             matches = [
                 self._examine(there, f, after[n]).matches
                 for n, f in zip(recent, features, strict=True)
@@ -362,15 +362,16 @@ class LoopCloser:
         if result is None:
             return None
         after, matches = result
-        moved = inverse(after) @ before
-        drift, angle = _difference(after[number], before[number])
+        moved = invert(after) @ before
+        drift, angle = difference(after[number], before[number])
         move_map(world, moved)
         alive = world.serial[slots] == serials
         fused = 0
         for row, match in zip(recent, matches, strict=True):
             features_matched = np.flatnonzero(match >= 0)
             features_matched = features_matched[alive[match[features_matched]]]
-            fused += fuse_into(world, int(row), features_matched, slots[match[features_matched]])
+            given = slots[match[features_matched]]
+            fused += world.show(int(row), features_matched, given, keep_given=True)
         return LoopClosure(
             keyframe=number,
             old_keyframe=places[0].old,
@@ -414,36 +415,3 @@ class LoopCloser:
             self._near_radius,
         )
         return jax.tree.map(np.asarray, seen)
-
-
-def _most_observed(world: LandmarkMap, slots: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of some slots, those with most observers, in their order."""
-    if len(slots) <= count:
-        return slots
-    return np.sort(slots[np.argsort(-world.observations[slots], kind="stable")[:count]])
-
-
-def _features_of(world: LandmarkMap, number: int) -> Features:
-    keyframe = world.keyframes[number]
-    return Features(
-        uv=keyframe.uv,
-        descriptors=keyframe.descriptors,
-        scores=keyframe.mask.astype(np.float32),
-        mask=keyframe.mask,
-        depth=keyframe.depth,
-    )
-
-
-def _difference(pose: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """Distance of two cameras' centres, metres, and angle between them, radians."""
-    distance = np.linalg.norm(inverse(pose)[:3, 3] - inverse(other)[:3, 3])
-    cosine = (np.trace(pose[:3, :3] @ other[:3, :3].T) - 1) / 2
-    return float(distance), float(np.arccos(np.clip(cosine, -1, 1)))
-
-
-def _rigid(pose: np.ndarray) -> np.ndarray:
-    """(4, 4) float64 with a rotation that is one to double precision."""
-    result = np.eye(4)
-    result[:3, :3] = Rotation.from_matrix(np.asarray(pose[:3, :3], np.float64)).as_matrix()
-    result[:3, 3] = pose[:3, 3]
-    return result

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import scipy.sparse
 
+from ace_jax.data.rigid import invert
 from ace_jax.slam.landmark_map import LandmarkMap
 from ace_jax.slam.loop_config import LoopConfig
 from ace_jax.slam.matching import LandmarkBlock
-from ace_jax.slam.pose_graph import PoseGraph, inverse
+from ace_jax.slam.pose_graph import PoseGraph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +65,10 @@ def build_graph(
     first = np.r_[first, loose - 1, [p.old for p in places]].astype(np.int64)
     second = np.r_[second, loose, [p.number for p in places]].astype(np.int64)
     weight = np.r_[weight, np.ones(len(loose)), [p.inliers for p in places]]
-    measured = poses[second] @ inverse(poses)[first]
+    measured = poses[second] @ invert(poses)[first]
     if places:
         olds = poses[[p.old for p in places]]
-        measured[-len(places) :] = np.stack([p.camera_from_world for p in places]) @ inverse(olds)
+        measured[-len(places) :] = np.stack([p.camera_from_world for p in places]) @ invert(olds)
     precision = 1.0 / np.repeat(np.square(config.edge_sigma), 3)
     scale = weight / config.edge_landmarks
     return PoseGraph(
@@ -89,7 +90,7 @@ def move_map(world: LandmarkMap, new_from_old: np.ndarray) -> None:
         new_from_old: (K, 4, 4) motion of the world around each of the first K keyframes.
     """
     last = len(new_from_old) - 1
-    back = inverse(new_from_old)
+    back = invert(new_from_old)
     for number, keyframe in enumerate(world.keyframes):
         keyframe.camera_from_world = keyframe.camera_from_world @ back[min(number, last)]
     slots = np.flatnonzero(world.valid)
@@ -105,29 +106,6 @@ def moved_block(block: LandmarkBlock, new_from_old: np.ndarray) -> LandmarkBlock
     points[:count] = _apply(new_from_old, points[:count])
     directions[:count] = _turn(new_from_old, directions[:count])
     return block.replace(points=points, view_directions=directions)
-
-
-def fuse_into(world: LandmarkMap, number: int, features: np.ndarray, slots: np.ndarray) -> int:
-    """Gives features of a keyframe the old landmarks they show; returns how many were fused.
-
-    Args:
-        world: the map.
-        number: the keyframe.
-        features: (M,) of its features.
-        slots: (M,) the landmark of each, no slot twice.
-    """
-    keyframe = world.keyframes[number]
-    unseen = ~np.isin(slots, keyframe.landmarks)
-    features, slots = features[unseen], slots[unseen]
-    free = keyframe.landmarks[features] < 0
-    world.observe(number, features[free & world.valid[slots]], slots[free & world.valid[slots]])
-    fused = 0
-    for feature, slot in zip(features[~free].tolist(), slots[~free].tolist(), strict=True):
-        own = int(keyframe.landmarks[feature])
-        if own >= 0 and world.valid[slot]:
-            world.fuse(slot, own)
-            fused += 1
-    return fused
 
 
 def _apply(motions: np.ndarray, points: np.ndarray) -> np.ndarray:

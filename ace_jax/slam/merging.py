@@ -12,7 +12,7 @@ import numpy as np
 from ace_jax.errors import UserError
 from ace_jax.slam.landmark_map import LandmarkMap
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.local_mapping import orthonormalized
+from ace_jax.slam.poses import orthonormalized
 
 MAX_DISAGREEMENT = (0.05, np.deg2rad(2.0))  # metres, radians: between keyframes of one overlap
 MIN_AGREEING = 3  # keyframes

@@ -23,6 +23,7 @@ from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.matching import LandmarkBlock
 from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap
 from ace_jax.slam.network_slam import HEAD_OPTIONS, blank_features, network_scene_map
+from ace_jax.slam.poses import difference
 from ace_jax.slam.system import StageClock, TrackedFrame
 from ace_jax.slam.tracking import Tracked, Tracker
 
@@ -89,7 +90,8 @@ class NetworkTracker(Tracker):
             for pose in (found, predicted)
         )
         inliers, needed = int(from_found.num_inliers), int(from_predicted.num_inliers)
-        if _distance(from_found.camera_from_world, from_predicted.camera_from_world) > SAME_PLACE:
+        apart, _ = difference(from_found.camera_from_world, from_predicted.camera_from_world)
+        if apart > SAME_PLACE:
             needed *= CLEARLY_MORE
         return found if inliers >= needed else predicted
 
@@ -98,12 +100,6 @@ class NetworkTracker(Tracker):
         if not bool(result.success) or int(result.num_inliers) < self.config.min_inliers:
             return None
         return np.asarray(result.camera_from_world)
-
-
-def _distance(a: jax.Array, b: jax.Array) -> float:
-    """Metres between the centres of two cameras, (4, 4) camera_from_world each."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return float(np.linalg.norm(a[:3, :3].T @ a[:3, 3] - b[:3, :3].T @ b[:3, 3]))
 
 
 class DistilledNetworkSlam(LandmarkSlam):

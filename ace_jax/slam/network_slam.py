@@ -22,8 +22,8 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.local_mapping import orthonormalized
 from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap
+from ace_jax.slam.poses import orthonormalized
 from ace_jax.slam.system import SlamSystem, StageClock, State, TrackedFrame
 
 HEAD_OPTIONS = {

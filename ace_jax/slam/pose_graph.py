@@ -17,6 +17,8 @@ import scipy.sparse
 import scipy.sparse.linalg
 from scipy.spatial.transform import Rotation
 
+from ace_jax.data.rigid import invert
+
 CHI2_LOOP = 16.8  # 99 % quantile, 6 degrees of freedom: a loop edge beyond it is false
 _SMALL_ANGLE = 1e-2  # radians; below, series replace quotients that lose all digits
 _SWITCH_GROWTH = 4.0  # factor on the non-convexity between two rounds
@@ -130,7 +132,7 @@ class _Solver:
     def __init__(self, graph: PoseGraph):
         self.graph = graph
         self.iterations = 0
-        self._inverse_measured = inverse(graph.second_from_first)
+        self._inverse_measured = invert(graph.second_from_first)
         self._adjoint = adjoint(graph.second_from_first)
         self._free = np.flatnonzero(~graph.fixed)
         place = np.full(len(graph.fixed), -1)
@@ -187,7 +189,7 @@ class _Solver:
     def _error(self, poses: np.ndarray) -> np.ndarray:
         """(E, 6) log(T_j T_i^-1 Z^-1)."""
         graph = self.graph
-        relative = poses[graph.second] @ inverse(poses)[graph.first]
+        relative = poses[graph.second] @ invert(poses)[graph.first]
         return log(relative @ self._inverse_measured)
 
     def _normal_equations(self, poses, weights):
@@ -252,16 +254,6 @@ def edge_jacobians(error: np.ndarray, adjoint_measured: np.ndarray):
     and dr/dd_i = -J_r^-1(r) Ad_Z, with J_r(r) = J_l(-r).
     """
     return -left_jacobian_inverse(-error) @ adjoint_measured, left_jacobian_inverse(error)
-
-
-def inverse(matrix: np.ndarray) -> np.ndarray:
-    """Inverse of rigid motions (..., 4, 4)."""
-    result = np.zeros_like(matrix)
-    rotation = np.swapaxes(matrix[..., :3, :3], -1, -2)
-    result[..., :3, :3] = rotation
-    result[..., :3, 3] = -(rotation @ matrix[..., :3, 3:])[..., 0]
-    result[..., 3, 3] = 1.0
-    return result
 
 
 def exp(twist: np.ndarray) -> np.ndarray:

@@ -277,10 +277,10 @@ def write_results(
     )
     outputs.write_trajectory_tum(out / "trajectory.tum", final.timestamps, final.world_from_camera)
     outputs.write_points_ply(out / "points.ply", *system.points())
-    map_bytes = save_map(out / "map.safetensors", system.scene_map(), half=True)
+    scene_map = system.scene_map()
+    map_bytes = save_map(out / "map.safetensors", scene_map, half=True)
     if isinstance(system, LandmarkSlam) and system.world.keyframes:
-        scene_map = with_session(system.scene_map(), system.world)
-        save_map(out / "session.safetensors", scene_map, half=True)
+        save_map(out / "session.safetensors", with_session(scene_map, system.world), half=True)
     poses = source.poses()
     reference = None if poses is None else Trajectory(source.timestamps(), poses)
     stages: dict[str, list[float]] = {}
@@ -296,7 +296,7 @@ def write_results(
         frame_seconds=frame_seconds,
         stage_seconds=stages,
         map_bytes=map_bytes,
-        head=system.scene_map().head,
+        head=scene_map.head,
         features=system.extractor.name,
         seed=seed,
     )

@@ -268,9 +268,7 @@ class Tracker:
         order = np.argsort(-shared, kind="stable")[: self.config.local_keyframes]
         local = world.slots_seen_by(order[shared[order] > 0])
         local = local[world.in_view(local, camera_from_world, self.camera)]
-        if len(local) > self.config.max_local_landmarks:
-            order = np.argsort(-world.observations[local], kind="stable")
-            local = np.sort(local[order[: self.config.max_local_landmarks]])
+        local = world.most_observed(local, self.config.max_local_landmarks)
         return local if len(local) else np.full(1, NO_LANDMARK)
 
     def _nearest_keyframe(self, world: LandmarkMap, camera_from_world: np.ndarray) -> int:

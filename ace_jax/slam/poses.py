@@ -1,0 +1,20 @@
+"""Camera poses on the host: what keyframes and trajectories need of a rigid motion."""
+
+import numpy as np
+
+
+def orthonormalized(pose: np.ndarray) -> np.ndarray:
+    """The (4, 4) float64 pose with its rotation projected to SO(3); float32 products drift off."""
+    u, _, vt = np.linalg.svd(pose[:3, :3].astype(np.float64))
+    result = np.eye(4)
+    result[:3, :3] = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    result[:3, 3] = pose[:3, 3]
+    return result
+
+
+def difference(pose: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Metres between the centres of two cameras (4, 4) camera_from_world, radians between them."""
+    pose, other = np.asarray(pose, np.float64), np.asarray(other, np.float64)
+    distance = np.linalg.norm(pose[:3, :3].T @ pose[:3, 3] - other[:3, :3].T @ other[:3, 3])
+    cosine = (np.trace(pose[:3, :3] @ other[:3, :3].T) - 1) / 2
+    return float(distance), float(np.arccos(np.clip(cosine, -1, 1)))
