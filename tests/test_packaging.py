@@ -95,6 +95,13 @@ def test_commands_are_those_that_exist():
         assert summary.endswith(".")
 
 
+@pytest.mark.parametrize("name", commands())
+def test_help_has_examples_that_can_be_pasted(name):
+    text = ast.get_docstring(ast.parse((PACKAGE / name / "__main__.py").read_text()))
+    examples = text.partition("Examples:\n")[2]
+    assert re.search(rf"^  python -m ace_jax\.{name}\b", examples, re.MULTILINE)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
 def test_overview(capsys, arguments):
     assert main(arguments) == 0

@@ -1,6 +1,10 @@
 """Writes a synthetic sequence in the layout of a known data set.
 
-    python -m ace_jax.synthetic --room room0 --out DIR --layout tum
+  python -m ace_jax.synthetic --out DIR [flags]
+
+Examples:
+  python -m ace_jax.synthetic --room room0 --out room0_tum --layout tum
+  python -m ace_jax.synthetic --room room1-noisy --frames 60 --out my_recording --layout folder
 
 Renders at first use (300 frames of a room take about half a minute on two cores, the corridor's
 2018 about seven), then reads the cache.

@@ -8,6 +8,11 @@
 
 FILE is a PyTorch, safetensors or ONNX file, or the folder of a Hugging Face model. Nothing in a
 file is ever executed.
+
+Examples:
+  python -m ace_jax.weights list
+  python -m ace_jax.weights convert ace_encoder_pretrained.pt --out ace.safetensors
+  python -m ace_jax.weights download xfeat
 """
 
 import argparse
