@@ -238,6 +238,6 @@ def test_evidence():
     blank = Examination(np.eye(4), np.zeros(0), expected, even, 0, 0)
     assert support(blank) == pytest.approx(30 / 64)
     assert holes(blank) == 0.0
-    assert holes(blank.replace(found=hole)) == pytest.approx(1 / 3)
-    nothing = blank.replace(expected=0 * expected, found=0 * expected)
+    assert holes(dataclasses.replace(blank, found=hole)) == pytest.approx(1 / 3)
+    nothing = dataclasses.replace(blank, expected=0 * expected, found=0 * expected)
     assert (support(nothing), holes(nothing)) == (0.0, 0.0)

@@ -17,8 +17,6 @@ GATES = MatchGates(
 )
 LANDMARKS, FEATURES, DIM = 60, 90, 32
 
-match = jax.jit(guided_match)
-
 
 def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
@@ -35,9 +33,8 @@ class Scene:
 
     def match(self, **gates) -> np.ndarray:
         """Landmark of each feature."""
-        return np.asarray(
-            match(self.block, self.features, self.camera_from_world, CAMERA, GATES.replace(**gates))
-        )
+        gates = GATES.replace(**gates)
+        return guided_match(self.block, self.features, self.camera_from_world, CAMERA, gates)
 
     def expected(self) -> np.ndarray:
         landmark = np.full(FEATURES, -1)

@@ -11,8 +11,9 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.slam.pose_optimization import (
     NoiseModel,
     chi_square_inliers,
-    linearize,
     optimize_pose,
+    pose_rows,
+    residuals_of,
 )
 
 CAMERA = Camera(525.0, 515.0, 319.5, 239.5, 640, 480)
@@ -143,18 +144,22 @@ def test_hopeless_input_gives_a_finite_pose(spoil):
     np.testing.assert_allclose(np.linalg.det(np.asarray(pose)[:3, :3]), 1.0, atol=1e-3)
 
 
-def test_jacobian_is_the_derivative():
+def test_rows_are_errors_and_their_derivative():
     true, points, uv, depth, _ = _problem(4, True)
     pose = jnp.float32(true)
 
-    def error(twist):
+    def errors(twist):
         moved = jaxlie.SE3.exp(twist).as_matrix() @ pose
-        return linearize(moved, points, uv, depth, CAMERA, NOISE).error
+        found = residuals_of(moved, points, uv, depth, CAMERA, NOISE)
+        return jnp.concatenate([found.u, found.v, found.w])
 
-    expected = jax.jit(jax.jacfwd(error))(jnp.zeros(6))
-    found = linearize(pose, points, uv, depth, CAMERA, NOISE).pose_jacobian
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=0.05)
-    assert (np.abs(found) > 1).any(0).any(0).all()  # no column is trivially zero
+    weight = np.linspace(0.0, 2.0, COUNT, dtype=np.float32)
+    residuals = residuals_of(pose, points, uv, depth, CAMERA, NOISE)
+    rows = pose_rows(residuals, CAMERA, NOISE, weight)
+    expected = jax.jit(jax.jacfwd(errors))(jnp.zeros(6)).T * np.tile(weight, 3)
+    np.testing.assert_allclose(rows[:6], expected, rtol=1e-3, atol=0.05)
+    np.testing.assert_allclose(rows[6], errors(jnp.zeros(6)) * np.tile(weight, 3), rtol=1e-4)
+    assert (np.abs(rows) > 1).any(1).all()  # no row is trivially zero
 
 
 def test_gates_are_chi_square():
@@ -163,6 +168,6 @@ def test_gates_are_chi_square():
     uv = np.float32([CAMERA.cx, CAMERA.cy]) + np.stack([sigmas * 1.5, 0 * sigmas], 1)
     inverse = 0.5 + np.float32([0, 0, 0, 2.7, 2.9, 0]) * 0.0375
     depth = np.where([True, False, False, True, True, True], 1 / inverse, 0).astype(np.float32)
-    residuals = linearize(np.eye(4, dtype=np.float32), points, uv, depth, CAMERA, NOISE)
+    residuals = residuals_of(np.eye(4, dtype=np.float32), points, uv, depth, CAMERA, NOISE)
     found = chi_square_inliers(residuals, depth, np.ones(6, bool))
     np.testing.assert_array_equal(found, [True, True, False, True, False, False])

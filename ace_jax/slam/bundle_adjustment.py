@@ -1,7 +1,7 @@
 """Bundle adjustment of a window of keyframes and its landmarks (Triggs et al. 1999).
 
 Observations stand in a dense (keyframe, landmark) table, so the Schur complement over landmarks is
-two matrix products; residuals are those of `pose_optimization`.
+a matrix product; residuals are those of `pose_optimization`.
 """
 
 import flax.struct
@@ -9,8 +9,18 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 
-from ace_jax.geometry.camera import MIN_DEPTH, Camera
-from ace_jax.slam.pose_optimization import CHI2_PIXEL, CHI2_PIXEL_DEPTH, NoiseModel
+from ace_jax.geometry.camera import Camera
+from ace_jax.slam.pose_optimization import (
+    CHI2_PIXEL_DEPTH,
+    NoiseModel,
+    Residuals,
+    chi_square_inliers,
+    huber_root_weight,
+    pose_rows,
+    residuals_of,
+)
+
+_UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of a symmetric 3x3 matrix
 
 
 @flax.struct.dataclass
@@ -44,41 +54,33 @@ class BundleResult:
     success: jax.Array
 
 
-def _residuals(poses, points, problem, camera, noise):
-    """Whitened errors (3 x (K, L)), projection terms and depth weight."""
-    rotation, translation = poses[:, :3, :3], poses[:, :3, 3]
-    # One (K, L) array per coordinate: XLA's CPU loops are fastest on structures of arrays.
-    px, py, pz = points[:, 0], points[:, 1], points[:, 2]
-    xc, yc, zc = (
-        rotation[:, i, 0, None] * px
-        + rotation[:, i, 1, None] * py
-        + rotation[:, i, 2, None] * pz
-        + translation[:, i, None]
-        for i in range(3)
-    )
-    in_front = zc > MIN_DEPTH
-    w = 1.0 / jnp.where(in_front, zc, 1.0)
-    x, y = xc * w, yc * w
-    has_depth = problem.depth > 0
-    sw = jnp.where(has_depth, 1.0 / noise.inverse_depth_sigma, 0.0)
-    eu = (camera.fx * x + camera.cx - problem.uv[..., 0]) / noise.pixel_sigma
-    ev = (camera.fy * y + camera.cy - problem.uv[..., 1]) / noise.pixel_sigma
-    ew = (w - 1.0 / jnp.where(has_depth, problem.depth, 1.0)) * sw
-    return (eu, ev, ew), (x, y, w, sw), in_front
+def _residual_table(poses: jax.Array, points: jax.Array, problem: BundleProblem, camera, noise):
+    """Residuals whose arrays are (K, L)."""
+    of_one = jax.vmap(residuals_of, in_axes=(0, None, 0, 0, None, None))
+    return of_one(poses, points, problem.uv, problem.depth, camera, noise)
 
 
-def _chi_square(errors):
-    eu, ev, ew = errors
-    pixel = eu * eu + ev * ev
-    return pixel, pixel + ew * ew
-
-
-def _huber_cost(errors, used):
-    _, joint = _chi_square(errors)
-    norm = jnp.sqrt(joint + 1e-12)
+def _huber_cost(residuals: Residuals, used: jax.Array) -> jax.Array:
+    norm = jnp.sqrt(residuals.joint + 1e-12)
     delta = jnp.sqrt(CHI2_PIXEL_DEPTH)
-    cost = jnp.where(norm < delta, joint, 2 * delta * norm - delta**2)
+    cost = jnp.where(norm < delta, residuals.joint, 2 * delta * norm - delta**2)
     return jnp.sum(jnp.where(used, jnp.minimum(cost, 100.0), 0.0))
+
+
+def _point_rows(
+    residuals: Residuals, rotation: jax.Array, camera: Camera, noise: NoiseModel, root: jax.Array
+) -> list[list[jax.Array]]:
+    """Jacobian with respect to the points in world axes: 3 rows (u, v, depth) of 3 times (L,)."""
+    x, y, w = residuals.x, residuals.y, residuals.inverse_z
+    su = camera.fx / noise.pixel_sigma * root * w
+    sv = camera.fy / noise.pixel_sigma * root * w
+    sw = residuals.depth_weight * root * w * w
+    axes = range(3)
+    return [
+        [su * (rotation[0, c] - x * rotation[2, c]) for c in axes],
+        [sv * (rotation[1, c] - y * rotation[2, c]) for c in axes],
+        [-sw * rotation[2, c] for c in axes],
+    ]
 
 
 def bundle_adjust(
@@ -108,108 +110,87 @@ def bundle_adjust(
         uv=jnp.where(problem.observed[..., None], problem.uv, 0.0),
         depth=jnp.where(problem.observed, problem.depth, 0.0),
     )
-    num_free = problem.free.shape[0]
-    num_points = problem.points.shape[0]
-    delta = jnp.sqrt(CHI2_PIXEL_DEPTH)
+    num_free, num_points = problem.free.shape[0], problem.points.shape[0]
+    rows_in_use = jnp.sum(jnp.cumsum(jnp.any(problem.observed, 1)[::-1]) > 0)
+
+    def accumulate(k, poses, points, used, robust, hll, bl):
+        """Adds keyframe k to the landmarks' normal equations; returns its rows too."""
+        residuals = residuals_of(poses[k], points, problem.uv[k], problem.depth[k], camera, noise)
+        root = huber_root_weight(residuals, used[k], robust)
+        rows = _point_rows(residuals, poses[k, :3, :3], camera, noise, root)
+        errors = residuals.u * root, residuals.v * root, residuals.w * root
+        hll = hll + jnp.stack([sum(r[i] * r[j] for r in rows) for i, j in _UPPER])
+        bl = bl + jnp.stack(
+            [sum(r[i] * e for r, e in zip(rows, errors, strict=True)) for i in range(3)]
+        )
+        return hll, bl, (residuals, root, rows)
 
     def step(poses, points, used, robust):
-        errors, (x, y, w, sw), in_front = _residuals(poses, points, problem, camera, noise)
-        _, joint = _chi_square(errors)
-        norm = jnp.sqrt(joint + 1e-12)
-        weight = jnp.where(robust & (norm > delta), delta / norm, 1.0)
-        weight = jnp.where(used & in_front, weight, 0.0)
-        root = jnp.sqrt(weight)
-        eu, ev, ew = (e * root for e in errors)
-        su = camera.fx / noise.pixel_sigma * root
-        sv = camera.fy / noise.pixel_sigma * root
-        sw = sw * root
-        zero = jnp.zeros_like(x)
-        # d(projection)/d(point in camera), rows u, v, inverse depth.
-        a = (
-            (su * w, zero, -su * x * w),
-            (zero, sv * w, -sv * y * w),
-            (zero, zero, -sw * w * w),
-        )
-        rotation = poses[:, :3, :3]
-        point_jacobian = jnp.stack(
-            [
-                jnp.stack(
-                    [sum(a[r][k] * rotation[:, k, c, None] for k in range(3)) for c in range(3)],
-                    -1,
-                )
-                for r in range(3)
-            ],
-            -2,
-        )  # (K, L, 3, 3)
-        f = slice(0, num_free)
-        pose_jacobian = jnp.stack(
-            [
-                jnp.stack([su * w, zero, -su * x * w, -su * x * y, su * (1 + x * x), -su * y], -1)[
-                    f
-                ],
-                jnp.stack([zero, sv * w, -sv * y * w, -sv * (1 + y * y), sv * x * y, sv * x], -1)[
-                    f
-                ],
-                jnp.stack([zero, zero, -sw * w * w, -sw * w * y, sw * w * x, zero], -1)[f],
-            ],
-            -2,
-        )  # (F, L, 3, 6)
-        error = jnp.stack([eu, ev, ew], -1)  # (K, L, 3)
+        def free(carry, k):
+            hll, bl, (residuals, root, rows) = accumulate(k, poses, points, used, robust, *carry)
+            pose = pose_rows(residuals, camera, noise, root)
+            by_row = pose.reshape(7, 3, num_points)
+            hpl = jnp.stack(
+                [
+                    jnp.stack([sum(by_row[i, r] * rows[r][c] for r in range(3)) for c in range(3)])
+                    for i in range(6)
+                ]
+            )
+            return (hll, bl), (pose @ pose.T, hpl)
 
-        hll = jnp.einsum("klri,klrj->lij", point_jacobian, point_jacobian)
-        bl = jnp.einsum("klri,klr->li", point_jacobian, error)
-        hpp = jnp.einsum("flri,flrj->fij", pose_jacobian, pose_jacobian)
-        bp = jnp.einsum("flri,flr->fi", pose_jacobian, error[f])
-        hpl = jnp.einsum("flri,flrj->flij", pose_jacobian, point_jacobian[f])
+        def fixed(k, carry):
+            return accumulate(k, poses, points, used, robust, *carry)[:2]
 
-        diagonal = jnp.einsum("lii->li", hll)
-        hll = hll + jax.vmap(jnp.diag)(damping * diagonal + 1e-3)
-        inverse = _inverse_symmetric_3x3(hll)
-        y_matrix = jnp.einsum("flij,ljk->flik", hpl, inverse)  # (F, L, 6, 3)
-        left = y_matrix.transpose(0, 2, 1, 3).reshape(num_free * 6, num_points * 3)
-        right = hpl.transpose(0, 2, 1, 3).reshape(num_free * 6, num_points * 3)
-        schur = -left @ right.T
+        # One keyframe at a time: its rows fit into a core's cache, and absent ones cost nothing.
+        carry = jnp.zeros((6, num_points)), jnp.zeros((3, num_points))
+        carry, (normal, hpl) = jax.lax.scan(free, carry, jnp.arange(num_free))
+        hll, bl = jax.lax.fori_loop(num_free, rows_in_use, fixed, carry)
+        hpp, bp = normal[:, :6, :6], normal[:, :6, 6]
+
+        xx, xy, xz, yy, yz, zz = hll
+        xx, yy, zz = (h * (1 + damping) + 1e-3 for h in (xx, yy, zz))
+        inverse = _inverse_symmetric_3x3(xx, xy, xz, yy, yz, zz)
+        solved = jnp.stack(
+            [sum(hpl[:, :, c] * inverse[c][d] for c in range(3)) for d in range(3)], axis=2
+        )  # (F, 6, 3, L): hpl times the inverse
+        coupling = hpl.reshape(num_free * 6, 3 * num_points)
+        left = solved.reshape(num_free * 6, 3 * num_points)
+        schur = -(left @ coupling.T).reshape(num_free, 6, num_free, 6)
         blocks = jnp.arange(num_free)
-        schur = schur.reshape(num_free, 6, num_free, 6)
         hpp = hpp + jax.vmap(jnp.diag)(damping * jnp.einsum("fii->fi", hpp) + 1e-3)
         schur = schur.at[blocks, :, blocks, :].add(hpp)
-        rhs = bp - jnp.einsum("flij,lj->fi", y_matrix, bl)
+        rhs = bp - (left @ bl.reshape(-1)).reshape(num_free, 6)
         # Poses that may not move: identity block, zero right-hand side.
         moves = problem.free[:, None, None, None] & problem.free[None, None, :, None]
         schur = jnp.where(moves, schur, 0.0)
         schur = schur.reshape(num_free * 6, num_free * 6)
         schur = schur + jnp.diag(jnp.repeat(jnp.where(problem.free, 0.0, 1.0), 6))
         rhs = jnp.where(problem.free[:, None], rhs, 0.0).reshape(-1)
-        pose_delta = -jax.scipy.linalg.solve(schur, rhs, assume_a="pos").reshape(num_free, 6)
-        point_delta = -jnp.einsum(
-            "lij,lj->li", inverse, bl + jnp.einsum("flij,fi->lj", hpl, pose_delta)
-        )
+        pose_delta = -jax.scipy.linalg.solve(schur, rhs, assume_a="pos")
+        bl = bl + (pose_delta @ coupling).reshape(3, num_points)
+        point_delta = [-sum(inverse[c][d] * bl[d] for d in range(3)) for c in range(3)]
         moved = jax.vmap(lambda d, p: jaxlie.SE3.exp(d).as_matrix() @ p)(
-            pose_delta, poses[:num_free]
+            pose_delta.reshape(num_free, 6), poses[:num_free]
         )
-        return poses.at[:num_free].set(moved), points + point_delta
+        return poses.at[:num_free].set(moved), points + jnp.stack(point_delta, axis=1)
 
     def run(carry, used, iterations, robust):
         return jax.lax.fori_loop(0, iterations, lambda _, c: step(*c, used, robust), carry)
 
     def inlier_table(poses, points):
-        errors, _, in_front = _residuals(poses, points, problem, camera, noise)
-        pixel, joint = _chi_square(errors)
-        fits = (pixel < CHI2_PIXEL) & ((problem.depth <= 0) | (joint < CHI2_PIXEL_DEPTH))
-        return problem.observed & in_front & fits, errors
+        residuals = _residual_table(poses, points, problem, camera, noise)
+        return chi_square_inliers(residuals, problem.depth, problem.observed), residuals
 
-    start_errors, _, start_front = _residuals(
-        problem.camera_from_world, problem.points, problem, camera, noise
-    )
-    start_cost = _huber_cost(start_errors, problem.observed & start_front)
+    start = _residual_table(problem.camera_from_world, problem.points, problem, camera, noise)
+    judged = problem.observed & start.in_front
+    start_cost = _huber_cost(start, judged)
     carry = (problem.camera_from_world, problem.points)
     carry = run(carry, problem.observed, robust_iterations, jnp.array(True))
     inliers, _ = inlier_table(*carry)
     carry = run(carry, inliers, plain_iterations, jnp.array(False))
-    inliers, errors = inlier_table(*carry)
-    cost = _huber_cost(errors, problem.observed & start_front)
+    inliers, residuals = inlier_table(*carry)
     finite = jnp.all(jnp.isfinite(carry[0])) & jnp.all(jnp.isfinite(carry[1]))
-    success = finite & (cost <= start_cost * 1.001)
+    success = finite & (_huber_cost(residuals, judged) <= start_cost * 1.001)
     return BundleResult(
         camera_from_world=jnp.where(success, carry[0], problem.camera_from_world),
         points=jnp.where(success, carry[1], problem.points),
@@ -218,16 +199,13 @@ def bundle_adjust(
     )
 
 
-def _inverse_symmetric_3x3(m: jax.Array) -> jax.Array:
-    """Inverse of positive definite (..., 3, 3) by cofactors (a LAPACK call each is far slower)."""
-    a, b, c = m[..., 0, 0], m[..., 0, 1], m[..., 0, 2]
-    d, e, f = m[..., 1, 1], m[..., 1, 2], m[..., 2, 2]
+def _inverse_symmetric_3x3(a, b, c, d, e, f) -> list[list[jax.Array]]:
+    """Inverse of positive definite [[a, b, c], [b, d, e], [c, e, f]], each (L,), by cofactors.
+
+    A LAPACK call for each landmark is far slower.
+    """
     ca, cb, cc = d * f - e * e, c * e - b * f, b * e - c * d
     cd, ce, cf = a * f - c * c, b * c - a * e, a * d - b * b
-    inverse_det = 1.0 / jnp.maximum(a * ca + b * cb + c * cc, 1e-20)
-    rows = [
-        jnp.stack([ca, cb, cc], -1),
-        jnp.stack([cb, cd, ce], -1),
-        jnp.stack([cc, ce, cf], -1),
-    ]
-    return jnp.stack(rows, -2) * inverse_det[..., None, None]
+    scale = 1.0 / jnp.maximum(a * ca + b * cb + c * cc, 1e-20)
+    ca, cb, cc, cd, ce, cf = (cofactor * scale for cofactor in (ca, cb, cc, cd, ce, cf))
+    return [[ca, cb, cc], [cb, cd, ce], [cc, ce, cf]]

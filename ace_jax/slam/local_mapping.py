@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.features.base import Features
@@ -16,8 +15,8 @@ from ace_jax.slam.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.mapping_queue import MappingTask
-from ace_jax.slam.matching import LandmarkBlock, MatchGates, guided_match
-from ace_jax.slam.pose_optimization import NoiseModel, linearize
+from ace_jax.slam.matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
+from ace_jax.slam.pose_optimization import NoiseModel, residuals_of
 from ace_jax.slam.poses import difference, orthonormalized
 
 CHI2_FUSE = 11.7
@@ -26,25 +25,47 @@ MAX_BUNDLE_TRANSLATION = 0.2  # metres; a keyframe that moves further was thrown
 MAX_BUNDLE_ROTATION = np.deg2rad(8.0)
 
 
-@functools.partial(jax.jit, static_argnames=())
-def _match_into(
+@jax.jit
+def _explained(poses, points, uv, depth, camera, noise) -> jax.Array:
+    """(B, N) bool: which points (B, N, 3) agree with what B keyframes saw of them."""
+
+    def one(pose, points, uv, depth):
+        residuals = residuals_of(pose, points, uv, depth, camera, noise)
+        return residuals.in_front & (residuals.joint < CHI2_FUSE)
+
+    return jax.vmap(one)(poses, points, uv, depth)
+
+
+def match_into(
     block: LandmarkBlock,
     features: Features,
-    poses: jax.Array,
+    poses: np.ndarray,
     camera: Camera,
     gates: MatchGates,
     noise: NoiseModel,
-) -> jax.Array:
-    """Landmarks of one block matched into B keyframes: (B, N) index into the block or -1."""
+) -> np.ndarray:
+    """Landmarks of one block matched into B keyframes.
 
-    def one(features, pose):
-        matches = guided_match(block, features, pose, camera, gates)
-        points = block.points[jnp.maximum(matches, 0)]
-        residuals = linearize(pose, points, features.uv, features.depth, camera, noise)
-        chi2 = jnp.sum(residuals.error**2, -1)
-        return jnp.where((matches >= 0) & residuals.in_front & (chi2 < CHI2_FUSE), matches, -1)
+    Args:
+        block: P landmarks.
+        features: of the keyframes, each array with a leading axis B.
+        poses: (B, 4, 4) camera_from_world.
+        camera: intrinsics.
+        gates: of guided matching.
+        noise: standard deviations.
 
-    return jax.vmap(one)(features, poses)
+    Returns:
+        (B, N) index into the block, -1 where there is none.
+    """
+    matches = np.stack(
+        [
+            guided_match(block, jax.tree.map(lambda x, b=b: x[b], features), pose, camera, gates)
+            for b, pose in enumerate(poses)
+        ]
+    )
+    points = block.points[np.maximum(matches, 0)]
+    explained = np.asarray(_explained(poses, points, features.uv, features.depth, camera, noise))
+    return np.where(explained, matches, NO_MATCH)
 
 
 _bundle_adjust = jax.jit(bundle_adjust, static_argnames=("robust_iterations", "plain_iterations"))
@@ -68,7 +89,7 @@ class LocalMapper:
         for block, count in ((own, self.config.fuse_neighbours), (other, 1)):
             stacked = jax.tree.map(lambda x, n=count: np.stack([x] * n), features)
             poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
-            _match_into(block, stacked, poses, self.camera, self.gates, self.noise)
+            match_into(block, stacked, poses, self.camera, self.gates, self.noise)
         config = self.config
         size, points = config.window_free + config.window_fixed, config.max_window_landmarks
         _bundle_adjust(
@@ -170,7 +191,7 @@ class LocalMapper:
         # The keyframe's landmarks look as they do in the keyframe: its neighbours' views are close.
         block = world.block(own, len(own)).replace(descriptors=keyframe.descriptors[None].copy())
         into_neighbours = functools.partial(
-            _match_into,
+            match_into,
             block,
             *self._features_of(world, neighbours, self.config.fuse_neighbours),
             self.camera,
@@ -178,7 +199,7 @@ class LocalMapper:
             self.noise,
         )
         into_keyframe = functools.partial(
-            _match_into,
+            match_into,
             world.block(theirs, self.config.max_fuse_landmarks),
             *self._features_of(world, np.array([number]), 1),
             self.camera,

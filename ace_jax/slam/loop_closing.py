@@ -404,14 +404,13 @@ class LoopCloser:
         )
 
     def _examine(self, block: LandmarkBlock, features: Features, pose: np.ndarray) -> Examination:
-        seen = examine(
+        return examine(
             block,
             features,
-            np.asarray(pose, np.float32),
+            pose,
             self.camera,
             self._gates,
             self._radii,
             self.noise,
             self._near_radius,
         )
-        return jax.tree.map(np.asarray, seen)

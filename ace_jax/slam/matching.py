@@ -1,13 +1,16 @@
-"""Guided matching: landmarks are projected with a pose and compared with the features nearby."""
+"""Guided matching: landmarks are projected with a pose and compared with the features nearby.
 
-import functools
+On the host: only neighbours are compared, found by k-d trees. A dense table of similarities
+has a thousand times as many, and on a CPU it was the greater part of tracking.
+"""
 
 import flax.struct
 import jax
-import jax.numpy as jnp
+import numpy as np
+from scipy.spatial import cKDTree
 
 from ace_jax.features.base import Features
-from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
+from ace_jax.geometry.camera import MIN_DEPTH, Camera
 
 NO_MATCH = -1
 
@@ -43,38 +46,61 @@ class MatchGates:
 
 
 def visible(
-    block: LandmarkBlock, camera_from_world: jax.Array, camera: Camera, gates: MatchGates
-) -> tuple[jax.Array, jax.Array]:
-    """Projections (P, 2) and whether each landmark can be seen (P,) from a (4, 4) pose."""
+    block: LandmarkBlock, camera_from_world: np.ndarray, camera: Camera, gates: MatchGates
+) -> tuple[np.ndarray, np.ndarray]:
+    """Projections (P, 2) and whether each landmark can be seen (P,) from a (4, 4) pose.
+
+    The projection of a landmark that cannot be seen may be anywhere; it is finite.
+    """
     rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
     in_camera = block.points @ rotation.T + translation
-    uv = project(in_camera, camera)
-    centre = -rotation.T @ translation
-    to_camera = centre - block.points
-    distance = jnp.linalg.norm(to_camera, axis=-1)
-    cosine = jnp.sum(to_camera * block.view_directions, -1) / jnp.maximum(distance, 1e-6)
-    ratio = distance / jnp.maximum(block.distances, 1e-6)
+    in_front = in_camera[:, 2] > MIN_DEPTH
+    z = np.where(in_front, in_camera[:, 2], 1.0)
+    u = camera.fx * in_camera[:, 0] / z + camera.cx
+    v = camera.fy * in_camera[:, 1] / z + camera.cy
+    to_camera = -rotation.T @ translation - block.points
+    distance = np.sqrt(np.einsum("pi,pi->p", to_camera, to_camera))
+    cosine = np.einsum("pi,pi->p", to_camera, block.view_directions) / np.maximum(distance, 1e-6)
+    ratio = distance / np.maximum(block.distances, 1e-6)
     seen = (
         block.mask
-        & (in_camera[:, 2] > MIN_DEPTH)
-        & (uv[:, 0] >= 0)
-        & (uv[:, 0] <= camera.width - 1)
-        & (uv[:, 1] >= 0)
-        & (uv[:, 1] <= camera.height - 1)
+        & in_front
+        & (u >= 0)
+        & (u <= camera.width - 1)
+        & (v >= 0)
+        & (v <= camera.height - 1)
         & (cosine > gates.cos_max_view_angle)
         & (ratio < gates.max_scale_change)
         & (ratio > 1 / gates.max_scale_change)
     )
-    return uv, seen
+    uv = np.stack([u, v], axis=1)
+    return np.where(np.isfinite(uv), uv, 0.0), seen
+
+
+def neighbours(
+    uv: np.ndarray, mask: np.ndarray, other_uv: np.ndarray, other_mask: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of points (N, 2) and others (M, 2), both unmasked, at most `radius` apart.
+
+    Returns:
+        Their indices.
+    """
+    index, other = np.flatnonzero(mask), np.flatnonzero(other_mask)
+    if len(index) == 0 or len(other) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    pairs = cKDTree(uv[index]).sparse_distance_matrix(
+        cKDTree(other_uv[other]), radius, output_type="ndarray"
+    )
+    return index[pairs["i"]], other[pairs["j"]]
 
 
 def guided_match(
     block: LandmarkBlock,
     features: Features,
-    camera_from_world: jax.Array,
+    camera_from_world: np.ndarray,
     camera: Camera,
     gates: MatchGates,
-) -> jax.Array:
+) -> np.ndarray:
     """One-to-one matches of features to landmarks near their projections.
 
     A pair is kept if each is the other's most similar candidate within the radius, and the
@@ -90,40 +116,30 @@ def guided_match(
     Returns:
         (N,) int32 landmark of each feature, -1 where there is none.
     """
+    matches = np.full(len(features.mask), NO_MATCH, np.int32)
     uv, seen = visible(block, camera_from_world, camera, gates)
-    appearances, size, dim = block.descriptors.shape
-    similarities = (block.descriptors.reshape(-1, dim) @ features.descriptors.T).reshape(
-        appearances, size, -1
-    )
-    # Not `.max(0)`: XLA's CPU reduction over a leading axis is five times slower than this chain.
-    similarity = functools.reduce(jnp.maximum, [similarities[i] for i in range(appearances)])
-    du = uv[:, None, 0] - features.uv[None, :, 0]
-    dv = uv[:, None, 1] - features.uv[None, :, 1]
-    near = (du * du + dv * dv < gates.radius**2) & seen[:, None] & features.mask[None, :]
-    # Five reductions read the scores: without the barrier XLA computes them five times over.
-    score = jax.lax.optimization_barrier(jnp.where(near, similarity, -1.0))
+    landmark, feature = neighbours(uv, seen, features.uv, features.mask, float(gates.radius))
+    if len(landmark) == 0:
+        return matches
+    theirs = features.descriptors[feature]
+    similarity = np.einsum("pd,pd->p", block.descriptors[0, landmark], theirs)
+    for appearance in block.descriptors[1:]:
+        similarity = np.maximum(similarity, np.einsum("pd,pd->p", appearance[landmark], theirs))
 
-    best = jnp.max(score, axis=1)
-    # argmax over a big matrix is slow on CPU; the least index that reaches the maximum is not.
-    best_feature = _first_at_least(score, best[:, None], axis=1)
-    others = jnp.where(jnp.arange(score.shape[1])[None, :] == best_feature[:, None], -1.0, score)
-    second = jnp.max(others, axis=1)
-    feature_best = jnp.max(score, axis=0)
-
-    distance = jnp.sqrt(jnp.maximum(2 - 2 * best, 0.0))
-    second_distance = jnp.sqrt(jnp.maximum(2 - 2 * second, 0.0))
+    order = np.lexsort((feature, -similarity, landmark))
+    landmark, feature, similarity = landmark[order], feature[order], similarity[order]
+    first = np.flatnonzero(np.diff(landmark, prepend=-1))
+    count = np.diff(first, append=len(landmark))
+    second = similarity[np.minimum(first + 1, len(landmark) - 1)]
+    second = np.where(count > 1, second, -1.0)
+    of_feature = np.full(len(features.mask), -1.0, np.float32)
+    np.maximum.at(of_feature, feature, similarity)
+    landmark, feature, best = landmark[first], feature[first], similarity[first]
+    distance, second_distance = (np.sqrt(np.maximum(2 - 2 * s, 0.0)) for s in (best, second))
     good = (
         (best > gates.min_cosine)
-        & (best >= feature_best[best_feature])
+        & (best >= of_feature[feature])
         & (distance < gates.match_ratio * second_distance)
     )
-    target = jnp.where(good, best_feature, features.mask.shape[0])
-    matches = jnp.full(features.mask.shape, NO_MATCH, jnp.int32)
-    return matches.at[target].set(jnp.arange(target.shape[0], dtype=jnp.int32), mode="drop")
-
-
-def _first_at_least(values: jax.Array, threshold: jax.Array, axis: int) -> jax.Array:
-    """Least index along `axis` whose value reaches the threshold."""
-    index = jax.lax.broadcasted_iota(jnp.int32, values.shape, axis)
-    found = jnp.min(jnp.where(values >= threshold, index, values.shape[axis]), axis=axis)
-    return jnp.minimum(found, values.shape[axis] - 1)
+    matches[feature[good]] = landmark[good]
+    return matches

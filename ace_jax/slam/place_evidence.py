@@ -1,8 +1,8 @@
 """Whether a keyframe shows a place: matching without a prior, guided search, and the evidence."""
 
+import dataclasses
 import functools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +11,20 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera, unproject
 from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
 from ace_jax.models.landmark_attention import EMPTY, nearest
-from ace_jax.slam.matching import LandmarkBlock, MatchGates, guided_match, visible
+from ace_jax.slam.matching import (
+    NO_MATCH,
+    LandmarkBlock,
+    MatchGates,
+    guided_match,
+    neighbours,
+    visible,
+)
 from ace_jax.slam.pose_optimization import NoiseModel, optimize_pose
 
 CELLS = (6, 4)  # columns and rows of the grid in which evidence is counted
 
 
-@flax.struct.dataclass
+@dataclasses.dataclass
 class Examination:
     """What a keyframe shows of a block of P landmarks, seen from its best pose.
 
@@ -26,16 +33,16 @@ class Examination:
         matches: (N,) landmark of each feature, -1 where there is none.
         expected: (24,) landmarks that should be in view, by cell of the image.
         found: (24,) those of them that were matched.
-        agreeing: () landmarks with a depth beside them that fits.
-        contradicted: () landmarks with depths beside them of which none fits.
+        agreeing: landmarks with a depth beside them that fits.
+        contradicted: landmarks with depths beside them of which none fits.
     """
 
-    camera_from_world: jax.Array
-    matches: jax.Array
-    expected: jax.Array
-    found: jax.Array
-    agreeing: jax.Array
-    contradicted: jax.Array
+    camera_from_world: np.ndarray
+    matches: np.ndarray
+    expected: np.ndarray
+    found: np.ndarray
+    agreeing: int
+    contradicted: int
 
     @property
     def inliers(self) -> int:
@@ -88,54 +95,51 @@ def align(
     )
 
 
-@jax.jit
+_optimize_pose = jax.jit(optimize_pose)
+
+
 def examine(
     block: LandmarkBlock,
     features: Features,
-    camera_from_world: jax.Array,
+    camera_from_world: np.ndarray,
     camera: Camera,
     gates: MatchGates,
-    radii: jax.Array,
+    radii: np.ndarray,
     noise: NoiseModel,
     near_radius: float,
 ) -> Examination:
     """Guided matching from a predicted pose, and what speaks for and against the place."""
-
-    def search(pose: jax.Array, radius: jax.Array) -> tuple[jax.Array, jax.Array]:
+    pose = np.asarray(camera_from_world, np.float32)
+    for radius in radii:
         matches = guided_match(block, features, pose, camera, gates.replace(radius=radius))
-        points = block.points[jnp.maximum(matches, 0)]
-        pose, inliers = optimize_pose(
-            pose, points, features.uv, features.depth, matches >= 0, camera, noise
+        points = block.points[np.maximum(matches, 0)]
+        pose, inliers = map(
+            np.asarray,
+            _optimize_pose(pose, points, features.uv, features.depth, matches >= 0, camera, noise),
         )
-        return pose, jnp.where(inliers, matches, -1)
-
-    pose, matches = jax.lax.scan(search, camera_from_world, radii)
-    matches = matches[-1]
-    size = block.mask.shape[0]
-    found = jnp.zeros(size, bool)
-    found = found.at[jnp.where(matches >= 0, matches, size)].set(True, mode="drop")
+        matches = np.where(inliers, matches, NO_MATCH)
+    found = np.zeros(len(block.mask), bool)
+    found[matches[matches >= 0]] = True
 
     uv, seen = visible(block, pose, camera, gates)
-    column = jnp.clip(uv[:, 0] / camera.width * CELLS[0], 0, CELLS[0] - 1).astype(jnp.int32)
-    row = jnp.clip(uv[:, 1] / camera.height * CELLS[1], 0, CELLS[1] - 1).astype(jnp.int32)
-    cell = (row * CELLS[0] + column)[:, None] == jnp.arange(CELLS[0] * CELLS[1])
+    column = np.clip(uv[:, 0] / camera.width * CELLS[0], 0, CELLS[0] - 1).astype(int)
+    row = np.clip(uv[:, 1] / camera.height * CELLS[1], 0, CELLS[1] - 1).astype(int)
+    cell, cells = row * CELLS[0] + column, CELLS[0] * CELLS[1]
 
-    inverse_z = 1.0 / jnp.maximum(block.points @ pose[2, :3] + pose[2, 3], 1e-3)
+    inverse_z = 1.0 / np.maximum(block.points @ pose[2, :3] + pose[2, 3], 1e-3)
     measured = features.mask & (features.depth > 0)
-    inverse_depth = 1.0 / jnp.where(measured, features.depth, 1.0)
-    du = uv[:, None, 0] - features.uv[None, :, 0]
-    dv = uv[:, None, 1] - features.uv[None, :, 1]
-    near = (du * du + dv * dv < near_radius**2) & seen[:, None] & measured[None, :]
-    sigmas = jnp.abs(inverse_depth[None, :] - inverse_z[:, None]) / noise.inverse_depth_sigma
-    agrees = jnp.any(near & (sigmas < 4.0), axis=1) | found
-    differs = jnp.any(near & (sigmas > 6.0), axis=1) & ~agrees
+    landmark, feature = neighbours(uv, seen, features.uv, measured, near_radius)
+    sigmas = np.abs(1.0 / features.depth[feature] - inverse_z[landmark]) / noise.inverse_depth_sigma
+    agrees, differs = found.copy(), np.zeros(len(found), bool)
+    agrees[landmark[sigmas < 4.0]] = True
+    differs[landmark[sigmas > 6.0]] = True
     return Examination(
         camera_from_world=pose,
         matches=matches,
-        expected=jnp.sum(cell & seen[:, None], axis=0),
-        found=jnp.sum(cell & (seen & found)[:, None], axis=0),
-        agreeing=jnp.sum(agrees),
-        contradicted=jnp.sum(differs),
+        expected=np.bincount(cell[seen], minlength=cells),
+        found=np.bincount(cell[seen & found], minlength=cells),
+        agreeing=int(agrees.sum()),
+        contradicted=int((differs & ~agrees).sum()),
     )
 
 

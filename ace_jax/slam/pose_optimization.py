@@ -13,6 +13,7 @@ from ace_jax.geometry.camera import MIN_DEPTH, Camera
 
 CHI2_PIXEL = 5.991  # 95 % quantile, 2 degrees of freedom
 CHI2_PIXEL_DEPTH = 7.815  # 95 % quantile, 3 degrees of freedom
+CONVERGED = 1e-6  # metres and radians; a smaller Gauss-Newton step ends a round
 
 
 @flax.struct.dataclass
@@ -25,20 +26,38 @@ class NoiseModel:
 
 @flax.struct.dataclass
 class Residuals:
-    """Whitened residuals and Jacobians of M observations.
+    """Whitened residuals of M observations; one array per coordinate, XLA's fastest form on a CPU.
 
     Attributes:
-        error: (M, 3) in units of sigma; the third is 0 without depth.
-        pose_jacobian: (M, 3, 6) with respect to a left twist (translation, rotation).
+        u, v: (M,) pixels in units of sigma.
+        w: (M,) inverse depth in units of sigma; 0 without depth.
+        x, y: (M,) the point's projection at unit depth.
+        inverse_z: (M,) 1/m.
+        depth_weight: (M,) one over sigma of the inverse depth; 0 without depth.
         in_front: (M,) bool, the point lies before the camera.
     """
 
-    error: jax.Array
-    pose_jacobian: jax.Array
+    u: jax.Array
+    v: jax.Array
+    w: jax.Array
+    x: jax.Array
+    y: jax.Array
+    inverse_z: jax.Array
+    depth_weight: jax.Array
     in_front: jax.Array
 
+    @property
+    def pixel(self) -> jax.Array:
+        """(M,) chi-square of the pixel, 2 degrees of freedom."""
+        return self.u * self.u + self.v * self.v
 
-def linearize(
+    @property
+    def joint(self) -> jax.Array:
+        """(M,) chi-square of pixel and depth, 3 degrees of freedom where there is depth."""
+        return self.pixel + self.w * self.w
+
+
+def residuals_of(
     camera_from_world: jax.Array,
     points: jax.Array,
     uv: jax.Array,
@@ -47,47 +66,70 @@ def linearize(
     noise: NoiseModel,
 ) -> Residuals:
     """Residuals of points (M, 3) seen at uv (M, 2) with depth (M,) (0: none) by one camera."""
-    in_camera = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-    in_front = in_camera[:, 2] > MIN_DEPTH
-    inverse_z = 1.0 / jnp.where(in_front, in_camera[:, 2], 1.0)
-    x = in_camera[:, 0] * inverse_z
-    y = in_camera[:, 1] * inverse_z
+    rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
+    px, py, pz = points[:, 0], points[:, 1], points[:, 2]
+    xc, yc, zc = (
+        rotation[i, 0] * px + rotation[i, 1] * py + rotation[i, 2] * pz + translation[i]
+        for i in range(3)
+    )
+    in_front = zc > MIN_DEPTH
+    inverse_z = 1.0 / jnp.where(in_front, zc, 1.0)
+    x, y = xc * inverse_z, yc * inverse_z
     has_depth = depth > 0
-    inverse_depth = 1.0 / jnp.where(has_depth, depth, 1.0)
-    sx = camera.fx / noise.pixel_sigma
-    sy = camera.fy / noise.pixel_sigma
-    sw = jnp.where(has_depth, 1.0 / noise.inverse_depth_sigma, 0.0)
-    error = jnp.stack(
-        [
-            (camera.fx * x + camera.cx - uv[:, 0]) / noise.pixel_sigma,
-            (camera.fy * y + camera.cy - uv[:, 1]) / noise.pixel_sigma,
-            (inverse_z - inverse_depth) * sw,
-        ],
-        axis=-1,
+    depth_weight = jnp.where(has_depth, 1.0 / noise.inverse_depth_sigma, 0.0)
+    return Residuals(
+        u=(camera.fx * x + camera.cx - uv[:, 0]) / noise.pixel_sigma,
+        v=(camera.fy * y + camera.cy - uv[:, 1]) / noise.pixel_sigma,
+        w=(inverse_z - 1.0 / jnp.where(has_depth, depth, 1.0)) * depth_weight,
+        x=x,
+        y=y,
+        inverse_z=inverse_z,
+        depth_weight=depth_weight,
+        in_front=in_front,
     )
+
+
+def pose_rows(
+    residuals: Residuals, camera: Camera, noise: NoiseModel, root_weight: jax.Array
+) -> jax.Array:
+    """Jacobian with respect to a left twist (translation, rotation), and the errors, as rows.
+
+    Args:
+        residuals: of M observations.
+        camera: intrinsics.
+        noise: standard deviations.
+        root_weight: (M,) by which each observation's rows are multiplied.
+
+    Returns:
+        (7, 3 M): six rows of the Jacobian and one of errors; times its transpose it holds the
+        normal equations of a Gauss-Newton step.
+    """
+    r, x, y, w = residuals, residuals.x, residuals.y, residuals.inverse_z
+    su = camera.fx / noise.pixel_sigma * root_weight
+    sv = camera.fy / noise.pixel_sigma * root_weight
+    sw = r.depth_weight * root_weight
     zero = jnp.zeros_like(x)
-    jacobian = jnp.stack(
-        [
-            sx * jnp.stack([inverse_z, zero, -x * inverse_z, -x * y, 1 + x * x, -y], -1),
-            sy * jnp.stack([zero, inverse_z, -y * inverse_z, -(1 + y * y), x * y, x], -1),
-            sw[:, None]
-            * jnp.stack([zero, zero, -(inverse_z**2), -inverse_z * y, inverse_z * x, zero], -1),
-        ],
-        axis=1,
-    )
-    return Residuals(error=error, pose_jacobian=jacobian, in_front=in_front)
+    u = [su * w, zero, -su * x * w, -su * x * y, su * (1 + x * x), -su * y, root_weight * r.u]
+    v = [zero, sv * w, -sv * y * w, -sv * (1 + y * y), sv * x * y, sv * x, root_weight * r.v]
+    d = [zero, zero, -sw * w * w, -sw * w * y, sw * w * x, zero, root_weight * r.w]
+    return jnp.concatenate([jnp.stack(u), jnp.stack(v), jnp.stack(d)], axis=1)
+
+
+def huber_root_weight(residuals: Residuals, used: jax.Array, robust: jax.Array) -> jax.Array:
+    """(M,) square root of each observation's weight: Huber's where `robust`, 0 where unused."""
+    delta = jnp.sqrt(CHI2_PIXEL_DEPTH)
+    norm = jnp.sqrt(residuals.joint + 1e-12)
+    weight = jnp.where(robust & (norm > delta), delta / norm, 1.0)
+    return jnp.sqrt(jnp.where(used & residuals.in_front, weight, 0.0))
 
 
 def chi_square_inliers(residuals: Residuals, depth: jax.Array, mask: jax.Array) -> jax.Array:
     """(M,) bool: inside the pixel gate, and inside the joint gate where depth is known."""
-    squared = residuals.error**2
-    pixel = squared[:, 0] + squared[:, 1]
-    joint = pixel + squared[:, 2]
     return (
         mask
         & residuals.in_front
-        & (pixel < CHI2_PIXEL)
-        & ((depth <= 0) | (joint < CHI2_PIXEL_DEPTH))
+        & (residuals.pixel < CHI2_PIXEL)
+        & ((depth <= 0) | (residuals.joint < CHI2_PIXEL_DEPTH))
     )
 
 
@@ -116,7 +158,7 @@ def optimize_pose(
         camera: intrinsics.
         noise: standard deviations.
         rounds: how often inliers are selected.
-        iterations: Gauss-Newton steps in a round.
+        iterations: Gauss-Newton steps in a round, at most.
 
     Returns:
         The (4, 4) pose and the (M,) inliers.
@@ -124,26 +166,31 @@ def optimize_pose(
     # A weight of zero does not silence a NaN: masked entries are replaced.
     points, uv = (jnp.where(mask[:, None], values, 0.0) for values in (points, uv))
     depth = jnp.where(mask, depth, 0.0)
-    huber = jnp.sqrt(CHI2_PIXEL_DEPTH)
 
-    def step(pose, weight_mask, robust):
-        residuals = linearize(pose, points, uv, depth, camera, noise)
-        norm = jnp.sqrt(jnp.sum(residuals.error**2, -1) + 1e-12)
-        weight = jnp.where(robust & (norm > huber), huber / norm, 1.0)
-        weight = jnp.where(weight_mask & residuals.in_front, weight, 0.0)
-        rows = residuals.pose_jacobian.reshape(-1, 6)
-        weighted = (residuals.pose_jacobian * weight[:, None, None]).reshape(-1, 6)
-        hessian = weighted.T @ rows + 1e-4 * jnp.eye(6)
-        gradient = weighted.T @ residuals.error.reshape(-1)
-        delta = -jax.scipy.linalg.solve(hessian, gradient, assume_a="pos")
+    def step(pose, used, robust):
+        residuals = residuals_of(pose, points, uv, depth, camera, noise)
+        weight = huber_root_weight(residuals, used, robust)
+        rows = pose_rows(residuals, camera, noise, weight)
+        normal = rows @ rows.T
+        hessian = normal[:6, :6] + 1e-4 * jnp.eye(6)
+        delta = -jax.scipy.linalg.solve(hessian, normal[:6, 6], assume_a="pos")
         delta = jnp.where(jnp.all(jnp.isfinite(delta)), delta, 0.0)
-        return jaxlie.SE3.exp(delta).as_matrix() @ pose
+        return jaxlie.SE3.exp(delta).as_matrix() @ pose, jnp.max(jnp.abs(delta))
 
     def one_round(i, carry):
         pose, inliers = carry
         robust = i < (rounds + 1) // 2
-        pose = jax.lax.fori_loop(0, iterations, lambda _, p: step(p, inliers, robust), pose)
-        residuals = linearize(pose, points, uv, depth, camera, noise)
+
+        def again(state):
+            _, change, count = state
+            return (change > CONVERGED) & (count < iterations)
+
+        def iterate(state):
+            pose, _, count = state
+            return *step(pose, inliers, robust), count + 1
+
+        pose, _, _ = jax.lax.while_loop(again, iterate, (pose, jnp.float32(jnp.inf), 0))
+        residuals = residuals_of(pose, points, uv, depth, camera, noise)
         return pose, chi_square_inliers(residuals, depth, mask)
 
     return jax.lax.fori_loop(0, rounds, one_round, (camera_from_world, mask))

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,49 +20,56 @@ from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.models.landmark_attention import EMPTY, attend
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_map import NO_LANDMARK, LandmarkMap
-from ace_jax.slam.matching import LandmarkBlock, MatchGates, guided_match
+from ace_jax.slam.matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
 from ace_jax.slam.pose_optimization import NoiseModel, optimize_pose
 
 
-@flax.struct.dataclass
+@dataclasses.dataclass
 class TrackingStep:
     """Result of one pass over N features.
 
     Attributes:
-        camera_from_world: (4, 4).
+        camera_from_world: (4, 4) float32.
         matches: (N,) index into the landmark block, -1 where there is none or it is an outlier.
-        num_matches: () before outliers were removed.
-        num_inliers: ().
+        num_matches: before outliers were removed.
+        num_inliers: after that.
     """
 
-    camera_from_world: jax.Array
-    matches: jax.Array
-    num_matches: jax.Array
-    num_inliers: jax.Array
+    camera_from_world: np.ndarray
+    matches: np.ndarray
+    num_matches: int
+    num_inliers: int
 
 
-@functools.partial(jax.jit, static_argnames=("rounds",))
+_optimize_pose = jax.jit(optimize_pose, static_argnames=("rounds", "iterations"))
+
+
 def match_and_optimize(
     block: LandmarkBlock,
     features: Features,
-    camera_from_world: jax.Array,
+    camera_from_world: np.ndarray,
     camera: Camera,
     gates: MatchGates,
     noise: NoiseModel,
-    rounds: int = 4,
 ) -> TrackingStep:
     """Guided matching from a predicted pose, then motion-only optimisation."""
     matches = guided_match(block, features, camera_from_world, camera, gates)
     found = matches >= 0
-    points = block.points[jnp.maximum(matches, 0)]
-    pose, inliers = optimize_pose(
-        camera_from_world, points, features.uv, features.depth, found, camera, noise, rounds
+    pose, inliers = _optimize_pose(
+        np.asarray(camera_from_world, np.float32),
+        block.points[np.maximum(matches, 0)],
+        features.uv,
+        features.depth,
+        found,
+        camera,
+        noise,
     )
+    inliers = np.asarray(inliers)
     return TrackingStep(
-        camera_from_world=pose,
-        matches=jnp.where(inliers, matches, -1),
-        num_matches=found.sum(),
-        num_inliers=inliers.sum(),
+        camera_from_world=np.asarray(pose),
+        matches=np.where(inliers, matches, NO_MATCH),
+        num_matches=int(found.sum()),
+        num_inliers=int(inliers.sum()),
     )
 
 
@@ -207,25 +213,24 @@ class Tracker:
             slots = world.keyframes[seen_by].landmarks
         else:
             start = step.camera_from_world
-            slots = last_landmarks[np.asarray(step.matches)[np.asarray(step.matches) >= 0]]
-        local = self._local_map(world, slots, np.asarray(start))
-        size = next(size for size in self._block_sizes() if len(local) <= size)
-        block = world.block(local, size)
+            slots = last_landmarks[step.matches[step.matches >= 0]]
+        local = self._local_map(world, slots, start)
+        block = world.block(local, len(local))
         radius = self.config.fine_radius * (2 if relocalized else 1)
         if not relocalized:
-            features = unrolled(np.asarray(start))
+            features = unrolled(start)
         fine = self._match(block, features, start, radius)
         if relocalized:
             fine = self._match(block, features, fine.camera_from_world, self.config.fine_radius)
-        if int(fine.num_inliers) < self.config.min_inliers * (2 if relocalized else 1):
+        if fine.num_inliers < self.config.min_inliers * (2 if relocalized else 1):
             return lost
-        matches = np.asarray(fine.matches)
+        matches = fine.matches
         landmarks = np.where(matches >= 0, local[np.maximum(matches, 0)], NO_LANDMARK)
         return Tracked(
-            camera_from_world=np.asarray(fine.camera_from_world),
+            camera_from_world=fine.camera_from_world,
             landmarks=landmarks.astype(np.int32),
             features=features,
-            inlier_ratio=float(fine.num_inliers) / max(float(fine.num_matches), 1.0),
+            inlier_ratio=fine.num_inliers / max(fine.num_matches, 1),
             relocalized=relocalized,
         )
 
@@ -234,8 +239,6 @@ class Tracker:
         nothing = np.full(len(features.mask), NO_LANDMARK)
         pose = np.eye(4, dtype=np.float32)
         self._match(self._last_seen(world, nothing, features.descriptors), features, pose, 1.0)
-        for size in self._block_sizes():
-            self._match(world.block(nothing[:1], size), features, pose, 1.0)
         for depth in (0.0, 1.0) if self.needs_no_depth else (1.0,):
             seen = features.replace(depth=np.full_like(features.depth, depth))
             self._relocalize(world, seen, jax.random.fold_in(key, 0))
@@ -246,19 +249,13 @@ class Tracker:
         """The last frame's landmarks as they looked in it."""
         return world.block(landmarks, len(landmarks)).replace(descriptors=descriptors[None])
 
-    def _block_sizes(self) -> tuple[int, int]:
-        """Capacities of the local map: matching takes time in proportion, and most are small."""
-        return self.config.max_local_landmarks // 2, self.config.max_local_landmarks
-
     def _match(self, block, features, pose, radius) -> TrackingStep:
         gates = self.gates.replace(radius=np.float32(radius * self._pixel))
         return match_and_optimize(block, features, pose, self.camera, gates, self.noise)
 
     def _trusted(self, step: TrackingStep) -> bool:
-        inliers, matches = int(step.num_inliers), int(step.num_matches)
-        return (
-            inliers >= self.config.min_inliers and inliers >= self.config.min_inlier_ratio * matches
-        )
+        least = max(self.config.min_inliers, self.config.min_inlier_ratio * step.num_matches)
+        return step.num_inliers >= least
 
     def _local_map(
         self, world: LandmarkMap, slots: np.ndarray, camera_from_world: np.ndarray
