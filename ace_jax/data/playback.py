@@ -15,11 +15,13 @@ class Arrival(NamedTuple):
         index: of the frame in its source.
         frame: the frame, or why it cannot be read.
         time: seconds on `time.perf_counter`'s clock at which it arrived.
+        read_ms: how long reading and decoding took; None if that was done ahead.
     """
 
     index: int
     frame: Frame | BadFrame
     time: float
+    read_ms: float | None = None
 
 
 class Player:
@@ -58,11 +60,12 @@ class Player:
             if overtaken or not self._buffer.acquire(blocking=False):
                 self.late += 1
                 continue
+            began = time.perf_counter()
             try:
                 frame: Frame | BadFrame = self._source[index]
             except BadFrame as error:
                 frame = error
-            yield Arrival(index, frame, arrival)
+            yield Arrival(index, frame, arrival, (time.perf_counter() - began) * 1e3)
 
     def done(self) -> None:
         """One frame that was handed out is not in work any more."""

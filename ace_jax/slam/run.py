@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ace_jax.data.background import Background
 from ace_jax.data.frame import BadFrame, Frame, FrameSource, inverse_depth_sigma
 from ace_jax.data.playback import Arrival, Player
 from ace_jax.data.prefetch import Prefetcher
@@ -31,6 +32,7 @@ from ace_jax.slam.system import SlamSystem, State
 
 DEFAULT_HEAD = "landmark_attention"
 MAX_BAD_FRAMES_SHOWN = 5
+SWITCH_INTERVAL = 5e-4  # seconds
 
 
 @dataclasses.dataclass
@@ -180,14 +182,18 @@ def run(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(compilations)
+        stack.enter_context(_frequent_thread_switches())
         bar = stack.enter_context(Progress(len(source), source.name))
         if realtime:
-            arrivals = Player(source)
-            stack.callback(arrivals.close)
+            _rehearse(source, system)
+            player = Player(source)
+            arrivals = stack.enter_context(Background(player, ahead=0, name="reader"))
         else:
             arrivals = _read_ahead(stack.enter_context(Prefetcher(source, ahead=4)))
         ahead = 0 if realtime else 2
         stream = stack.enter_context(FeatureStream(arrivals, system.observe, blinded, ahead))
+        if realtime:
+            stack.callback(player.close)  # before the threads that wait for its frames
         try:
             last = time.perf_counter()
             for observation in stream:
@@ -203,7 +209,7 @@ def run(
                     None if pose is None or ground_truth is None else ground_truth[index],
                 )
                 if realtime:
-                    arrivals.done()
+                    player.done()
                 if len(log.seconds) == outputs.WARM_UP_FRAMES:
                     compilations.reset()
         except KeyboardInterrupt:
@@ -225,8 +231,8 @@ def run(
     }
     frames = len(log.seconds)
     if realtime:
-        extra |= outputs.realtime_metrics(frames, arrivals.late, log.latencies)
-        frames += arrivals.late
+        extra |= outputs.realtime_metrics(frames, player.late, log.latencies)
+        frames += player.late
     metrics = write_results(source, system, out, log.seconds, frames, seed, extra)
     if failure is not None:
         done = f"the first {frames} frames are in {out}"
@@ -241,6 +247,30 @@ class _FrameLog:
     seconds: list[float] = dataclasses.field(default_factory=list)
     latencies: list[float] = dataclasses.field(default_factory=list)
     bad: list[str] = dataclasses.field(default_factory=list)
+
+
+@contextlib.contextmanager
+def _frequent_thread_switches() -> Iterator[None]:
+    """Lets a thread wait half a millisecond for another's Python instead of five.
+
+    Reading, features, tracking and mapping hand the interpreter to each other many times a frame.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _rehearse(source: FrameSource, system: SlamSystem) -> None:
+    """Reads and looks at the first frame before the clock starts.
+
+    Tables are made and programs loaded with the first image; at the camera's pace that would cost
+    the next twenty.
+    """
+    with contextlib.suppress(BadFrame):
+        system.observe(source[0])
 
 
 def _process(system: SlamSystem, observation: Observation, log: _FrameLog) -> np.ndarray | None:
