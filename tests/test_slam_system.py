@@ -5,12 +5,14 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from slam_scene import RoomSource, make_system, world_from_camera
+from slam_scene import CONFIG, RoomSource, make_system, world_from_camera
 
 from ace_jax.data.frame import BadFrame
 from ace_jax.evaluation.trajectory import Trajectory, compare
+from ace_jax.features.base import Features
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.system import State
+from ace_jax.slam.tracking import Tracked
 
 
 def _run(source: RoomSource, **options) -> tuple[LandmarkSlam, list[State]]:
@@ -84,6 +86,34 @@ def test_every_frame_can_be_relocalized_without_a_prediction():
     assert _ate(system, source) < 0.01
 
 
+def test_a_view_through_a_slit_is_no_pose_if_half_of_the_matches_disagree():
+    system = make_system()
+    uv = np.stack([np.linspace(10, 300, 40), np.full(40, 100.0) + np.arange(40) % 7], 1)
+    features = Features(uv, np.zeros((40, 128)), np.ones(40), np.ones(40, bool), np.ones(40))
+    here = np.arange(40)
+    for ratio, seen, ambiguous in (
+        (0.5, features, True),
+        (0.9, features, False),
+        (0.5, features.replace(uv=np.random.default_rng(0).uniform(0, 240, (40, 2))), False),
+    ):
+        tracked = Tracked(np.eye(4), here, seen, ratio, relocalized=False)
+        assert system._ambiguous(tracked) is ambiguous
+
+
+def test_the_map_rests_for_a_while_after_the_camera_was_lost():
+    order = (*range(8), *[10] * 3, *range(22, 40))
+    source, system = RoomSource(len(order), order=order, black=(8, 9, 10)), make_system()
+    for frame in source:
+        system.process(frame)
+        if frame.index == 10:
+            assert system.state is State.LOST
+            known = len(system.world.keyframes)
+        if 10 < frame.index <= 10 + CONFIG.keyframe_probation:
+            assert system.state is State.TRACKING
+            assert len(system.world.keyframes) == known
+    assert len(system.world.keyframes) > known
+
+
 def test_starts_when_there_is_something_to_see():
     source = RoomSource(8, black=(0, 1))
     system, states = _run(source)
@@ -128,7 +158,6 @@ def test_unusable_frames_are_refused_and_leave_no_trace():
     good = source[4]
     small = np.zeros((60, 80, 3), np.uint8)
     for bad in (
-        dataclasses.replace(good, depth=None),
         dataclasses.replace(good, rgb=small),
         dataclasses.replace(good, depth=good.depth[:-1]),
     ):
@@ -140,14 +169,34 @@ def test_unusable_frames_are_refused_and_leave_no_trace():
     assert system.state is State.TRACKING
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, 65.535])
+@pytest.mark.parametrize("where", ["uv", "descriptors"])
+def test_features_that_are_not_numbers_are_refused_by_the_frames_name(where, monkeypatch):
+    source, system = RoomSource(4), make_system()
+    for i in range(2):
+        system.process(source[i])
+    extract = system.extractor.extract
+
+    def spoilt(rgb):
+        features = extract(rgb)
+        values = np.array(getattr(features, where))
+        values[5, 0] = np.nan
+        return features.replace(**{where: values})
+
+    monkeypatch.setattr(system.extractor, "extract", spoilt)
+    with pytest.raises(BadFrame, match=f"{source[2].name}.*{where}"):
+        system.process(source[2])
+    assert len(system.frames) == 2
+
+
+@pytest.mark.parametrize("value", [None, 0.0, np.nan, np.inf, 65.535])
 def test_frames_whose_depth_is_unusable_are_still_tracked(value):
     """Depth fails (too near, sunlight): the pixels alone still give the pose."""
     source = RoomSource(12)
     system = make_system()
     for frame in source:
         if frame.index in (6, 7, 8):
-            frame = dataclasses.replace(frame, depth=np.full_like(frame.depth, value))
+            depth = None if value is None else np.full_like(frame.depth, value)
+            frame = dataclasses.replace(frame, depth=depth)
         tracked = system.process(frame)
         assert tracked.live_camera_from_world is not None
         assert np.isfinite(tracked.live_camera_from_world).all()

@@ -23,7 +23,11 @@ class SlamConfig:
         min_inliers: fewer matched landmarks mean that tracking is lost.
         min_inlier_ratio: inliers over matches in the first pass below which it is repeated by
             global relocalization.
+        slit_width: standard deviation of the inliers across the direction in which they spread
+            least, pixels; less is a view through a slit,
+        slit_inlier_ratio: in which a pose needs at least this ratio of inliers.
         keyframe_min_gap: frames between keyframes, at least.
+        keyframe_probation: frames tracked in a row before the map grows again, after a loss.
         keyframe_translation: metres to the nearest keyframe that make a new one.
         keyframe_rotation: radians to the nearest keyframe that make a new one.
         keyframe_overlap: a keyframe is made when fewer than this share of the last keyframe's
@@ -55,7 +59,10 @@ class SlamConfig:
     max_scale_change: float = 2.0
     min_inliers: int = 20
     min_inlier_ratio: float = 0.35
+    slit_width: float = 40.0
+    slit_inlier_ratio: float = 0.7
     keyframe_min_gap: int = 2
+    keyframe_probation: int = 8
     keyframe_translation: float = 0.15
     keyframe_rotation: float = 0.175
     keyframe_overlap: float = 0.35

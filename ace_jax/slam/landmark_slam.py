@@ -21,7 +21,7 @@ from ace_jax.slam.motion import MAX_INTERVAL
 from ace_jax.slam.pose_optimization import NoiseModel
 from ace_jax.slam.poses import orthonormalized
 from ace_jax.slam.system import SlamSystem, StageClock, State, TrackedFrame
-from ace_jax.slam.tracking import Tracker
+from ace_jax.slam.tracking import Tracked, Tracker
 
 _ATTENTION_TAU = {"xfeat": 80.0, "sift": 160.0}
 
@@ -105,6 +105,7 @@ class LandmarkSlam(SlamSystem):
         self._landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
         self._descriptors = np.zeros((extractor.max_features, extractor.dim), np.float32)
         self._frames_since_keyframe = 0
+        self._frames_since_lost = config.keyframe_probation
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -156,17 +157,18 @@ class LandmarkSlam(SlamSystem):
         )
         features = tracked.features
         clock.lap("tracking")
-        if tracked.camera_from_world is None:
+        if tracked.camera_from_world is None or self._ambiguous(tracked):
             self.state = State.LOST
             return TrackedFrame(frame.index, frame.timestamp, None)
         pose = orthonormalized(tracked.camera_from_world)
+        self._frames_since_lost = 0 if self.state is State.LOST else self._frames_since_lost + 1
         self.state = State.TRACKING
         self._frames_since_keyframe += 1
         self._landmarks, self._descriptors = tracked.landmarks, features.descriptors
         reference = self._most_covisible(tracked.landmarks)
         anchor = self.world.keyframes[reference].camera_from_world
         camera_from_reference = pose @ np.linalg.inv(anchor)
-        if not self.frozen and self._needs_keyframe(pose, tracked.landmarks, reference):
+        if self._may_map(features) and self._needs_keyframe(pose, tracked.landmarks, reference):
             reference = self._insert_keyframe(
                 frame, features, pose, tracked.landmarks, tracked.inlier_ratio
             )
@@ -187,6 +189,30 @@ class LandmarkSlam(SlamSystem):
         """The keyframe that shares most landmarks with a frame; the newest of several."""
         shared = self.world.covisibility(landmarks)
         return len(shared) - 1 - int(np.argmax(shared[::-1]))
+
+    def _ambiguous(self, tracked: Tracked) -> bool:
+        """Whether a displaced pose would explain the frame as well.
+
+        What is seen through a slit repeats along it (cupboards, tiles): half of the matches then
+        agree with a pose that is off by a hand's breadth.
+        """
+        config = self.config
+        if tracked.inlier_ratio >= config.slit_inlier_ratio:
+            return False
+        spread = np.linalg.eigvalsh(np.cov(tracked.features.uv[tracked.landmarks >= 0].T))[0]
+        return bool(np.sqrt(max(spread, 0.0)) < config.slit_width * self.camera.width / 640.0)
+
+    def _may_map(self, features: Features) -> bool:
+        """Whether this frame is good enough to be learned from.
+
+        The first poses after the camera was lost may rest on a corner of the picture (a hand that
+        goes away), and a map that grows from such a pose is bent for good.
+        """
+        return (
+            not self.frozen
+            and self._frames_since_lost >= self.config.keyframe_probation
+            and int(np.sum(features.depth > 0)) >= self.config.min_inliers
+        )
 
     def _needs_keyframe(self, pose: np.ndarray, landmarks: np.ndarray, reference: int) -> bool:
         config = self.config

@@ -85,10 +85,16 @@ class SlamSystem(abc.ABC):
         """Features of a frame, on the host. May be called ahead of `process`, on any thread.
 
         Raises:
-            BadFrame: the frame has another size than the camera, or no depth.
+            BadFrame: the frame has another size than the camera, or its features are not finite.
         """
         self._check(frame)
-        return jax.tree.map(np.asarray, self.extractor.extract(frame.rgb))
+        features = jax.tree.map(np.asarray, self.extractor.extract(frame.rgb))
+        for name in ("uv", "descriptors"):
+            if not np.isfinite(getattr(features, name)).all():
+                raise BadFrame(
+                    f"{frame.name}: {self.extractor.name} gave {name} that are no numbers"
+                )
+        return features
 
     def process(self, frame: Frame, features: Features | None = None) -> TrackedFrame:
         """Tracks a frame and grows the map with it.
@@ -98,7 +104,7 @@ class SlamSystem(abc.ABC):
             features: of the frame, if `observe` was called already.
 
         Raises:
-            BadFrame: the frame has another size than the camera, or no depth; it is not counted.
+            BadFrame: as `observe`; the frame is not counted.
         """
         clock = StageClock()
         if features is None:
@@ -164,8 +170,6 @@ class SlamSystem(abc.ABC):
 
     def _check(self, frame: Frame) -> None:
         size = (self.camera.height, self.camera.width)
-        if frame.depth is None and not self.needs_no_depth:
-            raise BadFrame(f"{frame.name}: no depth")
         if frame.rgb.shape != (*size, 3) or (frame.depth is not None and frame.depth.shape != size):
             raise BadFrame(
                 f"{frame.name}: image of {frame.rgb.shape[1]}x{frame.rgb.shape[0]} in a stream of "
