@@ -1,5 +1,6 @@
 """Errors that a user can act on: one line that says what to do next, never a traceback."""
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -7,6 +8,11 @@ from absl import app, flags
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # what shells report for Ctrl-C
+
+# What a machine says that has no room, or a place that may not be written to: nobody's mistake in
+# the program, and nothing that a traceback explains.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _HELP = ("-h", "-help", "--help", "-?", "--helpshort")
 
@@ -21,12 +27,35 @@ def report(error: UserError | str) -> int:
     return EXIT_USER_ERROR
 
 
+def limit_reached(error: BaseException) -> str | None:
+    """A line for an exception that says that the machine, not the program, is at its end.
+
+    Returns:
+        What to do, for a full or read-only disk and for memory that ran out; else None.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        place = f" to write {error.filename}" if error.filename else ""
+        return f"no room{place} ({error.strerror}); what was saved before is whole: free some space"
+    if isinstance(error, OSError) and error.errno in _NO_RIGHT:
+        return f"{error.filename or 'a file'}: {error.strerror}; choose another place"
+    # JAX says it so; its exception's class has changed its name and is not imported for this.
+    exhausted = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    if isinstance(error, MemoryError) or exhausted:
+        return (
+            "out of memory; what was saved before is whole: close other programs, or take fewer or "
+            "smaller images, a smaller batch or buffer"
+        )
+    return None
+
+
 def run(
     main: Callable[[Sequence[str]], int | None],
     positional: Sequence[str] = (),
     optional: Sequence[str] = (),
 ) -> None:
     """Runs `main` under absl; a `UserError` or a bad flag becomes one line and exit code 2.
+
+    So does a disk without room or a machine without memory, see `limit_reached`.
 
     Args:
         main: takes the arguments left over after flag parsing (the program's name first, then
@@ -49,6 +78,11 @@ def run(
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED
+        except Exception as error:
+            line = limit_reached(error)
+            if line is None:
+                raise
+            return report(line)
 
     app.run(guarded, flags_parser=_parse_flags)
 

@@ -11,6 +11,7 @@ Examples:
   python -m ace_jax.slam --seq 7scenes/redkitchen/seq-01 --data_root ~/data --stride 3
   python -m ace_jax.slam --seq tum/freiburg1_rpy --data_root ~/data --realtime
   python -m ace_jax.slam --seq folder/my_recording --out runs/mine
+  python -m ace_jax.slam --seq folder/a_long_day --checkpoint 30
   python -m ace_jax.slam --seq folder/next_day --session runs/mine/session.safetensors
 
 Poses come from the images alone; ground truth, where there is one, is for the evaluation.
@@ -65,6 +66,12 @@ _SESSION = flags.DEFINE_string(
 _FROZEN = flags.DEFINE_bool(
     "frozen", False, "look for the camera in --session and leave that map as it is; no depth needed"
 )
+_CHECKPOINT = flags.DEFINE_float(
+    "checkpoint",
+    None,
+    "keep the state in OUT every so many seconds: if the run is killed, the same command goes on",
+    lower_bound=0.0,
+)
 _SEED = flags.DEFINE_integer("seed", 0, "of every random draw; the same seed, the same trajectory")
 
 
@@ -74,6 +81,7 @@ def main(_: Sequence[str]) -> int | None:
     # Imported here so that --help and bad flags answer at once.
     from ace_jax.data.registry import open_sequence
     from ace_jax.slam import run
+    from ace_jax.slam.checkpoint import SlamCheckpoint
     from ace_jax.slam.report import summary
 
     source = open_sequence(
@@ -88,19 +96,29 @@ def main(_: Sequence[str]) -> int | None:
     if _FROZEN.value and _SESSION.value is None:
         raise errors.UserError("--frozen needs a map: give --session")
     run.prepare(source, out, needs_depth=not _FROZEN.value)
+    session = None if _SESSION.value is None else Path(_SESSION.value)
+    checkpoint = None
+    if _CHECKPOINT.value is not None:
+        if _HEAD.value != run.DEFAULT_HEAD:
+            raise errors.UserError(f"--checkpoint works with --head {run.DEFAULT_HEAD} alone")
+        settings = (_SEQ.value, source.timestamps().tobytes(), _HEAD.value, _FEATURES.value)
+        settings += (_SEED.value, session, _FROZEN.value, _CLOSE_LOOPS.value)
+        checkpoint = SlamCheckpoint(out, settings, _CHECKPOINT.value)
+        if checkpoint.unfinished():
+            session = checkpoint.path
     options = run.SystemOptions(
         head=_HEAD.value,
         features=_FEATURES.value,
         weights_dir=_WEIGHTS_DIR.value,
         seed=_SEED.value,
         realtime=_REALTIME.value,
-        session=None if _SESSION.value is None else Path(_SESSION.value),
+        session=session,
         frozen=_FROZEN.value,
         close_loops=_CLOSE_LOOPS.value,
     )
     system = run.create_system(source, options)
     readout = None if _READOUT_MS.value is None else _READOUT_MS.value / 1e3
-    result = run.run(source, system, out, _SEED.value, readout, _REALTIME.value)
+    result = run.run(source, system, out, _SEED.value, readout, _REALTIME.value, checkpoint)
     print(summary(result.metrics, out))
     return errors.EXIT_INTERRUPTED if result.interrupted else None
 

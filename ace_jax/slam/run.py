@@ -16,11 +16,13 @@ from ace_jax.data.background import Background
 from ace_jax.data.frame import BadFrame, Frame, FrameSource, inverse_depth_sigma
 from ace_jax.data.playback import Arrival, Player
 from ace_jax.data.prefetch import Prefetcher
-from ace_jax.errors import UserError
+from ace_jax.data.subset import SubsetSource
+from ace_jax.errors import UserError, limit_reached
 from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.features import registry
 from ace_jax.maps import save_map
 from ace_jax.slam import outputs
+from ace_jax.slam.checkpoint import SlamCheckpoint
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.network_distillation import DistilledNetworkSlam
@@ -152,10 +154,12 @@ def run(
     seed: int = 0,
     readout: float | None = None,
     realtime: bool = False,
+    checkpoint: SlamCheckpoint | None = None,
 ) -> RunResult:
     """Processes a recording and writes the results.
 
-    What was computed is written also when the stream breaks off or is interrupted.
+    What was computed is written also when the stream breaks off, memory runs out or the user
+    interrupts.
 
     Args:
         source: the recording; its poses are used for the evaluation alone.
@@ -164,6 +168,8 @@ def run(
         seed: noted in the metrics.
         readout: seconds of the rolling shutter instead of what the recording says.
         realtime: play the recording at its own timestamps and skip the frames that come late.
+        checkpoint: where to keep the state meanwhile. If a run was left unfinished there, its
+            frames are not processed again.
 
     Raises:
         UserError: the recording has no frames or no depth, `out` cannot be written, or the stream
@@ -172,24 +178,29 @@ def run(
     prepare(source, out, not system.needs_no_depth)
     ground_truth = source.poses()
     log = _FrameLog()
+    first = 0
+    if checkpoint is not None and checkpoint.unfinished():
+        first = checkpoint.restore(system)
+        print(f"going on after frame {first} of {len(source)}", file=sys.stderr)
+    part = SubsetSource(source, start=first) if 0 < first < len(source) else source
     interrupted, failure = False, None
     compilations = CompilationCounter()
 
     def blinded(frame: Frame) -> Frame:
         # SLAM never sees the ground truth.
-        frame = dataclasses.replace(frame, world_from_camera=None)
+        frame = dataclasses.replace(frame, world_from_camera=None, index=frame.index + first)
         return frame if readout is None else dataclasses.replace(frame, readout=readout)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(compilations)
         stack.enter_context(_frequent_thread_switches())
-        bar = stack.enter_context(Progress(len(source), source.name))
+        bar = stack.enter_context(Progress(len(part), source.name))
         if realtime:
-            _rehearse(source, system)
-            player = Player(source)
+            _rehearse(part, system)
+            player = Player(part)
             arrivals = stack.enter_context(Background(player, ahead=0, name="reader"))
         else:
-            arrivals = _read_ahead(stack.enter_context(Prefetcher(source, ahead=4)))
+            arrivals = _read_ahead(stack.enter_context(Prefetcher(part, ahead=4)))
         ahead = 0 if realtime else 2
         stream = stack.enter_context(FeatureStream(arrivals, system.observe, blinded, ahead))
         if realtime:
@@ -202,7 +213,9 @@ def run(
                 log.seconds.append(now - last)
                 log.latencies.append(now - observation.arrival)
                 last = now
-                index = observation.index
+                index = observation.index + first
+                if checkpoint is not None and index + 1 < len(source):
+                    checkpoint.frame_done(system, index + 1)
                 bar.update(
                     system.state is State.TRACKING,
                     pose,
@@ -214,8 +227,12 @@ def run(
                     compilations.reset()
         except KeyboardInterrupt:
             interrupted = True
-        except (OSError, UserError) as error:
+        except Exception as error:
+            if not isinstance(error, OSError | UserError) and limit_reached(error) is None:
+                raise
             failure = error
+    if checkpoint is not None:
+        checkpoint.close()
     for line in log.bad[:MAX_BAD_FRAMES_SHOWN]:
         print(f"skipped: {line}", file=sys.stderr)
     if len(log.bad) > MAX_BAD_FRAMES_SHOWN:
@@ -229,14 +246,17 @@ def run(
         "recompilations": compilations.count,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    frames = len(log.seconds)
+    frames = first + len(log.seconds)
     if realtime:
         extra |= outputs.realtime_metrics(frames, player.late, log.latencies)
         frames += player.late
     metrics = write_results(source, system, out, log.seconds, frames, seed, extra)
+    if checkpoint is not None and failure is None and not interrupted:
+        checkpoint.remove()
     if failure is not None:
+        failure = limit_reached(failure) or failure
         done = f"the first {frames} frames are in {out}"
-        raise UserError(f"{source.name} broke off: {failure}; {done}") from failure
+        raise UserError(f"{source.name} broke off: {failure}; {done}")
     return RunResult(metrics, system, interrupted)
 
 

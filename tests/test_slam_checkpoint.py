@@ -1,0 +1,107 @@
+"""A killed run goes on where it was; what cannot serve is told in one line."""
+
+import shutil
+
+import numpy as np
+import pytest
+from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, make_system
+
+from ace_jax.data.poses_file import read_poses
+from ace_jax.errors import UserError
+from ace_jax.features.sift import Sift
+from ace_jax.maps import load_map, save_map
+from ace_jax.slam.checkpoint import SlamCheckpoint
+from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.run import run
+from ace_jax.slam.session import load_session
+
+FRAMES, KILLED_AT = 30, 17
+
+
+class Killed(BaseException):
+    """The end of a process, as far as one process can play it."""
+
+
+class Dying(RoomSource):
+    """A source at whose frame `KILLED_AT` the process is killed."""
+
+    def __getitem__(self, index):
+        if index == KILLED_AT:
+            raise Killed
+        return super().__getitem__(index)
+
+
+def _continued(path):
+    _, world = load_session(path, CONFIG.max_landmarks)
+    extractor = Sift(image_size=None, max_features=FEATURES)
+    return LandmarkSlam(CAMERA, extractor, CONFIG, world=world, close_loops=False)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder that a killed run left behind."""
+    out = tmp_path_factory.mktemp("killed")
+    checkpoint = SlamCheckpoint(out, "settings", seconds=0.0)
+    with pytest.raises(Killed):
+        run(Dying(FRAMES), make_system(), out, checkpoint=checkpoint)
+    checkpoint.close()
+    return out
+
+
+def test_a_killed_run_goes_on(killed, tmp_path):
+    assert [path.name for path in killed.iterdir()] == ["checkpoint.safetensors"]
+    out = shutil.copytree(killed, tmp_path / "out")
+    checkpoint = SlamCheckpoint(out, "settings", seconds=0.0)
+    assert checkpoint.unfinished()
+    asked = []
+
+    class Watched(RoomSource):
+        def __getitem__(self, index):
+            asked.append(index)
+            return super().__getitem__(index)
+
+    result = run(Watched(FRAMES), _continued(checkpoint.path), out, checkpoint=checkpoint)
+    known = min(asked)
+    assert KILLED_AT - 5 <= known <= KILLED_AT  # what was saved was not processed again
+    metrics = result.metrics
+    assert metrics["frames"] == metrics["frames_tracked"] == FRAMES
+    assert metrics["ate_rmse_m"] < 0.01
+    times = read_poses(out / "trajectory.tum").timestamps
+    np.testing.assert_array_equal(times, RoomSource(FRAMES).timestamps())
+    assert not checkpoint.path.exists()
+    assert not checkpoint.unfinished()
+
+
+def test_a_checkpoint_is_a_map(killed):
+    assert load_map(killed / "checkpoint.safetensors").head == "landmark_attention"
+
+
+def test_what_cannot_be_continued_is_one_line(killed, tmp_path):
+    out = shutil.copytree(killed, tmp_path / "out")
+    with pytest.raises(UserError, match="other settings"):
+        SlamCheckpoint(out, "others").unfinished()
+    checkpoint = SlamCheckpoint(out, "settings")
+    content = load_map(checkpoint.path)
+    for name in ("frame/reference", "frame/index"):
+        extra = dict(content.extra)
+        extra[name] = extra[name][:-1] if name == "frame/index" else extra[name] + 1000
+        save_map(checkpoint.path, type(content)(**{**vars(content), "extra": extra}))
+        system = _continued(checkpoint.path)
+        with pytest.raises(UserError, match="not a complete checkpoint"):
+            checkpoint.restore(system)
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="safetensors"):
+        checkpoint.unfinished()
+
+
+def test_a_place_that_cannot_be_written_costs_a_warning_not_the_run(tmp_path, caplog):
+    checkpoint = SlamCheckpoint(tmp_path, "settings", seconds=0.0)
+    checkpoint.path.mkdir()
+    (checkpoint.path / "something").write_text("")
+    system = make_system()
+    source = RoomSource(2)
+    for i in range(2):
+        system.process(source[i])
+    checkpoint.frame_done(system, 2)
+    checkpoint.close()
+    assert "cannot be continued" in caplog.text
