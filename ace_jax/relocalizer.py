@@ -9,7 +9,7 @@ if result.success:
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ace_jax.geometry import robust_loss
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_refinement import Observations, refine_pose
+from ace_jax.geometry.pose_result import PoseResult
 from ace_jax.maps import SceneMap, load_map
 from ace_jax.models.landmark_attention import EMPTY
 from ace_jax.models.landmark_search import Landmarks, first_rows, search, visible
@@ -195,7 +196,7 @@ class Relocalizer:
         settings = self.settings
         start = time.perf_counter()
         uv, xyz, scale, voted = jax.block_until_ready(
-            _coordinates(
+            answer_coordinates(
                 self._head,
                 self._variables,
                 self._code,
@@ -214,11 +215,11 @@ class Relocalizer:
         # A threshold in pixels means another angle on an image of another size.
         threshold = settings.threshold * camera.width / 640.0
         key = jax.random.key(settings.seed)
-        pose = _solve(uv, xyz, voted, camera, key, known, threshold)
+        pose = solve_pose(uv, xyz, voted, camera, key, known, threshold)
         transform = pose.camera_from_world
         if self._landmarks is not None:
             for _ in range(settings.guided_rounds):
-                transform = _guided(
+                transform = guided_pose(
                     features,
                     self._landmarks,
                     camera,
@@ -251,6 +252,84 @@ class Relocalizer:
             },
             scene=self.name,
         )
+
+    def as_function(
+        self, width: int, height: int
+    ) -> tuple[Callable[..., dict[str, jax.Array]], dict[str, Any]]:
+        """The way from features to a pose as one pure function, for export.
+
+        Args:
+            width: of the images, pixels.
+            height: of the images, pixels.
+
+        Returns:
+            `function(arrays, features, intrinsics)` and its `arrays`: the map's. Intrinsics are
+            (4,) fx, fy, cx, cy. The result has `camera_from_world` (4, 4), `success`,
+            `num_inliers` and `covariance`, as a call's, which it equals.
+        """
+        settings = self.settings
+
+        def attempt(
+            arrays: dict[str, Any], features: Features, camera: Camera, queries: int
+        ) -> dict[str, jax.Array]:
+            # Barriers keep the stages apart, as separate programs are: sums are not reordered
+            # across them, and the sampling sees the same bits.
+            uv, xyz, _, voted = jax.lax.optimization_barrier(
+                answer_coordinates(
+                    self._head,
+                    arrays["variables"],
+                    arrays["code"],
+                    features,
+                    min(queries, features.uv.shape[0]),
+                    settings.keep_share,
+                    settings.quantile_ratio,
+                )
+            )
+            threshold = settings.threshold * camera.width / 640.0
+            key = jax.random.key(settings.seed)
+            pose = solve_pose(uv, xyz, voted, camera, key, None, threshold)
+            inliers = jnp.sum(pose.inliers)
+            transform = pose.camera_from_world
+            if arrays["landmarks"] is not None:
+                landmarks = Landmarks(**arrays["landmarks"])
+                for _ in range(settings.guided_rounds):
+                    transform = guided_pose(
+                        features,
+                        landmarks,
+                        camera,
+                        jax.lax.optimization_barrier(transform),
+                        pose.success,
+                        min(settings.guided_landmarks, landmarks.points.shape[0]),
+                        settings.guided_similarity,
+                    )
+            return {
+                "camera_from_world": transform,
+                "success": pose.success & (inliers >= settings.min_inliers),
+                "num_inliers": inliers.astype(jnp.int32),
+                "covariance": pose.covariance,
+            }
+
+        def function(
+            arrays: dict[str, Any], features: Features, intrinsics: jax.Array
+        ) -> dict[str, jax.Array]:
+            camera = Camera(*intrinsics, width, height)
+            first = attempt(arrays, features, camera, settings.max_queries)
+            count = features.uv.shape[0]
+            if settings.max_queries >= count:
+                return first
+            return jax.lax.cond(
+                first["success"],
+                lambda: first,
+                lambda: attempt(arrays, features, camera, count),
+            )
+
+        landmarks = self._landmarks
+        arrays = {
+            "variables": self._variables,
+            "code": self._code,
+            "landmarks": None if landmarks is None else vars(landmarks),
+        }
+        return function, arrays
 
 
 def default_settings(scene_map: SceneMap) -> Settings:
@@ -350,7 +429,7 @@ def _landmarks(scene_map: SceneMap) -> Landmarks | None:
 
 
 @functools.partial(jax.jit, static_argnames=("head", "count", "keep_share", "quantile_ratio"))
-def _coordinates(
+def answer_coordinates(
     head: Any,
     variables: dict[str, Any],
     code: jax.Array | None,
@@ -376,7 +455,7 @@ def _coordinates(
 
 
 @jax.jit
-def _solve(
+def solve_pose(
     uv: jax.Array,
     xyz: jax.Array,
     voted: jax.Array,
@@ -384,14 +463,15 @@ def _solve(
     key: jax.Array,
     depth: jax.Array | None,
     threshold: float,
-):
+) -> PoseResult:
+    """The robust pose of correspondences; see `estimate_absolute_pose`."""
     return estimate_absolute_pose(
         uv, xyz, camera, key, mask=voted, depth=depth, threshold=threshold
     )
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def _guided(
+def guided_pose(
     features: Features,
     landmarks: Landmarks,
     camera: Camera,

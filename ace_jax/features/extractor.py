@@ -49,6 +49,11 @@ class NetworkExtractor:
         self._params = jax.device_put(params)
         self._pipeline = jax.jit(self.features_of)
 
+    @property
+    def params(self) -> Any:
+        """The network's weights, as `features_of` takes them."""
+        return self._params
+
     def extract(self, rgb: np.ndarray) -> Features:
         """Features of an image (H, W, 3) uint8.
 

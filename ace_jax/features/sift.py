@@ -34,6 +34,7 @@ class Sift:
     ) -> None:
         self.image_size = image_size
         self.max_features = max_features
+        self.contrast_threshold = contrast_threshold
         # Precise upscaling: without it keypoints of the first octave are a quarter pixel off.
         self._detector = cv2.SIFT_create(
             nfeatures=max_features,

@@ -1,0 +1,255 @@
+"""The exported relocalizer: runs without the package, answers as the original; the examples."""
+
+import dataclasses
+import http.client
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import types
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mapping_world import WorldExtractor
+from repository import REPO
+from slam_scene import CAMERA, RoomSource
+
+from ace_jax import relocalizer
+from ace_jax.data.depth_at_features import sample_depth
+from ace_jax.errors import UserError
+from ace_jax.export import standalone
+from ace_jax.export.__main__ import _size
+from ace_jax.export.artifact import export
+from ace_jax.features.sift import Sift
+from ace_jax.geometry.camera import unproject
+from ace_jax.geometry.pose_result import PoseResult
+from ace_jax.maps import SceneMap
+from ace_jax.models.landmark_attention import landmark_variables
+from ace_jax.relocalizer import Relocalizer, default_settings
+
+INTRINSICS = [CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]
+
+
+def _map():
+    """Two images' features with their true points, as a map of landmarks."""
+    source, extractor = RoomSource(8), Sift(None, 256)
+    descriptors, points = [], []
+    for frame in (source[0], source[4]):
+        features = extractor.extract(frame.rgb)
+        depth = sample_depth(frame.depth, np.asarray(features.uv))
+        known = np.asarray(features.mask) & (depth > 0)
+        local = np.asarray(unproject(features.uv, depth, CAMERA))[known]
+        pose = frame.world_from_camera
+        points.append(local @ pose[:3, :3].T + pose[:3, 3])
+        descriptors.append(np.asarray(features.descriptors)[known])
+    descriptors, points = np.concatenate(descriptors), np.concatenate(points)
+    return SceneMap(
+        head="landmark_attention",
+        head_options={"landmarks": len(points), "dim": 128},
+        variables=landmark_variables(descriptors, points, tau=300.0),
+        features="sift",
+        feature_options={"image_size": None, "max_features": 256},
+        feature_checksum=extractor.weights_checksum,
+        feature_dim=128,
+        camera=CAMERA,
+        mean=np.zeros(3),
+    )
+
+
+@pytest.fixture(scope="module")
+def original():
+    scene_map = _map()
+    settings = dataclasses.replace(
+        default_settings(scene_map), max_queries=256, min_inliers=15, guided_similarity=0.9
+    )  # one attempt: half of the compilation
+    return Relocalizer(scene_map, Sift(None, 256), settings, "room")
+
+
+@pytest.fixture(scope="module")
+def folder(original, tmp_path_factory):
+    out = tmp_path_factory.mktemp("deployed")
+    export(original, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def deployed(folder):
+    return standalone.Relocalizer(folder)
+
+
+def test_gives_the_same_poses(original, deployed):
+    source = RoomSource(8, foreign=(7,))
+    answers = []
+    for index in (1, 5, 7):
+        image = source[index].rgb
+        expected, found = original(image, CAMERA), deployed(image, INTRINSICS)
+        assert found.success == expected.success
+        assert found.num_inliers == expected.num_inliers
+        np.testing.assert_allclose(
+            found.world_from_camera, expected.world_from_camera, rtol=0, atol=1e-4
+        )
+        answers.append(found.success)
+    assert answers == [True, True, False]
+
+
+@pytest.mark.parametrize("enough", [100, 200])
+def test_a_second_attempt_is_made_with_all_features(original, monkeypatch, enough):
+    def solve(uv, *_, **__):
+        count = uv.shape[0]
+        return PoseResult(
+            camera_from_world=jnp.eye(4) * count,
+            success=jnp.array(count >= enough),
+            inliers=jnp.ones(count, bool),
+            num_inliers=jnp.array(count),
+            covariance=jnp.eye(6),
+            num_hypotheses=jnp.array(1),
+        )
+
+    monkeypatch.setattr(relocalizer, "solve_pose", solve)
+    settings = dataclasses.replace(original.settings, max_queries=128, guided_rounds=0)
+    again = Relocalizer(original.map, original.extractor, settings)
+    function, arrays = again.as_function(CAMERA.width, CAMERA.height)
+    features = original.extractor.extract(RoomSource(8)[1].rgb)
+    found = jax.jit(function)(arrays, features, jnp.array(INTRINSICS))
+    assert found["num_inliers"] == (128 if enough == 100 else 256)
+
+
+def test_is_for_all_platforms(folder):
+    program = jax.export.deserialize(bytearray((folder / "program.bin").read_bytes()))
+    assert program.platforms == ("cpu", "cuda", "tpu")
+
+
+def test_loads_without_the_package(folder):
+    code = (
+        "import sys\n"
+        "class No:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        assert not name.startswith(('ace_jax', 'flax')), name\n"
+        "sys.meta_path.insert(0, No())\n"
+        "from relocalizer import Relocalizer\n"
+        "print(Relocalizer().info['width'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "320", done.stderr
+
+
+def test_refuses_an_image_of_another_size(deployed):
+    with pytest.raises(ValueError, match="uint8 images of 320 x 240 pixels"):
+        deployed(np.zeros((480, 640, 3), np.uint8), INTRINSICS)
+
+
+def test_what_cannot_be_exported_is_one_line(original, tmp_path):
+    other = Relocalizer.__new__(Relocalizer)
+    other.__dict__.update(vars(original), extractor=WorldExtractor())
+    with pytest.raises(UserError, match="world features cannot be exported"):
+        export(other, tmp_path)
+    with pytest.raises(UserError, match="choose from cpu, cuda, tpu"):
+        export(original, tmp_path, platforms=["gpu"])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        export(original, tmp_path / "file")
+
+
+def test_image_size():
+    assert _size("1280x720") == (1280, 720)
+    for text in ("1280", "axb", "0x5", "-1x5"):
+        with pytest.raises(UserError, match="WIDTHxHEIGHT"):
+            _size(text)
+
+
+def _example(name):
+    spec = importlib.util.spec_from_file_location(name, REPO / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_http_service(deployed):
+    image = RoomSource(8)[5].rgb
+    photo = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    server = _example("http_service").serve(deployed, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    asked = "/locate?" + "&".join(
+        f"{name}={value}" for name, value in zip(("fx", "fy", "cx", "cy"), INTRINSICS, strict=True)
+    )
+
+    def post(path, body):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+        connection.request("POST", path, body)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+    try:
+        status, answer = post(asked, photo)
+        assert status == 200
+        expected = deployed(image, INTRINSICS)
+        np.testing.assert_array_equal(answer["world_from_camera"], expected.world_from_camera)
+        assert post("/locate", photo)[0] == 400
+        assert post(asked + "&fx=0", b"no image")[0] == 400
+        assert post(asked, cv2.imencode(".png", np.zeros((4, 4, 3)))[1].tobytes())[0] == 400
+        assert post("/elsewhere", photo)[0] == 404
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_ros_2_node(deployed, monkeypatch):
+    """Against stand-ins of ROS's modules: the node's own lines run, ROS itself does not."""
+    published, callbacks = [], []
+
+    class Namespace(types.SimpleNamespace):
+        def __getattr__(self, name):
+            self.__dict__[name] = Namespace()
+            return self.__dict__[name]
+
+    class Node:
+        def __init__(self, name): ...
+
+        def create_publisher(self, *_):
+            return types.SimpleNamespace(publish=published.append)
+
+    class Synchronizer:
+        def __init__(self, topics, _): ...
+
+        def registerCallback(self, callback):
+            callbacks.append(callback)
+
+    for name, content in {
+        "rclpy": {},
+        "rclpy.node": {"Node": Node},
+        "geometry_msgs.msg": {"PoseStamped": Namespace},
+        "sensor_msgs.msg": {"Image": Namespace, "CameraInfo": Namespace},
+        "message_filters": {
+            "Subscriber": lambda *_: None,
+            "TimeSynchronizer": Synchronizer,
+        },
+        "relocalizer": {"Relocalizer": lambda: deployed},
+    }.items():
+        module = types.ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    _example("ros2_localizer").Localizer()
+    rgb = RoomSource(8)[5].rgb
+    image = Namespace(data=rgb.tobytes(), height=240, width=320)
+    camera = types.SimpleNamespace(k=[CAMERA.fx, 0, CAMERA.cx, 0, CAMERA.fy, CAMERA.cy, 0, 0, 1])
+    callbacks[0](image, camera)
+    callbacks[0](Namespace(data=bytes(rgb.nbytes), height=240, width=320), camera)
+    (message,) = published
+    place = deployed(rgb, INTRINSICS).world_from_camera[:3, 3]
+    position = message.pose.position
+    np.testing.assert_allclose([position.x, position.y, position.z], place)
+
+
+@pytest.mark.skipif(shutil.which("ros2") is None, reason="ROS 2 is not installed")
+def test_ros_2_modules_are_those_of_ros():
+    for name in ("rclpy", "geometry_msgs.msg", "sensor_msgs.msg", "message_filters"):
+        importlib.import_module(name)
