@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from limits import file_size_limit
 
 from ace_jax.errors import UserError
 from ace_jax.training.checkpoints import Checkpoints
@@ -94,3 +95,23 @@ def test_unwritable_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write checkpoints"):
         Checkpoints(tmp_path / "file" / "run", "run")
+
+
+def test_a_full_disk_costs_a_checkpoint_and_a_warning_not_the_run(tmp_path, caplog, capfd):
+    """No room: bytes beyond a limit are refused, as by a full disk."""
+    large = {"a": jnp.asarray(np.random.default_rng(0).normal(size=(300, 100)))}
+    with Checkpoints(tmp_path, "run") as checkpoints:
+        checkpoints.save(1, large)
+        checkpoints.wait()
+        with file_size_limit(20_000):
+            checkpoints.save(2, large)
+            checkpoints.wait()
+        told = [r for r in caplog.records if r.levelname in ("WARNING", "ERROR")]
+        assert len(told) == 1
+        assert "goes on without it" in told[0].getMessage()
+        assert "Traceback" not in capfd.readouterr().err
+        assert checkpoints.newest == 1
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "identity"]
+        checkpoints.save(3, large)  # room again
+        checkpoints.wait()
+        assert checkpoints.restore(large)[0] == 3

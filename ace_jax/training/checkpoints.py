@@ -4,7 +4,9 @@ A run that is killed at any moment finds its newest whole checkpoint; one that c
 passed over, with a message, for the one before it.
 """
 
+import logging as standard_logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,15 @@ from ace_jax.errors import UserError
 from ace_jax.files import replacing
 
 
+def _not_of_orbax(record: standard_logging.LogRecord) -> bool:
+    """Whether a record is to be shown: Orbax tells one failure five times, with tracebacks."""
+    return "orbax" not in record.pathname or record.levelno < standard_logging.ERROR
+
+
 class Checkpoints:
     """Checkpoints of one run in a folder.
+
+    A full disk costs a checkpoint and a warning, not the run, nor the checkpoints before.
 
     Use as a context manager, or call `close`: saving is asynchronous.
     """
@@ -51,6 +60,7 @@ class Checkpoints:
                 "one, choose another folder, or delete this one"
             )
         options = ocp.CheckpointManagerOptions(max_to_keep=max(keep, 2), create=True)
+        logging.get_absl_logger().addFilter(_not_of_orbax)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, state: Any) -> None:
@@ -60,7 +70,7 @@ class Checkpoints:
         """
         if step not in self._manager.all_steps():
             copied = jax.tree.map(np.array, state)
-            self._manager.save(step, args=ocp.args.StandardSave(copied))
+            self._writing(lambda: self._manager.save(step, args=ocp.args.StandardSave(copied)))
 
     def restore(self, template: Any) -> tuple[int, Any] | None:
         """The newest readable state.
@@ -89,9 +99,33 @@ class Checkpoints:
             return step, jax.tree.map(jax.numpy.asarray, state)
         return None
 
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return self._folder
+
+    @property
+    def newest(self) -> int | None:
+        """Steps of the newest checkpoint, None without any."""
+        return self._manager.latest_step()
+
     def wait(self) -> None:
         """Waits until what was saved is on disk."""
-        self._manager.wait_until_finished()
+        self._writing(self._manager.wait_until_finished)
+
+    def _writing(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        # A full disk is a `ValueError` of TensorStore or an `OSError`, now or at the next call.
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or ["unknown"])[0]
+            logging.warning(
+                "a checkpoint cannot be written to %s, the run goes on without it: %s",
+                self._folder,
+                reason[-200:],
+            )
+            for half in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(half, ignore_errors=True)
 
     def remove(self) -> None:
         """Deletes the folder: the run is finished."""
@@ -100,7 +134,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits, and lets go of the folder."""
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
 
     def __enter__(self) -> "Checkpoints":

@@ -5,6 +5,7 @@ and keys follow from the step number alone, so a run that was killed continues b
 """
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import optax
 from absl import logging
 
+from ace_jax.errors import UserError
 from ace_jax.models.scene_coordinates import SceneCoordinates
 from ace_jax.training import losses
 from ace_jax.training.checkpoints import Checkpoints
@@ -124,6 +126,9 @@ def fit(
 
     Returns:
         The trained parameters and the history (steps, 3).
+
+    Raises:
+        UserError: training diverged; a checkpoint is never overwritten by what is not finite.
     """
     optimizer = create_optimizer(options)
     state = FitState(
@@ -161,13 +166,18 @@ def fit(
         now = time.monotonic()
         if now - shown_at > 0.5:
             loss_value, error, share = (float(x) for x in state.history[step])
+            if not math.isfinite(loss_value):
+                _require_finite(state, step, checkpoints)
             progress(
                 "training", step + 1, options.steps, loss=loss_value, error_px=error, inliers=share
             )
             shown_at = time.monotonic()
         if checkpoints is not None and now - saved_at > options.checkpoint_seconds:
+            _require_finite(state, step, checkpoints)
             checkpoints.save(step + 1, state)
             saved_at = time.monotonic()
+    if options.steps > start:
+        _require_finite(state, options.steps - 1, checkpoints)
     if checkpoints is not None and options.steps > start:
         checkpoints.save(options.steps, state)
         checkpoints.wait()
@@ -188,3 +198,31 @@ def fit(
 @jax.jit
 def _joined(a: Batch, b: Batch) -> Batch:
     return jax.tree.map(lambda x, y: jnp.concatenate([x, y]) if jnp.ndim(x) else x, a, b)
+
+
+def _require_finite(state: FitState, step: int, checkpoints: Checkpoints | None) -> None:
+    """Stops a training that diverged, before anything of it is saved.
+
+    Args:
+        state: after step `step`, counted from 0.
+        step: see `state`.
+        checkpoints: of the run, if any.
+
+    Raises:
+        UserError: the loss or a parameter is not finite.
+    """
+    bad = ~np.isfinite(np.asarray(state.history[: step + 1, 0]))
+    if not bad[-1:].any() and all(
+        bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(state.params)
+    ):
+        return
+    first = int(np.argmax(bad)) + 1 if bad.any() else step + 1
+    kept = ""
+    if checkpoints is not None:
+        checkpoints.wait()
+        if checkpoints.newest is not None:
+            kept = f"; the state after step {checkpoints.newest} is kept in {checkpoints.folder}"
+    raise UserError(
+        f"training diverged: the loss is not finite from step {first} on; lower "
+        f"--config.training.learning_rate, or set --config.training.clip{kept}"
+    )
