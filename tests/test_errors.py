@@ -1,11 +1,15 @@
 """Users' mistakes: one line on stderr, and exit codes that shells and scripts understand."""
 
+import errno
+import re
 import subprocess
 import sys
 import textwrap
 
 import pytest
 from repository import REPO
+
+from ace_jax.errors import limit_reached
 
 _PROGRAM = textwrap.dedent('''
     """A program.
@@ -24,6 +28,10 @@ _PROGRAM = textwrap.dedent('''
             raise KeyboardInterrupt
         if FLAG.value == 9:
             raise RuntimeError("a defect")
+        if FLAG.value == 10:
+            open("/dev/full", "w", buffering=1).write("no room\\n")
+        if FLAG.value == 11:
+            bytearray(1 << 60)
         print(argv[1:])
         return 3 if FLAG.value == 3 else None
 
@@ -48,6 +56,8 @@ def _run(*arguments: str) -> subprocess.CompletedProcess:
         (["a", "b", "--size=0"], 2, "see --help"),
         (["a", "b", "--size=x"], 2, "see --help"),
         (["a", "b", "--size=8"], 130, "interrupted"),
+        (["a", "b", "--size=10"], 2, "error: no room (No space left on device)"),
+        (["a", "b", "--size=11"], 2, "error: out of memory"),
     ],
 )
 def test_mistakes_are_one_line(arguments, code, message):
@@ -79,3 +89,19 @@ def test_a_defect_keeps_its_traceback():
     done = _run("a", "b", "--size=9")
     assert done.returncode == 1
     assert "RuntimeError: a defect" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x.png"), "no room to write x.png"),
+        (OSError(errno.EROFS, "Read-only file system", "x"), "x: Read-only .*another place"),
+        (MemoryError(), "out of memory.*saved before is whole"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 3 bytes."), "out of memory"),
+        (OSError(errno.ENOENT, "No such file", "x"), None),
+        (RuntimeError("a defect"), None),
+    ],
+)
+def test_limits_of_the_machine_are_told_from_defects(error, line):
+    told = limit_reached(error)
+    assert (told is None) if line is None else re.search(line, told)
