@@ -1,5 +1,6 @@
 """Maps that are learned from a patch buffer: MLP heads, and codes of a map-code transformer."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.points import Depths, world_points
 from ace_jax.mapping.progress import Progress, quiet
 from ace_jax.maps import SceneMap
+from ace_jax.models.landmark_transformer import code_of
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.models.shared_transformer import load_transformer
 from ace_jax.training import augmentation
@@ -44,32 +46,38 @@ def make(
     with_points: WithPoints,
 ) -> SceneMap:
     """Fills the buffer, trains, and packs the map; the caller fills in features and camera."""
-    if not config.training.steps:
-        raise UserError(f"a {config.head.name} must be trained: set config.training.steps")
+    coded = config.head.name in ("map_code_transformer", "landmark_transformer")
+    shared = load_transformer(config.code.weights, weights_dir) if coded else None
+    head_name = shared.head if coded else config.head.name
+    # A code of landmarks works as soon as it is observed; everything else must be trained.
+    observed = head_name == "landmark_transformer"
+    if not config.training.steps and not observed:
+        raise UserError(f"a {head_name} must be trained: set config.training.steps")
     centres = source.poses()[list(frames)][:, :3, 3]
+    with_points = functools.cache(with_points)
     if config.augmentation.enabled:
         buffer = fill_augmented(source, frames, config, weights_dir, progress)
     else:
         buffer = fill_from_images(*with_points(), config)
     key = jax.random.key(config.seed)
-    coded = config.head.name == "map_code_transformer"
-    code = None
+    code = code_frames = None
     if coded:
-        shared = load_transformer(config.code.weights, weights_dir)
         head, params, head_checksum = shared.module, shared.params, shared.checksum
         if shared.dim_in != extractor.dim:
             raise UserError(
                 f"{config.code.weights} takes features of length {shared.dim_in}, "
                 f"{extractor.name} gives {extractor.dim}"
             )
-        mean = centres.mean(axis=0) if known is None else known.variables["scene"]["mean"]
-        variables = {"params": params, "scene": {"mean": jnp.asarray(mean, jnp.float32)}}
-        options = shared.options()
-        code = (
-            head.init_code(jax.random.fold_in(key, _INIT), config.code.size)
-            if known is None
-            else jnp.asarray(known.code)
-        )
+        options, variables = shared.options(), {"params": params}
+        if not observed:
+            mean = centres.mean(axis=0) if known is None else known.variables["scene"]["mean"]
+            variables["scene"] = {"mean": jnp.asarray(mean, jnp.float32)}
+        if known is not None:
+            code = jnp.asarray(known.code)
+        elif observed:
+            code, code_frames = observed_code(*with_points(), config.code.size, config.seed)
+        else:
+            code = head.init_code(jax.random.fold_in(key, _INIT), config.code.size)
     else:
         head_checksum = ""
         options = config.head.options.to_dict() if known is None else known.head_options
@@ -82,13 +90,14 @@ def make(
             variables = jax.tree.map(jnp.asarray, known.variables)
     rehearsal = None if known is None else rehearsal_of(known)
     variables, figures = train(
-        head, variables, buffer, config, checkpoints, progress, rehearsal, code
+        head, variables, buffer, config, checkpoints, progress, rehearsal, code, code_frames
     )
-    kept = {"params": variables["params"], "scene": variables["scene"]}
+    kept = {name: variables[name] for name in ("params", "scene") if name in variables}
     if coded:
-        code, kept = variables["code"], {"scene": variables["scene"]}
+        code = variables["code"]
+        del kept["params"]  # shared by all maps
     return SceneMap(
-        head=config.head.name,
+        head=head_name,
         head_options=options,
         variables=jax.tree.map(np.asarray, kept),
         features="",
@@ -113,13 +122,19 @@ def train(
     progress: Progress,
     rehearsal: PatchBuffer | None,
     code: jax.Array | None = None,
+    code_frames: jax.Array | None = None,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Trains a head's parameters, or with a `code` the code alone under the frozen head.
+
+    With `code_frames` (M,), the frames in which a code's rows were observed, a patch does not see
+    the rows of its own frame: it would find itself.
 
     Returns:
         The variables (with "code" if there is one), and the last step's figures.
     """
     options = config.training
+    if not options.steps:
+        return {**variables, "code": code}, {}
     key = jax.random.fold_in(jax.random.key(config.seed), _TRAIN)
     rest = {name: value for name, value in variables.items() if name != "params"}
 
@@ -128,6 +143,9 @@ def train(
         if options.dropout:
             keep = jax.random.bernoulli(step_key, 1.0 - options.dropout, features.shape)
             features = jnp.where(keep, features / (1.0 - options.dropout), 0.0)
+        if code_frames is not None:
+            allowed = batch.frame[:, None] != code_frames[None, :]
+            return head.apply(frozen, features, trained, allowed)
         if code is not None:
             return head.apply(frozen, features, trained)
         return head.apply({"params": trained, **frozen}, features)
@@ -153,6 +171,27 @@ def train(
     if code is not None:
         return {**variables, "code": trained}, figures
     return {"params": trained, **rest}, figures
+
+
+def observed_code(
+    images: Sequence[MappingImage], depths: Sequence[Depths], size: int, seed: int
+) -> tuple[jax.Array, jax.Array]:
+    """A code of landmarks drawn from the mapping images, and the frame (M,) that each is from."""
+    rows = [
+        (image.descriptors[seen], world_points(image, depth.depth)[seen], image.frame)
+        for image, depth in zip(images, depths, strict=True)
+        if (seen := image.mask & depth.valid).any()
+    ]
+    if not rows:
+        raise UserError(
+            "no feature of the mapping images has a point; set config.points.source to both"
+        )
+    frames = np.concatenate([np.full(len(points), frame) for _, points, frame in rows])
+    order = np.random.default_rng(seed).permutation(len(frames))[:size]
+    descriptors, points = (
+        jnp.asarray(np.concatenate([row[i] for row in rows])[order], jnp.float32) for i in (0, 1)
+    )
+    return code_of(descriptors, points, jnp.ones(len(order), bool)), jnp.asarray(frames[order])
 
 
 def fill_from_images(

@@ -57,28 +57,33 @@ class _MLP(nn.Module):
 
     widths: tuple[int, ...]
     norm: bool
+    dtype: Any = jnp.float32
+    dtype_out: Any = None  # of the last layer; None: as the others
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for index, width in enumerate(self.widths):
-            x = nn.Dense(width, name=f"fcs.{index}")(x)
-            if index + 1 < len(self.widths):
+            last = index + 1 == len(self.widths)
+            dtype = self.dtype_out if last and self.dtype_out else self.dtype
+            x = nn.Dense(width, dtype=dtype, name=f"fcs.{index}")(x)
+            if not last:
                 x = nn.gelu(x, approximate=False)
                 if self.norm:
-                    x = nn.LayerNorm(epsilon=EPSILON, name=f"norms.{index}")(x)
+                    x = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name=f"norms.{index}")(x)
         return x
 
 
 class _Attention(nn.Module):
     heads: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        width = query.shape[-1]
-        q = nn.Dense(width, name="q_proj")(query)
-        k = nn.Dense(width, name="k_proj")(key)
-        v = nn.Dense(width, name="v_proj")(value)
-        return nn.Dense(width, name="proj")(attention(q, k, v, self.heads))
+        def linear(name: str) -> nn.Dense:
+            return nn.Dense(query.shape[-1], dtype=self.dtype, name=name)
+
+        q, k, v = linear("q_proj")(query), linear("k_proj")(key), linear("v_proj")(value)
+        return linear("proj")(attention(q, k, v, self.heads))
 
 
 class _Block(nn.Module):
@@ -86,18 +91,20 @@ class _Block(nn.Module):
 
     heads: int
     mlp_ratio: float
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, query: jax.Array, code: jax.Array) -> jax.Array:
         width = query.shape[-1]
 
         def norm(x: jax.Array, name: str) -> jax.Array:
-            return nn.LayerNorm(epsilon=EPSILON, name=name)(x)
+            return nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name=name)(x)
 
-        query = query + _Attention(self.heads, name="attn")(
+        query = query + _Attention(self.heads, self.dtype, name="attn")(
             norm(query, "q_norm"), norm(code, "k_norm"), norm(code, "v_norm")
         )
-        mlp = _MLP((int(width * self.mlp_ratio), width), norm=False, name="mlp")
+        widths = (int(width * self.mlp_ratio), width)
+        mlp = _MLP(widths, norm=False, dtype=self.dtype, name="mlp")
         return query + mlp(norm(query, "norm2"))
 
 
@@ -115,6 +122,7 @@ class MapCodeTransformer(nn.Module):
         final_layers: layers of the out-MLP.
         final_ratio: hidden width of the out-MLP over d.
         decode: constants of the homogeneous decode.
+        dtype: of the layers' operands; the last layer, which gives metres, is float32.
     """
 
     dim: int = 512
@@ -125,18 +133,21 @@ class MapCodeTransformer(nn.Module):
     final_layers: int = 2
     final_ratio: float = 1.0
     decode: HomogeneousDecode = HomogeneousDecode()
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, descriptors: jax.Array, code: jax.Array) -> SceneCoordinates:
         """Coordinates of features (N, D) under the map `code` (M, C)."""
         mean = self.variable("scene", "mean", jnp.zeros, (3,)).value
         hidden = int(descriptors.shape[-1] * self.mlp_ratio)
-        x = _MLP((hidden, self.dim), norm=True, name="in_mlp")(descriptors)
+        x = _MLP((hidden, self.dim), norm=True, dtype=self.dtype, name="in_mlp")(descriptors)
         for index in range(self.blocks):
-            block = _Block(self.heads, self.mlp_ratio, name=f"transformer_blocks.{index}")
+            name = f"transformer_blocks.{index}"
+            block = _Block(self.heads, self.mlp_ratio, self.dtype, name=name)
             x = block(x, code)
         widths = (int(self.dim * self.final_ratio),) * (self.final_layers - 1) + (5,)
-        raw = _MLP(widths, norm=True, name="out_mlp")(x)
+        last = jnp.float32
+        raw = _MLP(widths, norm=True, dtype=self.dtype, dtype_out=last, name="out_mlp")(x)
         return SceneCoordinates(xyz=self.decode(raw, mean), scale=jnp.exp(raw[..., 4]))
 
     def init_code(self, key: jax.Array, size: int = 4096) -> jax.Array:

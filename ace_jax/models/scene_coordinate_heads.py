@@ -15,6 +15,7 @@ import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.models.landmark_attention import LandmarkAttention
+from ace_jax.models.landmark_transformer import LandmarkTransformer
 from ace_jax.models.map_code_transformer import MapCodeTransformer
 from ace_jax.models.scene_coordinates import BUFFERS, HomogeneousDecode, SceneCoordinates
 from ace_jax.weights.layout import to_flax
@@ -166,6 +167,7 @@ HEADS: dict[str, type[nn.Module]] = {
     "tri_mlp": TriMLP,
     "landmark_attention": LandmarkAttention,
     "map_code_transformer": MapCodeTransformer,
+    "landmark_transformer": LandmarkTransformer,
 }
 
 

@@ -6,10 +6,19 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ace_jax.errors import UserError
+from ace_jax.models.landmark_transformer import LandmarkTransformer
 from ace_jax.models.map_code_transformer import MapCodeTransformer
 from ace_jax.weights import checkpoint
 
-_FIELDS = ("dim", "blocks", "heads", "code_dim", "mlp_ratio", "final_layers", "final_ratio")
+_FIELDS = {
+    "map_code_transformer": (
+        "dim", "blocks", "heads", "code_dim", "mlp_ratio", "final_layers", "final_ratio", "decode",
+    ),
+    "landmark_transformer": ("dim", "blocks", "mlp_ratio", "tau"),
+}  # fmt: skip
+# The head of a family of weights.
+_HEADS = {"ace_g_head": "map_code_transformer", "landmark_transformer": "landmark_transformer"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,21 +26,22 @@ class SharedTransformer:
     """A transformer with its weights.
 
     Attributes:
+        head: its name in the registry of heads.
         module: the head.
         params: its parameters.
         checksum: identifies weights and constants; a code belongs to one transformer.
         dim_in: the feature length that it takes.
     """
 
-    module: MapCodeTransformer
+    head: str
+    module: MapCodeTransformer | LandmarkTransformer
     params: dict[str, Any]
     checksum: str
     dim_in: int
 
     def options(self) -> dict[str, Any]:
         """The head's options for a map file."""
-        decode = self.module.decode
-        return {name: getattr(self.module, name) for name in _FIELDS} | {"decode": decode}
+        return {name: getattr(self.module, name) for name in _FIELDS[self.head]}
 
 
 def load_transformer(weights: str, weights_dir: Path | str | None) -> SharedTransformer:
@@ -47,8 +57,15 @@ def load_transformer(weights: str, weights_dir: Path | str | None) -> SharedTran
     path = Path(weights).expanduser()
     if not path.is_file():
         path = checkpoint.find(weights, "ace_g_head", weights_dir)
-    loaded = checkpoint.load(path, "ace_g_head")
+    loaded = checkpoint.load(path)
+    if loaded.family not in _HEADS:
+        title = checkpoint.FAMILIES[loaded.family].title
+        raise UserError(f"{path} holds {title} weights, not those of a transformer for map codes")
     module, variables = loaded.build()
-    params = variables["params"]
-    dim_in = jnp.shape(params["in_mlp"]["fcs.0"]["kernel"])[0]
-    return SharedTransformer(module, params, loaded.function_checksum, int(dim_in))
+    head, params = _HEADS[loaded.family], variables["params"]
+    first = (
+        params["embed"] if head == "landmark_transformer" else params["in_mlp"]["fcs.0"]["kernel"]
+    )
+    return SharedTransformer(
+        head, module, params, loaded.function_checksum, int(jnp.shape(first)[0])
+    )

@@ -22,7 +22,7 @@ from ace_jax.models.scene_coordinates import SceneCoordinates
 from ace_jax.training import losses
 from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.patch_buffer import Batch, PatchSampler
-from ace_jax.training.schedules import one_cycle
+from ace_jax.training.schedules import one_cycle, scale_by_name
 
 Apply = Callable[[Any, Any, Batch, jax.Array], SceneCoordinates]
 INLIER_PX = 10.0
@@ -58,19 +58,12 @@ def create_optimizer(options: Any) -> optax.GradientTransformation:
         schedule = optax.cosine_decay_schedule(options.learning_rate, max(options.steps, 1))
     factors = dict(options.rate_factors)
 
-    def by_name(updates: Any, _: Any) -> Any:
-        def scaled(path: tuple, update: jax.Array) -> jax.Array:
-            names = [str(getattr(entry, "key", entry)) for entry in path]
-            return update * next((factors[name] for name in names if name in factors), 1.0)
-
-        return jax.tree_util.tree_map_with_path(scaled, updates)
-
     parts = [optax.clip_by_global_norm(options.clip)] if options.clip else []
     parts.append(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8))
     if options.weight_decay:
         parts.append(optax.add_decayed_weights(options.weight_decay))
     if factors:
-        parts.append(optax.stateless(by_name))
+        parts.append(scale_by_name(factors))
     return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
 
 

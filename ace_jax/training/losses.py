@@ -115,6 +115,17 @@ def coordinate_nll(xyz: jax.Array, scale: jax.Array, target: jax.Array) -> jax.A
     return _laplace(_norm(xyz - target), jnp.maximum(scale, MIN_SCALE_M))
 
 
+def student_t_nll(xyz: jax.Array, scale: jax.Array, target: jax.Array) -> jax.Array:
+    """Student-t NLL (N,) of the distance r to known points: 3 log s + 2 log(1 + r^2 / s^2).
+
+    One degree of freedom in three dimensions: heavy tails, so that a wrong answer far away pulls
+    with a bounded force where the Laplace NLL's grows as 1 / s.
+    """
+    scale = jnp.maximum(scale, MIN_SCALE_M)
+    squared = jnp.sum((xyz - target) ** 2, axis=-1)
+    return 3.0 * jnp.log(scale) + 2.0 * jnp.log1p(squared / scale**2)
+
+
 def coordinate_distance(xyz: jax.Array, target: jax.Array) -> jax.Array:
     """Distance (N,) to known points, metres."""
     return _norm(xyz - target)

@@ -1,4 +1,7 @@
-"""Learning rate schedules."""
+"""Learning rates: over the steps, and by parameter."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +39,20 @@ def one_cycle(
         return jnp.where(step <= top, rising, falling)
 
     return schedule
+
+
+def scale_by_name(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies the updates of parameters below these names by factors.
+
+    Args:
+        factors: by a key anywhere in the parameter's path; the first that is found counts.
+    """
+
+    def scaled(path: tuple, update: jax.Array) -> jax.Array:
+        names = [str(getattr(entry, "key", entry)) for entry in path]
+        return update * next((factors[name] for name in names if name in factors), 1.0)
+
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scaled, updates))
 
 
 def _cosine(first: float, last: float, share: jax.Array) -> jax.Array:

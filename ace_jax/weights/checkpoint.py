@@ -19,6 +19,7 @@ from ace_jax.weights import (
     catalogue,
     dinov2,
     formats,
+    landmark_transformer,
     safetensors_io,
     store,
     superpoint,
@@ -56,6 +57,12 @@ FAMILIES: dict[str, Family] = {
     "ace_head": Family("ACE head", ace.recognises_head, ace.convert_head, ace.build_head),
     "ace_g_head": Family(
         "ACE-G head", ace.recognises_transformer, ace.convert_transformer, ace.build_transformer
+    ),
+    "landmark_transformer": Family(
+        "landmark transformer",
+        landmark_transformer.recognises,
+        landmark_transformer.convert,
+        landmark_transformer.build,
     ),
     "ace_g_map": Family("ACE-G map", ace.recognises_map, ace.convert_map, ace.build_map),
 }

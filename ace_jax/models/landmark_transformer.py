@@ -1,0 +1,175 @@
+"""The landmark transformer: a map code of landmarks, read by a transformer that can be pre-trained.
+
+A code is a set of M rows (descriptor, bias, point): the landmarks of `landmark_attention`. Before
+any training this head *is* landmark attention, whatever its depth; pre-training over many scenes
+then teaches it what a descriptor alone does not tell: which similarities to trust, which of several
+candidates agree, and how far off the answer is.
+
+Block b attends from a feature's state x to all landmarks j,
+
+    logit_j = tau(x) (x Q_b) . f_j + bias_j + u_b . f_j - w_b(x) |p_j - y|^2 / 2
+
+where y is the previous block's answer: the last term, a mean-shift step, prefers landmarks near it.
+The block's answer is the weighted mean of the points; x takes in the mean descriptor of what was
+found and how well it was found, and passes through an MLP. Q_b begins as the inverse of the
+isometric embedding of descriptors (queries and keys are tied), w_b, u_b and all paths back into x
+begin at zero: that is why step 0 is landmark attention. There is one head and no self-attention:
+features are independent of each other, and the code is a set, as in ACE-G.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ace_jax.models.landmark_attention import EMPTY, MIN_STD
+from ace_jax.models.scene_coordinates import SceneCoordinates
+
+EXTRA = 4  # columns of a code beside the descriptor: bias, x, y, z
+_PULL_FLOOR = 0.05  # metres, added to the spread that the mean-shift step divides by
+_BOUND = 3.0  # on the change of log s: smooth, so that no loss explodes
+_STATISTICS = 3
+_QUERY_BLOCK = 1024
+
+
+def code_of(descriptors: jax.Array, points: jax.Array, mask: jax.Array) -> jax.Array:
+    """The code (M, D + 4) of observed landmarks: descriptors (M, D), points (M, 3), mask (M,)."""
+    bias = jnp.where(mask, 0.0, EMPTY)[:, None]
+    return jnp.concatenate([descriptors, bias, points], axis=1).astype(jnp.float32)
+
+
+def _isometry(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
+    """Orthonormal rows or columns, whichever are fewer."""
+    return nn.initializers.orthogonal()(key, shape, dtype)
+
+
+class _Attention(nn.Module):
+    """One look at all landmarks: where the feature is, how sure, and what was found there."""
+
+    tau: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        embed: jax.Array,
+        code: jax.Array,
+        before: SceneCoordinates | None,
+        allowed: jax.Array | None,
+    ) -> tuple[SceneCoordinates, jax.Array, jax.Array]:
+        """See the module; returns the answer, mean descriptors (N, D), statistics (N, 3)."""
+        dim = code.shape[1] - EXTRA
+        keys, bias, points = code[:, :dim], code[:, dim], code[:, dim + 1 :]
+        # The same matrix as the embedding's transpose at first, its own afterwards.
+        query = self.param("query", lambda _: embed.T)
+        normed = nn.LayerNorm(name="norm")(x)
+        log_tau = self.param("log_tau", nn.initializers.constant(jnp.log(self.tau)), ())
+        per_query = nn.Dense(2, kernel_init=nn.initializers.zeros, name="per_query")(normed)
+        tau = jnp.exp(log_tau + _BOUND * jnp.tanh(per_query[:, :1] / _BOUND))
+        trust = self.param("trust", nn.initializers.zeros, (dim,))
+
+        gain, floor = (
+            jnp.exp(self.param(f"log_{name}", nn.initializers.constant(jnp.log(start)), ()))
+            for name, start in (("gain", 1.0), ("floor", MIN_STD))
+        )
+        # Second moments lose digits far from the origin: take them about the landmarks' centre.
+        used = (jax.lax.stop_gradient(bias) > EMPTY / 2).astype(jnp.float32)
+        centre = jax.lax.stop_gradient(used @ points / jnp.maximum(used.sum(), 1.0))
+        local = points - centre
+        square = jnp.sum(local**2, axis=1, keepdims=True)
+
+        logits = self._product(tau * (x @ query), keys.T) + bias + keys @ trust
+        if before is not None:
+            width = self.param("pull", nn.initializers.zeros, ())
+            pull = width * jnp.exp(_BOUND * jnp.tanh(per_query[:, 1:] / _BOUND))
+            pull = pull / (before.scale[:, None] ** 2 + _PULL_FLOOR**2)
+            y = before.xyz - centre
+            logits = logits - 0.5 * pull * (
+                square.T - 2.0 * y @ local.T + jnp.sum(y**2, axis=1, keepdims=True)
+            )
+        if allowed is not None:
+            logits = jnp.where(allowed, logits, EMPTY)
+        peak = jax.lax.stop_gradient(logits.max(axis=1, keepdims=True))
+        weights = jnp.exp(logits - peak)
+        moments = weights @ jnp.concatenate([local, square, jnp.ones_like(square)], axis=1)
+        total = moments[:, 4:]
+        found = self._product(weights, keys) / total
+        mean = moments[:, :3] / total
+        variance = jnp.maximum(moments[:, 3] / total[:, 0] - jnp.sum(mean**2, axis=1), 0.0)
+        scale = jnp.sqrt(gain**2 * variance + floor**2)
+        # How far the answers spread, how many they are, how alike what was found is.
+        statistics = jnp.stack(
+            [
+                jnp.log(scale),
+                jnp.log(total[:, 0]),
+                jnp.sum(found * (x @ embed.T), axis=1) * 4.0,
+            ],
+            axis=1,
+        )
+        return SceneCoordinates(xyz=mean + centre, scale=scale), found, statistics
+
+    def _product(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.matmul(
+            a.astype(self.dtype), b.astype(self.dtype), preferred_element_type=jnp.float32
+        )
+
+
+class _MLP(nn.Module):
+    """LayerNorm, linear, GELU, linear; the last layer starts at zero."""
+
+    width: int
+    out: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.Dense(self.width, name="hidden")(nn.LayerNorm(name="norm")(x))
+        return nn.Dense(self.out, kernel_init=nn.initializers.zeros, name="out")(nn.gelu(x))
+
+
+class LandmarkTransformer(nn.Module):
+    """Features (N, D) and a code of landmarks (M, D + 4) to scene coordinates with uncertainty.
+
+    Attributes:
+        dim: width d of the features inside, at least D.
+        blocks: looks at the code.
+        mlp_ratio: hidden width of the MLPs over d.
+        tau: initial inverse temperature.
+        dtype: of the operands of the products with the code; sums are float32.
+    """
+
+    dim: int = 128
+    blocks: int = 2
+    mlp_ratio: float = 2.0
+    tau: float = 80.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, descriptors: jax.Array, code: jax.Array, allowed: jax.Array | None = None
+    ) -> SceneCoordinates:
+        """Coordinates of features (N, D).
+
+        Args:
+            descriptors: (N, D) unit descriptors.
+            code: (M, D + 4), see `code_of`.
+            allowed: (N, M) bool; False hides a landmark from one feature. None: all are seen.
+        """
+        hidden = int(self.dim * self.mlp_ratio)
+        embed = self.param("embed", _isometry, (descriptors.shape[1], self.dim))
+        x = descriptors @ embed
+        answer = None
+        for index in range(self.blocks):
+            attention = _Attention(self.tau, self.dtype, name=f"attention.{index}")
+            answer, found, statistics = attention(x, embed, code, answer, allowed)
+            news = jnp.concatenate([found, statistics], axis=1)
+            x = x + nn.Dense(self.dim, kernel_init=nn.initializers.zeros, name=f"news.{index}")(
+                news
+            )
+            x = x + _MLP(hidden, self.dim, name=f"mlp.{index}")(x)
+        raw = _MLP(hidden, 4, name="out")(jnp.concatenate([x, statistics], axis=1))
+        return SceneCoordinates(
+            xyz=answer.xyz + answer.scale[:, None] * raw[:, :3],
+            scale=answer.scale * jnp.exp(_BOUND * jnp.tanh(raw[:, 3] / _BOUND)),
+        )

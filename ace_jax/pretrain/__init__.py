@@ -1,0 +1,1 @@
+"""Query pre-training: many scenes in, one scene-agnostic transformer out."""

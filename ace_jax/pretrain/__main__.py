@@ -1,0 +1,80 @@
+"""Pre-training: many scenes with depth in, one scene-agnostic transformer out.
+
+  python -m ace_jax.pretrain --config VARIANT_OR_FILE --workdir DIR [flags]
+
+Examples:
+  python -m ace_jax.pretrain --config smoke --workdir runs/smoke
+  python -m ace_jax.pretrain --config experiments/pretrain.py:cpu --workdir runs/pretrain
+  python -m ace_jax.pretrain --config small --workdir runs/small --config.steps=20000
+  python -m ace_jax.mapping --seq folder/kitchen --config ace_g_cpu \\
+      --config.code.weights=runs/pretrain/transformer.safetensors --out kitchen.safetensors
+
+Variants: paper, small, cpu, smoke. Run again on the same folder, it goes on where it was
+interrupted. On several hosts, start it on each with --coordinator, --processes and --process (on
+TPU pods and under SLURM `--coordinator auto` finds the rest).
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from ace_jax import errors
+from ace_jax.runtime import enable_compilation_cache
+
+_PRESETS = Path(__file__).with_name("presets.py")
+_VARIANTS = ("paper", "small", "cpu", "smoke")
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, f"a file with get_config(), or a variant: {', '.join(_VARIANTS)}",
+    lock_config=True,
+)  # fmt: skip
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run", required=True)
+_DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds recordings, or TFDS data")
+_WEIGHTS_DIR = flags.DEFINE_string(
+    "weights_dir",
+    None,
+    "folder with the features' weights (default: $ACE_JAX_WEIGHTS or the cache)",
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto")
+_PROCESSES = flags.DEFINE_integer("processes", None, "how many processes there are")
+_PROCESS = flags.DEFINE_integer("process", None, "which one this is, from 0")
+
+
+def main(_: Sequence[str]) -> int | None:
+    """Pre-trains as the flags say."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # at INFO, Orbax tells of every file that it opens
+    enable_compilation_cache()
+    # Imported here so that --help and bad flags answer at once.
+    import jax
+
+    from ace_jax.pretrain.run import run
+
+    if _CONFIG.value is None:
+        raise errors.UserError(f"say --config: a file, or one of {', '.join(_VARIANTS)}")
+    if _COORDINATOR.value == "auto":
+        jax.distributed.initialize()
+    elif _COORDINATOR.value:
+        jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    print(run(_CONFIG.value, _WORKDIR.value, _DATA_ROOT.value, _WEIGHTS_DIR.value))
+    return None
+
+
+def _with_preset_file(argv: Sequence[str]) -> list[str]:
+    """The arguments, with the file of the variant that --config names."""
+    result = list(argv)
+    for i, argument in enumerate(result):
+        flag, _, value = argument.partition("=")
+        if flag == "--config" and value in _VARIANTS:
+            result[i] = f"--config={_PRESETS}:{value}"
+        elif i and result[i - 1] == "--config" and argument in _VARIANTS:
+            result[i] = f"{_PRESETS}:{argument}"
+    return result
+
+
+if __name__ == "__main__":
+    sys.argv = _with_preset_file(sys.argv)
+    errors.run(main)

@@ -1,0 +1,111 @@
+"""What a pre-training run is told: the configuration's fields, with the values of `cpu`.
+
+The variants are in `pretrain.presets`; experiments/pretrain.py gives them with their commands.
+"""
+
+from typing import Any
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+from ace_jax.pretrain.procedural import Difficulty
+
+
+def procedural(weight: float = 1.0, **changes: Any) -> dict[str, Any]:
+    """A source of procedural rooms; seeds from 800,000 on are kept for validation and tests."""
+    return {
+        "kind": "procedural",
+        "weight": weight,
+        "first": 0,
+        "count": 800_000,
+        "image_size": (320, 240),
+        "difficulty": Difficulty().__dict__ | changes.pop("difficulty", {}),
+    } | changes
+
+
+def recordings(names: tuple[str, ...], weight: float = 1.0, frames: int = 300) -> dict[str, Any]:
+    """A source of RGB-D recordings with poses, by their names in `ace_jax.data`, under --data_root.
+
+    A scene is a run of `frames` frames of one recording: most are mapped, the last third is asked.
+    """
+    return {"kind": "recordings", "weight": weight, "names": tuple(names), "frames": frames}
+
+
+def tfds(name: str, split: str = "train", weight: float = 1.0, frames: int = 300) -> dict[str, Any]:
+    """A source of recordings in a TFDS data set built by one of `datasets/`, under --data_root."""
+    return {"kind": "tfds", "weight": weight, "name": name, "split": split, "frames": frames}
+
+
+def base() -> ml_collections.ConfigDict:
+    """A small run: XFeat features, codes of landmarks, two blocks."""
+    return ml_collections.ConfigDict(
+        {
+            "seed": 0,
+            "steps": 6000,  # iterations: mapping steps, then one query step
+            # Name and options of `features.registry.create`.
+            "features": {
+                "name": "xfeat_dense",
+                "options": ml_collections.ConfigDict({"image_size": (320, 240)}),
+            },
+            # See `scenes.ROLES`.
+            "views": {"mapping": 16, "held_out": 6, "query": 8},
+            "patches_per_image": 512,
+            # By name, so that one can be changed on the command line; see the functions above.
+            "sources": {"rooms": procedural()},
+            "pool": {
+                "scenes": 8,  # mapped at the same time; a multiple of the number of devices
+                "shortest_life": 60,  # iterations that a scene stays, drawn evenly between these
+                "longest_life": 180,
+                "ahead": 4,  # scenes prepared in advance
+            },
+            "code": {
+                "form": "observed",  # or "random", as in the paper
+                "size": 1024,
+            },
+            # Options of the transformer of that form; dtype is float32 or bfloat16.
+            "transformer": ml_collections.ConfigDict(
+                {"dim": 128, "blocks": 2, "tau": 100.0, "dtype": "float32"}
+            ),
+            "loss": "student_t",  # or "laplace", as in the paper
+            "mapping": {
+                "steps": 1,  # an iteration
+                "patches": 128,  # of each scene in a step
+                "dropout": 0.0,  # of features
+                # Iterations after which the transformer learns from a mapping step too; 0: never.
+                "transformer_every": 0,
+            },
+            "query": {
+                "patches": 192,
+                "dropout": 0.0,
+                "targets": "query",  # or "held_out" or "mapping": the arms of the ablation
+            },
+            # Mapping images whose landmarks a query may see: from `first` to all, over `steps`.
+            "support": {"first": 4, "steps": 300},
+            "transformer_optimizer": {
+                "learning_rate": 5e-4,
+                "warmup": 50,
+                "b2": 0.99,
+                "weight_decay": 0.01,
+                "clip": 1.0,
+                # Adam moves every entry by about the rate: much for an isometry's small entries.
+                "rate_factors": ml_collections.ConfigDict({"embed": 0.1, "query": 0.1}),
+            },
+            "codes_optimizer": {
+                "learning_rate": 1e-3,
+                "warmup": 0.2,
+                "weight_decay": 0.0,
+                "clip": 1.0,
+            },
+            "validation": {
+                "every": 500,
+                "scenes": 8,
+                "steps": 40,  # of mapping a scene before it is asked
+                "keep_share": 0.3,  # of an image's patches, the surest, that vote for its pose
+                "source": procedural(first=900_000, count=100_000),
+            },
+            "log_every": 10,
+            "checkpoint_seconds": 120.0,
+            "tensorboard": False,
+            "cache": placeholder(str),  # folder of scenes' features; None: in the package's cache
+        }
+    )

@@ -1,0 +1,100 @@
+"""What a run tells: a line of JSON every few steps, a bar for people, TensorBoard if wanted."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ace_jax.errors import UserError
+from ace_jax.files import replacing
+
+METRICS = "metrics.jsonl"
+
+
+class Journal:
+    """Writes `metrics.jsonl`; a resumed run goes on where its checkpoint was made."""
+
+    def __init__(
+        self, folder: Path, start: int, steps: int, tensorboard: bool = False, quiet: bool = False
+    ):
+        """Opens the journal.
+
+        Args:
+            folder: of the run.
+            start: iterations done; what a killed run wrote after its last checkpoint is removed.
+            steps: iterations in all.
+            tensorboard: write event files, too.
+            quiet: no bar (for processes other than the first).
+
+        Raises:
+            UserError: TensorBoard is wanted and cannot be written.
+        """
+        self._path = folder / METRICS
+        lines = [line for line in read_metrics(folder) if line["step"] <= start]
+        with replacing(self._path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._seconds = max((line.get("seconds", 0.0) for line in lines), default=0.0)
+        self._began, self._events = time.monotonic(), None
+        if tensorboard:
+            try:
+                from tensorboardX import SummaryWriter
+            except ImportError as error:
+                raise UserError(
+                    "config.tensorboard needs: pip install tensorboardX (or set it to False)"
+                ) from error
+            self._events = SummaryWriter(str(folder / "tensorboard"))
+        self._bar = tqdm(
+            total=steps,
+            initial=start,
+            desc="pre-training",
+            unit="step",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            mininterval=0.5,
+            disable=quiet,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run, interruptions left out."""
+        return self._seconds + time.monotonic() - self._began
+
+    def write(self, step: int, **figures: Any) -> None:
+        """A line."""
+        line = {"step": step, "seconds": round(self.seconds, 2)} | figures
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if self._events is not None:
+            for name, value in figures.items():
+                if isinstance(value, float | int):
+                    self._events.add_scalar(name, value, step)
+
+    def show(self, step: int, **figures: float) -> None:
+        """Moves the bar."""
+        self._bar.set_postfix({k: f"{v:.3g}" for k, v in figures.items()}, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Ends."""
+        self._bar.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`; a last line that was cut short is left out."""
+    path = folder / METRICS
+    result = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                result.append(json.loads(line))
+            except ValueError:
+                break
+    return result

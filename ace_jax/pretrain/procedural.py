@@ -1,0 +1,167 @@
+"""Procedural rooms as scenes: no data set is needed, and the difficulty has a dial."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ace_jax.data.frame import Frame
+from ace_jax.geometry.camera import Camera
+from ace_jax.pretrain.scenes import Views, identity_of
+from ace_jax.synthetic.furniture import make_room
+from ace_jax.synthetic.render import render
+from ace_jax.synthetic.room import Room, clearance
+from ace_jax.synthetic.trajectory import make_trajectory
+from ace_jax.synthetic.variation import rearrange, relight
+
+VERSION = 1  # part of the cache's key: raise it when the images change
+FOCAL = 525.0 / 640.0  # of the width
+_PATH = 300  # poses of the mapping pass, of which images are taken
+_FREE = 0.25  # metres that a query camera keeps from everything
+_TRIES = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Difficulty:
+    """How query images differ from mapping images, at full strength.
+
+    Attributes:
+        shift: metres, standard deviation of the camera's displacement from the mapping path, along
+            each axis.
+        turn: degrees, standard deviation about each axis.
+        light: strength of `variation.relight`: lamps, tint, shadows.
+        exposure: standard deviation of each image's log exposure.
+        moved: share of the pieces of furniture that stand elsewhere.
+        least: a scene's strength, a factor on all of the above, is drawn from `least` to 1.
+    """
+
+    shift: float = 0.3
+    turn: float = 12.0
+    light: float = 1.0
+    exposure: float = 0.25
+    moved: float = 0.25
+    least: float = 0.4
+
+
+class ProceduralScenes:
+    """Rooms by seed: a mapping pass that looks all the way round, and queries made harder."""
+
+    def __init__(
+        self,
+        first: int = 0,
+        count: int = 1_000_000,
+        image_size: tuple[int, int] = (320, 240),
+        difficulty: Difficulty | None = None,
+    ):
+        """Rooms `first` to `first + count - 1`.
+
+        Args:
+            first: seed of scene 0; give training and validation ranges that do not meet.
+            count: number of scenes.
+            image_size: width and height in pixels.
+            difficulty: of the queries.
+        """
+        self.name = "procedural"
+        self._first, self._count = first, count
+        self._difficulty = difficulty or Difficulty()
+        width, height = image_size
+        focal = FOCAL * width
+        self._camera = Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+        self.identity = identity_of(
+            version=VERSION, size=image_size, difficulty=dataclasses.asdict(self._difficulty)
+        )
+        # Tiles in parallel feed an accelerator; a CPU's cores have enough with one.
+        self._tiles = 1 if jax.default_backend() == "cpu" else 64
+
+    def __len__(self) -> int:
+        return self._count
+
+    def seed(self, number: int) -> int:
+        """The seed of a scene: what names it in the cache."""
+        return self._first + number
+
+    def images(self, number: int, views: Views) -> list[Frame]:
+        """See `SceneSource`."""
+        seed = self.seed(number)
+        rng = np.random.default_rng([seed, 17])
+        room, path = self._room(seed)
+        spots = views.mapping + views.held_out
+        chosen = np.sort(rng.permutation(np.arange(0, _PATH, _PATH // spots))[:spots])
+        held_out = np.zeros(len(chosen), bool)
+        if views.held_out:
+            held_out[np.linspace(0, spots - 1, views.held_out + 2).round().astype(int)[1:-1]] = True
+        frames = self._render(
+            room, np.concatenate([path[chosen[~held_out]], path[chosen[held_out]]])
+        )
+        return frames + self._queries(room, path, views.query, rng)
+
+    def _room(self, seed: int) -> tuple[Room, np.ndarray]:
+        """A room and a path in it; a room without a free path is passed over for another."""
+        for attempt in range(_TRIES):
+            room = make_room(seed + attempt * 1_000_003)
+            try:
+                return room, make_trajectory(room, _PATH, seed, full_turn=True)
+            except ValueError:
+                continue
+        raise RuntimeError(f"no room with a free path for seed {seed}")
+
+    def _queries(
+        self, room: Room, path: np.ndarray, count: int, rng: np.random.Generator
+    ) -> list[Frame]:
+        """Images of the room as it is another day."""
+        if not count:
+            return []
+        dial = self._difficulty
+        strength = rng.uniform(dial.least, 1.0)
+        key = jax.random.key(int(rng.integers(1 << 31)))
+        changed = rearrange(
+            room, jax.random.fold_in(key, 0), dial.moved * strength, 0.6, np.deg2rad(40.0)
+        )
+        light = relight(room.illumination, jax.random.fold_in(key, 1), dial.light * strength)
+        changed = changed.replace(illumination=light)
+        poses, exposures = [], []
+        for spot in np.linspace(0, _PATH, count, endpoint=False) + rng.uniform(0, _PATH / count):
+            poses.append(self._elsewhere(changed, path[int(spot) % _PATH], strength, rng))
+            exposures.append(np.exp(dial.exposure * strength * rng.normal()))
+        return self._render(changed, np.stack(poses), np.array(exposures))
+
+    def _elsewhere(
+        self, room: Room, pose: np.ndarray, strength: float, rng: np.random.Generator
+    ) -> np.ndarray:
+        """A pose (4, 4) near another one, in free space; nearer and nearer until it is."""
+        for attempt in range(_TRIES):
+            reach = strength * (1.0 - attempt / _TRIES)
+            out = pose.copy()
+            out[:3, 3] += reach * self._difficulty.shift * rng.normal(size=3)
+            turn = np.deg2rad(reach * self._difficulty.turn) * rng.normal(size=3)
+            out[:3, :3] = pose[:3, :3] @ Rotation.from_rotvec(turn).as_matrix()
+            if clearance(room, out[None, :3, 3])[0] > _FREE:
+                return out
+        return pose
+
+    def _render(
+        self, room: Room, poses: np.ndarray, exposures: np.ndarray | None = None
+    ) -> list[Frame]:
+        room = jax.device_put(room)
+        frames = []
+        for index, pose in enumerate(poses):
+            light = room.illumination
+            if exposures is not None:
+                light = light.replace(exposure=light.exposure * exposures[index])
+            rgb, depth = render(
+                room, jnp.asarray(pose, jnp.float32), self._camera, light, self._tiles
+            )
+            frames.append(
+                Frame(
+                    index=index,
+                    name=f"{index:06d}",
+                    timestamp=float(index),
+                    rgb=np.asarray(jnp.round(rgb * 255)).astype(np.uint8),
+                    depth=np.asarray(depth),
+                    camera=self._camera,
+                    world_from_camera=pose,
+                )
+            )
+        return frames

@@ -1,0 +1,196 @@
+"""How good a transformer is: scenes that it never saw are mapped, then asked about other images.
+
+Each scene gets a fresh code and some mapping steps under the frozen transformer; then the query
+images are answered with the whole scene as support. What is reported of the answers: how many are
+right, whether the transformer knows which, and whether poses can be found from them.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+
+from ace_jax.evaluation.relocalization import (
+    PoseErrors,
+    calibration,
+    pose_errors,
+    rank_correlation,
+)
+from ace_jax.geometry.absolute_pose import estimate_absolute_pose
+from ace_jax.geometry.camera import Camera
+from ace_jax.models.scene_coordinates import SceneCoordinates
+from ace_jax.pretrain.forms import Form
+from ace_jax.pretrain.patches import ScenePatches
+from ace_jax.pretrain.scenes import Views
+from ace_jax.pretrain.steps import PretrainState, create_steps
+from ace_jax.training.mesh import SceneMesh
+
+RIGHT = 0.10  # metres: a coordinate nearer to the truth is right
+SUREST = 0.10  # share of a scene's answers whose confidence is put to the test
+_THRESHOLD = 10.0 / 640.0  # of reprojection, in image widths
+_WITHIN = (0.05, 5.0)  # metres, degrees
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What was answered about the query images of V scenes: K images each, P patches an image.
+
+    Attributes:
+        xyz: (V, K, P, 3) predicted, metres.
+        scale: (V, K, P) predicted standard deviation, metres.
+        error: (V, K, P) distance to the truth, metres; NaN for padding.
+        poses: errors of the V * K images' poses, in this order; infinite without a pose.
+    """
+
+    xyz: np.ndarray
+    scale: np.ndarray
+    error: np.ndarray
+    poses: PoseErrors
+
+    def by_scene(self) -> dict[str, np.ndarray]:
+        """Figures (V,) of each scene, by name; shares in per cent."""
+        scenes = len(self.error)
+        error, scale = self.error.reshape(scenes, -1), self.scale.reshape(scenes, -1)
+        known = ~np.isnan(error)
+        within = (self.poses.translation <= _WITHIN[0]) & (self.poses.rotation <= _WITHIN[1])
+        figures = [
+            {
+                "right": 100.0 * np.mean(e[k] < RIGHT),
+                "surest_right": 100.0 * np.mean(e[k][_surest(s[k])] < RIGHT),
+                "surest_median_cm": 100.0 * np.median(e[k][_surest(s[k])]),
+                "median_cm": 100.0 * np.median(e[k]),
+                "order": rank_correlation(s[k], e[k]),
+                # One where the predicted scale is the median error.
+                "error_over_scale": np.median(e[k] / s[k]),
+            }
+            for e, s, k in zip(error, scale, known, strict=True)
+        ]
+        table = {name: np.array([f[name] for f in figures]) for name in figures[0]}
+        table["pose_5cm_5deg"] = 100.0 * within.reshape(scenes, -1).mean(axis=1)
+        return table
+
+    def summary(self) -> dict[str, float]:
+        """The means over the scenes, and the median pose error."""
+        result = {name: float(values.mean()) for name, values in self.by_scene().items()}
+        result["pose_median_cm"] = 100.0 * float(np.median(self.poses.translation))
+        return result
+
+    def calibration(self) -> list:
+        """Predicted scale against error, over all scenes."""
+        known = ~np.isnan(self.error)
+        return calibration(self.scale[known], self.error[known])
+
+
+def _surest(scale: np.ndarray) -> np.ndarray:
+    return np.argsort(scale, kind="stable")[: max(int(SUREST * len(scale)), 1)]
+
+
+class Validator:
+    """Asks about scenes that are fixed; made once, called with every transformer in question."""
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        form: Form,
+        scenes: Sequence[ScenePatches],
+        mesh: SceneMesh | None = None,
+    ):
+        """Takes in the scenes.
+
+        Args:
+            config: of the run; `validation` says how scenes are mapped.
+            form: of code and transformer.
+            scenes: V of them, on the host.
+            mesh: where to put them; on the first device by default.
+        """
+        config = ml_collections.ConfigDict(config.to_dict())
+        self._mapping_steps = config.validation.steps
+        # One cycle of the codes' learning rate is one mapping, as it is in a scene's life.
+        config.pool.longest_life = max(config.validation.steps // config.mapping.steps, 1)
+        config.mapping.transformer_every = 0
+        self._steps = create_steps(config, form)
+        self._mesh = mesh or SceneMesh(len(scenes), jax.local_devices()[:1])
+        self._patches = self._mesh.stack(lambda slot: scenes[slot])
+        self._key = jax.random.key(config.seed + 1)
+        self._keep = config.validation.keep_share
+        views = Views(**config.views)
+        self._asked = views.rows("query")
+        self.views = views
+
+        def answer(transformer: Any, codes: jax.Array, patches: ScenePatches) -> SceneCoordinates:
+            def scene(code: jax.Array, features: jax.Array) -> SceneCoordinates:
+                return jax.lax.map(
+                    lambda f: form.apply(transformer, f.astype(jnp.float32), code, None), features
+                )
+
+            return jax.vmap(scene)(codes, patches.features[:, self._asked])
+
+        self._answer = jax.jit(answer)
+
+    def map(self, transformer: Any, steps: int | None = None) -> PretrainState:
+        """Fresh codes of all scenes, mapped under the transformer.
+
+        Args:
+            transformer: its parameters.
+            steps: mapping steps; by default what the configuration says.
+        """
+        state = self._steps.init(self._key, self._patches)
+        # A copy, because steps reuse the memory of the state that they are given.
+        state = state.replace(transformer=jax.tree.map(jnp.copy, transformer))
+        for step in range(self._mapping_steps if steps is None else steps):
+            state, _ = self._steps.map(state, self._patches, jax.random.fold_in(self._key, step))
+        return state
+
+    def __call__(self, transformer: Any, steps: int | None = None) -> Answers:
+        """Maps the scenes and asks; arguments as for `map`."""
+        state = self.map(transformer, steps)
+        out = self._answer(transformer, state.codes, self._patches)
+        asked = self._asked
+        patches = self._patches
+        xyz, scale, true, mask, uv, pose, intrinsics = (
+            multihost_utils.process_allgather(x, tiled=True)
+            for x in (
+                out.xyz,
+                out.scale,
+                patches.xyz[:, asked],
+                patches.mask[:, asked],
+                patches.uv[:, asked],
+                patches.camera_from_world[:, asked],
+                patches.intrinsics[:, asked],
+            )
+        )
+        error = np.where(mask, np.linalg.norm(xyz - true, axis=-1), np.nan)
+        scenes, images = mask.shape[:2]
+        found = []
+        for v, k in np.ndindex(scenes, images):
+            sure = np.where(mask[v, k], scale[v, k], np.inf)
+            votes = mask[v, k] & (sure <= np.quantile(scale[v, k][mask[v, k]], self._keep))
+            # The principal point is near the middle, and all that is wanted is the image's width.
+            threshold = _THRESHOLD * 2.0 * intrinsics[v, k, 2]
+            result = _solve(uv[v, k], xyz[v, k], votes, intrinsics[v, k], self._key, threshold)
+            found.append(
+                np.linalg.inv(np.asarray(result.camera_from_world, np.float64))
+                if result.success
+                else None
+            )
+        truth = np.linalg.inv(pose.reshape(-1, 4, 4).astype(np.float64))
+        return Answers(xyz, scale, error, pose_errors(found, truth))
+
+
+@jax.jit
+def _solve(
+    uv: jax.Array,
+    xyz: jax.Array,
+    votes: jax.Array,
+    intrinsics: jax.Array,
+    key: jax.Array,
+    threshold: float,
+) -> Any:
+    fx, fy, cx, cy = intrinsics
+    camera = Camera(fx, fy, cx, cy, 0, 0)
+    return estimate_absolute_pose(uv, xyz, camera, key, mask=votes, threshold=threshold)

@@ -1,0 +1,86 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ace_jax.models.landmark_attention import attend
+from ace_jax.models.landmark_transformer import EXTRA, LandmarkTransformer, code_of
+
+DIM, LANDMARKS = 16, 40
+
+
+def _unit(rng, count):
+    x = rng.normal(size=(count, DIM))
+    return jnp.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def world():
+    rng = np.random.default_rng(0)
+    points = jnp.asarray(rng.uniform(-2, 2, (LANDMARKS, 3)) + np.array([30.0, 0, 0]), jnp.float32)
+    mask = jnp.arange(LANDMARKS) < 35
+    head = LandmarkTransformer(dim=32, blocks=3, tau=15.0)
+    code = code_of(_unit(rng, LANDMARKS), points, mask)
+    queries = _unit(rng, 10)
+    return head, jax.jit(head.init)(jax.random.key(0), queries, code), code, queries
+
+
+def test_before_training_it_is_landmark_attention(world):
+    head, variables, code, queries = world
+    allowed = jnp.asarray(np.random.default_rng(1).random((10, LANDMARKS)) < 0.6)
+    for seen in (None, allowed):
+        out = _apply(head, variables, queries, code, seen)
+        same = attend(queries, code[:, :DIM], code[:, -3:], 15.0, code[:, DIM], seen)
+        np.testing.assert_allclose(out.xyz, same.xyz, atol=1e-4)
+        np.testing.assert_allclose(out.scale, same.scale, rtol=1e-3, atol=1e-4)
+
+
+_apply = jax.jit(lambda head, *inputs: head.apply(*inputs), static_argnums=0)
+
+
+def _trained(variables):
+    """Parameters as after some training: nothing is zero any more."""
+    rng = np.random.default_rng(3)
+    return jax.tree.map(lambda x: x + np.float32(0.1) * rng.normal(size=x.shape), variables)
+
+
+def test_the_code_is_a_set_and_its_empty_rows_do_nothing(world):
+    head, variables, code, queries = world
+    variables = _trained(variables)
+    out = _apply(head, variables, queries, code)
+    order = np.random.default_rng(2).permutation(LANDMARKS)
+    np.testing.assert_allclose(
+        _apply(head, variables, queries, code[order]).xyz, out.xyz, atol=1e-3
+    )
+    rubbish = code.at[35:, -3:].set(1e3).at[35:, :DIM].set(5.0)
+    np.testing.assert_allclose(_apply(head, variables, queries, rubbish).xyz, out.xyz, atol=1e-3)
+
+
+def test_moving_the_scene_moves_the_answers_alone(world):
+    head, variables, code, queries = world
+    variables = _trained(variables)
+    out = _apply(head, variables, queries, code)
+    moved = _apply(head, variables, queries, code.at[:, -3:].add(5.0))
+    np.testing.assert_allclose(moved.xyz, out.xyz + 5.0, atol=2e-3)
+    np.testing.assert_allclose(moved.scale, out.scale, rtol=1e-2)
+
+
+def test_a_query_that_sees_nothing_has_finite_answers_and_gradients(world):
+    head, variables, code, queries = world
+
+    def loss(variables, code):
+        out = _apply(head, variables, queries, code, jnp.zeros((10, LANDMARKS), bool))
+        return jnp.sum(out.xyz) + jnp.sum(jnp.log(out.scale))
+
+    value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(variables, code)
+    assert np.isfinite(value)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
+
+
+def test_bfloat16_operands_give_nearly_the_same(world):
+    head, variables, code, queries = world
+    exact = _apply(head, variables, queries, code)
+    half = _apply(head.clone(dtype=jnp.bfloat16), variables, queries, code)
+    assert half.xyz.dtype == jnp.float32
+    assert np.median(np.abs(half.xyz - exact.xyz)) < 0.1
+    assert code.shape[1] == DIM + EXTRA

@@ -1,0 +1,197 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pretrain_world as world
+import pytest
+
+from ace_jax.errors import UserError
+from ace_jax.pretrain import batches
+from ace_jax.pretrain.forms import create_form
+from ace_jax.pretrain.steps import create_steps
+from ace_jax.training import losses
+from ace_jax.training.mesh import SceneMesh
+
+KEY = jax.random.key(0)
+FORMS = ("observed", "random")
+
+
+@functools.cache
+def _set_up(form):
+    config = world.config(steps=50)
+    if form == "random":
+        world.random_form(config)
+    steps = create_steps(config, create_form(config, world.DIM))
+    patches = SceneMesh(2).stack(lambda slot: world.scene(slot, config))
+    return config, steps, patches
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def trained(request):
+    """Steps, patches and a state whose optimizers have momentum."""
+    _, steps, patches = _set_up(request.param)
+    state = steps.init(KEY, patches)
+    for i in range(2):
+        state, _ = steps.map_both(state, patches, jax.random.fold_in(KEY, i))
+    return steps, patches, jax.tree.map(np.asarray, state)
+
+
+def _same(a, b):
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def _on_device(state):
+    return jax.tree.map(jnp.array, state)
+
+
+def test_a_query_step_leaves_codes_and_their_optimizer_alone(trained):
+    steps, patches, before = trained
+    after, loss = steps.query(_on_device(before), patches, KEY)
+    assert np.isfinite(loss)
+    assert int(after.step) == int(before.step) + 1
+    assert _same(after.codes, before.codes)
+    assert _same(after.codes_optimizer, before.codes_optimizer)
+    assert not _same(after.transformer, before.transformer)
+    assert not _same(after.transformer_optimizer, before.transformer_optimizer)
+
+
+def test_a_mapping_step_off_the_interval_leaves_the_transformer_alone(trained):
+    steps, patches, before = trained
+    after, loss = steps.map(_on_device(before), patches, KEY)
+    assert np.isfinite(loss)
+    assert _same(after.transformer, before.transformer)
+    assert _same(after.transformer_optimizer, before.transformer_optimizer)
+    assert not _same(after.codes, before.codes)
+    assert not _same(after.codes_optimizer, before.codes_optimizer)
+
+
+def test_a_mapping_step_at_the_interval_trains_both(trained):
+    steps, patches, before = trained
+    after, _ = steps.map_both(_on_device(before), patches, KEY)
+    assert not _same(after.transformer, before.transformer)
+    assert not _same(after.codes, before.codes)
+
+
+def test_a_scene_that_enters_is_mapped_from_scratch(trained):
+    steps, patches, before = trained
+    entered = np.array([False, True])
+    after = steps.renew(_on_device(before), patches, entered, KEY)
+    for name in ("codes", "code_image", "codes_optimizer"):
+        old, new = getattr(before, name), getattr(after, name)
+        assert _same(jax.tree.map(lambda x: x[0], old), jax.tree.map(lambda x: x[0], new))
+    assert not np.array_equal(after.codes[1], before.codes[1])
+    # Its optimizer knows nothing of the scene that left.
+    counts = [x for x in jax.tree.leaves(after.codes_optimizer) if x.ndim == 1]
+    moments = [x for x in jax.tree.leaves(after.codes_optimizer) if x.ndim == 3]
+    assert counts
+    assert all(int(x[0]) == 2 and int(x[1]) == 0 for x in counts)
+    assert all(not np.any(x[1]) and np.any(x[0]) for x in moments)
+    assert _same(after.transformer, before.transformer)
+
+
+def test_a_scenes_code_does_not_feel_the_others():
+    config, steps, patches = _set_up("observed")
+    other = SceneMesh(2).stack(lambda slot: world.scene(7 * slot, config))  # scene 0 is the same
+    codes = [steps.map(steps.init(KEY, some), some, KEY)[0].codes[0] for some in (patches, other)]
+    np.testing.assert_allclose(*codes, atol=1e-6)
+
+
+def test_both_forms_learn_to_answer():
+    for form in FORMS:
+        config, steps, patches = _set_up(form)
+        state, seen = steps.init(KEY, patches), []
+        for i in range(config.steps):
+            key = jax.random.fold_in(KEY, i)
+            state, _ = steps.map_both(state, patches, key)
+            state, loss = steps.query(state, patches, key)
+            seen.append(float(loss))
+        assert np.mean(seen[-10:]) < np.mean(seen[:10]) - 0.3, form
+        assert config.code.form == form
+
+
+def test_observed_codes_are_patches_of_the_mapping_images():
+    config, steps, patches = _set_up("observed")
+    state = steps.init(KEY, patches)
+    mapping = config.views.mapping
+    for scene in range(2):
+        known = np.asarray(patches.xyz[scene, :mapping]).reshape(-1, 3)
+        for row, image in zip(state.codes[scene], state.code_image[scene], strict=True):
+            nearest = np.argmin(np.linalg.norm(known - row[-3:], axis=1))
+            np.testing.assert_array_equal(known[nearest], row[-3:])
+            assert nearest // config.patches_per_image == image
+    random_codes = _set_up("random")[1].init(KEY, patches)
+    assert abs(float(random_codes.codes.std()) - 0.01) < 1e-3
+    assert (np.asarray(random_codes.code_image) < 0).all()
+
+
+def test_support_grows_from_local_to_global_and_hides_the_own_image():
+    config, _, patches = _set_up("observed")
+    targets = batches.draw(KEY, patches, slice(0, 4), 30)
+    images = jnp.tile(jnp.arange(4), (2, 1))
+    shares = [
+        float(batches.seen_landmarks(targets, images, reach, hide_own=False).mean())
+        for reach in (1, 2, 4)
+    ]
+    assert shares == [0.25, 0.5, 1.0]
+    hidden = batches.seen_landmarks(targets, images, 4, hide_own=True)
+    assert (np.asarray(hidden).sum(-1) == 3).all()
+    free = batches.seen_landmarks(targets, images - 10, 1, hide_own=True)
+    assert free.all()  # rows of a random code are from no image
+    assert [int(batches.reach_at(s, 16, 4, 100)) for s in (0, 50, 100, 999)] == [4, 10, 16, 16]
+    assert config.views.mapping == 4
+
+
+def test_padding_carries_no_gradient_and_dropout_keeps_the_mean():
+    _, steps, patches = _set_up("observed")
+    broken = patches.replace(mask=patches.mask.at[:].set(False), xyz=patches.xyz.at[:].set(jnp.nan))
+    state = steps.init(KEY, broken)
+    before = jax.tree.map(np.asarray, state.transformer)
+    after, loss = steps.query(state, broken, KEY)
+    assert float(loss) == 0.0
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, after.transformer)
+    assert max(jax.tree.leaves(moved)) < 1e-5  # weight decay alone
+    targets = batches.draw(KEY, patches, slice(0, 4), 500)
+    dropped = batches.drop_features(KEY, targets, 0.25).features
+    assert abs(float((dropped == 0).mean()) - 0.25) < 0.02
+    np.testing.assert_allclose(dropped.sum(), targets.features.sum(), rtol=0.1)
+
+
+def test_student_t_pulls_less_on_a_far_outlier_than_laplace():
+    def pull(nll, distance):
+        return float(jax.grad(lambda x: nll(jnp.array([[x, 0, 0]]), scale, zero)[0])(distance))
+
+    scale, zero = jnp.array([0.1]), jnp.zeros((1, 3))
+    assert pull(losses.student_t_nll, 10.0) < 0.05 * pull(losses.coordinate_nll, 10.0)
+    assert pull(losses.student_t_nll, 0.0) == 0.0
+    assert np.isfinite(losses.student_t_nll(zero, jnp.zeros(1), zero)).all()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("loss", "l2", "config.loss"),
+        ("query.targets", "mine", "'mine'"),
+        ("code.form", "learned", "config.code.form"),
+        ("code.size", 10_000, "config.code.size"),
+        ("transformer.dtype", "float8", "float8"),
+        ("transformer.depth", 3, "depth"),
+    ],
+)
+def test_mistakes_in_the_configuration_are_told(path, value, words):
+    config = world.config()
+    *outer, last = path.split(".")
+    place = config
+    for name in outer:
+        place = place[name]
+    with place.unlocked():
+        place[last] = value
+    with pytest.raises(UserError, match=words):
+        create_steps(config, create_form(config, world.DIM))
+
+
+def test_scenes_must_be_spread_evenly():
+    with pytest.raises(UserError, match="multiple of 2"):
+        SceneMesh(3, jax.devices() * 2)
