@@ -20,10 +20,13 @@ _HELP = ("-h", "-help", "--help", "-?", "--helpshort")
 class UserError(Exception):
     """A mistake in the input (data, flags, weights), told in one line that names the remedy."""
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
+
 
 def report(error: UserError | str) -> int:
     """Prints one line on stderr and returns the exit code of a user's error."""
-    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    print(f"error: {UserError(str(error))}", file=sys.stderr)
     return EXIT_USER_ERROR
 
 

@@ -9,7 +9,8 @@ samples, second descriptors, keyframe poses). Units are metres, axes are the wor
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from ace_jax.models.scene_coordinates import HomogeneousDecode
 from ace_jax.weights import safetensors_io
 
 VERSION = 1
+_MAX_LAYERS = 256  # of anything that a head repeats
+_MAX_SIZE = 1 << 24  # of anything that a head or an extractor has many of
+_MAX_SIDE = 1 << 14  # of an image, pixels
 _KEY = "ace_jax_map"
 
 
@@ -112,7 +116,7 @@ def save_map(path: Path | str, scene_map: SceneMap, half: bool = False) -> int:
         The file's size in bytes.
 
     Raises:
-        UserError: the place cannot be written.
+        UserError: the place cannot be written, or the map is not finite.
     """
     flat = traverse_util.flatten_dict(scene_map.variables, sep="/")
     flat.update({f"extra/{name}": array for name, array in scene_map.extra.items()})
@@ -120,6 +124,10 @@ def save_map(path: Path | str, scene_map: SceneMap, half: bool = False) -> int:
     if scene_map.code is not None:
         flat["code"] = scene_map.code
     arrays = {name: np.asarray(x, order="C") for name, x in flat.items()}
+    for name, array in arrays.items():
+        known = not name.startswith("extra/") and array.dtype.kind == "f"
+        if known and not np.isfinite(array).all():
+            raise UserError(f"{path} is not written: {name} holds values that are not finite")
     if half:
         arrays = {name: _halved(name, x) for name, x in arrays.items()}
     meta = {
@@ -173,7 +181,7 @@ def load_map(path: Path | str) -> SceneMap:
     arrays, metadata = safetensors_io.read(path)
     try:
         meta = json.loads(metadata.get(_KEY, "null"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); make it again") from error
     if not isinstance(meta, dict):
         raise UserError(f"{path} is a safetensors file, but not a map of ace_jax")
@@ -186,8 +194,9 @@ def load_map(path: Path | str) -> SceneMap:
         raise UserError(f"{path} is damaged (its checksum is wrong); make it again")
     try:
         scene_map = _from_arrays(meta, arrays)
+        _check_values(scene_map)
         _check_shapes(scene_map)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is not a complete map ({error}); make it again") from error
     return scene_map
 
@@ -208,12 +217,54 @@ def _from_arrays(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> SceneMa
     )
 
 
+def _check_values(scene_map: SceneMap) -> None:
+    """Refuses what would cost a stranger's reader memory, time or a traceback later."""
+    for name in ("head", "features", "feature_checksum", "head_checksum"):
+        if not isinstance(getattr(scene_map, name), str):
+            raise ValueError(f"{name} is no text")
+    for name in ("head_options", "feature_options", "info"):
+        if not isinstance(getattr(scene_map, name), dict):
+            raise ValueError(f"{name} is no table")
+    if "weights_dir" in scene_map.feature_options or "name" in scene_map.feature_options:
+        raise ValueError("feature_options name a place")
+    for name, value in _numbers(scene_map.head_options):
+        limit = _MAX_LAYERS if name in ("blocks", "layers", "final_layers") else _MAX_SIZE
+        if abs(value) > limit:
+            raise ValueError(f"{name} is {value}, at most {limit} make sense")
+    for name, value in _numbers(scene_map.feature_options):
+        limit = _MAX_SIDE if name == "image_size" else _MAX_SIZE
+        if abs(value) > limit:
+            raise ValueError(f"{name} is {value}, at most {limit} make sense")
+    if not isinstance(scene_map.feature_dim, int) or not 0 < scene_map.feature_dim <= _MAX_SIZE:
+        raise ValueError(f"feature_dim is {scene_map.feature_dim!r}")
+    camera = scene_map.camera
+    numbers = dataclasses.astuple(camera)
+    if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+        raise ValueError("the camera is not made of finite numbers")
+    if not (0 < camera.width <= _MAX_SIDE and 0 < camera.height <= _MAX_SIDE):
+        raise ValueError(f"the camera's images have {camera.width} x {camera.height} pixels")
+    if scene_map.mean.shape != (3,) or not np.isfinite(scene_map.mean).all():
+        raise ValueError("mean is not three finite numbers")
+    code = scene_map.code
+    if code is not None and (code.ndim != 2 or not np.isfinite(code).all()):
+        raise ValueError("the code is not a matrix of finite numbers")
+
+
+def _numbers(options: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
+    """Numbers among options, with those in lists and tables, by the option's name."""
+    for name, value in options.items():
+        inner = list(value.values()) if isinstance(value, dict) else value
+        for item in inner if isinstance(inner, list | tuple) else [inner]:
+            if isinstance(item, int | float):
+                yield name, item
+
+
 def _check_shapes(scene_map: SceneMap) -> None:
     head = scene_map.create_head()
-    inputs = [jnp.zeros((1, scene_map.feature_dim))]
+    inputs = [jax.ShapeDtypeStruct((1, scene_map.feature_dim), jnp.float32)]
     if scene_map.code is not None:
-        inputs.append(scene_map.code)
-    template = jax.eval_shape(lambda: head.init(jax.random.key(0), *inputs))
+        inputs.append(jax.ShapeDtypeStruct(scene_map.code.shape, scene_map.code.dtype))
+    template = jax.eval_shape(lambda *shapes: head.init(jax.random.key(0), *shapes), *inputs)
     wanted = traverse_util.flatten_dict(template, sep="/")
     if scene_map.code is not None and "params" not in scene_map.variables:
         wanted = {k: v for k, v in wanted.items() if not k.startswith("params/")}

@@ -56,4 +56,12 @@ def create(name: str, weights_dir: Path | str | None = None, **options: Any) -> 
         )
     if "weights_dir" in accepted:
         options["weights_dir"] = weights_dir
-    return make(**options)
+    try:
+        return make(**options)
+    except UserError:
+        raise
+    except Exception as error:
+        if not options.keys() - {"weights_dir"}:
+            raise
+        # The options may be a stranger's map's; OpenCV has errors of its own for them.
+        raise UserError(f"features {name!r} cannot be made with {options}: {error}") from error

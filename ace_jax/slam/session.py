@@ -46,7 +46,7 @@ def load_session(path: Path | str, capacity: int) -> tuple[SceneMap, LandmarkMap
         )
     try:
         world = _restored(extra, capacity)
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is not a complete session ({error}); record it again") from error
     return scene_map, world
 
@@ -61,9 +61,10 @@ def _restored(extra: dict[str, np.ndarray], capacity: int) -> LandmarkMap:
     observed = keyframes["landmarks"]
     if observed.size == 0 or observed.min() < NO_LANDMARK or observed.max() >= count:
         raise ValueError("observations of landmarks that are not there")
-    for name in ("camera_from_world", "uv", "descriptors", "depth"):
-        if not np.isfinite(keyframes[name]).all():
-            raise ValueError(f"keyframe/{name} holds values that are not finite")
+    _check_shapes(extra, world, dim)
+    for name, values in extra.items():
+        if name.startswith(("keyframe/", "landmark/")) and not np.isfinite(values).all():
+            raise ValueError(f"{name} holds values that are not finite")
     world.adopt(
         {name: extra[f"landmark/{name}"] for name in (*LANDMARK_ATTRIBUTES, "descriptors")},
         [
@@ -76,3 +77,28 @@ def _restored(extra: dict[str, np.ndarray], capacity: int) -> LandmarkMap:
         ],
     )
     return world
+
+
+def _check_shapes(extra: dict[str, np.ndarray], world: LandmarkMap, dim: int) -> None:
+    """Whether all arrays are of as many keyframes, features and landmarks.
+
+    Raises:
+        ValueError: one is not.
+    """
+    keyframes, features = extra["keyframe/landmarks"].shape
+    landmarks, appearances = len(extra["landmark/points"]), len(extra["landmark/descriptors"])
+    wanted = {
+        "keyframe/camera_from_world": (keyframes, 4, 4),
+        "keyframe/uv": (keyframes, features, 2),
+        "keyframe/descriptors": (keyframes, features, dim),
+        "keyframe/depth": (keyframes, features),
+        "keyframe/mask": (keyframes, features),
+        "keyframe/frame_index": (keyframes,),
+        "keyframe/inlier_ratio": (keyframes,),
+        "landmark/descriptors": (appearances, landmarks, dim),
+    }
+    for name in LANDMARK_ATTRIBUTES:
+        wanted[f"landmark/{name}"] = (landmarks, *getattr(world, name).shape[1:])
+    for name, shape in wanted.items():
+        if extra[name].shape != shape:
+            raise ValueError(f"{name} has shape {extra[name].shape}, not {shape}")
