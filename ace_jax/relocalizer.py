@@ -253,6 +253,13 @@ class Relocalizer:
             scene=self.name,
         )
 
+    def points(self) -> np.ndarray | None:
+        """(M, 3) the map's landmarks, world, metres; None if it has none."""
+        if self._landmarks is None:
+            return None
+        filled = np.asarray(self._landmarks.views) > 0
+        return np.asarray(self._landmarks.points)[filled]
+
     def as_function(
         self, width: int, height: int
     ) -> tuple[Callable[..., dict[str, jax.Array]], dict[str, Any]]:

@@ -107,7 +107,9 @@ def test_mapping_writes_one_file_and_says_what_is_in_it(runs):
     assert "landmark_attention on sift, 20 images" in out
     assert "features" in err  # the progress bar
     assert (cwd / "map.safetensors").stat().st_size < 4e6
-    assert sorted(p.name for p in cwd.iterdir() if "map" in p.name) == ["map.safetensors"]
+    written = sorted(p.name for p in cwd.iterdir() if "map" in p.name)
+    assert written == ["map.report.html", "map.safetensors"]
+    assert "Map of folder/room" in (cwd / "map.report.html").read_text()
 
 
 def test_relocalization_finds_the_other_frames(runs):

@@ -113,6 +113,18 @@ def thinned(checks: Sequence[Check], count: int) -> list[Check]:
     return [checks[i] for i in np.linspace(0, len(checks) - 1, count).round().astype(int)]
 
 
+def features_of(check: Check) -> Features:
+    """The check's features, to be located."""
+    count = len(check.uv)
+    return Features(
+        uv=jnp.asarray(check.uv),
+        descriptors=jnp.asarray(check.descriptors, jnp.float32),
+        scores=jnp.zeros(count),
+        mask=jnp.asarray(check.mask),
+        depth=jnp.zeros(count),
+    )
+
+
 def judge(
     scene_map: SceneMap,
     extractor: FeatureExtractor,
@@ -128,15 +140,7 @@ def judge(
     relocalizer = Relocalizer(scene_map, extractor, transformer=transformer)
     found: list[np.ndarray | None] = []
     for check in checks:
-        count = len(check.uv)
-        features = Features(
-            uv=jnp.asarray(check.uv),
-            descriptors=jnp.asarray(check.descriptors, jnp.float32),
-            scores=jnp.zeros(count),
-            mask=jnp.asarray(check.mask),
-            depth=jnp.zeros(count),
-        )
-        answer = relocalizer.locate(features, check.camera)
+        answer = relocalizer.locate(features_of(check), check.camera)
         found.append(answer.world_from_camera if answer.success else None)
     truth = np.stack([np.linalg.inv(check.camera_from_world) for check in checks])
     return summary(pose_errors(found, truth), sum(pose is not None for pose in found))

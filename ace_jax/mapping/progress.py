@@ -1,5 +1,6 @@
 """How a mapping run tells where it is."""
 
+import math
 import sys
 import time
 from typing import Any, Protocol
@@ -24,15 +25,19 @@ class Bars:
 
     Attributes:
         seconds: wall-clock seconds by stage.
+        curve: (step, loss, median error in pixels) of the training, as far as it was told.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.curve: list[tuple[int, float, float]] = []
         self._stage, self._started, self._bar = "", 0.0, None
 
     def __call__(self, stage: str, done: int, total: int, **figures: Any) -> None:
         """Moves the stage's bar; a new stage closes the last one's."""
         now = time.perf_counter()
+        if "loss" in figures:
+            self.curve.append((done, figures["loss"], figures.get("error_px", math.nan)))
         if stage != self._stage:
             self.close()
             self._stage, self._started = stage, now

@@ -9,6 +9,7 @@ from ace_jax.data.frame import FrameSource
 from ace_jax.errors import UserError
 from ace_jax.mapping.pipeline import describe, map_scene
 from ace_jax.mapping.progress import Bars
+from ace_jax.mapping.report import report_path, write_report
 from ace_jax.maps import load_map, save_map
 
 
@@ -45,4 +46,6 @@ def run(
     made.info["stage_seconds"] = bars.seconds
     size = save_map(out, made, half=config.half)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return describe(made, size, out)
+    page = report_path(out)
+    write_report(page, made, size, source, bars.curve, weights_dir)
+    return f"{describe(made, size, out)}\nreport in {page}"

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from absl import logging
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
 from ace_jax.evaluation import relocalization as evaluation
+from ace_jax.evaluation.charts import map_figure
+from ace_jax.evaluation.pictures import with_answers
 from ace_jax.files import write_json
 from ace_jax.geometry.camera import Camera
 from ace_jax.relocalize import outputs
@@ -22,7 +24,6 @@ from ace_jax.relocalizer import Localization, Relocalizer, locate_among
 
 EXIT_UNREAD = 1  # some frame could not be read
 _PICTURES = 4  # of the best and of the worst queries
-_PICTURE_WIDTH = 480
 _FAR_OFF = 0.5  # metres; a median error beyond is hardly the solver's
 
 
@@ -199,7 +200,30 @@ def _finish(
         evaluation.rank_correlation(scale, metres),
         pictures.best(),
         pictures.worst(),
+        {
+            stage: np.array([a.ms[stage] for a in answered])
+            for stage in (answered[0].ms if answered else ())
+        },
+        _place(relocalizers, state, poses, reference),
     )
+
+
+def _place(
+    relocalizers: Sequence[Relocalizer],
+    state: Run,
+    poses: Sequence[np.ndarray | None],
+    reference: np.ndarray,
+) -> Figure | None:
+    """The map with the queries in it; several maps have worlds of their own and no picture."""
+    if len(relocalizers) > 1 or all(pose is None for pose in poses):
+        return None
+    points = relocalizers[0].points()
+    if points is None:  # no map of landmarks: what the inliers said
+        found = [a.xyz[a.inliers] for a in state.answers if a is not None and a.success]
+        points = np.concatenate(found)
+    unknown = np.full((4, 4), np.nan)
+    cameras = np.array([unknown if pose is None else pose for pose in poses])
+    return map_figure(points, None, cameras, reference, path=False)
 
 
 def _coordinate_errors(state: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -243,7 +267,7 @@ class _Pictures:
         picture = Picture(
             index=index,
             name=frame.name,
-            jpeg=_draw(frame.rgb, answer),
+            jpeg=with_answers(frame.rgb, answer.uv, answer.voted, answer.inliers),
             inliers=answer.num_inliers,
             scene=answer.scene,
             success=answer.success,
@@ -261,22 +285,6 @@ class _Pictures:
         """The worst ones, worst first, none of which is among the best."""
         ordered = sorted(self._kept, key=lambda entry: entry[0])[_PICTURES:]
         return [picture for _, picture in reversed(ordered)]
-
-
-def _draw(rgb: np.ndarray, answer: Localization) -> bytes:
-    """The image with what voted: inliers green, outliers red, the rest grey; JPEG."""
-    factor = _PICTURE_WIDTH / rgb.shape[1]
-    size = (_PICTURE_WIDTH, max(round(rgb.shape[0] * factor), 1))
-    picture = cv2.cvtColor(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-    for chosen, colour in (
-        (~answer.voted, (150, 150, 150)),
-        (answer.voted & ~answer.inliers, (60, 60, 230)),
-        (answer.inliers, (80, 220, 60)),
-    ):
-        for u, v in answer.uv[chosen]:
-            centre = (round((u + 0.5) * factor - 0.5), round((v + 0.5) * factor - 0.5))
-            cv2.circle(picture, centre, 2, colour, -1, cv2.LINE_AA)
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
 
 
 def describe(state: Run, out: Path) -> str:

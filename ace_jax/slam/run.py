@@ -28,6 +28,7 @@ from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.network_distillation import DistilledNetworkSlam
 from ace_jax.slam.network_slam import HEAD_OPTIONS
 from ace_jax.slam.progress import Progress
+from ace_jax.slam.report import write_report
 from ace_jax.slam.session import load_session, with_session
 from ace_jax.slam.stream import FeatureStream, Observation
 from ace_jax.slam.system import SlamSystem, State
@@ -356,6 +357,7 @@ def write_results(
         metrics["keyframes"] = len(system.world.keyframes)
     outputs.write_json(out / "metrics.json", metrics)
     outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)
+    write_report(out, source, system, metrics, frame_seconds, reference)
     return metrics
 
 

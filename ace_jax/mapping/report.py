@@ -1,0 +1,172 @@
+"""The report of a mapping run: one HTML file beside the map."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ace_jax.data.frame import BadFrame, FrameSource
+from ace_jax.evaluation import page
+from ace_jax.evaluation.charts import map_figure
+from ace_jax.evaluation.pictures import with_answers
+from ace_jax.evaluation.relocalization import pose_errors
+from ace_jax.features import registry
+from ace_jax.mapping import checks
+from ace_jax.mapping.images import select_frames
+from ace_jax.maps import SceneMap
+from ace_jax.models.shared_transformer import load_transformer
+from ace_jax.relocalizer import Localization, Relocalizer
+
+
+def report_path(out: Path) -> Path:
+    """Where the report of a map goes: `kitchen.report.html` beside `kitchen.safetensors`."""
+    return out.with_name(f"{out.stem}.report.html")
+
+
+def write_report(
+    path: Path,
+    made: SceneMap,
+    size: int,
+    source: FrameSource,
+    curve: Sequence[tuple[int, float, float]] = (),
+    weights_dir: str | None = None,
+) -> None:
+    """Writes the report.
+
+    Args:
+        path: the HTML file.
+        made: the map; its `info` tells how it was made.
+        size: of its file, bytes.
+        source: the mapping images.
+        curve: (step, loss, median error in pixels) of the training, if there was one.
+        weights_dir: where a shared transformer's weights are.
+    """
+    info = made.info
+    config = json.loads(info["config"])
+    frames, kept_out = checks.hold_out(
+        select_frames(source, config["max_frames"]), config["checks"]["images"]
+    )
+    parts = [
+        page.columns([page.table(_figures(made, size)), page.table(_judged(info["checks"]))]),
+        page.heading("Settings"),
+        page.settings(config),
+        page.heading("Time", f"{info['seconds']:.0f} s in all."),
+        page.drawing(_stages(info.get("stage_seconds", {})), "seconds by stage"),
+    ]
+    if len(curve) > 1:
+        parts += [page.heading("Training"), page.drawing(_training(curve), "loss and error")]
+    points = _points(made)
+    if points is not None:
+        poses = source.poses()[frames]
+        note = "Red dots are the mapping images' cameras."
+        parts += [
+            page.heading("Map", note),
+            page.drawing(map_figure(points, None, poses, path=False), "the map from two views"),
+        ]
+    # An updated map's checks are a selection of old and new images: no picture belongs to them.
+    if kept_out and "updates" not in info:
+        pictures = _check_pictures(made, source, kept_out, weights_dir)
+        if pictures:
+            note = "Worst first. Inliers green, outliers red, filtered out grey."
+            parts += [page.heading("Images kept out of mapping", note), page.pictures(pictures)]
+    page.write_page(path, f"Map of {info['sequence']}", parts)
+
+
+def _figures(made: SceneMap, size: int) -> list[tuple[str, str]]:
+    info = made.info
+    rows = [
+        ("map", f"{size / 1e6:.2f} MB"),
+        ("head", made.head),
+        ("features", made.features),
+        ("mapping images", str(info["mapping_images"])),
+    ]
+    if "landmarks" in info:
+        rows.append(("landmarks", str(info["landmarks"])))
+    if np.isfinite(info.get("error_px", np.nan)):
+        rows.append(("training's last median error", f"{info['error_px']:.1f} px"))
+    return [*rows, ("core-seconds", f"{info['core_seconds']:.0f}")]
+
+
+def _judged(judged: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for label, both in judged.items():
+        for when in ("before", "after"):
+            if both[when] is not None:
+                found = both[when]
+                name = f"{label}, {when} update" if both["before"] is not None else label
+                rows += [
+                    (f"{name}: kept out", str(found["queries"])),
+                    ("within 5 cm, 5 deg", page.number(found["within_5cm_5deg"], 1, 0, " %")),
+                    ("median error", page.number(found["median_translation_m"], 100, 2, " cm")),
+                ]
+    return rows
+
+
+def _stages(seconds: dict[str, float]) -> Figure:
+    figure = Figure(figsize=(7.0, 0.6 + 0.32 * max(len(seconds), 1)), layout="constrained")
+    axis = figure.subplots()
+    axis.barh(list(seconds), list(seconds.values()), color="#3b6ea8", height=0.65)
+    axis.invert_yaxis()
+    axis.set_xlabel("seconds")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _training(curve: Sequence[tuple[int, float, float]]) -> Figure:
+    figure = Figure(figsize=(9.0, 2.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    steps, loss, error = np.array(curve).T
+    left.plot(steps, loss, color="#3b6ea8")
+    left.set(xlabel="step", ylabel="loss")
+    right.plot(steps, error, color="#6a994e")
+    right.set(xlabel="step", ylabel="median error, px", yscale="log")
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _points(made: SceneMap) -> np.ndarray | None:
+    """(M, 3) landmarks; None for heads that have none."""
+    if made.head != "landmark_attention":
+        return None
+    params = made.variables["params"]
+    parts = [np.asarray(params["points"])[np.asarray(params["bias"]) > -1e6]]
+    if "detail_points" in made.extra:
+        parts.append(made.extra["detail_points"])
+    return np.concatenate(parts)
+
+
+def _check_pictures(
+    made: SceneMap, source: FrameSource, frames: Sequence[int], weights_dir: str | None
+) -> list[tuple[bytes, str, str]]:
+    carried = checks.carried_by(made)
+    if len(carried) != len(frames):
+        return []
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in made.feature_options.items()}
+    transformer = None
+    if made.code is not None:
+        transformer = load_transformer(made.info["transformer"], weights_dir)
+    extractor = registry.create(made.features, weights_dir, **options)
+    relocalizer = Relocalizer(made, extractor, transformer=transformer)
+    found: list[tuple[float, bytes, str, str]] = []
+    for index, check in zip(frames, carried, strict=True):
+        try:
+            frame = source[index]
+        except BadFrame as error:
+            logging.warning("no picture of frame %d: %s", index, error)
+            continue
+        answer: Localization = relocalizer.locate(checks.features_of(check), check.camera)
+        pose = answer.world_from_camera if answer.success else None
+        error = pose_errors([pose], np.linalg.inv(check.camera_from_world)[None])
+        metres, degrees = float(error.translation[0]), float(error.rotation[0])
+        caption = f"{frame.name}: {answer.num_inliers} inliers, "
+        caption += f"{100 * metres:.1f} cm, {degrees:.2f} deg" if answer.success else "no pose"
+        data = with_answers(frame.rgb, answer.uv, answer.voted, answer.inliers)
+        found.append((metres if answer.success else np.inf, data, frame.name, caption))
+    return [entry[1:] for entry in sorted(found, key=lambda entry: -entry[0])]
