@@ -1,0 +1,82 @@
+"""Nothing is sent or fetched unless the user asks for a download."""
+
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from repository import REPO
+from slam_scene import RoomSource, make_system
+
+from ace_jax.errors import UserError
+from ace_jax.features import registry
+from ace_jax.relocalizer import Relocalizer
+from ace_jax.slam.run import run
+
+# Every way out goes through these: a connection, and the look-up of a name.
+_GUARD = textwrap.dedent("""
+    import socket
+
+    def refuse(*arguments, **_):
+        raise SystemExit(f"a connection was tried: {arguments[1:]}")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        setattr(socket.socket, name, refuse)
+    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+        setattr(socket, name, lambda *a, **k: refuse(None, *a))
+""")
+
+_EVERYTHING = _GUARD + textwrap.dedent("""
+    import importlib, pkgutil
+    import ace_jax
+
+    count = 0
+    for module in pkgutil.walk_packages(ace_jax.__path__, "ace_jax."):
+        if not module.name.endswith("__main__"):  # those define flags
+            importlib.import_module(module.name)
+            count += 1
+    print(count)
+""")
+
+
+def _run(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=REPO, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_importing_every_module_touches_no_network():
+    assert int(_run(_EVERYTHING)) > 100
+
+
+def test_a_run_touches_no_network_and_missing_weights_are_not_fetched(tmp_path, monkeypatch):
+    def refuse(*arguments, **_):
+        raise AssertionError(f"a connection was tried: {arguments[1:]}")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    source = RoomSource(4)
+    run(source, make_system(), tmp_path)
+    relocalizer = Relocalizer.load(tmp_path / "session.safetensors")
+    relocalizer(source[0].rgb, source.camera)
+    with pytest.raises(UserError, match="superpoint"):
+        registry.create("superpoint", tmp_path)
+
+
+def test_the_guard_works():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            _GUARD + "import urllib.request as r; r.urlopen('http://127.0.0.1')",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "a connection was tried" in done.stderr
