@@ -12,16 +12,11 @@ hang: every one must end in frames, `UserError` or `BadFrame`, and write nothing
 """
 
 import datetime
-import multiprocessing
 import os
-import queue
-import random
-import resource
 import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +24,7 @@ import cv2
 import numpy as np
 import PIL
 from absl import flags, logging
+from fuzzing import fuzz
 from machine import processor, use_cores
 from markdown import put_into, table
 
@@ -46,7 +42,6 @@ from ace_jax.errors import UserError
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from data_faults import FAULTS, VARIANTS, copy
 from data_formats import WRITERS
-from data_fuzz import fuzz_archive, fuzz_one, small_archives, use
 
 _TABLES = flags.DEFINE_list("tables", ["speed", "faults"], "which tables")
 _DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/ and tum/")
@@ -57,8 +52,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "of the mutations")
 _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose tables are replaced")
 
 KITCHEN, FREIBURG = "7scenes/redkitchen/seq-01", "tum/freiburg1_rpy"
-MEMORY = 1 << 30  # bytes that reading a broken recording may take beyond what was used before
-HANG = 30.0  # seconds
 
 
 # Speed.
@@ -142,83 +135,6 @@ def _found(report, fault: str | None) -> str:
 
 
 # Fuzzing.
-
-
-def _worker(kinds: list[str], seeds: range, results: "multiprocessing.Queue") -> None:
-    """Fuzzes until its seeds are used up; memory beyond the limit is a MemoryError."""
-    logging.set_verbosity(logging.FATAL)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders write their complaints there
-    with tempfile.TemporaryDirectory() as folder:
-        clean, box = Path(folder) / "clean", Path(folder) / "box"
-        box.mkdir()
-        names = {k: WRITERS[k](clean / k) for k in kinds if k != "archive"}
-        packed = small_archives()
-        for kind in names:  # imports and caches are not what is measured
-            use(names[kind], clean / kind)
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        for seed in seeds:
-            rng = random.Random(seed)
-            kind = kinds[seed % len(kinds)]
-            results.put(("start", seed, kind))
-            if kind == "archive":
-                outcome = fuzz_archive(rng.choice(packed), rng, box)
-            else:
-                outcome = fuzz_one(kind, clean / kind, names[kind], rng, box)
-            results.put(("end", seed, outcome))
-    results.put(("done", -1, None))
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Processor time of a process so far; infinite if it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return float("inf")
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def fuzz(count: int, kinds: list[str], first: int = 0) -> tuple[Counter, list[str]]:
-    """Reads mutated recordings; a worker that hangs or dies is a problem and is replaced.
-
-    Returns:
-        How many ended how, by kind; and what must not be, in words.
-    """
-    ends: Counter = Counter()
-    problems: list[str] = []
-    seed, last = first, first + count
-    context = multiprocessing.get_context("spawn")
-    while seed < last:
-        results = context.Queue()
-        worker = context.Process(target=_worker, args=(kinds, range(seed, last), results))
-        worker.start()
-        current = "the start"
-        used = 0.0
-        while True:
-            try:
-                what, at, payload = results.get(timeout=HANG)
-            except queue.Empty:
-                # By processor time: others may have the processor, and starting takes a while.
-                if worker.is_alive() and _cpu_seconds(worker.pid) - used < HANG:
-                    continue
-                state = "hangs" if worker.is_alive() else f"ended with code {worker.exitcode}"
-                problems.append(f"seed {seed} ({current}): {state}")
-                worker.kill()
-                seed += 1
-                break
-            if what == "done":
-                seed = last
-                break
-            if what == "start":
-                seed, current, used = at, payload, _cpu_seconds(worker.pid)
-                continue
-            ends[payload.kind, payload.end] += 1
-            seed = at + 1
-            if payload.problem:
-                problems.append(f"seed {at} ({payload.kind}): {payload.problem}")
-        worker.join()
-    return ends, problems
 
 
 def _fuzz_report(count: int, seed: int) -> int:

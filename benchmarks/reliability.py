@@ -1,0 +1,113 @@
+"""What can go wrong, done on purpose: streams, kills, files, load.
+
+  python benchmarks/reliability.py [--tables faults,kills,files,soak] [--data_root DIR]
+      [--docs docs/reliability.md]
+
+`faults_real` and `faults_synthetic`: SLAM on streams with faults. `kills`: SIGKILL at any moment
+of mapping, SLAM and pre-training. `files`: mutated files of every kind. `soak`: a long run.
+"""
+
+import datetime
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import fault_runs
+import jax
+from absl import flags
+from fuzzing import fuzz
+from machine import processor, revision, use_cores
+from markdown import put_into, table
+
+from ace_jax import errors
+from ace_jax.data.registry import open_sequence
+from ace_jax.runtime import enable_compilation_cache
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from data_formats import WRITERS
+from file_fuzz import USES
+
+_TABLES = flags.DEFINE_list("tables", ["faults_real", "faults_synthetic"], "which tables")
+_DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/")
+_WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with xfeat's weights")
+_CORES = flags.DEFINE_integer("cores", 2, "processor cores to use", lower_bound=1)
+_FRAMES = flags.DEFINE_integer("frames", 500, "of the recording, for the faults", lower_bound=200)
+_FILES = flags.DEFINE_integer("files", 50_000, "how many mutated files to read")
+_DOCS = flags.DEFINE_string("docs", None, "Markdown file whose tables are replaced")
+
+KITCHEN = "7scenes/redkitchen/seq-01"
+SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
+
+
+def _weights() -> str | None:
+    beside = Path(_DATA_ROOT.value).parent / "weights"
+    return _WEIGHTS_DIR.value or (str(beside) if beside.is_dir() else None)
+
+
+def faults_real() -> str:
+    """Faults of the stream of a real recording."""
+    source = open_sequence(
+        KITCHEN,
+        _DATA_ROOT.value,
+        max_frames=_FRAMES.value,
+        poses=str(Path(_DATA_ROOT.value) / SFM_POSES),
+    )
+    return table(fault_runs.HEADER, list(fault_runs.rows(source, _weights())))
+
+
+def files() -> str:
+    """Mutated files and recordings of every kind."""
+    kinds = [*sorted(WRITERS), "archive", *USES]
+    shared = Path(_DATA_ROOT.value).parent
+    start = time.perf_counter()
+    ends, problems = fuzz(_FILES.value, kinds, shared=shared if shared.is_dir() else None)
+    columns = ("read", "bad frames", "refused", "traceback")
+    rows = [[kind, *(str(ends[kind, column]) for column in columns)] for kind in kinds]
+    rows.append(["all", *(str(sum(ends[k, c] for k in kinds)) for c in columns)])
+    for problem in problems[:40]:
+        print(problem)
+    return (
+        f"{table(['kind', *columns], rows)}\n\n{sum(ends.values())} mutated files and recordings, "
+        f"{time.perf_counter() - start:.0f} s; problems (tracebacks, hangs, crashes, more than "
+        f"1 GiB, files written): {len(problems)}."
+    )
+
+
+def faults_synthetic() -> str:
+    """The same in a rendered room, with people who walk through it."""
+    source = open_sequence("synthetic/room0", _DATA_ROOT.value)
+    people = {"people walk, 40 %": open_sequence("synthetic/room0-movers40", _DATA_ROOT.value)}
+    return table(fault_runs.HEADER, list(fault_runs.rows(source, _weights(), people)))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "files": files,
+    "faults_real": faults_real,
+    "faults_synthetic": faults_synthetic,
+}
+
+
+def main(_: Sequence[str]) -> None:
+    """Makes the tables."""
+    unknown = [name for name in _TABLES.value if name not in TABLES]
+    if unknown:
+        raise errors.UserError(f"no table {unknown[0]!r}; there are {', '.join(TABLES)}")
+    cores = use_cores(_CORES.value)
+    enable_compilation_cache()
+    where = (
+        f"{datetime.date.today()}, revision {revision()}, {cores} cores of {processor()}, load "
+        f"{os.getloadavg()[0]:.1f} at the start; Python {platform.python_version()}, JAX "
+        f"{jax.__version__}"
+    )
+    for name in _TABLES.value:
+        text = f"{TABLES[name]()}\n\n({where})"
+        print(f"\n## {name}\n\n{text}", flush=True)
+        if _DOCS.value:
+            put_into(Path(_DOCS.value), name, text)
+
+
+if __name__ == "__main__":
+    errors.run(main)
