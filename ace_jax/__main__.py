@@ -16,7 +16,10 @@ from ace_jax.errors import report
 
 _PACKAGE = Path(__file__).resolve().parent
 # The order in which a newcomer needs them; commands not named here follow.
-_ORDER = ("slam", "mapping", "relocalize", "pretrain", "data", "weights", "evaluation")
+_ORDER = (
+    *("slam", "mapping", "relocalize", "pretrain", "export", "data", "weights", "evaluation"),
+    "viewer",
+)
 
 
 def commands() -> dict[str, str]:

@@ -25,7 +25,7 @@ from ace_jax.slam.run import (
 
 FRAMES = 36
 FILES = {
-    *("trajectory.tum", "trajectory_live.tum", "map.safetensors", "points.ply"),
+    *("report.html", "trajectory.tum", "trajectory_live.tum", "map.safetensors", "points.ply"),
     *("trajectory.png", "metrics.json", "session.safetensors"),
 }
 

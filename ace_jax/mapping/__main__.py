@@ -13,6 +13,7 @@ Examples:
 A run that was interrupted while training continues when the same command is given again.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from ml_collections import config_flags
 from ace_jax import errors
 from ace_jax.mapping.config import preset_names, with_preset_files
 from ace_jax.runtime import enable_compilation_cache
+from ace_jax.viewer import flag as rerun_flag
 
 _SEQ = flags.DEFINE_string("seq", None, "the recording, see ace_jax.slam --help", required=True)
 _OUT = flags.DEFINE_string("out", None, "the map file", required=True)
@@ -38,6 +40,7 @@ _SPLIT = flags.DEFINE_enum("split", None, ["train", "test"], "the data set's off
 _POSES = flags.DEFINE_string("poses", None, "poses of the images: named poses or a TUM trajectory")
 _FOCAL = flags.DEFINE_float("focal", None, "focal length of 7-Scenes' colour camera, pixels")
 _UPDATE = flags.DEFINE_string("update", None, "a map of this scene that the images extend")
+_RERUN = rerun_flag.define()
 _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
 )
@@ -60,13 +63,19 @@ def main(_: Sequence[str]) -> int | None:
         poses=_POSES.value,
         focal=_FOCAL.value,
     )
-    print(run(source, _CONFIG.value, Path(_OUT.value), _WEIGHTS_DIR.value, _UPDATE.value))
+    with contextlib.ExitStack() as stack:
+        view = None
+        if _RERUN.value is not None:
+            from ace_jax.viewer.live import LiveView
+
+            view = stack.enter_context(LiveView(_RERUN.value, source.name))
+        print(run(source, _CONFIG.value, Path(_OUT.value), _WEIGHTS_DIR.value, _UPDATE.value, view))
     return None
 
 
 if __name__ == "__main__":
     try:
-        sys.argv = with_preset_files(sys.argv)
+        sys.argv = with_preset_files(rerun_flag.with_value(sys.argv))
     except errors.UserError as error:
         sys.exit(errors.report(error))
     errors.run(main)

@@ -1,5 +1,6 @@
 """The report of a mapping run: one HTML file beside the map."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from absl import logging
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ace_jax.data.frame import BadFrame, FrameSource
+from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.evaluation import page
 from ace_jax.evaluation.charts import map_figure
 from ace_jax.evaluation.pictures import with_answers
@@ -21,6 +22,23 @@ from ace_jax.mapping.images import select_frames
 from ace_jax.maps import SceneMap
 from ace_jax.models.shared_transformer import load_transformer
 from ace_jax.relocalizer import Localization, Relocalizer
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckAnswer:
+    """An image that was kept out of mapping, and what the map says to it.
+
+    Attributes:
+        frame: the image.
+        answer: of the map.
+        metres: error of the position; infinite without a pose.
+        degrees: error of the orientation.
+    """
+
+    frame: Frame
+    answer: Localization
+    metres: float
+    degrees: float
 
 
 def report_path(out: Path) -> Path:
@@ -34,7 +52,7 @@ def write_report(
     size: int,
     source: FrameSource,
     curve: Sequence[tuple[int, float, float]] = (),
-    weights_dir: str | None = None,
+    answers: Sequence[CheckAnswer] = (),
 ) -> None:
     """Writes the report.
 
@@ -44,13 +62,11 @@ def write_report(
         size: of its file, bytes.
         source: the mapping images.
         curve: (step, loss, median error in pixels) of the training, if there was one.
-        weights_dir: where a shared transformer's weights are.
+        answers: to the images that were kept out of mapping.
     """
     info = made.info
     config = json.loads(info["config"])
-    frames, kept_out = checks.hold_out(
-        select_frames(source, config["max_frames"]), config["checks"]["images"]
-    )
+    frames, _ = _frames(source, config)
     parts = [
         page.columns([page.table(_figures(made, size)), page.table(_judged(info["checks"]))]),
         page.heading("Settings"),
@@ -60,7 +76,7 @@ def write_report(
     ]
     if len(curve) > 1:
         parts += [page.heading("Training"), page.drawing(_training(curve), "loss and error")]
-    points = _points(made)
+    points = landmarks_of(made)
     if points is not None:
         poses = source.poses()[frames]
         note = "Red dots are the mapping images' cameras."
@@ -68,12 +84,13 @@ def write_report(
             page.heading("Map", note),
             page.drawing(map_figure(points, None, poses, path=False), "the map from two views"),
         ]
-    # An updated map's checks are a selection of old and new images: no picture belongs to them.
-    if kept_out and "updates" not in info:
-        pictures = _check_pictures(made, source, kept_out, weights_dir)
-        if pictures:
-            note = "Worst first. Inliers green, outliers red, filtered out grey."
-            parts += [page.heading("Images kept out of mapping", note), page.pictures(pictures)]
+    if answers:
+        note = "Worst first. Inliers green, outliers red, filtered out grey."
+        worst_first = sorted(answers, key=lambda entry: -entry.metres)
+        parts += [
+            page.heading("Images kept out of mapping", note),
+            page.pictures(_picture(entry) for entry in worst_first),
+        ]
     page.write_page(path, f"Map of {info['sequence']}", parts)
 
 
@@ -131,7 +148,7 @@ def _training(curve: Sequence[tuple[int, float, float]]) -> Figure:
     return figure
 
 
-def _points(made: SceneMap) -> np.ndarray | None:
+def landmarks_of(made: SceneMap) -> np.ndarray | None:
     """(M, 3) landmarks; None for heads that have none."""
     if made.head != "landmark_attention":
         return None
@@ -142,11 +159,14 @@ def _points(made: SceneMap) -> np.ndarray | None:
     return np.concatenate(parts)
 
 
-def _check_pictures(
-    made: SceneMap, source: FrameSource, frames: Sequence[int], weights_dir: str | None
-) -> list[tuple[bytes, str, str]]:
+def answer_checks(
+    made: SceneMap, source: FrameSource, weights_dir: str | None = None
+) -> list[CheckAnswer]:
+    """How a map answers the images that were kept out of it, with these images."""
+    _, kept_out = _frames(source, json.loads(made.info["config"]))
     carried = checks.carried_by(made)
-    if len(carried) != len(frames):
+    # An updated map's checks are a selection of old and new images: no image belongs to them.
+    if "updates" in made.info or len(carried) != len(kept_out) or not carried:
         return []
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in made.feature_options.items()}
     transformer = None
@@ -154,19 +174,31 @@ def _check_pictures(
         transformer = load_transformer(made.info["transformer"], weights_dir)
     extractor = registry.create(made.features, weights_dir, **options)
     relocalizer = Relocalizer(made, extractor, transformer=transformer)
-    found: list[tuple[float, bytes, str, str]] = []
-    for index, check in zip(frames, carried, strict=True):
+    found = []
+    for index, check in zip(kept_out, carried, strict=True):
         try:
             frame = source[index]
         except BadFrame as error:
             logging.warning("no picture of frame %d: %s", index, error)
             continue
-        answer: Localization = relocalizer.locate(checks.features_of(check), check.camera)
+        answer = relocalizer.locate(checks.features_of(check), check.camera)
         pose = answer.world_from_camera if answer.success else None
         error = pose_errors([pose], np.linalg.inv(check.camera_from_world)[None])
-        metres, degrees = float(error.translation[0]), float(error.rotation[0])
-        caption = f"{frame.name}: {answer.num_inliers} inliers, "
-        caption += f"{100 * metres:.1f} cm, {degrees:.2f} deg" if answer.success else "no pose"
-        data = with_answers(frame.rgb, answer.uv, answer.voted, answer.inliers)
-        found.append((metres if answer.success else np.inf, data, frame.name, caption))
-    return [entry[1:] for entry in sorted(found, key=lambda entry: -entry[0])]
+        found.append(
+            CheckAnswer(frame, answer, float(error.translation[0]), float(error.rotation[0]))
+        )
+    return found
+
+
+def _frames(source: FrameSource, config: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """The frames that were mapped, and those that were kept out."""
+    return checks.hold_out(select_frames(source, config["max_frames"]), config["checks"]["images"])
+
+
+def _picture(entry: CheckAnswer) -> tuple[bytes, str, str]:
+    answer, name = entry.answer, entry.frame.name
+    caption = f"{name}: {answer.num_inliers} inliers, "
+    caption += (
+        f"{100 * entry.metres:.1f} cm, {entry.degrees:.2f} deg" if answer.success else "no pose"
+    )
+    return with_answers(entry.frame.rgb, answer.uv, answer.voted, answer.inliers), name, caption

@@ -1,16 +1,26 @@
 """A mapping run from the command line: a source in, a map file out, and a few lines to read."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 
 from ace_jax.data.frame import FrameSource
 from ace_jax.errors import UserError
 from ace_jax.mapping.pipeline import describe, map_scene
-from ace_jax.mapping.progress import Bars
-from ace_jax.mapping.report import report_path, write_report
-from ace_jax.maps import load_map, save_map
+from ace_jax.mapping.progress import Bars, Progress
+from ace_jax.mapping.report import (
+    CheckAnswer,
+    answer_checks,
+    landmarks_of,
+    report_path,
+    write_report,
+)
+from ace_jax.maps import SceneMap, load_map, save_map
+from ace_jax.viewer.answers import view_of
+from ace_jax.viewer.live import LiveView
 
 
 def run(
@@ -19,6 +29,7 @@ def run(
     out: Path,
     weights_dir: str | None = None,
     update: str | None = None,
+    view: LiveView | None = None,
 ) -> str:
     """Maps a source and saves the map; returns a summary.
 
@@ -39,13 +50,41 @@ def run(
     known = load_map(update) if update else None
     checkpoints = out.with_name(f"{out.name}.checkpoints")
     bars = Bars()
+    progress = bars if view is None else _Shown(bars, view)
     try:
-        made = map_scene(source, config, weights_dir, checkpoints, bars, known)
+        made = map_scene(source, config, weights_dir, checkpoints, progress, known)
     finally:
         bars.close()
     made.info["stage_seconds"] = bars.seconds
     size = save_map(out, made, half=config.half)
     shutil.rmtree(checkpoints, ignore_errors=True)
     page = report_path(out)
-    write_report(page, made, size, source, bars.curve, weights_dir)
+    answers = answer_checks(made, source, weights_dir)
+    write_report(page, made, size, source, bars.curve, answers)
+    if view is not None:
+        _show(view, made, source, answers)
     return f"{describe(made, size, out)}\nreport in {page}"
+
+
+class _Shown:
+    """Progress that is plotted, too."""
+
+    def __init__(self, progress: Progress, view: LiveView) -> None:
+        self._progress, self._view = progress, view
+
+    def __call__(self, stage: str, done: int, total: int, **figures: Any) -> None:
+        self._progress(stage, done, total, **figures)
+        numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
+        self._view.show_numbers(stage, done, {"done": done / max(total, 1), **numbers})
+
+
+def _show(
+    view: LiveView, made: SceneMap, source: FrameSource, answers: Sequence[CheckAnswer]
+) -> None:
+    """Shows the finished map, where its images were taken, and how it answers the checks."""
+    view.show_cameras(source.poses())
+    points = landmarks_of(made)
+    if points is not None:
+        view.show_map(points)
+    for i, answered in enumerate(answers):
+        view.show(view_of(i, answered.frame, answered.answer))

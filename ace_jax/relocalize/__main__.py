@@ -8,12 +8,15 @@ Examples:
       --frames 700: --data_root ~/data --out runs/kitchen
   python -m ace_jax.relocalize --map kitchen.safetensors --seq 7scenes/redkitchen --split test
   python -m ace_jax.relocalize --map kitchen.safetensors --images photo.jpg --intrinsics 1450
+  python -m ace_jax.relocalize --map kitchen.safetensors --seq folder/new --rerun queries.rrd
   python -m ace_jax.relocalize --map kitchen.safetensors --map office.safetensors --images photos
 
 With several maps each query is told which scene it shows. Exit code 0: every frame was read; 1:
 some could not be; 2: a mistake in the input.
 """
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from absl import flags
 
 from ace_jax import errors
 from ace_jax.runtime import enable_compilation_cache
+from ace_jax.viewer import flag as rerun_flag
 
 _MAP = flags.DEFINE_multi_string("map", None, "map file; may be given several times", required=True)
 _SEQ = flags.DEFINE_string("seq", None, "the queries: a recording, see ace_jax.slam --help")
@@ -41,6 +45,7 @@ _USE_DEPTH = flags.DEFINE_bool("use_depth", False, "let the queries' depth refin
 _ALIGN = flags.DEFINE_bool(
     "align", False, "judge after rigid alignment: for a map of another world, such as SLAM's"
 )
+_RERUN = rerun_flag.define()
 _SEED = flags.DEFINE_integer("seed", 0, "of the sampling; the same seed, the same poses")
 
 
@@ -68,9 +73,21 @@ def main(_: Sequence[str]) -> int | None:
         )
     relocalizers = load_maps(_MAP.value, _WEIGHTS_DIR.value, seed=_SEED.value)
     size = sum(Path(path).stat().st_size for path in _MAP.value)
-    state = run.run(
-        relocalizers, source, _OUT.value, size, use_depth=_USE_DEPTH.value, align=_ALIGN.value
-    )
+    with contextlib.ExitStack() as stack:
+        view = None
+        if _RERUN.value is not None:
+            from ace_jax.viewer.live import LiveView
+
+            view = stack.enter_context(LiveView(_RERUN.value, source.name))
+        state = run.run(
+            relocalizers,
+            source,
+            _OUT.value,
+            size,
+            use_depth=_USE_DEPTH.value,
+            align=_ALIGN.value,
+            view=view,
+        )
     print(run.describe(state, Path(_OUT.value)))
     if state.interrupted:
         return errors.EXIT_INTERRUPTED
@@ -78,4 +95,5 @@ def main(_: Sequence[str]) -> int | None:
 
 
 if __name__ == "__main__":
+    sys.argv = rerun_flag.with_value(sys.argv)
     errors.run(main)

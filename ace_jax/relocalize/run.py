@@ -21,6 +21,8 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.relocalize import outputs
 from ace_jax.relocalize.report import Picture, write_report
 from ace_jax.relocalizer import Localization, Relocalizer, locate_among
+from ace_jax.viewer.answers import view_of
+from ace_jax.viewer.live import LiveView
 
 EXIT_UNREAD = 1  # some frame could not be read
 _PICTURES = 4  # of the best and of the worst queries
@@ -58,6 +60,7 @@ def run(
     use_depth: bool = False,
     align: bool = False,
     quiet: bool = False,
+    view: LiveView | None = None,
 ) -> Run:
     """Answers every query of a source and writes what came out; Ctrl-C keeps what was computed.
 
@@ -70,6 +73,7 @@ def run(
         align: the references are of another world than the map, such as a SLAM map's: move them
             rigidly to fit the poses that are found, then judge.
         quiet: without a progress bar.
+        view: shows the answers as they come.
 
     Raises:
         UserError: the folder cannot be written, or a query's size is not its camera's.
@@ -81,6 +85,10 @@ def run(
         raise UserError(f"cannot write to {out}: {error.strerror}") from error
     state = Run()
     _warm_up(relocalizers, source, use_depth)
+    if view is not None and len(relocalizers) == 1:
+        points = relocalizers[0].points()
+        if points is not None:
+            view.show_map(points)
     pictures = _Pictures(judged=not align)
     names, reference = source.names(), source.poses()
     bar = tqdm(range(len(source)), desc="queries", disable=quiet, dynamic_ncols=True)
@@ -98,6 +106,8 @@ def run(
             )
             _append(state, frame.name, answer, frame.camera, frame.world_from_camera)
             found += answer.success
+            if view is not None:
+                view.show(view_of(index, frame, answer, view.wants_picture()))
             pictures.offer(index, frame, answer)
             bar.set_postfix(found=f"{found}/{len(state.names)}", refresh=False)
     except KeyboardInterrupt:

@@ -11,12 +11,15 @@ Examples:
   python -m ace_jax.slam --seq 7scenes/redkitchen/seq-01 --data_root ~/data --stride 3
   python -m ace_jax.slam --seq tum/freiburg1_rpy --data_root ~/data --realtime
   python -m ace_jax.slam --seq folder/my_recording --out runs/mine
+  python -m ace_jax.slam --seq folder/my_recording --rerun
   python -m ace_jax.slam --seq folder/a_long_day --checkpoint 30
   python -m ace_jax.slam --seq folder/next_day --session runs/mine/session.safetensors
 
 Poses come from the images alone; ground truth, where there is one, is for the evaluation.
 """
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from absl import flags
 
 from ace_jax import errors
 from ace_jax.runtime import enable_compilation_cache
+from ace_jax.viewer import flag as rerun_flag
 
 _SEQ = flags.DEFINE_string("seq", "synthetic/room0", "the recording")
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
@@ -72,6 +76,7 @@ _CHECKPOINT = flags.DEFINE_float(
     "keep the state in OUT every so many seconds: if the run is killed, the same command goes on",
     lower_bound=0.0,
 )
+_RERUN = rerun_flag.define()
 _SEED = flags.DEFINE_integer("seed", 0, "of every random draw; the same seed, the same trajectory")
 
 
@@ -118,10 +123,20 @@ def main(_: Sequence[str]) -> int | None:
     )
     system = run.create_system(source, options)
     readout = None if _READOUT_MS.value is None else _READOUT_MS.value / 1e3
-    result = run.run(source, system, out, _SEED.value, readout, _REALTIME.value, checkpoint)
+    with contextlib.ExitStack() as stack:
+        view = None
+        if _RERUN.value is not None:
+            from ace_jax.slam.view import SlamView
+            from ace_jax.viewer.live import LiveView
+
+            view = SlamView(stack.enter_context(LiveView(_RERUN.value, source.name)))
+        result = run.run(
+            source, system, out, _SEED.value, readout, _REALTIME.value, checkpoint, view
+        )
     print(summary(result.metrics, out))
     return errors.EXIT_INTERRUPTED if result.interrupted else None
 
 
 if __name__ == "__main__":
+    sys.argv = rerun_flag.with_value(sys.argv)
     errors.run(main)

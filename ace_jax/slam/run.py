@@ -32,6 +32,7 @@ from ace_jax.slam.report import write_report
 from ace_jax.slam.session import load_session, with_session
 from ace_jax.slam.stream import FeatureStream, Observation
 from ace_jax.slam.system import SlamSystem, State
+from ace_jax.slam.view import SlamView
 
 DEFAULT_HEAD = "landmark_attention"
 MAX_BAD_FRAMES_SHOWN = 5
@@ -156,6 +157,7 @@ def run(
     readout: float | None = None,
     realtime: bool = False,
     checkpoint: SlamCheckpoint | None = None,
+    view: SlamView | None = None,
 ) -> RunResult:
     """Processes a recording and writes the results.
 
@@ -171,6 +173,7 @@ def run(
         realtime: play the recording at its own timestamps and skip the frames that come late.
         checkpoint: where to keep the state meanwhile. If a run was left unfinished there, its
             frames are not processed again.
+        view: shows the frames as they are processed.
 
     Raises:
         UserError: the recording has no frames or no depth, `out` cannot be written, or the stream
@@ -222,6 +225,9 @@ def run(
                     pose,
                     None if pose is None or ground_truth is None else ground_truth[index],
                 )
+                if view is not None:
+                    truth = None if ground_truth is None else ground_truth[index]
+                    view.frame(system, observation, pose, truth, log.seconds[-1] * 1e3)
                 if realtime:
                     player.done()
                 if len(log.seconds) == outputs.WARM_UP_FRAMES:
@@ -252,6 +258,8 @@ def run(
         extra |= outputs.realtime_metrics(frames, player.late, log.latencies)
         frames += player.late
     metrics = write_results(source, system, out, log.seconds, frames, seed, extra)
+    if view is not None:
+        view.finish(system)
     if checkpoint is not None and failure is None and not interrupted:
         checkpoint.remove()
     if failure is not None:
