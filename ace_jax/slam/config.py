@@ -23,6 +23,8 @@ class SlamConfig:
         min_inliers: fewer matched landmarks mean that tracking is lost.
         min_inlier_ratio: inliers over matches in the first pass below which it is repeated by
             global relocalization.
+        proven_observations: keyframes that must have seen a landmark before it moves a pose,
+        min_proven: if so many such landmarks are matched; else all do.
         slit_width: standard deviation of the inliers across the direction in which they spread
             least, pixels; less is a view through a slit,
         slit_inlier_ratio: in which a pose needs at least this ratio of inliers.
@@ -59,6 +61,8 @@ class SlamConfig:
     max_scale_change: float = 2.0
     min_inliers: int = 20
     min_inlier_ratio: float = 0.35
+    proven_observations: int = 3
+    min_proven: int = 60
     slit_width: float = 40.0
     slit_inlier_ratio: float = 0.7
     keyframe_min_gap: int = 2

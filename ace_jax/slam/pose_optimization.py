@@ -141,6 +141,7 @@ def optimize_pose(
     mask: jax.Array,
     camera: Camera,
     noise: NoiseModel,
+    votes: jax.Array | None = None,
     rounds: int = 4,
     iterations: int = 5,
 ) -> tuple[jax.Array, jax.Array]:
@@ -157,6 +158,7 @@ def optimize_pose(
         mask: (M,) bool, observations to use.
         camera: intrinsics.
         noise: standard deviations.
+        votes: (M,) bool, those that may move the pose; None: all. The others are only judged.
         rounds: how often inliers are selected.
         iterations: Gauss-Newton steps in a round, at most.
 
@@ -166,6 +168,7 @@ def optimize_pose(
     # A weight of zero does not silence a NaN: masked entries are replaced.
     points, uv = (jnp.where(mask[:, None], values, 0.0) for values in (points, uv))
     depth = jnp.where(mask, depth, 0.0)
+    votes = mask if votes is None else votes
 
     def step(pose, used, robust):
         residuals = residuals_of(pose, points, uv, depth, camera, noise)
@@ -187,7 +190,7 @@ def optimize_pose(
 
         def iterate(state):
             pose, _, count = state
-            return *step(pose, inliers, robust), count + 1
+            return *step(pose, inliers & votes, robust), count + 1
 
         pose, _, _ = jax.lax.while_loop(again, iterate, (pose, jnp.float32(jnp.inf), 0))
         residuals = residuals_of(pose, points, uv, depth, camera, noise)

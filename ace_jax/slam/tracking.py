@@ -51,10 +51,27 @@ def match_and_optimize(
     camera: Camera,
     gates: MatchGates,
     noise: NoiseModel,
+    proven: np.ndarray,
+    min_proven: int,
 ) -> TrackingStep:
-    """Guided matching from a predicted pose, then motion-only optimisation."""
+    """Guided matching from a predicted pose, then motion-only optimisation.
+
+    Args:
+        block: P landmarks.
+        features: N features.
+        camera_from_world: (4, 4) predicted pose.
+        camera: intrinsics.
+        gates: what a match must satisfy.
+        noise: standard deviations.
+        proven: (P,) bool, landmarks that several keyframes have seen in one place.
+        min_proven: if so many of them are matched, they alone move the pose: what is new may
+            belong to someone who walks.
+    """
     matches = guided_match(block, features, camera_from_world, camera, gates)
     found = matches >= 0
+    votes = found & proven[np.maximum(matches, 0)]
+    if votes.sum() < min_proven:
+        votes = found
     pose, inliers = _optimize_pose(
         np.asarray(camera_from_world, np.float32),
         block.points[np.maximum(matches, 0)],
@@ -63,6 +80,7 @@ def match_and_optimize(
         found,
         camera,
         noise,
+        votes,
     )
     inliers = np.asarray(inliers)
     return TrackingStep(
@@ -199,8 +217,9 @@ class Tracker:
         step, slots = None, last_landmarks
         if predicted is not None and not self.relocalize_always:
             block = self._last_seen(world, last_landmarks, last_descriptors)
+            proven = self._proven(world, last_landmarks)
             for radius in (self.config.coarse_radius, self.config.coarse_retry_radius):
-                step = self._match(block, features, predicted, radius)
+                step = self._match(block, features, predicted, radius, proven)
                 if self._trusted(step):
                     break
         relocalized = step is None or not self._trusted(step)
@@ -219,9 +238,11 @@ class Tracker:
         radius = self.config.fine_radius * (2 if relocalized else 1)
         if not relocalized:
             features = unrolled(start)
-        fine = self._match(block, features, start, radius)
+        proven = self._proven(world, local)
+        fine = self._match(block, features, start, radius, proven)
         if relocalized:
-            fine = self._match(block, features, fine.camera_from_world, self.config.fine_radius)
+            start, radius = fine.camera_from_world, self.config.fine_radius
+            fine = self._match(block, features, start, radius, proven)
         if fine.num_inliers < self.config.min_inliers * (2 if relocalized else 1):
             return lost
         matches = fine.matches
@@ -238,7 +259,8 @@ class Tracker:
         """Compiles the tracking programs with blank features."""
         nothing = np.full(len(features.mask), NO_LANDMARK)
         pose = np.eye(4, dtype=np.float32)
-        self._match(self._last_seen(world, nothing, features.descriptors), features, pose, 1.0)
+        block = self._last_seen(world, nothing, features.descriptors)
+        self._match(block, features, pose, 1.0, self._proven(world, nothing))
         for depth in (0.0, 1.0) if self.needs_no_depth else (1.0,):
             seen = features.replace(depth=np.full_like(features.depth, depth))
             self._relocalize(world, seen, jax.random.fold_in(key, 0))
@@ -249,9 +271,24 @@ class Tracker:
         """The last frame's landmarks as they looked in it."""
         return world.block(landmarks, len(landmarks)).replace(descriptors=descriptors[None])
 
-    def _match(self, block, features, pose, radius) -> TrackingStep:
+    def _proven(self, world: LandmarkMap, slots: np.ndarray) -> np.ndarray:
+        """Which of some landmarks (-1: none) enough keyframes observe."""
+        return (slots >= 0) & (world.observations[slots] >= self.config.proven_observations)
+
+    def _match(self, block, features, pose, radius, proven=None) -> TrackingStep:
+        if proven is None:  # all are equal
+            proven = np.zeros(len(block.mask), bool)
         gates = self.gates.replace(radius=np.float32(radius * self._pixel))
-        return match_and_optimize(block, features, pose, self.camera, gates, self.noise)
+        return match_and_optimize(
+            block,
+            features,
+            pose,
+            self.camera,
+            gates,
+            self.noise,
+            proven,
+            self.config.min_proven,
+        )
 
     def _trusted(self, step: TrackingStep) -> bool:
         least = max(self.config.min_inliers, self.config.min_inlier_ratio * step.num_matches)
