@@ -19,6 +19,7 @@ Effect = Callable[[Frame], Frame]
 RATE = 30.0  # frames a second that durations are counted in
 TELEPORTS, STAY = 20, 10  # jumps of a kidnapped camera, and frames after each
 PASSER_BY_SHARE = 0.4  # of the image
+WALKING_PACE = 0.8  # m/s
 _SKIN = np.array([120, 70, 55])
 _DARK = 3.0  # grey level of noise that a covered lens still gives
 
@@ -200,31 +201,73 @@ def covered(source: FrameSource, seconds: float = 1.5, at: int | None = None) ->
 
 
 def passed(
+    source: FrameSource, seconds: float = 4.0, metres: float = 1.0, at: int | None = None
+) -> FaultySource:
+    """Someone 1 m away walks through the picture and back, 40 % of it wide, at 0.8 m/s."""
+    width = source.camera.width
+    across = round(PASSER_BY_SHARE * width)
+    pace = WALKING_PACE * source.camera.fx / metres / RATE  # pixels a frame
+
+    def left(frames: int) -> int:
+        way = (pace * frames) % (2 * (width + across))
+        return round(min(way, 2 * (width + across) - way)) - across
+
+    return _hidden(source, "someone walks by", seconds, metres, left, at)
+
+
+def swayed(
     source: FrameSource, seconds: float = 3.0, metres: float = 1.0, at: int | None = None
 ) -> FaultySource:
-    """Something of a person's size goes to and fro, 1 m away, over 40 % of the picture.
+    """Something 1 m away, 40 % of the picture wide, is there at once, and sways to and fro.
 
-    It bears a mirrored picture of the scene, so it has as many features as the scene has.
+    It starts from rest and comes to rest at either side: harder than someone who walks by.
+    """
+    width = source.camera.width
+    across = round(PASSER_BY_SHARE * width)
+
+    def left(frames: int) -> int:
+        return round((width - across) * (0.5 - 0.5 * np.cos(2.2 * frames / RATE)))
+
+    return _hidden(source, "something near sways", seconds, metres, left, at)
+
+
+def _hidden(
+    source: FrameSource,
+    name: str,
+    seconds: float,
+    metres: float,
+    left: Callable[[int], int],
+    at: int | None,
+) -> FaultySource:
+    """A part of every picture, as high as it is, shows a mirrored picture of the scene.
+
+    So what hides the scene has as many features as the scene has.
+
+    Args:
+        source: see `FAULTS`.
+        name: of the fault.
+        seconds: how long.
+        metres: depth of what hides.
+        left: its left border in pixels, by frames since the start.
+        at: first frame, or None.
     """
     count = round(seconds * RATE)
     start = _start(source, count, at)
     pattern = source[start].rgb[:, ::-1]
+    across = round(PASSER_BY_SHARE * pattern.shape[1])
 
     def effect(frame: Frame) -> Frame:
-        width = frame.rgb.shape[1]
-        across = round(PASSER_BY_SHARE * width)
-        cloth = pattern[:, :across]
-        seconds_in = (frame.index - start) / RATE
-        left = round((width - across) * (0.5 - 0.5 * np.cos(2.2 * seconds_in)))
-        rgb = frame.rgb.copy()
-        rgb[:, left : left + across] = cloth
-        depth = frame.depth
-        if depth is not None:
-            depth = depth.copy()
-            depth[:, left : left + across] = metres
+        first = left(frame.index - start)
+        low, high = max(first, 0), min(first + across, frame.rgb.shape[1])
+        rgb, depth = frame.rgb.copy(), frame.depth
+        if high > low:
+            rgb[:, low:high] = pattern[:, low - first : high - first]
+            if depth is not None:
+                depth = depth.copy()
+                depth[:, low:high] = metres
         return dataclasses.replace(frame, rgb=rgb, depth=depth)
 
-    return _during(source, "someone passes", count, effect, start)
+    return _during(source, name, count, effect, start)
 
 
 def stalled(source: FrameSource, seconds: float = 10.0, at: int | None = None) -> FaultySource:
@@ -279,6 +322,7 @@ FAULTS: dict[str, Callable[[FrameSource], FaultySource]] = {
     "overexposed": overexposed,
     "covered": covered,
     "passed": passed,
+    "swayed": swayed,
     "stalled": stalled,
     "kidnapped": kidnapped,
 }
