@@ -11,7 +11,7 @@ Examples:
   python -m ace_jax.slam --seq 7scenes/redkitchen/seq-01 --data_root ~/data --stride 3
   python -m ace_jax.slam --seq tum/freiburg1_rpy --data_root ~/data --realtime
   python -m ace_jax.slam --seq folder/my_recording --out runs/mine
-  python -m ace_jax.slam --seq folder/my_recording --rerun
+  python -m ace_jax.slam --seq folder/my_recording --rerun --mesh
   python -m ace_jax.slam --seq folder/a_long_day --checkpoint 30
   python -m ace_jax.slam --seq folder/next_day --session runs/mine/session.safetensors
 
@@ -76,6 +76,9 @@ _CHECKPOINT = flags.DEFINE_float(
     "keep the state in OUT every so many seconds: if the run is killed, the same command goes on",
     lower_bound=0.0,
 )
+_MESH = flags.DEFINE_bool(
+    "mesh", False, "fuse depth along the trajectory to a coloured mesh.ply (extra `mesh`)"
+)
 _RERUN = rerun_flag.define()
 _SEED = flags.DEFINE_integer("seed", 0, "of every random draw; the same seed, the same trajectory")
 
@@ -85,7 +88,7 @@ def main(_: Sequence[str]) -> int | None:
     enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
     from ace_jax.data.registry import open_sequence
-    from ace_jax.slam import run
+    from ace_jax.slam import mesh, run
     from ace_jax.slam.checkpoint import SlamCheckpoint
     from ace_jax.slam.report import summary
 
@@ -101,6 +104,8 @@ def main(_: Sequence[str]) -> int | None:
     if _FROZEN.value and _SESSION.value is None:
         raise errors.UserError("--frozen needs a map: give --session")
     run.prepare(source, out, needs_depth=not _FROZEN.value)
+    if _MESH.value:
+        mesh.require(source)
     session = None if _SESSION.value is None else Path(_SESSION.value)
     checkpoint = None
     if _CHECKPOINT.value is not None:
@@ -133,6 +138,11 @@ def main(_: Sequence[str]) -> int | None:
         result = run.run(
             source, system, out, _SEED.value, readout, _REALTIME.value, checkpoint, view
         )
+    if _MESH.value:
+        vertices, triangles = mesh.write_mesh(
+            out / "mesh.ply", mesh.posed_frames(source, result.system)
+        )
+        print(f"mesh: {vertices} vertices, {triangles} triangles")
     print(summary(result.metrics, out))
     return errors.EXIT_INTERRUPTED if result.interrupted else None
 

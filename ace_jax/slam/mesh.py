@@ -1,0 +1,121 @@
+"""A coloured mesh from a finished run: depth fused along the estimated trajectory.
+
+Truncated signed distances in voxel blocks (Curless and Levoy, SIGGRAPH 1996; Niessner et al.,
+SIGGRAPH Asia 2013), by Open3D.
+"""
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ace_jax.data.frame import BadFrame, Frame, FrameSource
+from ace_jax.errors import UserError
+from ace_jax.files import replacing
+from ace_jax.slam.system import SlamSystem
+
+VOXEL = 0.015  # metres
+MAX_DEPTH = 4.0  # metres; a depth camera's noise grows with the square
+_TRUNCATION = 4.0  # voxels
+_BLOCK, _BLOCKS = 8, 10_000  # voxels along a block's edge, blocks to begin with (100 MB)
+_MIN_FRAMES = 3  # that must have seen a surface
+_MAX_FRAMES = 300  # more of them add little to a room
+
+
+def require_open3d() -> Any:
+    """Open3D.
+
+    Raises:
+        UserError: it is not installed, or cannot be loaded.
+    """
+    try:
+        return importlib.import_module("open3d")
+    except ImportError as error:
+        raise UserError(
+            f"--mesh needs the extra `mesh`: pip install open3d ({error}); or leave --mesh away"
+        ) from error
+
+
+def require(source: FrameSource) -> None:
+    """Finds out before the run whether a mesh can be made after it.
+
+    Raises:
+        UserError: Open3D is missing, or the recording has no depth or cannot be read again.
+    """
+    require_open3d()
+    if not source.has_depth:
+        raise UserError(f"{source.name}: no depth, so no mesh; leave --mesh away")
+    if source.name.startswith("live/"):
+        raise UserError("a camera's images are gone after the run: record them first for --mesh")
+
+
+def posed_frames(source: FrameSource, system: SlamSystem) -> Iterable[tuple[Frame, np.ndarray]]:
+    """At most 300 of the run's frames with their final world_from_camera (4, 4), read again."""
+    tracked = [frame for frame in system.frames if frame.live_camera_from_world is not None]
+    step = max(1, -(-len(tracked) // _MAX_FRAMES))
+    for tracked_frame in tqdm(tracked[::step], desc="mesh", file=sys.stderr, dynamic_ncols=True):
+        try:
+            frame = source[tracked_frame.index]
+        except BadFrame:
+            continue
+        if frame.depth is not None:
+            yield frame, np.linalg.inv(system.corrected_pose(tracked_frame))
+
+
+def write_mesh(
+    path: Path, frames: Iterable[tuple[Frame, np.ndarray]], voxel: float = VOXEL
+) -> tuple[int, int]:
+    """Fuses frames and writes the mesh.
+
+    Args:
+        path: a PLY file.
+        frames: with world_from_camera (4, 4).
+        voxel: edge length, metres.
+
+    Returns:
+        Numbers of vertices and triangles.
+
+    Raises:
+        UserError: Open3D is missing, or nothing could be fused.
+    """
+    o3d = require_open3d()
+    tensor = o3d.core.Tensor
+    grid = o3d.t.geometry.VoxelBlockGrid(
+        attr_names=("tsdf", "weight", "color"),
+        attr_dtypes=(o3d.core.float32,) * 3,
+        attr_channels=((1), (1), (3)),
+        voxel_size=voxel,
+        block_resolution=_BLOCK,
+        block_count=_BLOCKS,
+    )
+    fused = 0
+    for frame, world_from_camera in frames:
+        depth = o3d.t.geometry.Image(np.ascontiguousarray(frame.depth, np.float32))
+        colour = o3d.t.geometry.Image(np.ascontiguousarray(frame.rgb, np.float32) / 255.0)
+        fx, fy, cx, cy = (float(getattr(frame.camera, name)) for name in ("fx", "fy", "cx", "cy"))
+        intrinsics = tensor(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))
+        camera_from_world = tensor(np.linalg.inv(world_from_camera))
+        place = (intrinsics, camera_from_world, 1.0, MAX_DEPTH, _TRUNCATION)
+        if not ((frame.depth > 0) & (frame.depth < MAX_DEPTH)).any():
+            continue  # Open3D raises where there is nothing to integrate
+        blocks = grid.compute_unique_block_coordinates(depth, *place)
+        grid.integrate(blocks, depth, colour, intrinsics, *place)
+        fused += 1
+    mesh = None
+    if fused:
+        # A surface that one frame alone saw is often none.
+        mesh = grid.extract_triangle_mesh(weight_threshold=min(_MIN_FRAMES, fused) - 0.5)
+    if mesh is None or len(mesh.triangle.indices) == 0:
+        raise UserError("no surface was seen often enough for a mesh: track more frames")
+    mesh = mesh.to_legacy()
+    mesh.vertex_colors = o3d.utility.Vector3dVector(
+        np.clip(np.asarray(mesh.vertex_colors), 0.0, 1.0)
+    )
+    mesh.compute_vertex_normals()
+    with replacing(path) as temporary:
+        o3d.io.write_triangle_mesh(str(temporary), mesh)
+    return len(mesh.vertices), len(mesh.triangles)
