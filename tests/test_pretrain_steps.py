@@ -117,11 +117,12 @@ def test_observed_codes_are_patches_of_the_mapping_images():
     state = steps.init(KEY, patches)
     mapping = config.views.mapping
     for scene in range(2):
-        known = np.asarray(patches.xyz[scene, :mapping]).reshape(-1, 3)
-        for row, image in zip(state.codes[scene], state.code_image[scene], strict=True):
-            nearest = np.argmin(np.linalg.norm(known - row[-3:], axis=1))
-            np.testing.assert_array_equal(known[nearest], row[-3:])
-            assert nearest // config.patches_per_image == image
+        images = np.asarray(state.code_image[scene])
+        for row, image in zip(np.asarray(state.codes[scene]), images, strict=True):
+            xyz = np.asarray(patches.xyz[scene, image])
+            (patch,) = np.flatnonzero((xyz == row[-3:]).all(axis=1))
+            np.testing.assert_array_equal(patches.features[scene, image, patch], row[: world.DIM])
+        assert set(images) == set(range(config.views.mapping))
     random_codes = _set_up("random")[1].init(KEY, patches)
     assert abs(float(random_codes.codes.std()) - 0.01) < 1e-3
     assert (np.asarray(random_codes.code_image) < 0).all()

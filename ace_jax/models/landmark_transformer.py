@@ -35,8 +35,11 @@ _QUERY_BLOCK = 1024
 
 def code_of(descriptors: jax.Array, points: jax.Array, mask: jax.Array) -> jax.Array:
     """The code (M, D + 4) of observed landmarks: descriptors (M, D), points (M, 3), mask (M,)."""
-    bias = jnp.where(mask, 0.0, EMPTY)[:, None]
-    return jnp.concatenate([descriptors, bias, points], axis=1).astype(jnp.float32)
+    mask = mask[:, None]
+    rows = jnp.concatenate([descriptors, jnp.zeros(mask.shape), points], axis=1)
+    # Zeros, because a weight of zero does not hide NaN.
+    empty = jnp.zeros(rows.shape[1]).at[-EXTRA].set(EMPTY)
+    return jnp.where(mask, rows, empty).astype(jnp.float32)
 
 
 def _isometry(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:

@@ -37,10 +37,16 @@ _FREE = ("log_every", "checkpoint_seconds", "tensorboard", "cache")
 
 @dataclasses.dataclass
 class Scenes:
-    """Everything that gives patches: encoder, cache, training scenes, validation scenes."""
+    """Everything that gives patches.
+
+    Attributes:
+        extractor: of the features.
+        load: the patches of a training run's scene by its number; called from a thread.
+        validation: patches of the validation scenes.
+        thumbnails: small images (I, 60, 80, 3) uint8 of a validation scene, for people.
+    """
 
     extractor: FeatureExtractor
-    cache: PatchCache
     load: Callable[[int], ScenePatches]
     validation: list[ScenePatches]
     thumbnails: Callable[[int], np.ndarray]
@@ -69,7 +75,6 @@ def open_scenes(
         )
     return Scenes(
         extractor=extractor,
-        cache=cache,
         load=lambda number: cache.load(*mixture.draw(number)),
         validation=[cache.load(source, n) for n in range(config.validation.scenes)],
         thumbnails=lambda number: cache.thumbnails(source, number),
@@ -83,16 +88,26 @@ def run(
     weights_dir: Path | str | None = None,
     devices: list[jax.Device] | None = None,
 ) -> str:
+    """Opens the scenes and pre-trains; see `open_scenes` and `pretrain`."""
+    return pretrain(config, open_scenes(config, data_root, weights_dir), workdir, devices)
+
+
+def pretrain(
+    config: ml_collections.ConfigDict,
+    scenes: Scenes,
+    workdir: Path | str,
+    devices: list[jax.Device] | None = None,
+) -> str:
     """Pre-trains; a run that was interrupted in this folder is continued.
 
     Returns:
-        A line for the terminal.
+        Lines for the terminal.
 
     Raises:
-        UserError: see `open_scenes`, or the folder holds another run.
+        UserError: the folder holds another run, the scenes cannot be spread over the devices, or
+            training diverged.
     """
     folder = Path(workdir)
-    scenes = open_scenes(config, data_root, weights_dir)
     form = create_form(config, scenes.extractor.dim)
     mesh = SceneMesh(config.pool.scenes, devices)
     identity = _identity(config, scenes.extractor)

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
 
 from ace_jax.errors import UserError
 from ace_jax.files import replacing
@@ -22,6 +24,21 @@ from ace_jax.files import replacing
 def _not_of_orbax(record: standard_logging.LogRecord) -> bool:
     """Whether a record is to be shown: Orbax tells one failure five times, with tracebacks."""
     return "orbax" not in record.pathname or record.levelno < standard_logging.ERROR
+
+
+def _copy(x: Any) -> Any:
+    """A copy on the host, or where this process does not hold it all, on the devices."""
+    whole = not isinstance(x, jax.Array) or x.is_fully_addressable
+    return np.array(x) if whole else jnp.copy(x)
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+    known = isinstance(x, jax.ShapeDtypeStruct)
+    return x if known else ocp.utils.to_shape_dtype_struct(np.asarray(x))
+
+
+def _array(x: Any) -> jax.Array:
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)
 
 
 class Checkpoints:
@@ -69,20 +86,22 @@ class Checkpoints:
         The arrays are copied first, so the next step may reuse their memory.
         """
         if step not in self._manager.all_steps():
-            copied = jax.tree.map(np.array, state)
+            copied = jax.tree.map(_copy, state)
             self._writing(lambda: self._manager.save(step, args=ocp.args.StandardSave(copied)))
 
     def restore(self, template: Any) -> tuple[int, Any] | None:
         """The newest readable state.
 
         Args:
-            template: a tree of arrays with the state's structure, shapes and types.
+            template: a tree of arrays with the state's structure, shapes and types; a
+                `jax.ShapeDtypeStruct` with a sharding is restored to those devices, whatever
+                devices it was saved from.
 
         Returns:
             Step and state, or None if there is no readable checkpoint.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, jax.tree.map(np.asarray, template))
+        shapes = jax.tree.map(_shape, template)
         for step in steps:
             try:
                 state = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
@@ -92,11 +111,14 @@ class Checkpoints:
                 logging.warning("checkpoint %d in %s is skipped: %s", step, self._folder, reason)
                 # Out of Orbax's sight, so that the continued run can save this step anew.
                 aside = self._folder / f"damaged-{step}"
-                shutil.rmtree(aside, ignore_errors=True)
-                (self._folder / str(step)).rename(aside)
+                if jax.process_index() == 0:
+                    shutil.rmtree(aside, ignore_errors=True)
+                    (self._folder / str(step)).rename(aside)
+                if jax.process_count() > 1:
+                    multihost_utils.sync_global_devices(f"damaged-{step}")
                 self._manager.reload()
                 continue
-            return step, jax.tree.map(jax.numpy.asarray, state)
+            return step, jax.tree.map(_array, state)
         return None
 
     @property

@@ -1,7 +1,6 @@
 """Learning rates: over the steps, and by parameter."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,170 @@
+"""Runs of toy scenes: killed and continued, on several devices, on two hosts."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pretrain_world as world
+import pytest
+from repository import REPO
+
+from ace_jax.pretrain.journal import Journal, read_metrics
+from ace_jax.pretrain.pool import Ahead, Pool
+
+STEPS = 8
+
+
+def _start(folder, devices=1, save_every=3, kill_at=0, hosts=()):
+    count = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"XLA_FLAGS": count, "PYTHONPATH": str(REPO), "JAX_PLATFORMS": "cpu"}
+    arguments = [str(x) for x in (folder, STEPS, save_every, kill_at, *hosts)]
+    return subprocess.Popen(
+        [sys.executable, str(REPO / "tests/pretrain_process.py"), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _run(*arguments, code=0, **options):
+    process = _start(*arguments, **options)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == code, errors[-3000:]
+    return errors
+
+
+def _losses(folder):
+    lines = [line for line in read_metrics(folder) if "query_loss" in line]
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    return np.array([[line["mapping_loss"], line["query_loss"]] for line in lines])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    _run(folder)
+    return folder
+
+
+def test_a_run_leaves_metrics_a_transformer_and_a_report(whole):
+    losses = _losses(whole)
+    assert np.isfinite(losses).all()
+    (checked,) = [line["validation"] for line in read_metrics(whole) if "validation" in line]
+    assert {"right", "surest_right", "order", "pose_5cm_5deg"} <= checked.keys()
+    page = (whole / "pretrain_report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4  # losses, calibration, two scenes
+    assert 'src="http' not in page
+
+
+def test_the_exported_transformer_is_the_trained_one(whole):
+    from ace_jax.models.shared_transformer import load_transformer
+
+    shared = load_transformer(str(whole / "transformer.safetensors"), None)
+    assert (shared.head, shared.dim_in) == ("landmark_transformer", world.DIM)
+    assert (shared.module.dim, shared.module.blocks, shared.module.tau) == (32, 1, 20.0)
+    code = np.zeros((3, world.DIM + 4), np.float32)
+    out = shared.module.apply({"params": shared.params}, np.eye(world.DIM)[:5], code)
+    assert np.isfinite(out.xyz).all()
+
+
+def test_killed_and_continued_it_has_the_same_losses_bit_for_bit(whole, tmp_path):
+    _run(tmp_path, kill_at=7, code=-9)
+    assert len(read_metrics(tmp_path)) == 6  # the seventh was not written any more
+    assert "continues after step 6" in _run(tmp_path)
+    np.testing.assert_array_equal(_losses(tmp_path), _losses(whole))
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_devices_may_change(whole, tmp_path):
+    _run(tmp_path, kill_at=7, code=-9, devices=2)
+    newest = tmp_path / "checkpoints" / "6"
+    files = [path for path in newest.rglob("*") if path.is_file()]
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    errors = _run(tmp_path, devices=4)
+    assert "checkpoint 6" in errors
+    assert "skipped" in errors
+    assert "continues after step 3" in errors
+    np.testing.assert_allclose(_losses(tmp_path), _losses(whole), atol=1e-5)
+
+
+def test_eight_devices_and_two_hosts_have_the_same_losses(whole, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    hosts = [
+        _start(tmp_path / "hosts", devices=4, hosts=(port, process, 2)) for process in range(2)
+    ]
+    eight = _start(tmp_path / "eight", devices=8)
+    for process in (*hosts, eight):
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-3000:]
+    for folder in ("eight", "hosts"):
+        np.testing.assert_allclose(_losses(tmp_path / folder), _losses(whole), atol=1e-5)
+
+
+def test_another_configuration_is_refused(whole):
+    identity = whole / "checkpoints" / "identity"
+    known = identity.read_text()
+    identity.write_text("another")
+    try:
+        process = _start(whole)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 1
+        assert "another configuration" in errors
+    finally:
+        identity.write_text(known)
+
+
+def test_the_pool_is_determined_by_its_state():
+    pool, seen = Pool(4, 2, 5, seed=0), set()
+    for _ in range(10):
+        pool.advance()
+    twin = Pool(4, 2, 5, seed=0)
+    twin.restore(json.loads(json.dumps({k: v.tolist() for k, v in pool.state().items()})))
+    for _ in range(30):
+        assert pool.advance() == twin.advance()
+        assert np.array_equal(pool.scene, twin.scene)
+        seen.update(pool.scene.tolist())
+    assert len(seen) == pool.entered - min(seen)  # each scene enters once, in order
+    lives = [pool.life(number) for number in range(200)]
+    assert set(lives) == {2, 3, 4, 5}
+
+
+def test_scenes_are_prepared_once_and_errors_arrive_where_they_are_needed():
+    loaded = []
+
+    def load(number):
+        loaded.append(number)
+        if number == 3:
+            raise ValueError("scene 3")
+        return number
+
+    ahead = Ahead(load, 2)
+    ahead.prepare(1)
+    assert ahead.get(1) == 1
+    ahead.prepare(2)
+    assert ahead.get(2) == 2
+    with pytest.raises(ValueError, match="scene 3"):
+        ahead.get(3)
+    ahead.close()
+    assert loaded == [1, 2, 3]
+
+
+def test_a_resumed_journal_forgets_what_came_after_the_checkpoint(tmp_path):
+    journal = Journal(tmp_path, 0, 5, quiet=True)
+    for step in range(1, 5):
+        journal.write(step, query_loss=float(step))
+    journal.close()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "query_lo')  # killed while writing
+    again = Journal(tmp_path, 3, 5, quiet=True)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    assert again.seconds >= read_metrics(tmp_path)[-1]["seconds"]
+    again.close()
+    assert jax.process_index() == 0
