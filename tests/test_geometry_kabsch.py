@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from precision import double_precision
 
 from ace_jax.geometry import se3
 from ace_jax.geometry.kabsch import align_from, kabsch
@@ -114,7 +115,7 @@ def test_kabsch_flags_degenerate_points(name):
 
 def test_kabsch_gradient_agrees_with_finite_differences():
     _, a, b, _ = problem(1, outliers=0.0)
-    with jax.enable_x64(True):
+    with double_precision(True):
         a, b = jnp.asarray(a, jnp.float64), jnp.asarray(b, jnp.float64)
         loss = lambda b: jnp.sum(jnp.sin(kabsch(a, b, jnp.ones(N))[0]))  # noqa: E731
         value_and_gradient = jax.jit(jax.value_and_grad(loss))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from precision import double_precision
 
 from ace_jax.geometry.camera import Camera
 from ace_jax.training import losses
@@ -27,7 +28,7 @@ class Case:
 @pytest.fixture
 def x64():
     """In float32 a pixel error of 1 px at pixel 600 is itself only good to 6e-5."""
-    with jax.enable_x64(True):
+    with double_precision(True):
         yield
 
 

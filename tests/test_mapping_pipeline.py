@@ -104,6 +104,33 @@ def test_bad_frames_are_left_out():
         map_scene(WorldSource(FIRST, bad=tuple(range(18))), _config())
 
 
+def test_numbers_that_are_not_finite_are_told_by_the_frames_name(caplog, monkeypatch):
+    """NaN in a pose and NaN in features: these frames are left out, the others make the map."""
+    good = WorldSource(FIRST)
+
+    class Spoilt(WorldSource):
+        def __getitem__(self, index):
+            frame = super().__getitem__(index)
+            if index == 3:
+                pose = np.full((4, 4), np.nan)
+                frame = dataclasses.replace(frame, world_from_camera=pose)
+            return frame
+
+    extract = WorldExtractor.extract
+
+    def overflowing(self, rgb):
+        features = extract(self, rgb)
+        if (rgb == good[5].rgb).all():
+            features = features.replace(descriptors=features.descriptors.at[0, 0].set(jnp.nan))
+        return features
+
+    monkeypatch.setattr(WorldExtractor, "extract", overflowing)
+    made = map_scene(Spoilt(FIRST), _config())
+    assert f"{good.names()[3]}: its pose is not finite" in caplog.text
+    assert f"{good.names()[5]}: world gave descriptors that are not finite" in caplog.text
+    jax.tree.map(lambda x: np.testing.assert_array_equal(np.isfinite(x), True), made.variables)
+
+
 def test_an_update_adds_without_forgetting(first_map):
     before = _errors(first_map, QUERIES_FIRST)
     assert np.isinf(_errors(first_map, QUERIES_SECOND)).all()

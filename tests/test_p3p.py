@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from precision import double_precision
 
 from ace_jax.geometry.p3p import p3p
 
@@ -30,7 +31,7 @@ def problems(seed: int, count: int):
 )
 def test_truth_is_among_the_roots(dtype, tolerance, share):
     bearings, points, truth = problems(0, COUNT)
-    with jax.enable_x64(dtype == np.float64):
+    with double_precision(dtype == np.float64):
         poses, valid = jax.jit(p3p)(bearings.astype(dtype), points.astype(dtype))
         poses, valid = np.asarray(poses), np.asarray(valid)
     assert poses.dtype == dtype

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from precision import double_precision
 
 from ace_jax.geometry import pose_refinement, robust_loss, se3
 from ace_jax.geometry.camera import Camera
@@ -48,7 +49,7 @@ def refine(pose, observations, loss_scale=3.0, num_steps=15):
 def test_normal_equations_agree_with_autodiff():
     """J^T W J from the analytic Jacobian against `jacfwd` of the residuals, least squares."""
     pose, observations = problem(0)
-    with jax.enable_x64(True):
+    with double_precision(True):
         pose = jnp.asarray(pose, jnp.float64)
         observations = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), observations)
 

@@ -6,6 +6,7 @@ import jax
 import jaxlie
 import numpy as np
 import pytest
+from precision import double_precision
 from scipy.spatial.transform import Rotation
 
 from ace_jax.data.rigid import invert
@@ -61,7 +62,7 @@ def noisy_graph(truth: np.ndarray, loops: list[tuple[int, int]], seed: int = 0) 
 @pytest.mark.parametrize("scale", [1e-3, 0.05, 0.12, 1.2])
 def test_lie_functions_agree_with_jaxlie_and_autodiff(scale):
     twist = np.random.default_rng(1).normal(size=(8, 6)) * scale
-    with jax.enable_x64(True):
+    with double_precision(True):
 
         def perturbed(x):
             return jax.jacfwd(lambda d: (jaxlie.SE3.exp(d) @ jaxlie.SE3.exp(x)).log())(np.zeros(6))

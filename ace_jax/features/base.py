@@ -6,6 +6,8 @@ import flax.struct
 import jax
 import numpy as np
 
+from ace_jax.data.frame import BadFrame, Frame
+
 
 @flax.struct.dataclass
 class Features:
@@ -46,3 +48,17 @@ class FeatureExtractor(Protocol):
     def extract(self, rgb: np.ndarray) -> Features:
         """Features of an image (H, W, 3) uint8."""
         ...
+
+
+def finite_features(extractor: FeatureExtractor, frame: Frame) -> Features:
+    """Features of a frame.
+
+    Raises:
+        BadFrame: they are not finite: weights or a network that overflows. One such number would
+            reach every pose and every landmark.
+    """
+    features = extractor.extract(frame.rgb)
+    for name in ("uv", "descriptors"):
+        if not np.isfinite(np.asarray(getattr(features, name))).all():
+            raise BadFrame(f"{frame.name}: {extractor.name} gave {name} that are not finite")
+    return features

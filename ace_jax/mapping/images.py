@@ -9,7 +9,7 @@ from absl import logging
 from ace_jax.data.depth_at_features import sample_depth
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
-from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
 from ace_jax.mapping.progress import Progress, quiet
 
@@ -83,11 +83,10 @@ def extract_images(
         progress("features", done, len(frames))
         try:
             frame = source[index]
+            if frame.world_from_camera is not None:
+                images.append(mapping_image(frame, index, extractor, use_depth))
         except BadFrame as error:
             logging.warning("frame %d skipped: %s", index, error)
-            continue
-        if frame.world_from_camera is not None:
-            images.append(mapping_image(frame, index, extractor, use_depth))
     progress("features", len(frames), len(frames))
     if not images:
         raise UserError(f"none of the {len(frames)} mapping frames of {source.name} can be read")
@@ -97,8 +96,14 @@ def extract_images(
 def mapping_image(
     frame: Frame, index: int, extractor: FeatureExtractor, use_depth: bool
 ) -> MappingImage:
-    """Extracts the features of a posed frame; a grid comes in row order."""
-    features = extractor.extract(frame.rgb)
+    """Extracts the features of a posed frame; a grid comes in row order.
+
+    Raises:
+        BadFrame: its features or its pose are not finite.
+    """
+    if not np.isfinite(frame.world_from_camera).all():
+        raise BadFrame(f"{frame.name}: its pose is not finite")
+    features = finite_features(extractor, frame)
     uv, descriptors, scores, mask, grid = in_grid_order(features)
     depth = np.zeros(len(uv), np.float32)
     if use_depth and frame.depth is not None:
