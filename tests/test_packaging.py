@@ -134,3 +134,15 @@ def test_a_command_started_through_ace_jax_is_the_module_itself():
     )
     assert through.returncode == direct.returncode == 0
     assert through.stdout == direct.stdout
+
+
+def test_every_dependency_has_a_lower_bound_and_a_newest_tested_version():
+    tested = {}
+    for line in (REPO / ".ci" / "newest.txt").read_text().splitlines():
+        name, version = line.split("==")
+        tested[name.lower().replace("-", "_")] = [int(part) for part in version.split(".")]
+    project = _project()
+    for bound in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
+        name, lowest = re.fullmatch(r"([\w-]+)>=([\d.]+)", bound).groups()
+        newest = tested[name.lower().replace("-", "_")]
+        assert newest >= [int(part) for part in lowest.split(".")], bound
