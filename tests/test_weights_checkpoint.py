@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -111,6 +112,16 @@ def test_a_changed_tensor_is_found(shared_dir, tmp_path):
     safetensors_io.write(out, {**source.state, "mean": source.state["mean"] + 1}, metadata)
     with pytest.raises(UserError, match="not those that were converted"):
         checkpoint.verify(out)
+
+
+def test_values_that_are_not_finite_are_found(shared_dir):
+    loaded = checkpoint.load(shared_dir / "weights/xfeat.onnx")
+    name = sorted(loaded.state)[3]
+    spoilt = loaded.state[name].copy()
+    spoilt.flat[0] = np.nan
+    changed = dataclasses.replace(loaded, state=loaded.state | {name: spoilt})
+    with pytest.raises(UserError, match=rf"xfeat\.onnx: {re.escape(name)} holds .* not finite"):
+        changed.build()
 
 
 def test_a_published_file_with_other_bytes_is_found(shared_dir, tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.errors import UserError
@@ -103,8 +104,15 @@ class Checkpoint:
         """The Flax module and its parameters.
 
         Raises:
-            UserError: a name or shape does not match, in either direction; all are listed.
+            UserError: a name or shape does not match, in either direction; all are listed. Or a
+                value is not finite, which every feature would be then.
         """
+        for name, tensor in self.state.items():
+            real = jnp.issubdtype(tensor.dtype, jnp.floating)
+            if real and not np.isfinite(tensor).all():
+                raise UserError(
+                    f"{self.path}: {name} holds values that are not finite; get the file again"
+                )
         try:
             return FAMILIES[self.family].build(self.state, self.config)
         except UserError as error:
@@ -137,7 +145,7 @@ def load(path: Path | str, family: str | None = None) -> Checkpoint:
         return Checkpoint(family, state, config, file.path, {})
     try:
         config = json.loads(file.metadata.get("config", ""))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} has an unreadable configuration: {error}") from error
     return Checkpoint(family, file.tensors, config, file.path, file.metadata)
 

@@ -80,7 +80,7 @@ def _read_hugging_face(folder: Path) -> WeightsFile:
             )
     try:
         extra = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {config}: {error}") from error
     if not isinstance(extra, dict):
         raise UserError(f"{config} holds no configuration")
