@@ -167,3 +167,12 @@ def test_other_features_are_refused():
         scene_map.require_features(_Extractor("sift", "abc"))
     with pytest.raises(UserError, match="other xfeat weights"):
         scene_map.require_features(_Extractor("xfeat", "def"))
+
+
+def test_a_map_that_is_not_finite_is_not_written(tmp_path):
+    made = _map()
+    params = made.variables["params"]
+    params["points"] = np.where(np.arange(32)[:, None] == 3, np.nan, params["points"])
+    with pytest.raises(UserError, match=r"not written: params/points holds .* not finite"):
+        save_map(tmp_path / "map", made)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,33 @@
+"""Every test that docs/reliability.md names exists, and every promise in its tables names one."""
+
+import ast
+import re
+
+from repository import REPO
+
+TEXT = (REPO / "docs" / "reliability.md").read_text()
+NAMED = re.findall(r"`(test_\w+\.py)::(test_\w+)`", TEXT)
+
+
+def test_every_test_that_is_named_exists():
+    assert len(NAMED) > 60
+    known: dict[str, set[str]] = {}
+    for file, name in NAMED:
+        if file not in known:
+            tree = ast.parse((REPO / "tests" / file).read_text())
+            known[file] = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert name in known[file], f"{file} has no {name}"
+
+
+def test_every_promise_names_a_test():
+    head = r"^\| promise \| test \|\n\| --- \| --- \|\n"
+    rows = re.findall(head + r"((?:\|.*\|\n)+)", TEXT, re.MULTILINE)
+    promises = [row for table in rows for row in table.splitlines()]
+    assert len(promises) > 30
+    for promise in promises:
+        assert re.search(r"`test_\w+\.py::test_\w+` *(,|\|$)", promise), promise
+
+
+def test_the_tables_of_the_benchmark_have_a_place():
+    for name in ("faults_real", "faults_synthetic", "kills", "files", "soak"):
+        assert TEXT.count(f"<!-- table: {name} -->\n") == 1
