@@ -1,6 +1,6 @@
 """Pre-training's tables: the ablation, what untrained heads do, the paper's form, speed, memory.
 
-  python benchmarks/pretraining.py --work runs/pretraining [--tables ablation,speed,memory,forms]
+  python benchmarks/pretraining.py --work runs/pretraining --steps 750 [--tables ablation,...]
   python benchmarks/pretraining.py --work runs/pretraining --docs docs/pretraining.md
 
 Every trained model and every answer is kept in --work as soon as it is there; run again, the script
@@ -36,6 +36,7 @@ from ace_jax.pretrain.journal import Journal
 from ace_jax.pretrain.run import Scenes, Trainer, open_scenes
 from ace_jax.pretrain.validation import Validator
 from ace_jax.runtime import enable_compilation_cache
+from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.mesh import SceneMesh
 from ace_jax.weights import checkpoint
 
@@ -44,6 +45,7 @@ _TABLES = flags.DEFINE_list("tables", ["ablation"], "of ablation, forms, speed, 
 _DOCS = flags.DEFINE_string("docs", None, "a document whose tables are replaced")
 _WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with XFeat's weights")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "of the ablation")
+_STEPS = flags.DEFINE_integer("steps", 250, "iterations of the ablation's runs")
 _MINUTES = flags.DEFINE_float("minutes", 1e9, "start nothing new after so long")
 
 ARMS = ("mapping", "held_out", "query")
@@ -57,13 +59,14 @@ def small_config(**changes: object) -> ml_collections.ConfigDict:
     """The ablation's settings: `cpu`, scaled down to what minutes of a shared machine allow."""
     config = presets.get_config("cpu")
     config.sources.rooms.count = TRAIN_SCENES
-    config.steps = 250
+    config.steps = _STEPS.value
     config.pool.update(scenes=4, shortest_life=30, longest_life=90, ahead=2)
     config.mapping.patches, config.query.patches = 64, 192
-    config.support.steps = 80
+    config.support.steps = round(0.32 * _STEPS.value)
     config.codes_optimizer.learning_rate = 3e-4
     config.transformer_optimizer.warmup = 20
     config.validation.update(scenes=GROUP, every=10_000, steps=15)
+    config.checkpoint_seconds = 60.0
     for name, value in changes.items():
         config[name].update(value) if isinstance(value, dict) else setattr(config, name, value)
     return config
@@ -97,15 +100,15 @@ class Bench:
         if file.is_file():
             return checkpoint.load(file).build()[1]["params"]
         folder.mkdir(parents=True, exist_ok=True)
-        used = time.process_time()
-        trainer = Trainer(config, form, self.scenes, SceneMesh(config.pool.scenes))
-        journal = Journal(folder, 0, config.steps)
-        try:
-            trainer.train(journal)
-        finally:
-            journal.close()
-            trainer.close()
-        journal.write(config.steps, core_seconds=time.process_time() - used)
+        mesh = SceneMesh(config.pool.scenes)
+        with Checkpoints(folder / "checkpoints", config.to_json_best_effort()) as checkpoints:
+            trainer = Trainer(config, form, self.scenes, mesh, checkpoints)
+            journal = Journal(folder, trainer.step, config.steps)
+            try:
+                trainer.train(journal)
+            finally:
+                journal.close()
+                trainer.close()
         transformer = jax.tree.map(np.asarray, trainer.state.transformer)
         export(file, form, transformer, self.scenes.extractor)
         return transformer
@@ -148,11 +151,16 @@ def ablation(bench: Bench) -> str:
             bench.evaluate(name, config, form.init_transformer(jax.random.key(0)))
     for seed in range(_SEEDS.value):
         for arm in ARMS:
-            name = f"{arm}-{seed}"
+            name = run_name(arm, seed)
             if not bench.has(name):
                 config = small_config(query={"targets": arm}, seed=seed)
                 bench.evaluate(name, config, bench.train(name, config))
     return ablation_tables(bench)
+
+
+def run_name(arm: str, seed: int) -> str:
+    """Of a run's folder and of its answers."""
+    return f"{arm}-{_STEPS.value}-{seed}"
 
 
 COLUMNS = {
@@ -172,7 +180,7 @@ def ablation_tables(bench: Bench) -> str:
             rows.append([f"untrained landmark attention, temperature {tau:g}", "", *cells])
             arms[f"untrained-{tau:g}"] = found
     for arm in ARMS:
-        found = [bench.figures(f"{arm}-{seed}") for seed in range(_SEEDS.value)]
+        found = [bench.figures(run_name(arm, seed)) for seed in range(_SEEDS.value)]
         found = [f for f in found if f is not None]
         if found:
             arms[arm] = {key: np.mean([f[key] for f in found], axis=0) for key in COLUMNS}

@@ -30,7 +30,6 @@ runtime.enable_compilation_cache()
 config = world.config(steps=int(steps))
 config.pool.scenes = 8
 config.validation.every = 100
-config.transformer.blocks = 1
 scenes = run.Scenes(
     extractor=SimpleNamespace(name="toy", weights_checksum="toy", dim=world.DIM),
     load=lambda number: world.scene(number, config),

@@ -19,7 +19,7 @@ def config(**changes) -> ConfigDict:
     made.views.update(mapping=4, held_out=2, query=2)
     made.pool.update(scenes=2, shortest_life=3, longest_life=6, ahead=1)
     made.code.size = 48
-    made.transformer = ConfigDict({"dim": 32, "blocks": 2, "tau": 20.0, "dtype": "float32"})
+    made.transformer = ConfigDict({"dim": 32, "blocks": 1, "tau": 20.0, "dtype": "float32"})
     made.mapping.patches = made.query.patches = 16
     made.support.update(first=2, steps=4)
     made.transformer_optimizer.warmup = 2

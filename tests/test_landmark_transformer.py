@@ -19,7 +19,7 @@ def world():
     rng = np.random.default_rng(0)
     points = jnp.asarray(rng.uniform(-2, 2, (LANDMARKS, 3)) + np.array([30.0, 0, 0]), jnp.float32)
     mask = jnp.arange(LANDMARKS) < 35
-    head = LandmarkTransformer(dim=32, blocks=3, tau=15.0)
+    head = LandmarkTransformer(dim=32, blocks=2, tau=15.0)
     code = code_of(_unit(rng, LANDMARKS), points, mask)
     queries = _unit(rng, 10)
     return head, jax.jit(head.init)(jax.random.key(0), queries, code), code, queries

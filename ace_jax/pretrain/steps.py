@@ -131,7 +131,9 @@ def create_steps(config: ml_collections.ConfigDict, form: Form) -> Steps:
 
         def one(code: jax.Array, targets: batches.Targets, allowed: jax.Array) -> jax.Array:
             out = form.apply(transformer, targets.features, code, allowed)
-            return losses.masked_mean(nll(out.xyz, out.scale, targets.xyz), targets.mask)
+            # Padding may hold anything, and NaN would come back through the gradient of the mean.
+            true = jnp.where(targets.mask[:, None], targets.xyz, 0.0)
+            return losses.masked_mean(nll(out.xyz, out.scale, true), targets.mask)
 
         return jax.vmap(one)(codes, targets, allowed)
 
