@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ace_jax.data.depth_at_features import sample_depth
+from ace_jax.data.depth_at_features import is_planar, sample_depth
 
 
 def _plane(height: int = 20, width: int = 30) -> np.ndarray:
@@ -65,3 +65,45 @@ def test_half_holes_are_finite_everywhere():
     assert np.isfinite(found).all()
     assert ((found == 0) | ((found > 1.89) & (found < 2.11))).all()
     assert (found > 0).any()
+
+
+def _step(low: float, high: float, column: int = 20) -> np.ndarray:
+    depth = np.full((40, 40), low)
+    depth[:, column:] = high
+    return depth
+
+
+def test_beside_a_step_no_depth_and_further_off_it_is():
+    depth = _step(1.0, 2.0)
+    uv = np.array([[x, 20.0] for x in (8.0, 14.0, 16.0, 18.0, 21.0, 24.0, 26.0, 32.0)])
+    np.testing.assert_array_equal(
+        sample_depth(depth, uv, planar_radius=5.0), [1.0, 1.0, 0, 0, 0, 0, 2.0, 2.0]
+    )
+    assert (sample_depth(depth, uv) > 0).all(), "all of them lie on one surface, 3x3"
+
+
+def test_slanted_planes_are_planar_and_corners_are_not():
+    v, u = np.mgrid[:40, :40]
+    uv = np.array([[20.0, 20.0]])
+    slanted = 1.0 / (0.6 + 0.01 * (u - 20) + 0.015 * (v - 20))
+    assert is_planar(slanted, uv, np.array([1 / 0.6]), 5.0).all()
+    wedge = 1.0 / (0.4 + 0.01 * np.abs(u - 20))
+    assert not is_planar(wedge, uv, np.array([2.5]), 5.0).any()
+
+
+def test_noise_of_a_depth_camera_is_no_edge():
+    rng = np.random.default_rng(0)
+    uv = rng.uniform(8, 92, (500, 2))
+    for distance in (1.0, 2.0, 3.0):
+        sigma = 0.0014 * distance**2
+        depth = distance + sigma * rng.normal(size=(100, 100))
+        found = is_planar(depth, uv, np.full(500, distance), 5.0)
+        assert found.mean() > 0.97
+
+
+def test_unknown_neighbours_and_the_border_do_not_speak_against_a_plane():
+    depth = _step(2.0, 0.0)
+    uv = np.array([[18.0, 20.0], [1.0, 1.0], [39.0, 39.0]])
+    assert is_planar(depth, uv, np.full(3, 2.0), 5.0).all()
+    depth[:, 20:] = np.nan
+    assert is_planar(depth, uv, np.full(3, 2.0), 5.0).all()

@@ -4,8 +4,12 @@ import numpy as np
 
 from ace_jax.geometry.camera import Camera
 
+MAX_BEND = (0.03, 0.01)  # of a surface, relative, and more per metre: a depth camera's noise
 
-def sample_depth(depth: np.ndarray, uv: np.ndarray, edge_ratio: float = 0.05) -> np.ndarray:
+
+def sample_depth(
+    depth: np.ndarray, uv: np.ndarray, edge_ratio: float = 0.05, planar_radius: float = 0.0
+) -> np.ndarray:
     """Median depth of the 3x3 pixels around each feature; 0 at edges, holes and borders.
 
     Args:
@@ -13,6 +17,8 @@ def sample_depth(depth: np.ndarray, uv: np.ndarray, edge_ratio: float = 0.05) ->
         uv: (N, 2) pixels.
         edge_ratio: a neighbourhood whose spread exceeds this share of its depth is an edge, where
             colour and depth are not known to show the same surface.
+        planar_radius: pixels around a feature that must be one surface, see `is_planar`; 0: no
+            matter.
 
     Returns:
         (N,) float32 metres, 0 where unknown.
@@ -32,11 +38,52 @@ def sample_depth(depth: np.ndarray, uv: np.ndarray, edge_ratio: float = 0.05) ->
     median = np.nanmedian(patch, axis=1)
     spread = np.nanmax(patch, axis=1) - np.nanmin(patch, axis=1)
     good = enough & (spread < edge_ratio * median)
+    if planar_radius > 0:
+        good &= is_planar(depth, uv, median, planar_radius)
     return np.where(good, median, 0.0).astype(np.float32)
 
 
+def is_planar(
+    depth: np.ndarray, uv: np.ndarray, at_feature: np.ndarray, radius: float
+) -> np.ndarray:
+    """Whether each feature lies on one surface, as far as `radius` around it.
+
+    A blob beside a depth edge is placed by both surfaces: as the camera moves, it follows the
+    nearer one, by 2 to 4 % more than its depth says (measured on synthetic rooms and a Kinect), and
+    its position is twice as uncertain. On a plane inverse depth is linear in the pixel, so the mean
+    of two opposite neighbours is the centre's; across an edge it is not.
+
+    Args:
+        depth: (H, W) metres; 0, NaN and inf mean unknown.
+        uv: (N, 2) pixels.
+        at_feature: (N,) metres, see `sample_depth`.
+        radius: pixels; the size of a blob.
+
+    Returns:
+        (N,) bool; neighbours of unknown depth count as on the plane.
+    """
+    height, width = depth.shape
+    turns = np.arange(4) * np.pi / 4
+    offsets = np.rint(radius * np.stack([np.cos(turns), np.sin(turns)], axis=1)).astype(np.int64)
+    pixels = np.rint(uv).astype(np.int64)[:, None]
+    ends = []
+    for sign in (1, -1):
+        u, v = np.moveaxis(pixels + sign * offsets, -1, 0)
+        inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+        ends.append(np.where(inside, depth[np.clip(v, 0, height - 1), np.clip(u, 0, width - 1)], 0))
+    known = np.isfinite(ends[0]) & np.isfinite(ends[1]) & (ends[0] > 0) & (ends[1] > 0)
+    one, other = (np.where(known, end, 1.0) for end in ends)
+    bend = np.abs(at_feature[:, None] * (1.0 / one + 1.0 / other) - 2.0)
+    allowed = MAX_BEND[0] + MAX_BEND[1] * at_feature
+    return np.all(~known | (bend < allowed[:, None]), axis=1)
+
+
 def sample_delayed_depth(
-    depth: np.ndarray, uv: np.ndarray, camera: Camera, depth_from_colour: np.ndarray
+    depth: np.ndarray,
+    uv: np.ndarray,
+    camera: Camera,
+    depth_from_colour: np.ndarray,
+    planar_radius: float = 0.0,
 ) -> np.ndarray:
     """Depth at features when the depth image was taken at another moment than the colour image.
 
@@ -50,6 +97,7 @@ def sample_delayed_depth(
         camera: intrinsics.
         depth_from_colour: (3, 3) rotation from camera axes at the colour image's time to those at
             the depth image's time.
+        planar_radius: see `sample_depth`.
 
     Returns:
         (N,) float32 z-depth in the camera axes of the colour image, 0 where unknown.
@@ -67,4 +115,4 @@ def sample_delayed_depth(
     moved = np.stack(
         [camera.fx * turned[:, 0] / z + camera.cx, camera.fy * turned[:, 1] / z + camera.cy], 1
     )
-    return (sample_depth(depth, moved) / z).astype(np.float32)
+    return (sample_depth(depth, moved, planar_radius=planar_radius) / z).astype(np.float32)

@@ -8,7 +8,10 @@ class SlamConfig:
     """Settings of one run. Pixel figures are for a 640-pixel-wide image and scale with the width.
 
     Attributes:
-        pixel_sigma: keypoint noise, pixels.
+        pixel_sigma: keypoint noise at the start and at most, pixels; see `FeatureNoise`.
+        min_pixel_sigma: the same at least.
+        pixel_sigma_factor: noise over the residuals' standard deviation.
+        noise_memory: frames over which residuals are averaged.
         inverse_depth_sigma: depth sensor noise, 1/m (several times a Kinect's random noise:
             registration and scale errors are systematic, and a tight term bends the trajectory).
         max_depth: depth beyond it is not used, metres.
@@ -23,8 +26,8 @@ class SlamConfig:
         min_inliers: fewer matched landmarks mean that tracking is lost.
         min_inlier_ratio: inliers over matches in the first pass below which it is repeated by
             global relocalization.
-        proven_observations: keyframes that must have seen a landmark before it moves a pose,
-        min_proven: if so many such landmarks are matched; else all do.
+        proven_observations: keyframes that have seen a proven landmark, at least,
+        min_proven: if so many are matched, others may not drag the pose away from them.
         slit_width: standard deviation of the inliers across the direction in which they spread
             least, pixels; less is a view through a slit,
         slit_inlier_ratio: in which a pose needs at least this ratio of inliers.
@@ -49,6 +52,9 @@ class SlamConfig:
     """
 
     pixel_sigma: float = 1.75
+    min_pixel_sigma: float = 0.7
+    pixel_sigma_factor: float = 2.0
+    noise_memory: float = 30.0
     inverse_depth_sigma: float = 0.0075
     max_depth: float = 10.0
     insert_depth: tuple[float, float] = (0.3, 4.0)

@@ -12,6 +12,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.feature_noise import FeatureNoise
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.local_mapping import LocalMapper
 from ace_jax.slam.loop_closing import LoopCloser, LoopClosure, LoopConfig
@@ -72,6 +73,9 @@ class LandmarkSlam(SlamSystem):
         pixel = camera.width / 640.0
         noise = NoiseModel(
             pixel_sigma=config.pixel_sigma * pixel, inverse_depth_sigma=config.inverse_depth_sigma
+        )
+        self._noise = FeatureNoise(
+            noise, config.min_pixel_sigma * pixel, config.pixel_sigma_factor, config.noise_memory
         )
         gates = MatchGates(
             radius=np.float32(config.fuse_radius * pixel),
@@ -165,6 +169,8 @@ class LandmarkSlam(SlamSystem):
         self.state = State.TRACKING
         self._frames_since_keyframe += 1
         self._landmarks, self._descriptors = tracked.landmarks, features.descriptors
+        self._noise.learn(tracked.pixel_error)
+        self.tracker.noise = self.mapper.noise = self._noise.model
         reference = self._most_covisible(tracked.landmarks)
         anchor = self.world.keyframes[reference].camera_from_world
         camera_from_reference = pose @ np.linalg.inv(anchor)

@@ -264,9 +264,8 @@ class LocalMapper:
             depth=np.where(depth < config.max_depth, depth, 0.0),
             observed=observed,
         )
-        result = yield lambda: jax.tree.map(
-            np.asarray, _bundle_adjust(problem, self.camera, self.noise)
-        )
+        adjust = functools.partial(_bundle_adjust, problem, self.camera, self.noise)
+        result = yield lambda: jax.tree.map(np.asarray, adjust())
         if not result.success:
             return
         adjusted = result.camera_from_world.astype(np.float64)

@@ -19,6 +19,7 @@ from ace_jax.maps import SceneMap
 from ace_jax.slam.motion import Motion, unroll
 
 MIN_DEPTH_DELAY = 1e-3  # seconds; less moves the picture by under a pixel
+PLANAR_RADIUS = 5.0  # pixels of a 640-pixel-wide image around a feature that must be one surface
 
 
 class State(enum.Enum):
@@ -139,11 +140,12 @@ class SlamSystem(abc.ABC):
         """Depth of features, with the camera's turn between colour and depth image undone."""
         if frame.depth is None:
             return np.zeros(len(uv), np.float32)
+        radius = PLANAR_RADIUS * self.camera.width / 640.0
         motion = self._motion() if abs(frame.depth_delay) >= MIN_DEPTH_DELAY else None
         if motion is None:
-            return sample_depth(frame.depth, uv)
+            return sample_depth(frame.depth, uv, planar_radius=radius)
         turn = motion.after(frame.depth_delay)[:3, :3]
-        return sample_delayed_depth(frame.depth, uv, self.camera, turn)
+        return sample_delayed_depth(frame.depth, uv, self.camera, turn, radius)
 
     def unrolled(
         self, frame: Frame, features: Features, camera_from_world: np.ndarray | None = None

@@ -15,13 +15,13 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
-from ace_jax.geometry.camera import Camera, unproject
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, unproject
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.models.landmark_attention import EMPTY, attend
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_map import NO_LANDMARK, LandmarkMap
 from ace_jax.slam.matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
-from ace_jax.slam.pose_optimization import NoiseModel, optimize_pose
+from ace_jax.slam.pose_optimization import CHI2_PIXEL, NoiseModel, optimize_pose
 
 
 @dataclasses.dataclass
@@ -40,6 +40,8 @@ class TrackingStep:
     num_matches: int
     num_inliers: int
 
+
+DRAGGED = 1.3  # times the cost of proven landmarks that others may add before they are ignored
 
 _optimize_pose = jax.jit(optimize_pose, static_argnames=("rounds", "iterations"))
 
@@ -64,30 +66,45 @@ def match_and_optimize(
         gates: what a match must satisfy.
         noise: standard deviations.
         proven: (P,) bool, landmarks that several keyframes have seen in one place.
-        min_proven: if so many of them are matched, they alone move the pose: what is new may
-            belong to someone who walks.
+        min_proven: if so many of them are matched and the others drag the pose away from them,
+            they alone move it: what is new may belong to someone who walks.
     """
     matches = guided_match(block, features, camera_from_world, camera, gates)
     found = matches >= 0
+    points = block.points[np.maximum(matches, 0)]
+    start = np.asarray(camera_from_world, np.float32)
+
+    def optimized(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pose, and which matches agree with it."""
+        observed = points, features.uv, features.depth, found
+        return tuple(map(np.asarray, _optimize_pose(start, *observed, camera, noise, votes)))
+
+    def cost(pose: np.ndarray, of: np.ndarray) -> float:
+        squared = np.square(_pixel_errors(points[of], features.uv[of], pose, camera))
+        return float(np.sum(np.minimum(squared, CHI2_PIXEL * noise.pixel_sigma**2)))
+
+    pose, inliers = optimized(found)
     votes = found & proven[np.maximum(matches, 0)]
-    if votes.sum() < min_proven:
-        votes = found
-    pose, inliers = _optimize_pose(
-        np.asarray(camera_from_world, np.float32),
-        block.points[np.maximum(matches, 0)],
-        features.uv,
-        features.depth,
-        found,
-        camera,
-        noise,
-        votes,
-    )
-    inliers = np.asarray(inliers)
+    if min_proven <= votes.sum() < found.sum():
+        alone, agreeing = optimized(votes)
+        if cost(pose, votes) > DRAGGED * cost(alone, votes):
+            pose, inliers = alone, agreeing
     return TrackingStep(
-        camera_from_world=np.asarray(pose),
+        camera_from_world=pose,
         matches=np.where(inliers, matches, NO_MATCH),
         num_matches=int(found.sum()),
         num_inliers=int(inliers.sum()),
+    )
+
+
+def _pixel_errors(
+    points: np.ndarray, uv: np.ndarray, camera_from_world: np.ndarray, camera: Camera
+) -> np.ndarray:
+    """(N,) distances of features (N, 2) from the projections of points (N, 3), pixels."""
+    x, y, z = camera_from_world[:3, :3] @ points.T + camera_from_world[:3, 3:]
+    z = np.maximum(z, MIN_DEPTH)
+    return np.hypot(
+        camera.fx * x / z + camera.cx - uv[:, 0], camera.fy * y / z + camera.cy - uv[:, 1]
     )
 
 
@@ -159,6 +176,7 @@ class Tracked:
         landmarks: (N,) slot of each feature's landmark, -1 where there is none.
         features: the frame's features as they were used, unrolled.
         inlier_ratio: inliers over matches of the fine pass.
+        pixel_error: median distance of the inliers from their landmarks' projections, pixels.
         relocalized: the pose came from global relocalization, not from the prediction.
     """
 
@@ -166,6 +184,7 @@ class Tracked:
     landmarks: np.ndarray
     features: Features
     inlier_ratio: float
+    pixel_error: float
     relocalized: bool
 
 
@@ -213,7 +232,7 @@ class Tracker:
         """
         count = len(last_landmarks)
         features = unrolled(None)
-        lost = Tracked(None, np.full(count, NO_LANDMARK, np.int32), features, 0.0, False)
+        lost = Tracked(None, np.full(count, NO_LANDMARK, np.int32), features, 0.0, 0.0, False)
         step, slots = None, last_landmarks
         if predicted is not None and not self.relocalize_always:
             block = self._last_seen(world, last_landmarks, last_descriptors)
@@ -245,13 +264,16 @@ class Tracker:
             fine = self._match(block, features, start, radius, proven)
         if fine.num_inliers < self.config.min_inliers * (2 if relocalized else 1):
             return lost
-        matches = fine.matches
+        matches, seen = fine.matches, fine.matches >= 0
+        points = block.points[matches[seen]]
+        errors = _pixel_errors(points, features.uv[seen], fine.camera_from_world, self.camera)
         landmarks = np.where(matches >= 0, local[np.maximum(matches, 0)], NO_LANDMARK)
         return Tracked(
             camera_from_world=fine.camera_from_world,
             landmarks=landmarks.astype(np.int32),
             features=features,
             inlier_ratio=fine.num_inliers / max(fine.num_matches, 1),
+            pixel_error=float(np.median(errors)),
             relocalized=relocalized,
         )
 
