@@ -17,6 +17,7 @@ from pathlib import Path
 
 import fault_runs
 import jax
+import soak_run
 from absl import flags
 from fuzzing import fuzz
 from machine import processor, revision, use_cores
@@ -25,6 +26,7 @@ from markdown import put_into, table
 from ace_jax import errors
 from ace_jax.data.registry import open_sequence
 from ace_jax.runtime import enable_compilation_cache
+from ace_jax.synthetic.replay import ReplaySource, to_and_fro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from data_formats import WRITERS
@@ -36,6 +38,8 @@ _WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with xfeat's wei
 _CORES = flags.DEFINE_integer("cores", 2, "processor cores to use", lower_bound=1)
 _FRAMES = flags.DEFINE_integer("frames", 500, "of the recording, for the faults", lower_bound=200)
 _FILES = flags.DEFINE_integer("files", 50_000, "how many mutated files to read")
+_KILLS = flags.DEFINE_integer("kills", 100, "how many SIGKILLs")
+_SOAK = flags.DEFINE_integer("soak", 30_000, "frames of the long run")
 _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose tables are replaced")
 
 KITCHEN = "7scenes/redkitchen/seq-01"
@@ -76,6 +80,13 @@ def files() -> str:
     )
 
 
+def kills() -> str:
+    """SIGKILL at random moments."""
+    import kill_runs  # imports the tests' toy worlds
+
+    return table(kill_runs.HEADER, list(kill_runs.rows(_KILLS.value)))
+
+
 def faults_synthetic() -> str:
     """The same in a rendered room, with people who walk through it."""
     source = open_sequence("synthetic/room0", _DATA_ROOT.value)
@@ -83,8 +94,28 @@ def faults_synthetic() -> str:
     return table(fault_runs.HEADER, list(fault_runs.rows(source, _weights(), people)))
 
 
+def soak() -> str:
+    """A long path, and loops over the real recording."""
+    length = _SOAK.value
+    every = max(length // 15, 500)
+    source = open_sequence(f"synthetic/corridor-replay{length}", _DATA_ROOT.value)
+    samples = soak_run.soak(source, _weights(), every)
+    text = f"synthetic/corridor, to and fro, {length} frames:\n\n"
+    text += f"{table(soak_run.HEADER, [s.cells() for s in samples])}\n\n{soak_run.verdict(samples)}"
+    kitchen = open_sequence(KITCHEN, _DATA_ROOT.value)
+    count = length // 3
+    loops = ReplaySource(kitchen, to_and_fro(len(kitchen), count), "redkitchen, to and fro")
+    samples = soak_run.soak(loops, _weights(), every)
+    text += f"\n\nredkitchen, to and fro, {count} frames:\n\n"
+    return text + (
+        f"{table(soak_run.HEADER, [s.cells() for s in samples])}\n\n{soak_run.verdict(samples)}"
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "files": files,
+    "kills": kills,
+    "soak": soak,
     "faults_real": faults_real,
     "faults_synthetic": faults_synthetic,
 }

@@ -1,0 +1,78 @@
+"""SIGKILL at random moments: what is left is whole, and the run goes on to the same end."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from kill_jobs import JOBS, quietly
+
+HEADER = ["what was killed", "kills", "runs that were finished by continuing", "could not continue",
+          "half-written files", "ended like the undisturbed run", "files left over"]  # fmt: skip
+
+
+def _left_over(folder: Path) -> int:
+    """Temporary files of killed writers."""
+    return sum(path.name.startswith(".") for path in folder.iterdir())
+
+
+def rows(kills: int, seed: int = 0) -> Iterator[list[str]]:
+    """A row for each kind of run, `kills` kills in all, shared evenly."""
+    # The server that forks the runs has imported everything; it finds its modules here.
+    places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kill_jobs"])
+    rng = random.Random(seed)
+    for number, (title, (job, result)) in enumerate(JOBS.items()):
+        share = kills * (number + 1) // len(JOBS) - kills * number // len(JOBS)
+        with tempfile.TemporaryDirectory() as root:
+            yield [title, *_killed(context, job, result, share, rng, Path(root))]
+
+
+def _killed(context, job, result, kills: int, rng: random.Random, root: Path) -> list[str]:
+    def start(folder: Path) -> multiprocessing.Process:
+        folder.mkdir(exist_ok=True)
+        process = context.Process(target=quietly, args=(job, folder, root / "log"))
+        process.start()
+        return process
+
+    whole = root / "whole"
+    start(whole).join()  # compiles
+    shutil.rmtree(whole)
+    began = time.perf_counter()
+    process = start(whole)
+    process.join()
+    seconds = time.perf_counter() - began
+    wanted = result(whole)
+    if process.exitcode != 0 or wanted is None:
+        raise RuntimeError(f"the undisturbed run failed: {(root / 'log').read_text()[-2000:]}")
+    done, finished, stuck, half, same, left = 0, 0, 0, 0, 0, 0
+    folder = root / "killed"
+    while done < kills:
+        process = start(folder)
+        process.join(rng.uniform(0.2, 1.0) * seconds)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            done += 1
+        elif process.exitcode != 0:
+            stuck += 1
+            print((root / "log").read_text()[-1500:])
+        try:
+            found = result(folder)
+        except Exception as error:
+            half += 1
+            print(f"half-written: {error}")
+            found = None
+        if process.exitcode == 0 or stuck:
+            finished += process.exitcode == 0
+            same += found == wanted
+            left += _left_over(folder)
+            shutil.rmtree(folder)
+    return [str(n) for n in (done, finished, stuck, half, f"{same} of {finished}", left)]
