@@ -13,7 +13,7 @@ import numpy as np
 
 from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
 from ace_jax.data.frame import BadFrame, Frame
-from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap
 from ace_jax.slam.motion import Motion, unroll
@@ -89,13 +89,7 @@ class SlamSystem(abc.ABC):
             BadFrame: the frame has another size than the camera, or its features are not finite.
         """
         self._check(frame)
-        features = jax.tree.map(np.asarray, self.extractor.extract(frame.rgb))
-        for name in ("uv", "descriptors"):
-            if not np.isfinite(getattr(features, name)).all():
-                raise BadFrame(
-                    f"{frame.name}: {self.extractor.name} gave {name} that are no numbers"
-                )
-        return features
+        return jax.tree.map(np.asarray, finite_features(self.extractor, frame))
 
     def process(self, frame: Frame, features: Features | None = None) -> TrackedFrame:
         """Tracks a frame and grows the map with it.
