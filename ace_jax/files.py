@@ -4,22 +4,28 @@ import contextlib
 import json
 import math
 import os
+import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+ABANDONED = 600.0  # seconds after which a temporary file belongs to nobody: writing takes a moment
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path to write to; it becomes `path` if the block succeeds.
 
-    The folder is created. If the block raises (Ctrl-C included), an older file at `path` stays as
-    it was and the temporary one is removed.
+    The folder is created, and what killed writers of this file left there is removed. If the block
+    raises (Ctrl-C included), an older file at `path` stays as it was and the temporary one is
+    removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     # The suffix stays last: writers choose their format by it. Same folder: a rename is atomic
     # only within one file system.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -28,6 +34,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    mine = re.compile(rf"\.{re.escape(path.stem)}\.\d+{re.escape(path.suffix)}")
+    for other in path.parent.glob(".*"):
+        with contextlib.suppress(OSError):
+            if mine.fullmatch(other.name) and time.time() - other.stat().st_mtime > ABANDONED:
+                other.unlink()
 
 
 def write_json(path: str | Path, values: Mapping[str, Any]) -> None:

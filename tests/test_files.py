@@ -1,8 +1,11 @@
 """Files that are complete or absent."""
 
+import os
+import time
+
 import pytest
 
-from ace_jax.files import replacing
+from ace_jax.files import ABANDONED, replacing
 
 
 def test_the_file_appears_when_the_block_succeeds(tmp_path):
@@ -29,3 +32,15 @@ def test_an_error_leaves_the_old_file(tmp_path, error):
         fail()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_killed_writers_left_is_removed_later(tmp_path):
+    old, new, other = (tmp_path / name for name in (".a.123.txt", ".a.124.txt", ".b.123.txt"))
+    for path in (old, new, other):
+        path.write_text("half")
+    long_ago = time.time() - ABANDONED - 1
+    for path in (old, other):
+        os.utime(path, (long_ago, long_ago))
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", new.name, other.name}
