@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ace_jax.data.frame import FrameSource
-from ace_jax.data.stream_faults import FAULTS, FaultySource
+from ace_jax.data.stream_faults import FAULTS
 from ace_jax.evaluation.trajectory import Trajectory, compare
 from ace_jax.slam.run import SystemOptions, create_system, run
 
@@ -104,10 +105,11 @@ def rows(
     source: FrameSource, weights_dir: str | None, more: dict[str, FrameSource] | None = None
 ) -> Iterator[list[str]]:
     """A row for each fault, after one for none."""
-    yield ["none", *outcome(source, weights_dir).cells()]
+    sources: dict[str, FrameSource] = {"none": source}
     for make in FAULTS.values():
-        faulty: FaultySource = make(source)
-        title = faulty.name.removeprefix(f"{source.name}, ")
-        yield [title, *outcome(faulty, weights_dir).cells()]
-    for title, other in (more or {}).items():
-        yield [title, *outcome(other, weights_dir).cells()]
+        faulty = make(source)
+        sources[faulty.name.removeprefix(f"{source.name}, ")] = faulty
+    for title, each in (sources | (more or {})).items():
+        cells = [title, *outcome(each, weights_dir).cells()]
+        print(cells, file=sys.stderr, flush=True)
+        yield cells
