@@ -29,21 +29,32 @@ from machine import processor, revision
 from markdown import put_into, table
 
 from ace_jax import errors
+from ace_jax.data.registry import open_sequence
+from ace_jax.evaluation.relocalization import PoseErrors, share_within
+from ace_jax.features import registry
 from ace_jax.pretrain import presets
 from ace_jax.pretrain.export import export
 from ace_jax.pretrain.forms import create_form
-from ace_jax.pretrain.journal import Journal
+from ace_jax.pretrain.journal import Journal, read_metrics
+from ace_jax.pretrain.patches import patches_of
 from ace_jax.pretrain.run import Scenes, Trainer, open_scenes
-from ace_jax.pretrain.validation import Validator
+from ace_jax.pretrain.scenes import Views
+from ace_jax.pretrain.sources import create_source
+from ace_jax.pretrain.steps import create_steps
+from ace_jax.pretrain.throughput import matmul_peak, scene_bytes, step_flops
+from ace_jax.pretrain.validation import RIGHT, Validator
 from ace_jax.runtime import enable_compilation_cache
 from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.mesh import SceneMesh
 from ace_jax.weights import checkpoint
 
 _WORK = flags.DEFINE_string("work", "runs/pretraining", "where models and answers are kept")
-_TABLES = flags.DEFINE_list("tables", ["ablation"], "of ablation, forms, speed, memory")
+_TABLES = flags.DEFINE_list(
+    "tables", ["ablation"], "of ablation, poses, redkitchen, forms, speed, memory"
+)
 _DOCS = flags.DEFINE_string("docs", None, "a document whose tables are replaced")
 _WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with XFeat's weights")
+_DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "of the ablation")
 _STEPS = flags.DEFINE_integer("steps", 250, "iterations of the ablation's runs")
 _MINUTES = flags.DEFINE_float("minutes", 1e9, "start nothing new after so long")
@@ -215,7 +226,223 @@ def interval(differences: np.ndarray, draws: int = 10_000) -> str:
     return f"{sure}{differences.mean():+.2f} [{low:+.2f}, {high:+.2f}]{sure}"
 
 
-TABLES: dict[str, Callable[[Bench], str]] = {"ablation": ablation}
+def heads_to_compare(bench: Bench) -> dict[str, tuple[float, object]]:
+    """The untrained head at two temperatures, and what pre-training made of it: (tau, weights)."""
+    heads: dict[str, tuple[float, object]] = {
+        f"untrained, temperature {tau:g}": (tau, None) for tau in TAUS[1:]
+    }
+    for arm in ARMS:
+        file = bench.work / run_name(arm, 0) / "transformer.safetensors"
+        if file.is_file():
+            weights = checkpoint.load(file).build()[1]["params"]
+            heads[f"{arm.replace('_', '-')} targets"] = (100.0, weights)
+    return heads
+
+
+POSE_CODE = 4096
+
+
+def poses(bench: Bench) -> str:
+    """Poses in unseen rooms, from the whole scene, with codes of 4096 landmarks."""
+    rows = []
+    for label, (tau, weights) in heads_to_compare(bench).items():
+        for steps in (0, 15):
+            name = f"poses-{_STEPS.value}-{label}-{steps}".replace(" ", "_")
+            if not bench.has(name):
+                config = small_config(
+                    code={"size": POSE_CODE}, transformer={"tau": tau}, validation={"steps": steps}
+                )
+                form = create_form(config, bench.scenes.extractor.dim)
+                transformer = weights or form.init_transformer(jax.random.key(0))
+                bench.evaluate(name, config, transformer)
+            if (found := bench.figures(name)) is not None:
+                cells = [f"{found[key].mean():.1f}" for key in ("pose_5cm_5deg", "right")]
+                cells.append(f"{found['surest_right'].mean():.1f}")
+                rows.append([label, str(steps), *cells])
+    names = ["head", "mapping steps", "poses within 5 cm/5 deg, %", "all within 10 cm, %"]
+    return table([*names, "surest tenth within 10 cm, %"], rows)
+
+
+SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
+
+
+def redkitchen(bench: Bench) -> str:
+    """7-Scenes redkitchen: mapped on 0-599, asked in between (9 mod 12) and on 700-799."""
+    del bench.test[:]  # memory
+    root = Path(_DATA_ROOT.value)
+    source = open_sequence("7scenes/redkitchen/seq-01", root, poses=root / SFM_POSES)
+    between, later = list(range(9, 600, 12)), list(range(700, 800, 4))
+    frames = [source[i] for i in [*range(0, 600, 6), *between, *later]]
+    views = {"mapping": 100, "held_out": 0, "query": len(between) + len(later)}
+    extractor = registry.create(
+        "xfeat_dense", weights_dir=_WEIGHTS_DIR.value, image_size=(640, 480)
+    )
+    rng = np.random.default_rng(0)
+    patches = patches_of(frames, Views(**views), extractor, 1024, rng)
+    rows = []
+    for label, (tau, weights) in heads_to_compare(bench).items():
+        for steps in (0, 15):
+            config = small_config(
+                code={"size": POSE_CODE},
+                transformer={"tau": tau},
+                validation={"steps": steps},
+                mapping={"patches": 256},
+                views=views,
+                patches_per_image=1024,
+            )
+            form = create_form(config, extractor.dim)
+            transformer = weights or form.init_transformer(jax.random.key(0))
+            answers = Validator(config, form, [patches])(transformer)
+            cells = []
+            for part in (slice(0, len(between)), slice(len(between), None)):
+                found = PoseErrors(answers.poses.translation[part], answers.poses.rotation[part])
+                right = np.nanmean(answers.error[0, part] < RIGHT)
+                cells += [
+                    f"{share_within(found, 0.05, 5.0):.0f}",
+                    f"{100 * np.median(found.translation):.1f}",
+                    f"{100 * right:.1f}",
+                ]
+            rows.append([label, str(steps), *cells])
+            say_row(rows[-1])
+    figures = ["within 5 cm/5 deg, %", "median, cm", "coordinates within 10 cm, %"]
+    header = [f"{where}: {figure}" for where in ("in between", "later") for figure in figures]
+    return table(["head", "mapping steps", *header], rows)
+
+
+def random_config() -> ml_collections.ConfigDict:
+    """The paper's form at the size of the ablation: random codes, Laplace loss, both trained."""
+    config = small_config()
+    config.code.form = "random"
+    config.transformer = ml_collections.ConfigDict(
+        {"dim": 128, "blocks": 2, "heads": 4, "dtype": "float32"}
+    )
+    config.loss = "laplace"
+    config.mapping.update(patches=192, transformer_every=1, dropout=0.1)
+    config.query.dropout = 0.1
+    config.codes_optimizer.update(learning_rate=2e-3, weight_decay=0.01)
+    config.pool.update(shortest_life=100, longest_life=300)
+    config.validation.steps = 150
+    return config
+
+
+def forms(bench: Bench) -> str:
+    """The paper's form beside ours: equal scenes, code rows, width, blocks and steps."""
+    name = f"random-{_STEPS.value}-0"
+    if not bench.has(name):
+        config = random_config()
+        bench.evaluate(name, config, bench.train(name, config))
+    rows = []
+    for label, run in (("random codes", name), ("codes of landmarks", run_name("query", 0))):
+        found, lines = bench.figures(run), read_metrics(bench.work / run)
+        if found is None:
+            continue
+        losses = {line["step"]: line for line in lines if "query_loss" in line}
+        picked = [losses[min(losses, key=lambda s, at=at: abs(s - at * max(losses)))]
+                  for at in (0.0, 0.2, 0.5, 1.0)]  # fmt: skip
+        curve = ", ".join(f"{line['query_loss']:.2f}" for line in picked)
+        cells = [f"{found[key].mean():.1f}" for key in ("surest_right", "right", "median_cm")]
+        rows.append([label, curve, *cells])
+    names = ["surest tenth within 10 cm, %", "all within 10 cm, %", "median error, cm"]
+    return table(["form", "query loss at 0, 20, 50, 100 % of the run", *names], rows)
+
+
+def speed(bench: Bench) -> str:
+    """Time of each stage, and how much of the matrix peak the steps reach."""
+    config = presets.get_config("cpu")
+    form = create_form(config, bench.scenes.extractor.dim)
+    steps, mesh = create_steps(config, form), SceneMesh(config.pool.scenes)
+    patches = mesh.stack(lambda slot: bench.scenes.load(slot))
+    key = jax.random.key(0)
+    state = steps.init(key, patches)
+    peak = matmul_peak()
+    rows = []
+    for label, step, options, both in (
+        ("mapping step", "map", config.mapping, False),
+        ("query step", "query", config.query, True),
+    ):
+        walls, cores = [], []
+        for i in range(12):
+            wall, core = time.perf_counter(), time.process_time()
+            state, loss = getattr(steps, step)(state, patches, jax.random.fold_in(key, i))
+            loss.block_until_ready()
+            walls.append(time.perf_counter() - wall)
+            cores.append(time.process_time() - core)
+        wall, core = np.median(walls[2:]), np.median(cores[2:])
+        count = config.pool.scenes * options.patches
+        flops = step_flops(config, form, options.patches, both)
+        rate, share = f"{count / wall:.0f} patches/s", f"{100 * flops / wall / peak:.0f} %"
+        rows.append([label, f"{1e3 * wall:.0f}", f"{1e3 * core:.0f}", rate, share])
+    source = create_source(config.validation.source, "data", (320, 240))
+    views = Views(2, 0, 2)
+    source.images(50, views)  # compiles
+    wall, core = time.perf_counter(), time.process_time()
+    frames = source.images(51, views)
+    wall, core = time.perf_counter() - wall, time.process_time() - core
+    count = len(frames)
+    rows.append([f"render a frame ({count} of a new room)", f"{1e3 * wall / count:.0f}",
+                 f"{1e3 * core / count:.0f}", f"{count / wall:.1f} frames/s", ""])  # fmt: skip
+    extractor = bench.scenes.extractor
+    jax.block_until_ready(extractor.extract(frames[0].rgb))
+    wall, core = time.perf_counter(), time.process_time()
+    for _ in range(10):
+        jax.block_until_ready(extractor.extract(frames[0].rgb))
+    wall, core = (time.perf_counter() - wall) / 10, (time.process_time() - core) / 10
+    rows.append(["encode a frame", f"{1e3 * wall:.0f}", f"{1e3 * core:.0f}",
+                 f"{1 / wall:.0f} frames/s", ""])  # fmt: skip
+    header = ["stage (`cpu`, 320x240)", "ms", "core-ms", "rate", f"of {peak / 1e9:.0f} GFLOP/s"]
+    return table(header, rows)
+
+
+def memory(bench: Bench) -> str:
+    """Bytes of a scene and of a pool of 256, by variant; and what a compiled step needs besides."""
+    rows = []
+    dims = {"cpu": 64, "small": 384, "paper": 1024}
+    for variant, dim in dims.items():
+        config = presets.get_config(variant)
+        form = create_form(config, dim)
+        each = scene_bytes(config, form)
+        transformer = sum(
+            np.prod(x.shape) for x in jax.tree.leaves(jax.eval_shape(form.init_transformer, KEY))
+        )
+        cells = [each.patches, each.code, each.optimizer + each.gradient, each.total]
+        rows.append([variant, *(f"{x / 1e6:.1f}" for x in cells), f"{256 * each.total / 1e9:.1f}",
+                     f"{transformer / 1e6:.1f}"])  # fmt: skip
+    config = presets.get_config("cpu")
+    form = create_form(config, bench.scenes.extractor.dim)
+    steps, mesh = create_steps(config, form), SceneMesh(config.pool.scenes)
+    patches = mesh.stack(lambda slot: bench.scenes.load(slot))
+    state = steps.init(KEY, patches)
+    needed = [
+        getattr(steps, name).lower(state, patches, KEY).compile().memory_analysis()
+        for name in ("map", "query")
+    ]
+    held = sum(x.nbytes for x in jax.tree.leaves((state, patches))) / config.pool.scenes
+    text = table(
+        ["variant", "patches, MB", "code, MB", "its optimizer and gradient, MB", "a scene, MB",
+         "256 scenes, GB", "transformer, M parameters"], rows)  # fmt: skip
+    each = ", ".join(f"{n.temp_size_in_bytes / config.pool.scenes / 1e6:.1f}" for n in needed)
+    return (
+        f"{text}\n\nMeasured for `cpu`: {held / 1e6:.1f} MB a scene are held; beside them a "
+        f"compiled mapping and query step need {each} MB a scene for what lies between."
+    )
+
+
+KEY = jax.random.key(0)
+
+
+def say_row(row: Sequence[str]) -> None:
+    """Shows a row as soon as it is there."""
+    print(" | ".join(row), flush=True)
+
+
+TABLES: dict[str, Callable[[Bench], str]] = {
+    "ablation": ablation,
+    "poses": poses,
+    "redkitchen": redkitchen,
+    "forms": forms,
+    "speed": speed,
+    "memory": memory,
+}
 
 
 def main(_: Sequence[str]) -> None:
@@ -232,7 +459,8 @@ def main(_: Sequence[str]) -> None:
         )
         print(f"\n{text}\n\n{stamp}\n")
         if _DOCS.value:
-            put_into(Path(_DOCS.value), name, f"{text}\n\n{stamp}")
+            block = f"{name}-{_STEPS.value}" if name == "ablation" else name
+            put_into(Path(_DOCS.value), block, f"{text}\n\n{stamp}")
 
 
 if __name__ == "__main__":

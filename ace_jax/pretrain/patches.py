@@ -105,7 +105,7 @@ class PatchCache:
     def _make(self, source: SceneSource, number: int, path: Path) -> ScenePatches:
         frames = source.images(number, self.views)
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:8]))
-        arrays = _arrays(frames, self.views, self._extractor, self.per_image, rng)
+        arrays = arrays_of(frames, self.views, self._extractor, self.per_image, rng)
         safetensors_io.write(path, arrays, {"source": source.name, "number": str(number)})
         return _from_arrays(arrays)
 
@@ -114,13 +114,25 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> ScenePatches:
     return ScenePatches(**{name: arrays[name] for name in ScenePatches.__dataclass_fields__})
 
 
-def _arrays(
+def patches_of(
+    frames: list[Frame],
+    views: Views,
+    extractor: FeatureExtractor,
+    per_image: int,
+    rng: np.random.Generator,
+) -> ScenePatches:
+    """The patches of posed RGB-D frames, in the order of `scenes.ROLES`; nothing is kept."""
+    return _from_arrays(arrays_of(frames, views, extractor, per_image, rng))
+
+
+def arrays_of(
     frames: list[Frame],
     views: Views,
     extractor: FeatureExtractor,
     per_image: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
+    """The fields of `ScenePatches` by name, and thumbnails (I, 60, 80, 3)."""
     poses = np.stack([frame.world_from_camera for frame in frames])
     origin = poses[: views.mapping, :3, 3].mean(axis=0)
     poses[:, :3, 3] -= origin

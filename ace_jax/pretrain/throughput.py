@@ -1,4 +1,4 @@
-"""What a run costs: time by stage, share of the matrix peak, bytes of a scene; measured, not guessed.
+"""What a run costs: bytes of a scene, products of a step, the matrix peak of a device.
 
 Used by benchmarks/pretraining.py and docs/scaling.md.
 """

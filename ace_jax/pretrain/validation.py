@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jax.experimental import multihost_utils
 
 from ace_jax.evaluation.relocalization import (
     PoseErrors,
@@ -91,14 +90,16 @@ def _surest(scale: np.ndarray) -> np.ndarray:
 
 
 class Validator:
-    """Asks about scenes that are fixed; made once, called with every transformer in question."""
+    """Asks about scenes that are fixed; made once, called with every transformer in question.
+
+    Each process works on its own first device, and all come to the same answers.
+    """
 
     def __init__(
         self,
         config: ml_collections.ConfigDict,
         form: Form,
         scenes: Sequence[ScenePatches],
-        mesh: SceneMesh | None = None,
     ):
         """Takes in the scenes.
 
@@ -106,7 +107,6 @@ class Validator:
             config: of the run; `validation` says how scenes are mapped.
             form: of code and transformer.
             scenes: V of them, on the host.
-            mesh: where to put them; on the first device by default.
         """
         config = ml_collections.ConfigDict(config.to_dict())
         self._mapping_steps = config.validation.steps
@@ -114,8 +114,8 @@ class Validator:
         config.pool.longest_life = max(config.validation.steps // config.mapping.steps, 1)
         config.mapping.transformer_every = 0
         self._steps = create_steps(config, form)
-        self._mesh = mesh or SceneMesh(len(scenes), jax.local_devices()[:1])
-        self._patches = self._mesh.stack(lambda slot: scenes[slot])
+        mesh = SceneMesh(len(scenes), jax.local_devices()[:1])
+        self._patches = mesh.stack(lambda slot: scenes[slot])
         self._key = jax.random.key(config.seed + 1)
         self._keep = config.validation.keep_share
         views = Views(**config.views)
@@ -153,7 +153,7 @@ class Validator:
         asked = self._asked
         patches = self._patches
         xyz, scale, true, mask, uv, pose, intrinsics = (
-            multihost_utils.process_allgather(x, tiled=True)
+            np.asarray(x)
             for x in (
                 out.xyz,
                 out.scale,

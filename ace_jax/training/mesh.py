@@ -85,12 +85,3 @@ class SceneMesh:
             return jax.make_array_from_single_device_arrays(array.shape, array.sharding, parts)
 
         return jax.tree.map(replaced, tree, row)
-
-    def everywhere_put(self, tree: Any) -> Any:
-        """A tree on every device; every process must give the same."""
-        return jax.tree.map(
-            lambda x: jax.make_array_from_callback(
-                np.shape(x), self.everywhere, lambda index, x=x: np.asarray(x)[index]
-            ),
-            tree,
-        )

@@ -1,0 +1,194 @@
+import jax.numpy as jnp
+import numpy as np
+import pretrain_world as world
+import pytest
+from slam_scene import RoomSource
+
+from ace_jax.errors import UserError
+from ace_jax.features.sift import Sift
+from ace_jax.pretrain import presets, procedural
+from ace_jax.pretrain.patches import PatchCache
+from ace_jax.pretrain.procedural import Difficulty, ProceduralScenes
+from ace_jax.pretrain.recordings import RecordingScenes, open_recordings
+from ace_jax.pretrain.scenes import Mixture, Views
+from ace_jax.pretrain.sources import create_source
+from ace_jax.pretrain.tfds import gather
+from ace_jax.synthetic.room import clearance
+
+VIEWS = Views(5, 2, 3)
+
+
+@pytest.fixture
+def rendered(monkeypatch):
+    """What the renderer was asked for; it gives grey pictures at once."""
+    asked = []
+
+    def render(room, pose, camera, light, tiles):
+        asked.append((room, np.asarray(pose), light))
+        return jnp.full((camera.height, camera.width, 3), 0.5), jnp.ones(
+            (camera.height, camera.width)
+        )
+
+    monkeypatch.setattr(procedural, "render", render)
+    return asked
+
+
+def test_the_same_room_comes_again_and_queries_differ_by_the_dial(rendered):
+    hard = ProceduralScenes(first=3, image_size=(64, 48))
+    frames = hard.images(1, VIEWS)
+    assert len(frames) == VIEWS.total
+    again = hard.images(1, VIEWS)
+    for a, b in zip(frames, again, strict=True):
+        np.testing.assert_array_equal(a.world_from_camera, b.world_from_camera)
+    rooms, _, lights = zip(*rendered[:10], strict=True)
+    passed, asked = range(7), range(7, 10)
+    assert len({float(lights[i].exposure) for i in passed}) == 1
+    assert len({float(lights[i].exposure) for i in asked}) == 3
+    assert not np.allclose(lights[0].color, lights[9].color)
+    moved = np.any(rooms[0].boxes.center != rooms[9].boxes.center, axis=1)
+    assert 0 < moved.sum() < rooms[0].boxes.mask.sum()
+    for i in asked:
+        assert clearance(rooms[i], rendered[i][1][None, :3, 3])[0] > 0.2
+    del rendered[:]
+    easy = ProceduralScenes(3, 10, (64, 48), Difficulty(0.0, 0.0, 0.0, 0.0, 0.0))
+    on_path = easy.images(1, VIEWS)
+    same = rendered[0][0].boxes.center, rendered[9][0].boxes.center
+    np.testing.assert_allclose(*same, atol=1e-6)
+    np.testing.assert_array_equal(rendered[0][2].color, rendered[9][2].color)
+    same = [a.world_from_camera for a in on_path[:7]], [a.world_from_camera for a in frames[:7]]
+    np.testing.assert_array_equal(*same)  # the mapping pass does not depend on the dial
+    assert hard.identity != easy.identity
+
+
+def test_held_out_images_lie_between_mapping_images(rendered):
+    frames = ProceduralScenes(image_size=(64, 48)).images(0, Views(6, 2, 0))
+    centres = np.stack([frame.world_from_camera[:3, 3] for frame in frames])
+    for held_out in centres[6:]:
+        assert 0 < np.linalg.norm(centres[:6] - held_out, axis=1).min() < 0.7
+
+
+def test_a_mixture_draws_by_weight_and_always_the_same():
+    class Source:
+        def __init__(self, name):
+            self.name = name
+
+        def __len__(self):
+            return 10
+
+    mixture = Mixture([Source("a"), Source("b")], [3.0, 1.0], seed=5)
+    drawn = [mixture.draw(number) for number in range(400)]
+    share = np.mean([source.name == "a" for source, _ in drawn])
+    assert 0.68 < share < 0.82
+    assert {number for _, number in drawn} == set(range(10))
+    twin = Mixture(mixture.sources, [3.0, 1.0], seed=5)
+    assert [twin.draw(n)[1] for n in range(9)] == [number for _, number in drawn[:9]]
+    with pytest.raises(UserError, match="weights > 0"):
+        Mixture([Source("a")], [0.0], 0)
+    with pytest.raises(UserError, match="sources is empty"):
+        Mixture([], [], 0)
+
+
+def _recording(frames=30, count=24):
+    return RecordingScenes("toy", [lambda: RoomSource(count)], [count], frames, "toy", (160, 120))
+
+
+def test_a_recording_is_mapped_first_and_asked_last():
+    scenes = _recording()
+    assert len(scenes) == 1
+    frames = scenes.images(0, VIEWS)
+    indices = [frame.index for frame in frames]
+    assert max(indices[:7]) < min(indices[7:])
+    assert (frames[0].camera.width, frames[0].rgb.shape) == (160, (120, 160, 3))
+    original = RoomSource(24)[indices[7]]
+    assert np.abs(original.rgb.mean() - frames[7].rgb.mean()) > 0.5  # another exposure
+    with pytest.raises(UserError, match=r"lower config\.views"):
+        scenes.images(0, Views(40, 0, 3))
+    blind = RecordingScenes("toy", [lambda: RoomSource(9, has_depth=False)], [9], 9, "", None)
+    with pytest.raises(UserError, match="lacks depth"):
+        blind.images(0, Views(2, 0, 1))
+    lost = RecordingScenes("toy", [lambda: RoomSource(9, truth="none")], [9], 9, "", None)
+    with pytest.raises(UserError, match="lacks poses"):
+        lost.images(0, Views(2, 0, 1))
+    with pytest.raises(UserError, match="not found"):
+        open_recordings(["tum/nowhere"], "/nowhere", 10, None)
+
+
+def test_patches_have_true_coordinates_and_are_computed_once(tmp_path):
+    extractor = Sift(image_size=None, max_features=200)
+    options = {"max_features": 200}
+    cache = PatchCache(extractor, options, VIEWS, 40, tmp_path)
+    scenes = _recording()
+    patches = cache.load(scenes, 0)
+    assert patches.features.shape == (10, 40, 128)
+    assert patches.mask[:, :10].all()
+    for image in range(10):
+        seen = patches.mask[image]
+        local = patches.xyz[image][seen] @ patches.camera_from_world[image, :3, :3].T
+        local += patches.camera_from_world[image, :3, 3]
+        fx, fy, cx, cy = patches.intrinsics[image]
+        uv = local[:, :2] / local[:, 2:] * [fx, fy] + [cx, cy]
+        np.testing.assert_allclose(uv, patches.uv[image][seen], atol=0.01)
+    own = np.diagonal(patches.nearness[:5])
+    assert (own == 0).all()
+    assert (np.sort(patches.nearness, axis=1) == np.arange(5)).all()
+    centres = np.linalg.inv(patches.camera_from_world)[:5, :3, 3]
+    np.testing.assert_allclose(centres.mean(axis=0), 0.0, atol=1e-5)
+
+    scenes.images = None  # from now on everything comes from the disk
+    np.testing.assert_array_equal(cache.load(scenes, 0).xyz, patches.xyz)
+    assert cache.thumbnails(scenes, 0).shape == (10, 60, 80, 3)
+    other = PatchCache(extractor, {"max_features": 100}, VIEWS, 40, tmp_path)
+    with pytest.raises(TypeError):
+        other.load(scenes, 0)  # other options of the encoder are another place
+
+
+def test_a_damaged_cache_is_made_again(tmp_path):
+    cache = PatchCache(Sift(image_size=None, max_features=50), {}, Views(2, 0, 1), 16, tmp_path)
+    first = cache.load(_recording(), 0)
+    (file,) = tmp_path.rglob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:1000])
+    np.testing.assert_array_equal(cache.load(_recording(), 0).xyz, first.xyz)
+
+
+def test_stored_examples_are_gathered_by_recording_and_time():
+    pytest.importorskip("grain", reason="the pipeline is grain's (extra pretrain)")
+    source, stored = RoomSource(6), []
+    for index in (4, 1, 5, 0, 2, 3):
+        frame = source[index]
+        stored.append(
+            {
+                "rgb": frame.rgb,
+                "depth": np.rint(frame.depth * 5000).astype(np.uint16)[:, :, None],
+                "intrinsics": np.array(
+                    [frame.camera.fx, frame.camera.fy, frame.camera.cx, frame.camera.cy]
+                ),
+                "world_from_camera": frame.world_from_camera,
+                "timestamp": frame.timestamp,
+                "recording": b"b" if index > 3 else b"a",
+                "name": frame.name,
+            }
+        )
+    first, second = gather(stored)
+    assert (first.name, len(first), len(second)) == ("a", 4, 2)
+    for index in range(4):
+        frame = first[index]
+        assert frame.name == f"{index:06d}"
+        np.testing.assert_allclose(frame.depth, source[index].depth, atol=1.1e-4)
+        np.testing.assert_array_equal(first.poses()[index], source[index].world_from_camera)
+
+
+def test_every_variant_is_complete():
+    for variant in ("paper", "small", "cpu", "smoke"):
+        config = presets.get_config(variant)
+        assert config.validation.source.first >= 800_000 > 0
+        for source in config.sources.values():
+            if source.kind == "procedural":
+                assert source.first + source.count <= 800_000  # never a validation room
+                assert len(create_source(source, "data", None)) == source.count
+    with pytest.raises(UserError, match="no variant 'huge'"):
+        presets.get_config("huge")
+    config = world.config()
+    with config.sources.rooms.unlocked():
+        config.sources.rooms.kind = "films"
+    with pytest.raises(UserError, match="films"):
+        create_source(config.sources.rooms, "data", None)
