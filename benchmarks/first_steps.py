@@ -52,16 +52,17 @@ _DOCS = flags.DEFINE_string("docs", None, "put the table into this file")
 
 def main(_: Sequence[str]) -> None:
     """Runs the commands and prints the table."""
+    # pip and the commands must not see the checkout.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("ACE_JAX") and name != "PYTHONPATH"
+    }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        parts = [_install(work)]
+        parts = [_install(work, environment)]
         empty = work / "empty"
         empty.mkdir()
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("ACE_JAX") and name != "PYTHONPATH"
-        }
         environment |= {
             "PATH": f"{work / 'venv' / 'bin'}:{environment['PATH']}",
             "ACE_JAX_CACHE": str(work / "cache"),
@@ -81,16 +82,18 @@ def main(_: Sequence[str]) -> None:
         put_into(Path(_DOCS.value), "first_steps", text)
 
 
-def _install(work: Path) -> str:
+def _install(work: Path, environment: dict[str, str]) -> str:
     for command in (
         [sys.executable, "-m", "build", "--outdir", str(work / "dist"), str(REPO)],
         [sys.executable, "-m", "venv", str(work / "venv")],
     ):
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True, env=environment)
     start, used = time.perf_counter(), _core_seconds()
     wheel = next((work / "dist").glob("*.whl"))
     pip = str(work / "venv" / "bin" / "pip")
-    subprocess.run([pip, "install", "-q", str(wheel)], check=True, capture_output=True)
+    subprocess.run(
+        [pip, "install", "-q", str(wheel)], check=True, capture_output=True, env=environment
+    )
     seconds, core = time.perf_counter() - start, _core_seconds() - used
     return f"`pip install {wheel.name}`: {seconds:.0f} s ({core:.0f} core-seconds)"
 
