@@ -259,7 +259,7 @@ def _write(path, exif_focal=None, size=(64, 48)):
     image = Image.fromarray(np.zeros((size[1], size[0], 3), np.uint8))
     exif = Image.Exif()
     if exif_focal:
-        exif.get_ifd(0x8769)[0xA405] = exif_focal
+        exif[0x8769] = {0xA405: exif_focal}
     image.save(path, exif=exif)
     return path
 
