@@ -64,17 +64,35 @@ def main(_: Sequence[str]) -> int | None:
 
 
 def _with_preset_file(argv: Sequence[str]) -> list[str]:
-    """The arguments, with the file of the variant that --config names."""
+    """The arguments, with the file of the variant that --config names.
+
+    Raises:
+        UserError: neither a variant nor a file.
+    """
+
+    def resolved(name: str) -> str:
+        file, _, variant = name.partition(":")
+        if name in _VARIANTS:
+            return f"{_PRESETS}:{name}"
+        if not Path(file).is_file() or (variant and variant not in _VARIANTS):
+            raise errors.UserError(
+                f"--config {name}: there is no such file, and the variants are "
+                f"{', '.join(_VARIANTS)}"
+            )
+        return name
+
     result = list(argv)
     for i, argument in enumerate(result):
-        flag, _, value = argument.partition("=")
-        if flag == "--config" and value in _VARIANTS:
-            result[i] = f"--config={_PRESETS}:{value}"
-        elif i and result[i - 1] == "--config" and argument in _VARIANTS:
-            result[i] = f"{_PRESETS}:{argument}"
+        if argument.startswith("--config="):
+            result[i] = f"--config={resolved(argument.removeprefix('--config='))}"
+        elif i and result[i - 1] == "--config":
+            result[i] = resolved(argument)
     return result
 
 
 if __name__ == "__main__":
-    sys.argv = _with_preset_file(sys.argv)
+    try:
+        sys.argv = _with_preset_file(sys.argv)
+    except errors.UserError as error:
+        sys.exit(errors.report(error))
     errors.run(main)
