@@ -1,4 +1,4 @@
-"""Runs of toy scenes: killed and continued, on several devices, on two hosts."""
+"""Runs of toy scenes: killed and continued, on one device and eight, on two hosts."""
 
 import json
 import os
@@ -18,9 +18,11 @@ from ace_jax.pretrain.pool import Ahead, Pool
 STEPS = 8
 
 
-def _start(folder, devices=1, save_every=3, kill_at=0, hosts=()):
+def _start(folder, devices=1, save_every=3, kill_at=0, hosts=(), report=False):
     count = f"--xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": count, "PYTHONPATH": str(REPO), "JAX_PLATFORMS": "cpu"}
+    if report:
+        environment["WITH_REPORT"] = "1"
     arguments = [str(x) for x in (folder, STEPS, save_every, kill_at, *hosts)]
     return subprocess.Popen(
         [sys.executable, str(REPO / "tests/pretrain_process.py"), *arguments],
@@ -33,7 +35,7 @@ def _start(folder, devices=1, save_every=3, kill_at=0, hosts=()):
 
 def _run(*arguments, code=0, **options):
     process = _start(*arguments, **options)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == code, errors[-3000:]
     return errors
 
@@ -48,7 +50,7 @@ def _losses(folder):
 def whole(tmp_path_factory):
     """The folder of a run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    _run(folder)
+    _run(folder, report=True)
     return folder
 
 
@@ -80,45 +82,28 @@ def test_killed_and_continued_it_has_the_same_losses_bit_for_bit(whole, tmp_path
     np.testing.assert_array_equal(_losses(tmp_path), _losses(whole))
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_and_devices_may_change(whole, tmp_path):
+def test_a_damaged_newest_checkpoint_is_passed_over_and_eight_devices_go_on(whole, tmp_path):
     _run(tmp_path, kill_at=7, code=-9, devices=2)
     newest = tmp_path / "checkpoints" / "6"
     files = [path for path in newest.rglob("*") if path.is_file()]
     for path in files:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    errors = _run(tmp_path, devices=4)
+    errors = _run(tmp_path, devices=8)
     assert "checkpoint 6" in errors
     assert "skipped" in errors
     assert "continues after step 3" in errors
     np.testing.assert_allclose(_losses(tmp_path), _losses(whole), atol=1e-5)
 
 
-def test_eight_devices_and_two_hosts_have_the_same_losses(whole, tmp_path):
+def test_two_hosts_have_the_same_losses(whole, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    hosts = [
-        _start(tmp_path / "hosts", devices=4, hosts=(port, process, 2)) for process in range(2)
-    ]
-    eight = _start(tmp_path / "eight", devices=8)
-    for process in (*hosts, eight):
-        _, errors = process.communicate(timeout=300)
+    hosts = [_start(tmp_path, devices=4, hosts=(port, process, 2)) for process in range(2)]
+    for process in hosts:
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors[-3000:]
-    for folder in ("eight", "hosts"):
-        np.testing.assert_allclose(_losses(tmp_path / folder), _losses(whole), atol=1e-5)
-
-
-def test_another_configuration_is_refused(whole):
-    identity = whole / "checkpoints" / "identity"
-    known = identity.read_text()
-    identity.write_text("another")
-    try:
-        process = _start(whole)
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 1
-        assert "another configuration" in errors
-    finally:
-        identity.write_text(known)
+    np.testing.assert_allclose(_losses(tmp_path), _losses(whole), atol=1e-5)
 
 
 def test_the_pool_is_determined_by_its_state():
