@@ -68,13 +68,13 @@ class _Attention(nn.Module):
         # The same matrix as the embedding's transpose at first, its own afterwards.
         query = self.param("query", lambda _: embed.T)
         normed = nn.LayerNorm(name="norm")(x)
-        log_tau = self.param("log_tau", nn.initializers.constant(jnp.log(self.tau)), ())
+        log_tau = self.param("log_tau", nn.initializers.constant(jnp.log(self.tau)), (1,))
         per_query = nn.Dense(2, kernel_init=nn.initializers.zeros, name="per_query")(normed)
         tau = jnp.exp(log_tau + _BOUND * jnp.tanh(per_query[:, :1] / _BOUND))
         trust = self.param("trust", nn.initializers.zeros, (dim,))
 
         gain, floor = (
-            jnp.exp(self.param(f"log_{name}", nn.initializers.constant(jnp.log(start)), ()))
+            jnp.exp(self.param(f"log_{name}", nn.initializers.constant(jnp.log(start)), (1,)))
             for name, start in (("gain", 1.0), ("floor", MIN_STD))
         )
         # Second moments lose digits far from the origin: take them about the landmarks' centre.
@@ -85,7 +85,7 @@ class _Attention(nn.Module):
 
         logits = self._product(tau * (x @ query), keys.T) + bias + keys @ trust
         if before is not None:
-            width = self.param("pull", nn.initializers.zeros, ())
+            width = self.param("pull", nn.initializers.zeros, (1,))
             pull = width * jnp.exp(_BOUND * jnp.tanh(per_query[:, 1:] / _BOUND))
             pull = pull / (before.scale[:, None] ** 2 + _PULL_FLOOR**2)
             y = before.xyz - centre
