@@ -1,28 +1,17 @@
 """The report of a pre-training run: one HTML file with curves and pictures."""
 
-import base64
-import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ace_jax.files import replacing
+from ace_jax.evaluation import page
 from ace_jax.pretrain.journal import read_metrics
 from ace_jax.pretrain.validation import RIGHT, SUREST, Answers
 
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; background: #fff }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse } td, th { padding: .2rem 1rem .2rem 0; text-align: left }
-td.n { text-align: right; font-variant-numeric: tabular-nums } img { max-width: 100% }
-"""
 _ROWS = {
     "right": "coordinates within 10 cm, %",
     "surest_right": "of the surest tenth, %",
@@ -57,32 +46,32 @@ def write_report(
     lines = read_metrics(folder)
     checked = [line for line in lines if "validation" in line]
     summary = answers.summary()
-    cells = "".join(
-        f'<tr><th>{html.escape(label)}</th><td class="n">{summary[name]:.2f}</td></tr>'
-        for name, label in _ROWS.items()
-    )
     asked = validator.views.rows("query")
     parts = [
-        "<h1>Query pre-training</h1>",
-        f"<p>{config.steps} iterations, {config.pool.scenes} scenes at once, "
-        f"{html.escape(config.code.form)} codes of {config.code.size} rows, "
-        f"{html.escape(config.features.name)} features, {html.escape(config.loss)} loss, "
-        f"targets from {html.escape(config.query.targets)} images.</p>",
-        f"<h2>Scenes never trained on</h2><p>{len(answers.error)} scenes, mapped for "
-        f"{config.validation.steps} steps, then asked about their query images.</p>"
-        f"<table>{cells}</table>",
-        _picture(_loss_curves(lines), "losses"),
+        page.settings(config.to_dict()),
+        page.heading(
+            "Scenes never trained on",
+            f"{len(answers.error)} scenes, mapped for {config.validation.steps} steps, then asked "
+            "about their query images.",
+        ),
+        page.table((label, page.number(summary[name], digits=2)) for name, label in _ROWS.items()),
+        page.heading("Losses"),
+        page.drawing(_loss_curves(lines), "losses"),
     ]
     if len(checked) > 1:
-        parts.append(_picture(_validation_curves(checked), "validation"))
+        parts.append(page.drawing(_validation_curves(checked), "validation"))
     parts += [
-        "<h2>Does the predicted scale mean something?</h2>",
-        "<p>Answers in bins of equal count by predicted scale: median and quartiles of the error. "
-        "On the line, the scale is the median error.</p>",
-        _picture(_calibration(answers), "calibration"),
-        "<h2>Predicted and true coordinates</h2>",
-        "<p>Position in the scene as colour, the same for prediction and truth; the predictions' "
-        f"surest {100 * SUREST:.0f} % ringed. Errors up to {100 * RIGHT:.0f} cm are green.</p>",
+        page.heading(
+            "Does the predicted scale mean something?",
+            "Answers in bins of equal count by predicted scale: median and quartiles of the error. "
+            "On the line, the scale is the median error.",
+        ),
+        page.drawing(_calibration(answers), "calibration"),
+        page.heading(
+            "Predicted and true coordinates",
+            "Position in the scene as colour, the same for prediction and truth; the predictions' "
+            f"surest {100 * SUREST:.0f} % ringed. Errors up to {100 * RIGHT:.0f} cm are green.",
+        ),
     ]
     for scene in range(min(_IMAGES, len(answers.error))):
         image = scene % answers.error.shape[1]
@@ -92,14 +81,8 @@ def write_report(
         shown = _coordinates(
             thumbnail, patches.uv[row], patches.xyz[row], patches.mask[row], answers, scene, image
         )
-        parts.append(_picture(shown, f"scene {scene}, query {image}"))
-    body = "\n".join(parts)
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>Pre-training</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
-    )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        parts.append(page.drawing(shown, f"scene {scene}, query {image}"))
+    page.write_page(path, "Query pre-training", parts)
 
 
 def _loss_curves(lines: Sequence[dict[str, Any]]) -> Figure:
@@ -207,11 +190,3 @@ def _coordinates(
         width, height = uv.max(axis=0) + uv.min(axis=0)
         axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     return figure
-
-
-def _picture(figure: Figure, text: str) -> str:
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<p><img alt="{html.escape(text)}" src="data:image/png;base64,{encoded}"></p>'
