@@ -129,7 +129,9 @@ def save_map(path: Path | str, scene_map: SceneMap, half: bool = False) -> int:
         if known and not np.isfinite(array).all():
             raise UserError(f"{path} is not written: {name} holds values that are not finite")
     if half:
-        arrays = {name: _halved(name, x) for name, x in arrays.items()}
+        # A code of landmarks has points in it, which stay in 32.
+        whole = {"code"} if scene_map.head == "landmark_transformer" else set()
+        arrays = {k: x if k in whole else _halved(k, x) for k, x in arrays.items()}
     meta = {
         field.name: getattr(scene_map, field.name)
         for field in dataclasses.fields(scene_map)

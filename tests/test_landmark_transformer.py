@@ -50,10 +50,10 @@ def test_the_code_is_a_set_and_its_empty_rows_do_nothing(world):
     out = _apply(head, variables, queries, code)
     order = np.random.default_rng(2).permutation(LANDMARKS)
     np.testing.assert_allclose(
-        _apply(head, variables, queries, code[order]).xyz, out.xyz, atol=1e-3
+        _apply(head, variables, queries, code[order]).xyz, out.xyz, atol=1e-2
     )
     rubbish = code.at[35:, -3:].set(1e3).at[35:, :DIM].set(5.0)
-    np.testing.assert_allclose(_apply(head, variables, queries, rubbish).xyz, out.xyz, atol=1e-3)
+    np.testing.assert_allclose(_apply(head, variables, queries, rubbish).xyz, out.xyz, atol=1e-2)
 
 
 def test_moving_the_scene_moves_the_answers_alone(world):

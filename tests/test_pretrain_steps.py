@@ -164,7 +164,8 @@ def test_padding_carries_no_gradient_and_dropout_keeps_the_mean():
     targets = batches.draw(KEY, patches, slice(0, 4), 500)
     dropped = batches.drop_features(KEY, targets, 0.25).features
     assert abs(float((dropped == 0).mean()) - 0.25) < 0.02
-    np.testing.assert_allclose(dropped.sum(), targets.features.sum(), rtol=0.1)
+    sums = [float(jnp.abs(x).sum()) for x in (dropped, targets.features)]
+    np.testing.assert_allclose(*sums, rtol=0.05)
 
 
 def test_student_t_pulls_less_on_a_far_outlier_than_laplace():
@@ -186,6 +187,7 @@ def test_student_t_pulls_less_on_a_far_outlier_than_laplace():
         ("code.size", 10_000, "config.code.size"),
         ("transformer.dtype", "float8", "float8"),
         ("transformer.depth", 3, "depth"),
+        ("transformer.dim", 8, "need as many"),
     ],
 )
 def test_mistakes_in_the_configuration_are_told(path, value, words):

@@ -29,7 +29,7 @@ SIFT = {"max_features": 150, "image_size": None}
 
 
 def _exported(path, dim, random=False):
-    config = world.config()
+    config = world.config(transformer={"dim": max(dim, 32)})
     if random:
         world.random_form(config)
     form = create_form(config, dim)
@@ -64,7 +64,7 @@ def test_mapping_takes_it_and_relocalization_reads_the_map(tmp_path):
     code = made[0].code
     features = Sift(**SIFT).extract(known.rgb)
     same = attend(features.descriptors, code[:, :128], code[:, -3:], 20.0, code[:, 128])
-    np.testing.assert_allclose(answer.xyz, same.xyz[: len(answer.xyz)], atol=0.02)
+    np.testing.assert_allclose(answer.xyz, same.xyz[: len(answer.xyz)], atol=1e-3)
     assert set(transformer) >= {"embed", "attention.0", "out"}
 
 

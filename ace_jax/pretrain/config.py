@@ -85,6 +85,7 @@ def base() -> ml_collections.ConfigDict:
                 "learning_rate": 5e-4,
                 "warmup": 50,
                 "b2": 0.99,
+                "eps": 1e-8,
                 "weight_decay": 0.01,
                 "clip": 1.0,
                 # Adam moves every entry by about the rate: much for an isometry's small entries.
@@ -93,6 +94,7 @@ def base() -> ml_collections.ConfigDict:
             "codes_optimizer": {
                 "learning_rate": 1e-3,
                 "warmup": 0.2,
+                "eps": 1e-8,
                 "weight_decay": 0.0,
                 "clip": 1.0,
             },

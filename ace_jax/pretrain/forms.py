@@ -108,6 +108,10 @@ def create_form(config: ml_collections.ConfigDict, dim: int) -> Form:
         module = modules[name](**options, dtype=jnp.dtype(dtype).type)
     except TypeError as error:
         raise UserError(f"config.transformer: {error}") from None
+    if name == "observed" and module.dim < dim:
+        raise UserError(
+            f"config.transformer.dim is {module.dim}; landmarks of {dim} channels need as many"
+        )
     available = config.views.mapping * config.patches_per_image
     if name == "observed" and config.code.size > available:
         raise UserError(

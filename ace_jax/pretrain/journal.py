@@ -19,7 +19,7 @@ class Journal:
     """Writes `metrics.jsonl`; a resumed run goes on where its checkpoint was made."""
 
     def __init__(
-        self, folder: Path, start: int, steps: int, tensorboard: bool = False, quiet: bool = False
+        self, folder: Path, start: int, steps: int, tensorboard: bool = False, first: bool = True
     ):
         """Opens the journal.
 
@@ -28,18 +28,20 @@ class Journal:
             start: iterations done; what a killed run wrote after its last checkpoint is removed.
             steps: iterations in all.
             tensorboard: write event files, too.
-            quiet: no bar (for processes other than the first).
+            first: whether this is the first process; the others write nothing.
 
         Raises:
             UserError: TensorBoard is wanted and cannot be written.
         """
         self._path = folder / METRICS
         lines = [line for line in read_metrics(folder) if line["step"] <= start]
-        with replacing(self._path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._first = first
+        if first:
+            with replacing(self._path) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
         self._seconds = max((line.get("seconds", 0.0) for line in lines), default=0.0)
         self._began, self._events = time.monotonic(), None
-        if tensorboard:
+        if tensorboard and first:
             try:
                 from tensorboardX import SummaryWriter
             except ImportError as error:
@@ -55,7 +57,7 @@ class Journal:
             file=sys.stderr,
             dynamic_ncols=True,
             mininterval=0.5,
-            disable=quiet,
+            disable=not first,
         )
 
     @property
@@ -65,6 +67,8 @@ class Journal:
 
     def write(self, step: int, **figures: Any) -> None:
         """A line."""
+        if not self._first:
+            return
         line = {"step": step, "seconds": round(self.seconds, 2)} | figures
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -114,9 +114,7 @@ def pretrain(
     first = jax.process_index() == 0
     with Checkpoints(folder / "checkpoints", identity) as checkpoints:
         trainer = Trainer(config, form, scenes, mesh, checkpoints)
-        journal = Journal(
-            folder, trainer.step, config.steps, config.tensorboard and first, not first
-        )
+        journal = Journal(folder, trainer.step, config.steps, config.tensorboard, first)
         try:
             last = trainer.train(journal)
         finally:

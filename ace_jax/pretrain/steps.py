@@ -85,7 +85,7 @@ def transformer_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTr
     )
     return optax.chain(
         optax.clip_by_global_norm(options.clip),
-        optax.adamw(schedule, b2=options.b2, weight_decay=options.weight_decay),
+        optax.adamw(schedule, b2=options.b2, eps=options.eps, weight_decay=options.weight_decay),
         scale_by_name(options.rate_factors.to_dict()),
     )
 
@@ -98,7 +98,7 @@ def codes_optimizer(
     factors = form.rate_factors()
     return optax.chain(
         optax.clip_by_global_norm(options.clip),
-        optax.scale_by_adam(),
+        optax.scale_by_adam(eps=options.eps),
         optax.add_decayed_weights(options.weight_decay),
         optax.stateless(lambda updates, _: updates * factors),
         optax.scale_by_learning_rate(
