@@ -13,6 +13,7 @@ from ace_jax.maps import SceneMap
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.feature_noise import FeatureNoise
+from ace_jax.slam.free_space import FreeSpace
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.local_mapping import LocalMapper
 from ace_jax.slam.loop_closing import LoopCloser, LoopClosure, LoopConfig
@@ -74,6 +75,7 @@ class LandmarkSlam(SlamSystem):
         noise = NoiseModel(
             pixel_sigma=config.pixel_sigma * pixel, inverse_depth_sigma=config.inverse_depth_sigma
         )
+        self._free_space = FreeSpace(camera)
         self._noise = FeatureNoise(
             noise, config.min_pixel_sigma * pixel, config.pixel_sigma_factor, config.noise_memory
         )
@@ -150,6 +152,10 @@ class LandmarkSlam(SlamSystem):
         predicted = None
         if self.state is State.TRACKING:
             predicted = self._predicted(frame.timestamp).astype(np.float32)
+            still = ~self._free_space.moved(features, predicted)
+            features = features.replace(
+                mask=features.mask & still, depth=np.where(still, features.depth, 0.0)
+            )
         key = jax.random.fold_in(self._key, frame.index)
         tracked = self.tracker.track(
             self.world,
@@ -163,12 +169,15 @@ class LandmarkSlam(SlamSystem):
         clock.lap("tracking")
         if tracked.camera_from_world is None or self._ambiguous(tracked):
             self.state = State.LOST
+            self._free_space.forget()
             return TrackedFrame(frame.index, frame.timestamp, None)
         pose = orthonormalized(tracked.camera_from_world)
         self._frames_since_lost = 0 if self.state is State.LOST else self._frames_since_lost + 1
         self.state = State.TRACKING
         self._frames_since_keyframe += 1
         self._landmarks, self._descriptors = tracked.landmarks, features.descriptors
+        if frame.depth is not None:
+            self._free_space.remember(frame.timestamp, frame.depth, pose)
         self._noise.learn(tracked.pixel_error)
         self.tracker.noise = self.mapper.noise = self._noise.model
         reference = self._most_covisible(tracked.landmarks)
@@ -270,6 +279,7 @@ class LandmarkSlam(SlamSystem):
             closure = yield from self._loops.close(self.world, number)
             if closure is not None:
                 self.closures.append(closure)
+                self._free_space.forget()
 
     def locate_keyframe(self, keyframe: Keyframe) -> np.ndarray | None:
         """(4, 4) camera_from_world of another map's keyframe in this map, or None."""
