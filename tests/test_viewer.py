@@ -15,6 +15,7 @@ from ace_jax.slam.view import SlamView
 from ace_jax.viewer import __main__ as viewer
 from ace_jax.viewer import flag, live
 from ace_jax.viewer.live import LiveView, View
+from ace_jax.viewer.painter import uncertainty_colours
 
 
 def _views(count):
@@ -52,9 +53,6 @@ def test_the_flag_may_stand_alone(given, read):
 
 
 def test_colours_tell_the_uncertainty():
-    pytest.importorskip("rerun")
-    from ace_jax.viewer.painter import uncertainty_colours
-
     green, red, worse, unknown = uncertainty_colours(np.array([0.001, 0.5, 9.0, np.nan])).astype(
         int
     )

@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import rerun
 from matplotlib import colormaps
 
 from ace_jax.evaluation.trajectory import MIN_MATCHES, align_se3
@@ -47,6 +46,8 @@ class Painter:
     """
 
     def __init__(self, target: str, name: str) -> None:
+        import rerun  # an extra
+
         self._rr = rerun
         self._stream = rerun.RecordingStream("ace_jax")
         if target == WINDOW:
