@@ -68,7 +68,7 @@ class SlamConfig:
     min_inliers: int = 20
     min_inlier_ratio: float = 0.35
     proven_observations: int = 3
-    min_proven: int = 60
+    min_proven: int = 25
     slit_width: float = 40.0
     slit_inlier_ratio: float = 0.7
     keyframe_min_gap: int = 2
