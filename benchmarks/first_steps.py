@@ -92,10 +92,10 @@ def _install(work: Path, environment: dict[str, str]) -> str:
     wheel = next((work / "dist").glob("*.whl"))
     pip = str(work / "venv" / "bin" / "pip")
     subprocess.run(
-        [pip, "install", "-q", str(wheel)], check=True, capture_output=True, env=environment
+        [pip, "install", "-q", f"{wheel}[export]"], check=True, capture_output=True, env=environment
     )
     seconds, core = time.perf_counter() - start, _core_seconds() - used
-    return f"`pip install {wheel.name}`: {seconds:.0f} s ({core:.0f} core-seconds)"
+    return f"`pip install {wheel.name}[export]`: {seconds:.0f} s ({core:.0f} core-seconds)"
 
 
 def _run(command: str, folder: Path, environment: dict[str, str]) -> str:

@@ -5,8 +5,8 @@
   curl --data-binary @photo.jpg 'http://127.0.0.1:8000/locate?fx=525&fy=525&cx=319.5&cy=239.5'
 
 The body is a PNG or JPEG without lens distortion, of the exported size; the answer is JSON. Needs
-what the exported program needs: jax, numpy, opencv-python-headless. For one building, behind a
-proxy: it has no authentication, and answers one query at a time.
+what the exported program needs: jax, flatbuffers, numpy, opencv-python-headless. For one building,
+behind a proxy: it has no authentication, and answers one query at a time.
 """
 
 import argparse

@@ -157,6 +157,12 @@ def test_what_cannot_be_exported_is_one_line(original, tmp_path):
         export(original, tmp_path / "file")
 
 
+def test_the_extra_is_named(original, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install flatbuffers"):
+        export(original, tmp_path)
+
+
 def test_image_size():
     assert _size("1280x720") == (1280, 720)
     for text in ("1280", "axb", "0x5", "-1x5"):

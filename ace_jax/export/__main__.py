@@ -3,7 +3,8 @@
   python -m ace_jax.export MAP --out FOLDER [flags]
 
 FOLDER gets a serialized program (jax.export, for CPU, CUDA and TPU), its arrays, and
-relocalizer.py, which loads them and needs jax, numpy and opencv-python-headless alone.
+relocalizer.py, which loads them and needs jax, flatbuffers, numpy and opencv-python-headless alone.
+Extra: export.
 
 Examples:
   python -m ace_jax.export kitchen.safetensors --out relocalizer

@@ -5,6 +5,7 @@
 the network's weights); `relocalizer.json` what the caller must know; `relocalizer.py` the caller.
 """
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -46,12 +47,14 @@ def export(
         The content of `relocalizer.json`.
 
     Raises:
-        UserError: the folder cannot be written, the platform is unknown, or the map's features
-            cannot be exported.
+        UserError: the extra is missing, the folder cannot be written, the platform is unknown, or
+            the map's features cannot be exported.
     """
     unknown = sorted(set(platforms) - set(PLATFORMS))
     if unknown or not platforms:
         raise UserError(f"platforms {', '.join(unknown)}; choose from {', '.join(PLATFORMS)}")
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise UserError("export needs the extra `export`: pip install flatbuffers")
     camera = relocalizer.map.camera
     width, height = image_size or (camera.width, camera.height)
     out = Path(out)

@@ -1,6 +1,7 @@
 """Finds where images were taken: an exported relocalizer of ace_jax, without ace_jax.
 
-This file lies beside the exported program and needs `jax`, `numpy` and `opencv-python-headless`.
+This file lies beside the exported program and needs `jax`, `flatbuffers`, `numpy`
+and `opencv-python-headless`.
 
     from relocalizer import Relocalizer
 
