@@ -7,6 +7,7 @@ import random
 import resource
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -65,7 +66,11 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def fuzz(
-    count: int, kinds: list[str], first: int = 0, shared: Path | None = None
+    count: int,
+    kinds: list[str],
+    first: int = 0,
+    shared: Path | None = None,
+    seconds: float = float("inf"),
 ) -> tuple[Counter, list[str]]:
     """Reads mutated recordings and files; a worker that hangs or dies is a problem and is replaced.
 
@@ -74,10 +79,12 @@ def fuzz(
         kinds: of `data_formats.WRITERS`, of `file_fuzz.USES`, or "archive"; in turn.
         first: seed of the first.
         shared: folder with weights of other programs, if there is one.
+        seconds: stop after these, with fewer than `count`.
 
     Returns:
         How many ended how, by kind; and what must not be, in words.
     """
+    deadline = time.monotonic() + seconds
     ends: Counter = Counter()
     problems: list[str] = []
     seed, last = first, first + count
@@ -107,6 +114,12 @@ def fuzz(
                 seed, current, used = at, payload, _cpu_seconds(worker.pid)
                 continue
             ends[payload.kind, payload.end] += 1
+            if sum(ends.values()) % 1000 == 0:
+                print(f"{sum(ends.values())} read, problems: {problems}", file=sys.stderr)
+            if time.monotonic() > deadline:
+                worker.kill()
+                last = seed
+                break
             seed = at + 1
             if payload.problem:
                 problems.append(f"seed {at} ({payload.kind}): {payload.problem}")

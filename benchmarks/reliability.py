@@ -38,6 +38,7 @@ _WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with xfeat's wei
 _CORES = flags.DEFINE_integer("cores", 2, "processor cores to use", lower_bound=1)
 _FRAMES = flags.DEFINE_integer("frames", 500, "of the recording, for the faults", lower_bound=200)
 _FILES = flags.DEFINE_integer("files", 50_000, "how many mutated files to read")
+_MINUTES = flags.DEFINE_float("minutes", 60.0, "after which no more files are mutated")
 _KILLS = flags.DEFINE_integer("kills", 100, "how many SIGKILLs")
 _SOAK = flags.DEFINE_integer("soak", 30_000, "frames of the long run")
 _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose tables are replaced")
@@ -67,7 +68,12 @@ def files() -> str:
     kinds = [*sorted(WRITERS), "archive", *USES]
     shared = Path(_DATA_ROOT.value).parent
     start = time.perf_counter()
-    ends, problems = fuzz(_FILES.value, kinds, shared=shared if shared.is_dir() else None)
+    ends, problems = fuzz(
+        _FILES.value,
+        kinds,
+        shared=shared if shared.is_dir() else None,
+        seconds=60 * _MINUTES.value,
+    )
     columns = ("read", "bad frames", "refused", "traceback")
     rows = [[kind, *(str(ends[kind, column]) for column in columns)] for kind in kinds]
     rows.append(["all", *(str(sum(ends[k, c] for k in kinds)) for c in columns)])

@@ -78,7 +78,7 @@ def soak(source: FrameSource, weights_dir: str | None, every: int) -> list[Sampl
                 core.append(time.process_time())
                 if number == 2:
                     compilations.reset()
-                if number % every == 0 or number == len(source):
+                if number % every == 0:
                     samples.append(
                         Sample(
                             number,
