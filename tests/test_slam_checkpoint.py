@@ -61,7 +61,7 @@ def test_a_killed_run_goes_on(killed, tmp_path):
             return super().__getitem__(index)
 
     result = run(Watched(FRAMES), _continued(checkpoint.path), out, checkpoint=checkpoint)
-    known = min(asked)
+    known = asked[0]  # the report asks for others when all is done
     assert KILLED_AT - 5 <= known <= KILLED_AT  # what was saved was not processed again
     metrics = result.metrics
     assert metrics["frames"] == metrics["frames_tracked"] == FRAMES
