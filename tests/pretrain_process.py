@@ -27,7 +27,9 @@ from ace_jax import runtime  # noqa: E402
 from ace_jax.pretrain import run, validation  # noqa: E402
 
 runtime.enable_compilation_cache()
-config = world.config(steps=int(steps))
+# The paper's form: the spread of landmark attention is a small difference of large numbers, which
+# other devices round otherwise (docs/pretraining.md).
+config = world.random_form(world.config(steps=int(steps)))
 config.pool.scenes = 8
 config.validation.update(every=100, steps=0)
 # Adam divides gradients by their size, rounding errors where they are zero included: with this,
