@@ -144,7 +144,8 @@ class _Memory:
     def show(self, view):
         self.views.append(view)
 
-    def show_map(self, points, colours):
+    def show_map(self, points, colours, always):
+        assert not always  # it grew: what came last is not shown at the beginning
         self.maps.append((points, colours))
 
 

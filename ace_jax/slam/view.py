@@ -53,7 +53,7 @@ class SlamView:
 
     def finish(self, system: SlamSystem) -> None:
         """Shows the finished map."""
-        self._live.show_map(*system.points())
+        self._live.show_map(*system.points(), always=False)
 
     def _new_keyframes(self, system: SlamSystem) -> np.ndarray | None:
         keyframes = getattr(getattr(system, "world", None), "keyframes", ())

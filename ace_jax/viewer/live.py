@@ -133,9 +133,14 @@ class LiveView:
         plain["intrinsics"] = tuple(float(x) for x in (camera.fx, camera.fy, camera.cx, camera.cy))
         self._put("frame", SimpleNamespace(**plain))
 
-    def show_map(self, points: np.ndarray, colours: np.ndarray | None = None) -> None:
-        """Shows a map: points (M, 3) world, metres, and colours (M, 3) uint8. May wait."""
-        self._queue.put(("map", (points, colours)))
+    def show_map(
+        self, points: np.ndarray, colours: np.ndarray | None = None, always: bool = True
+    ) -> None:
+        """Shows a map: points (M, 3) world, metres, and colours (M, 3) uint8. May wait.
+
+        `always`: at all times of the recording, not from now on.
+        """
+        self._queue.put(("map", (points, colours, always)))
 
     def show_cameras(self, world_from_camera: np.ndarray) -> None:
         """Shows where images (N, 4, 4) were taken. May wait."""

@@ -150,19 +150,20 @@ class Painter:
             self._rr.Transform3D(translation=motion[:3, 3], mat3x3=motion[:3, :3]),
         )
 
-    def map(self, points: np.ndarray, colours: np.ndarray | None) -> None:
+    def map(self, points: np.ndarray, colours: np.ndarray | None, always: bool) -> None:
         """Draws a map."""
         points = np.asarray(points, np.float32)
         known = np.isfinite(points).all(axis=1)
         shade = [150, 150, 150] if colours is None else np.asarray(colours)[known]
-        self._stream.log("world/map", self._rr.Points3D(points[known], colors=shade, radii=0.006))
+        drawn = self._rr.Points3D(points[known], colors=shade, radii=0.006)
+        self._stream.log("world/map", drawn, static=always)
 
     def cameras(self, world_from_camera: np.ndarray) -> None:
         """Draws where images were taken."""
         places = world_from_camera[:, :3, 3]
         ahead = 0.1 * world_from_camera[:, :3, 2]
         arrows = self._rr.Arrows3D(origins=places, vectors=ahead, colors=[210, 70, 90])
-        self._stream.log("world/mapping_cameras", arrows)
+        self._stream.log("world/mapping_cameras", arrows, static=True)
 
     def numbers(self, group: str, step: int, numbers: Mapping[str, float]) -> None:
         """Plots numbers."""
