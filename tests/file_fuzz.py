@@ -190,7 +190,8 @@ def _hostile_array(array: np.ndarray, rng: random.Random) -> np.ndarray:
     if changed.size and kind == 5 and changed.dtype.kind == "f":
         changed.flat[rng.randrange(changed.size)] = rng.choice([np.nan, np.inf, 3e38])
     elif changed.size and changed.dtype.kind in "iu":
-        changed.flat[rng.randrange(changed.size)] = rng.choice([-2, 2**30, 127])
+        value = np.array(rng.choice([-2, 2**30, 127])).astype(changed.dtype)
+        changed.flat[rng.randrange(changed.size)] = value
     return changed
 
 
