@@ -10,6 +10,7 @@ live view's.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -203,12 +204,13 @@ def _viewer(work: Path) -> None:
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         time.sleep(_LOADING_SECONDS)
         ViewerClient(f"rerun+http://127.0.0.1:{_PORT}/proxy").save_screenshot(str(picture))
     finally:
-        viewer.terminate()
+        os.killpg(viewer.pid, signal.SIGTERM)  # Rerun's own process is Python's child
     _shrink(picture, IMAGES / "viewer.jpg", 1100)
 
 
