@@ -127,7 +127,7 @@ def kidnap(run: Runner) -> str:
         times, poses = source.timestamps(), source.poses()
         soon, false = [], []
         for folder in runs.folders:
-            live = read_trajectory(folder / "trajectory_live.tum")
+            live = read_trajectory(folder / "trajectory_live.tum", 30.0)
             errors_m = np.full(len(times), np.nan)
             place = np.searchsorted(times, live.timestamps - MAPPED_FRAME)
             errors_m[place] = compare(live, Trajectory(times, poses)).ate_trans_m
