@@ -177,7 +177,7 @@ def test_the_viewer_opens_files_that_are_there(tmp_path, monkeypatch):
     monkeypatch.setattr(viewer.importlib.util, "find_spec", lambda name: name)
     (tmp_path / "x.rrd").touch()
     if not viewer.flags.FLAGS.is_parsed():
-        viewer.flags.FLAGS(["test"])
+        viewer.flags.FLAGS.mark_as_parsed()  # other commands have flags that must be given
     with flagsaver.flagsaver(web=True):
         assert viewer.main(["viewer", str(tmp_path / "x.rrd")]) == 0
     assert called[0][1:3] == ["-m", "rerun"]
