@@ -5,14 +5,13 @@ poses: a frame keeps the pose that its picture was taken at, whatever was done t
 """
 
 import dataclasses
-import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
 
-from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma
-from ace_jax.data.recording import iterate
+from ace_jax.data.frame import Frame, FrameSource
+from ace_jax.data.subset import SubsetSource
 
 Effect = Callable[[Frame], Frame]
 
@@ -24,7 +23,7 @@ _SKIN = np.array([120, 70, 55])
 _DARK = 3.0  # grey level of noise that a covered lens still gives
 
 
-class FaultySource:
+class FaultySource(SubsetSource):
     """Frames of another source: in another order, at other times, some of them spoilt.
 
     Frames are numbered anew; names and poses are the frames' own.
@@ -57,54 +56,24 @@ class FaultySource:
             effects: what is done to the frame at a position; it may raise `BadFrame`.
             jumps: see the class.
         """
-        self._source = source
         self.order = np.arange(len(source)) if order is None else np.asarray(order, np.int64)
-        own = source.timestamps()[self.order]
+        super().__init__(source, indices=self.order.tolist())
+        self.name = f"{source.name}, {name}"
+        own = super().timestamps()
         self._timestamps = own if timestamps is None else np.asarray(timestamps, np.float64)
         self._effects = dict(effects or {})
-        self.disturbed = np.isin(np.arange(len(self.order)), list(self._effects))
+        self.disturbed = np.isin(np.arange(len(self)), list(self._effects))
         self.jumps = np.zeros(0, np.int64) if jumps is None else np.asarray(jumps, np.int64)
-        self.name = f"{source.name}, {name}"
-        self.camera, self.has_depth = source.camera, source.has_depth
-        self.inverse_depth_sigma = inverse_depth_sigma(source)
-
-    def __len__(self) -> int:
-        return len(self.order)
 
     def __getitem__(self, index: int) -> Frame:
-        index = operator.index(index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{self.name} has {len(self)} frames, not one numbered {index}")
-        index %= len(self)
-        frame = dataclasses.replace(
-            self._source[int(self.order[index])],
-            index=index,
-            timestamp=float(self._timestamps[index]),
-        )
-        effect = self._effects.get(index)
+        frame = super().__getitem__(index)
+        frame = dataclasses.replace(frame, timestamp=float(self._timestamps[frame.index]))
+        effect = self._effects.get(frame.index)
         return frame if effect is None else effect(frame)
-
-    def __iter__(self) -> Iterator[Frame]:
-        return iterate(self)
-
-    def prepare(self) -> None:
-        """Lets a source that computes its frames compute these."""
-        if hasattr(self._source, "prepare"):
-            self._source.prepare([int(i) for i in np.unique(self.order)])
 
     def timestamps(self) -> np.ndarray:
         """(N,) float64 seconds; they may stand still or go back."""
         return self._timestamps.copy()
-
-    def names(self) -> list[str]:
-        """The frames' own names."""
-        names = self._source.names()
-        return [names[i] for i in self.order]
-
-    def poses(self) -> np.ndarray | None:
-        """(N, 4, 4) float64 world_from_camera, or None."""
-        poses = self._source.poses()
-        return None if poses is None else poses[self.order]
 
 
 def dropped(source: FrameSource, share: float = 0.3, seed: int = 0) -> FaultySource:

@@ -33,7 +33,7 @@ class SubsetSource:
             start: first frame, counted from 0.
             stride: take every n-th frame.
             max_frames: at most so many; None for all.
-            indices: these frames, instead of start, stride and max_frames.
+            indices: these frames, in any order, instead of start, stride and max_frames.
 
         Raises:
             UserError: nothing is left, or a value makes no sense.
@@ -57,6 +57,8 @@ class SubsetSource:
 
     def __getitem__(self, index: int) -> Frame:
         index = operator.index(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} frames, not one numbered {index}")
         frame = self._source[self._indices[index]]
         return dataclasses.replace(frame, index=index % len(self))
 
@@ -67,7 +69,7 @@ class SubsetSource:
         """Lets a source that computes its frames compute these; see `SyntheticSource.prepare`."""
         if hasattr(self._source, "prepare"):
             chosen = range(len(self)) if indices is None else indices
-            self._source.prepare([self._indices[index] for index in chosen])
+            self._source.prepare(sorted({self._indices[index] for index in chosen}))
 
     def timestamps(self) -> np.ndarray:
         """(N,) float64 seconds."""

@@ -1,14 +1,13 @@
 """Frames of a source in another order: no picture is rendered twice for it."""
 
 import dataclasses
-import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma
-from ace_jax.data.recording import iterate
+from ace_jax.data.frame import Frame, FrameSource
+from ace_jax.data.subset import SubsetSource
 from ace_jax.synthetic.trajectory import RATE
 
 TELEPORTS = 50
@@ -16,7 +15,7 @@ STAY = 10  # frames between two teleports
 FAR_METRES, FAR_ANGLE = 0.5, np.deg2rad(40.0)  # what makes a jump a teleport: either
 
 
-class ReplaySource:
+class ReplaySource(SubsetSource):
     """Frames of another source by a list of indices, with time running on evenly.
 
     Frames are numbered and named anew; poses are the frames' own.
@@ -33,31 +32,14 @@ class ReplaySource:
         self, source: FrameSource, indices: np.ndarray, name: str, teleports: Iterable[int] = ()
     ):
         """See the class."""
-        self._source = source
         self.indices = np.asarray(indices, np.int64)
+        super().__init__(source, indices=self.indices.tolist())
         self.teleports = np.asarray(list(teleports), np.int64)
-        self.name, self.camera, self.has_depth = name, source.camera, source.has_depth
-        self.inverse_depth_sigma = inverse_depth_sigma(source)
-
-    def __len__(self) -> int:
-        return len(self.indices)
+        self.name = name
 
     def __getitem__(self, index: int) -> Frame:
-        index = operator.index(index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{self.name} has {len(self)} frames, not one numbered {index}")
-        index %= len(self)
-        frame = self._source[int(self.indices[index])]
-        return dataclasses.replace(frame, index=index, name=f"{index:06d}", timestamp=index / RATE)
-
-    def __iter__(self) -> Iterator[Frame]:
-        return iterate(self)
-
-    def prepare(self, indices: Iterable[int] | None = None) -> None:
-        """Renders what is missing of these frames (all by default)."""
-        chosen = self.indices if indices is None else self.indices[list(indices)]
-        if hasattr(self._source, "prepare"):
-            self._source.prepare([int(i) for i in np.unique(chosen)])
+        frame = super().__getitem__(index)
+        return dataclasses.replace(frame, name=f"{frame.index:06d}", timestamp=frame.index / RATE)
 
     def timestamps(self) -> np.ndarray:
         """(N,) float64 seconds."""
@@ -66,10 +48,6 @@ class ReplaySource:
     def names(self) -> list[str]:
         """Frame names, six digits."""
         return [f"{i:06d}" for i in range(len(self))]
-
-    def poses(self) -> np.ndarray:
-        """(N, 4, 4) float64 world_from_camera."""
-        return self._source.poses()[self.indices]
 
 
 def to_and_fro(count: int, length: int) -> np.ndarray:
