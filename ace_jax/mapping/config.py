@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+from ace_jax import config_flag
 from ace_jax.errors import UserError
 
 DEFAULT = "landmarks"
@@ -139,15 +140,10 @@ def with_preset_files(argv: Sequence[str]) -> list[str]:
     Raises:
         UserError: neither a preset nor a file.
     """
-    result = list(argv)
-    if not any(argument == "--config" or argument.startswith("--config=") for argument in result):
-        result.insert(1, f"--config={DEFAULT}")
-    for i, argument in enumerate(result):
-        if argument.startswith("--config="):
-            result[i] = f"--config={resolve(argument.removeprefix('--config='))}"
-        elif i and result[i - 1] == "--config":
-            result[i] = resolve(argument)
-    return result
+    arguments = list(argv)
+    if not config_flag.is_given(arguments):
+        arguments.insert(1, f"--config={DEFAULT}")
+    return config_flag.with_resolved(arguments, resolve)
 
 
 def preset_names() -> list[str]:

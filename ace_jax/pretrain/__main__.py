@@ -21,7 +21,7 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import config_flags
 
-from ace_jax import errors
+from ace_jax import config_flag, errors
 from ace_jax.runtime import enable_compilation_cache
 
 _PRESETS = Path(__file__).with_name("presets.py")
@@ -63,36 +63,25 @@ def main(_: Sequence[str]) -> int | None:
     return None
 
 
-def _with_preset_file(argv: Sequence[str]) -> list[str]:
-    """The arguments, with the file of the variant that --config names.
+def _resolve(name: str) -> str:
+    """The file of a variant's name; a file's path (with `:VARIANT`, perhaps) stays as it is.
 
     Raises:
         UserError: neither a variant nor a file.
     """
-
-    def resolved(name: str) -> str:
-        file, _, variant = name.partition(":")
-        if name in _VARIANTS:
-            return f"{_PRESETS}:{name}"
-        if not Path(file).is_file() or (variant and variant not in _VARIANTS):
-            raise errors.UserError(
-                f"--config {name}: there is no such file, and the variants are "
-                f"{', '.join(_VARIANTS)}"
-            )
-        return name
-
-    result = list(argv)
-    for i, argument in enumerate(result):
-        if argument.startswith("--config="):
-            result[i] = f"--config={resolved(argument.removeprefix('--config='))}"
-        elif i and result[i - 1] == "--config":
-            result[i] = resolved(argument)
-    return result
+    file, _, variant = name.partition(":")
+    if name in _VARIANTS:
+        return f"{_PRESETS}:{name}"
+    if not Path(file).is_file() or (variant and variant not in _VARIANTS):
+        raise errors.UserError(
+            f"--config {name}: there is no such file, and the variants are {', '.join(_VARIANTS)}"
+        )
+    return name
 
 
 if __name__ == "__main__":
     try:
-        sys.argv = _with_preset_file(sys.argv)
+        sys.argv = config_flag.with_resolved(sys.argv, _resolve)
     except errors.UserError as error:
         sys.exit(errors.report(error))
     errors.run(main)
