@@ -1,0 +1,24 @@
+"""`--config NAME`: presets by their names, where ml_collections' flag takes a file alone."""
+
+from collections.abc import Callable, Sequence
+
+
+def is_given(argv: Sequence[str]) -> bool:
+    """Whether command-line arguments have a --config."""
+    return any(argument == "--config" or argument.startswith("--config=") for argument in argv)
+
+
+def with_resolved(argv: Sequence[str], resolve: Callable[[str], str]) -> list[str]:
+    """Command-line arguments whose --config names a file.
+
+    Args:
+        argv: as given, the program's name first.
+        resolve: the file of what was given; its errors are passed on.
+    """
+    result = list(argv)
+    for i, argument in enumerate(result):
+        if argument.startswith("--config="):
+            result[i] = f"--config={resolve(argument.removeprefix('--config='))}"
+        elif i and result[i - 1] == "--config":
+            result[i] = resolve(argument)
+    return result
