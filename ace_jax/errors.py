@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
@@ -14,6 +15,7 @@ EXIT_INTERRUPTED = 130  # what shells report for Ctrl-C
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
+_CONFIG_PATH = "ml_collections.config_flags.config_path"
 _HELP = ("-h", "-help", "--help", "-?", "--helpshort")
 
 
@@ -97,6 +99,17 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
     try:
         return flags.FLAGS(argv)
-    # Attribute errors are what a misspelt field of a config file becomes.
-    except (flags.Error, AttributeError) as error:
+    except flags.Error as error:
         sys.exit(report(f"{error}; see --help"))
+    except (AttributeError, KeyError, ValueError) as error:
+        if not _is_of_a_config_path(error):  # a defect in the config file's own code
+            raise
+        cause = error.args[0]
+        what = cause.args[0] if isinstance(cause, KeyError) else cause
+        sys.exit(report(f"--config has no such field: {what}; see --help"))
+
+
+def _is_of_a_config_path(error: BaseException) -> bool:
+    """Whether ml_collections looked for the field of an override (`--config.FIELD=`) and failed."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == _CONFIG_PATH for frame in frames)

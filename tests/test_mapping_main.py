@@ -149,6 +149,7 @@ def test_mistakes_are_one_line_and_exit_code_2(runs):
     mistakes = {
         "no folder": ["mapping", "--seq", "folder/none", "--data_root", ".", "--out", "m"],
         "--seq must have a value": ["mapping", "--out", "m"],
+        "steps.x": ["mapping", *room, "--out", "m", "--config.training.steps.x=3"],
         "stepz": ["mapping", *room, "--out", "m", "--config.training.stepz=3"],
         "no such file": ["mapping", *room, "--out", "m", "--config", "nothing"],
         "is a folder": ["mapping", *room, "--out", "room"],
