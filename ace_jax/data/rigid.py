@@ -11,7 +11,7 @@ MAX_ROTATION_DEFECT = 0.05  # |R^T R - I| beyond this is no rounding error: the 
 def project_to_so3(matrices: np.ndarray) -> np.ndarray:
     """Nearest rotations (Frobenius) to matrices (..., 3, 3): U diag(1, 1, det UV^T) V^T."""
     u, _, vt = np.linalg.svd(matrices)
-    u[..., :, 2] *= np.linalg.det(u @ vt)[..., None]
+    u[..., :, 2] *= np.sign(np.linalg.det(u @ vt))[..., None]
     return u @ vt
 
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from ace_jax.data.rigid import project_to_so3
+
 
 def orthonormalized(pose: np.ndarray) -> np.ndarray:
     """The (4, 4) float64 pose with its rotation projected to SO(3); float32 products drift off."""
-    u, _, vt = np.linalg.svd(pose[:3, :3].astype(np.float64))
     result = np.eye(4)
-    result[:3, :3] = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    result[:3, :3] = project_to_so3(pose[:3, :3].astype(np.float64))
     result[:3, 3] = pose[:3, 3]
     return result
 
