@@ -58,5 +58,5 @@ def iterate_and_perhaps_die(trainer):
 run.Trainer.iterate = iterate_and_perhaps_die
 if not os.environ.get("WITH_REPORT"):  # most of the time of so short a run
     run.report.write_report = lambda *_: None
-    validation._solve = lambda *_: SimpleNamespace(success=False, camera_from_world=np.eye(4))
+    validation.find_pose = lambda *_: None
 print(run.pretrain(config, scenes, folder))

@@ -21,7 +21,7 @@ from ace_jax.models.shared_transformer import load_transformer
 from ace_jax.pretrain.export import export
 from ace_jax.pretrain.forms import create_form
 from ace_jax.pretrain.throughput import scene_bytes
-from ace_jax.pretrain.validation import Answers
+from ace_jax.pretrain.validation import Answers, find_pose
 from ace_jax.relocalizer import Relocalizer
 from ace_jax.weights import safetensors_io
 
@@ -109,6 +109,17 @@ def test_figures_of_answers():
     np.testing.assert_allclose(by_scene["median_cm"], [27.5, 50.0])
     assert answers.summary()["right"] == 25.0
     assert sum(b.count for b in answers.calibration()) == 35
+
+
+def test_a_pose_is_found_when_most_votes_are_wrong():
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform(-1.0, 1.0, (200, 3)).astype(np.float32) + [0, 0, 3.0]
+    uv = 260.0 * xyz[:, :2] / xyz[:, 2:] + [159.5, 119.5]
+    xyz[60:] = rng.uniform(-3.0, 3.0, (140, 3))
+    intrinsics = np.array([260.0, 260.0, 159.5, 119.5], np.float32)
+    found = find_pose(uv, xyz, np.ones(200, bool), intrinsics, jax.random.key(0))
+    np.testing.assert_allclose(found, np.eye(4), atol=0.02)
+    assert find_pose(uv, xyz[::-1], np.ones(200, bool), intrinsics, jax.random.key(0)) is None
 
 
 def test_bytes_of_a_scene():

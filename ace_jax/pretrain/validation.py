@@ -6,6 +6,7 @@ right, whether the transformer knows which, and whether poses can be found from 
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -170,27 +171,41 @@ class Validator:
         for v, k in np.ndindex(scenes, images):
             sure = np.where(mask[v, k], scale[v, k], np.inf)
             votes = mask[v, k] & (sure <= np.quantile(scale[v, k][mask[v, k]], self._keep))
-            # The principal point is near the middle, and all that is wanted is the image's width.
-            threshold = _THRESHOLD * 2.0 * intrinsics[v, k, 2]
-            result = _solve(uv[v, k], xyz[v, k], votes, intrinsics[v, k], self._key, threshold)
-            found.append(
-                np.linalg.inv(np.asarray(result.camera_from_world, np.float64))
-                if result.success
-                else None
-            )
+            found.append(find_pose(uv[v, k], xyz[v, k], votes, intrinsics[v, k], self._key))
         truth = np.linalg.inv(pose.reshape(-1, 4, 4).astype(np.float64))
         return Answers(xyz, scale, error, pose_errors(found, truth))
 
 
-@jax.jit
+def find_pose(
+    uv: np.ndarray, xyz: np.ndarray, votes: np.ndarray, intrinsics: np.ndarray, key: jax.Array
+) -> np.ndarray | None:
+    """The pose world_from_camera (4, 4) that most answers agree with, or None.
+
+    Args:
+        uv: (P, 2) pixels.
+        xyz: (P, 3) answers, metres.
+        votes: (P,) bool, the answers that count.
+        intrinsics: (4,) fx, fy, cx, cy.
+        key: of the sampling.
+    """
+    # The image's size, from a principal point near its middle: it tells how many inliers chance
+    # explains.
+    width, height = (round(float(2.0 * c + 1.0)) for c in intrinsics[2:])
+    result = _solve(uv, xyz, votes, intrinsics, key, (width, height))
+    if not result.success:
+        return None
+    return np.linalg.inv(np.asarray(result.camera_from_world, np.float64))
+
+
+@functools.partial(jax.jit, static_argnames="size")
 def _solve(
     uv: jax.Array,
     xyz: jax.Array,
     votes: jax.Array,
     intrinsics: jax.Array,
     key: jax.Array,
-    threshold: float,
+    size: tuple[int, int],
 ) -> Any:
-    fx, fy, cx, cy = intrinsics
-    camera = Camera(fx, fy, cx, cy, 0, 0)
+    camera = Camera(*intrinsics, *size)
+    threshold = _THRESHOLD * camera.width
     return estimate_absolute_pose(uv, xyz, camera, key, mask=votes, threshold=threshold)
