@@ -22,11 +22,9 @@ some a second a problem.
 Constants of the solver were chosen on problems of other seeds (`--seed`).
 """
 
-import datetime
 import itertools
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -39,9 +37,9 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from machine import processor, revision, use_cores
-from markdown import put_into, table
-from pose_peers import SOLVERS, ace_jax_depth, pose_lib, pose_lib_100, versions
+from machine import stamp, use_cores
+from markdown import asked, publish, table
+from pose_peers import SOLVERS, ace_jax_depth, pose_lib, pose_lib_100
 from pose_problems import HEIGHT, WIDTH, Cell, Problem, grid, real_problems
 
 from ace_jax import errors
@@ -51,6 +49,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.runtime import enable_compilation_cache
 
 OURS = "ace_jax"
+COMPARED = ("jax", "poselib", "pycolmap", "opencv-python-headless")
 BATCH = 64
 BATCH_CELLS = tuple(
     Cell("general", points, outliers, 1.0)
@@ -471,30 +470,18 @@ PARTS: dict[str, Callable[[], None]] = {
 }
 
 
-def _stamp() -> str:
-    used = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return (
-        f"{datetime.date.today()}, revision {revision()}, {_CORES.value} cores of "
-        f"{processor()}; Python {platform.python_version()}, {used}; seed {_SEED.value}"
-        + (", quick: NOT a measurement." if _QUICK.value else ".")
-    )
-
-
 def main(_: Any) -> None:
     """Measures what the flags ask for and makes the tables."""
-    unknown = [name for name in _PARTS.value if name not in PARTS]
-    if unknown:
-        raise errors.UserError(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    parts_asked = asked(PARTS, _PARTS.value, "part")
     use_cores(_CORES.value)
     enable_compilation_cache()
-    for name in _PARTS.value:
-        PARTS[name]()
+    quick = ", quick: NOT a measurement" if _QUICK.value else ""
+    where = f"{stamp(COMPARED)}; seed {_SEED.value}{quick}."
+    for measure in parts_asked:
+        measure()
     for name, (parts, make) in TABLES.items():
         if not _PARTS.value or set(parts) & set(_PARTS.value):
-            text = f"{make()}\n\n{_stamp()}"
-            print(f"\n## {name}\n\n{text}", flush=True)
-            if _DOCS.value:
-                put_into(Path(_DOCS.value), name, text)
+            publish(name, f"{make()}\n\n{where}", _DOCS.value)
 
 
 if __name__ == "__main__":

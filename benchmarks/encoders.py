@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from machine import use_cores
-from markdown import put_into, table
+from markdown import asked, publish, table
 
 from ace_jax import errors
 from ace_jax.data.registry import open_sequence
@@ -360,21 +360,16 @@ TABLES: dict[str, Callable[[Path], str]] = {
 
 def main(_: Sequence[str]) -> None:
     """Makes the tables."""
-    unknown = [name for name in _TABLES.value if name not in TABLES]
-    if unknown:
-        raise errors.UserError(f"no table {unknown[0]!r}; there are {', '.join(TABLES)}")
-    for name in _TABLES.value:
+    for name, make in zip(_TABLES.value, asked(TABLES, _TABLES.value), strict=True):
         try:
-            text = TABLES[name](Path(_SHARED.value))
+            text = make(Path(_SHARED.value))
         except ImportError as missing:
             raise errors.UserError(
                 f"the table of {name} needs {missing.name}: pip install 'ace_jax[bench]' torch timm"
             ) from missing
         except FileNotFoundError as missing:
             raise errors.UserError(f"no {missing.filename}; set --shared") from missing
-        print(f"\n{name}\n\n{text}", flush=True)
-        if _DOCS.value:
-            put_into(Path(_DOCS.value), name, text)
+        publish(name, text, _DOCS.value)
 
 
 def _restrict_to_cores() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from machine import processor, revision
+from machine import stamp
 from markdown import put_into
 
 from ace_jax import errors
@@ -58,6 +58,7 @@ def main(_: Sequence[str]) -> None:
         for name, value in os.environ.items()
         if not name.startswith("ACE_JAX") and name != "PYTHONPATH"
     }
+    where = stamp(())
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         parts = [_install(work, environment)]
@@ -71,12 +72,7 @@ def main(_: Sequence[str]) -> None:
         for command in COMMANDS:
             parts.append(_run(command, empty, environment))
             print(parts[-1], flush=True)
-    load = os.getloadavg()[0]
-    parts.append(
-        f"2026-11-21, revision {revision()}, {os.cpu_count()} cores of {processor()}, "
-        f"Python {sys.version.split()[0]}, load {load:.1f} at the end (the machine is shared: read "
-        "the core seconds)."
-    )
+    parts.append(f"{where} (the machine is shared: read the core seconds).")
     text = "\n\n".join(parts)
     if _DOCS.value:
         put_into(Path(_DOCS.value), "first_steps", text)

@@ -1,19 +1,19 @@
 """What the benchmarks' numbers were measured on."""
 
+import datetime
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 
-def use_cores(count: int) -> int:
-    """Restricts this process and its children to so many processor cores; how many it has then."""
-    if not hasattr(os, "sched_setaffinity"):
-        return count
-    chosen = sorted(os.sched_getaffinity(0))[:count]
-    os.sched_setaffinity(0, chosen)
-    return len(chosen)
+def use_cores(count: int) -> None:
+    """Restricts this process and its children to so many processor cores."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
 def processor() -> str:
@@ -33,3 +33,17 @@ def revision() -> str:
         cwd=Path(__file__).parent,
     ).stdout.strip()
     return told or "unknown"
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def stamp(packages: Sequence[str] = ("jax",)) -> str:
+    """Date, revision, machine, its load now (call it before measuring) and versions of packages."""
+    versions = [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]
+    return (
+        f"{datetime.date.today()}, revision {revision()}, {cores()} cores of {processor()}, load "
+        f"{os.getloadavg()[0]:.1f} at the start; {', '.join(versions)}"
+    )

@@ -4,7 +4,6 @@ All have the same threshold, confidence and limit of minimal samples, and otherw
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import jax
@@ -139,12 +138,3 @@ SOLVERS: dict[str, Callable[[Problem, int], Solve]] = {
     "OpenCV MAGSAC": _open_cv(cv2.USAC_MAGSAC),
     "COLMAP": colmap,
 }
-
-
-def versions() -> dict[str, Any]:
-    """What was compared."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("jax", "poselib", "pycolmap")} | {
-        "opencv": cv2.__version__
-    }

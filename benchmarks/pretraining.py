@@ -15,7 +15,6 @@ first, then scenes resampled.
 """
 
 import dataclasses
-import datetime
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -25,8 +24,8 @@ import jax
 import ml_collections
 import numpy as np
 from absl import flags, logging
-from machine import processor, revision
-from markdown import put_into, table
+from machine import stamp
+from markdown import asked, publish, table
 
 from ace_jax import errors
 from ace_jax.data.registry import open_sequence
@@ -443,19 +442,12 @@ TABLES: dict[str, Callable[[Bench], str]] = {
 def main(_: Sequence[str]) -> None:
     """Makes the tables."""
     enable_compilation_cache()
+    makers = asked(TABLES, _TABLES.value)
+    where = stamp()
     bench = open_bench()
-    for name in _TABLES.value:
-        if name not in TABLES:
-            raise errors.UserError(f"no table {name!r}; there are {', '.join(TABLES)}")
-        text = TABLES[name](bench)
-        stamp = (
-            f"{datetime.date.today()}, revision {revision()}, 2 cores of {processor()}; "
-            f"JAX {jax.__version__}."
-        )
-        print(f"\n{text}\n\n{stamp}\n")
-        if _DOCS.value:
-            block = f"{name}-{_STEPS.value}" if name == "ablation" else name
-            put_into(Path(_DOCS.value), block, f"{text}\n\n{stamp}")
+    for name, make in zip(_TABLES.value, makers, strict=True):
+        block = f"{name}-{_STEPS.value}" if name == "ablation" else name
+        publish(block, f"{make(bench)}\n\n{where}.", _DOCS.value)
 
 
 if __name__ == "__main__":

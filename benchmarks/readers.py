@@ -11,8 +11,6 @@ each reader and for the archives, in processes whose memory is limited and which
 hang: every one must end in frames, `UserError` or `BadFrame`, and write nothing outside its folder.
 """
 
-import datetime
-import os
 import shutil
 import sys
 import tempfile
@@ -21,12 +19,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
-import numpy as np
-import PIL
 from absl import flags, logging
 from fuzzing import fuzz
-from machine import processor, use_cores
-from markdown import put_into, table
+from machine import stamp, use_cores
+from markdown import asked, publish, table
 
 from ace_jax import errors
 from ace_jax.data.export import export
@@ -37,7 +33,6 @@ from ace_jax.data.registry import open_sequence
 from ace_jax.data.seven_scenes import SevenScenes
 from ace_jax.data.subset import SubsetSource
 from ace_jax.data.verbs.check import check
-from ace_jax.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from data_faults import FAULTS, VARIANTS, copy
@@ -150,11 +145,9 @@ def _fuzz_report(count: int, seed: int) -> int:
         f"{time.perf_counter() - start:.0f} s; problems (tracebacks, hangs, crashes, more than "
         f"1 GiB, files written): {len(problems)}."
     )
-    print(text)
+    publish("fuzz", text, _DOCS.value)
     for problem in problems[:40]:
         print(problem)
-    if _DOCS.value:
-        put_into(Path(_DOCS.value), "fuzz", text)
     return 1 if problems else 0
 
 
@@ -171,19 +164,9 @@ def main(_: Sequence[str]) -> int | None:
         ),
         "faults": (["planted", "found in redkitchen", "found in freiburg1_rpy"], fault_rows),
     }
-    where = (
-        f"{datetime.date.today()}, {_CORES.value} cores of {processor()}, load "
-        f"{os.getloadavg()[0]:.1f} at the start; OpenCV {cv2.__version__}, Pillow "
-        f"{PIL.__version__}, NumPy {np.__version__}"
-    )
-    for name in _TABLES.value:
-        if name not in made:
-            raise UserError(f"no table {name!r}: there are {', '.join(made)}")
-        header, rows = made[name]
-        text = f"{table(header, list(rows(root)))}\n\n({where})"
-        print(text)
-        if _DOCS.value:
-            put_into(Path(_DOCS.value), name, text)
+    where = stamp(("opencv-python-headless", "pillow", "numpy"))
+    for name, (header, rows) in zip(_TABLES.value, asked(made, _TABLES.value), strict=True):
+        publish(name, f"{table(header, list(rows(root)))}\n\n({where})", _DOCS.value)
     return None
 
 

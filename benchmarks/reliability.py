@@ -7,21 +7,17 @@
 of mapping, SLAM and pre-training. `files`: mutated files of every kind. `soak`: a long run.
 """
 
-import datetime
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fault_runs
-import jax
 import soak_run
 from absl import flags
 from fuzzing import fuzz
-from machine import processor, revision, use_cores
-from markdown import put_into, table
+from machine import stamp, use_cores
+from markdown import asked, publish, table
 
 from ace_jax import errors
 from ace_jax.data.registry import open_sequence
@@ -129,21 +125,12 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def main(_: Sequence[str]) -> None:
     """Makes the tables."""
-    unknown = [name for name in _TABLES.value if name not in TABLES]
-    if unknown:
-        raise errors.UserError(f"no table {unknown[0]!r}; there are {', '.join(TABLES)}")
-    cores = use_cores(_CORES.value)
+    makers = asked(TABLES, _TABLES.value)
+    use_cores(_CORES.value)
     enable_compilation_cache()
-    where = (
-        f"{datetime.date.today()}, revision {revision()}, {cores} cores of {processor()}, load "
-        f"{os.getloadavg()[0]:.1f} at the start; Python {platform.python_version()}, JAX "
-        f"{jax.__version__}"
-    )
-    for name in _TABLES.value:
-        text = f"{TABLES[name]()}\n\n({where})"
-        print(f"\n## {name}\n\n{text}", flush=True)
-        if _DOCS.value:
-            put_into(Path(_DOCS.value), name, text)
+    where = stamp()
+    for name, make in zip(_TABLES.value, makers, strict=True):
+        publish(name, f"{make()}\n\n({where})", _DOCS.value)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,9 @@ OpenCV's RANSAC and refinement.
 """
 
 import dataclasses
-import datetime
 import importlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -30,8 +28,8 @@ import cv2
 import jax
 import numpy as np
 from absl import flags, logging
-from machine import processor, revision, use_cores
-from markdown import put_into, table
+from machine import stamp, use_cores
+from markdown import asked, publish, table
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -528,15 +526,6 @@ def scenes_table(results: dict[str, Any]) -> str:
     return table([*header, "accepted by a map of another place", "ms after features"], rows)
 
 
-def _stamp() -> str:
-    queries = "tuning queries" if _TUNE.value else "reported queries"
-    return (
-        f"{datetime.date.today()}, revision {revision()}, {_CORES.value} cores of {processor()}, "
-        f"load {os.getloadavg()[0]:.1f} at the end; Python {platform.python_version()}, "
-        f"JAX {jax.__version__}; {queries}."
-    )
-
-
 def main(_: Any) -> None:
     """Makes the tables that the flags ask for."""
     use_cores(_CORES.value)
@@ -551,13 +540,9 @@ def main(_: Any) -> None:
         "scenes": scenes_table,
     }
     Path(_OUT.value).mkdir(parents=True, exist_ok=True)
-    for name in _TABLES.value:
-        if name not in makers:
-            raise errors.UserError(f"no table {name!r}; there are {', '.join(makers)}")
-        text = f"{makers[name](results)}\n\n{_stamp()}"
-        print(f"\n## {name}\n\n{text}\n", flush=True)
-        if _DOCS.value:
-            put_into(Path(_DOCS.value), name, text)
+    where = f"{stamp()}; {'tuning' if _TUNE.value else 'reported'} queries."
+    for name, make in zip(_TABLES.value, asked(makers, _TABLES.value), strict=True):
+        publish(name, f"{make(results)}\n\n{where}", _DOCS.value)
         stored = Path(_OUT.value) / f"results-{name}.json"
         stored.write_text(json.dumps(results, indent=1, default=float) + "\n")
 

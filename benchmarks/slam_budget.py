@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from machine import processor, revision
-from markdown import put_into, table
+from machine import stamp
+from markdown import publish, table
 
 from ace_jax import errors, runtime
 from ace_jax.data.depth_at_features import is_planar, sample_depth
@@ -135,11 +135,8 @@ def budget() -> str:
 def main(_: Sequence[str]) -> None:
     """Prints the table, and puts it into the docs."""
     runtime.enable_compilation_cache()
-    text = budget()
-    print(text)
-    if _DOCS.value:
-        where = f"Revision {revision()}, {processor()}; {_PAIRS.value} pairs {GAP} frames apart."
-        put_into(Path(_DOCS.value), "budget", f"{text}\n\n{where}")
+    where = f"{stamp()}; {_PAIRS.value} pairs {GAP} frames apart."
+    publish("budget", f"{budget()}\n\n{where}", _DOCS.value)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,8 @@ cores. A run that fails, such as for a recording that is not there, says why in 
 """
 
 import dataclasses
-import datetime
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -16,13 +14,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import flags
-from machine import processor, revision, use_cores
-from markdown import put_into, table
+from machine import stamp, use_cores
+from markdown import asked, publish, table
 
-from ace_jax import errors
 from ace_jax.data.registry import open_sequence
 from ace_jax.evaluation.files import read_trajectory
 from ace_jax.evaluation.trajectory import Trajectory, compare
@@ -249,30 +245,17 @@ def rows_table(header: Sequence[str], rows: list[Row], run: Runner, cells: Calla
     return table(header, lines)
 
 
-def measured_on(cores: int) -> str:
-    """What the numbers were measured on."""
-    seeds = 1 if _QUICK.value else _SEEDS.value
-    return (
-        f"{datetime.date.today()}, revision {revision()}, {cores} cores of {processor()}, "
-        f"load {os.getloadavg()[0]:.1f} at the start; Python {platform.python_version()}, "
-        f"JAX {jax.__version__}; {seeds} seed{'s' if seeds > 1 else ''}"
-        + (", quick: NOT a measurement" if _QUICK.value else "")
-    )
-
-
 def make_tables(tables: Mapping[str, Callable[[Runner], str]], chosen: Sequence[str]) -> None:
     """Prints tables and puts them into the document.
 
     Raises:
         UserError: there is no such table.
     """
-    unknown = [name for name in chosen if name not in tables]
-    if unknown:
-        raise errors.UserError(f"no table {unknown[0]!r}; there are {', '.join(tables)}")
-    heading = measured_on(use_cores(_CORES.value))
-    run = Runner(Path(_OUT.value), 1 if _QUICK.value else _SEEDS.value)
-    for name in chosen:
-        text = f"{tables[name](run)}\n\n{heading}."
-        print(f"\n## {name}\n\n{text}", flush=True)
-        if _DOCS.value:
-            put_into(Path(_DOCS.value), name, text)
+    makers = asked(tables, chosen)
+    use_cores(_CORES.value)
+    seeds = 1 if _QUICK.value else _SEEDS.value
+    quick = ", quick: NOT a measurement" if _QUICK.value else ""
+    where = f"{stamp()}; {seeds} seed{'s' if seeds > 1 else ''}{quick}."
+    run = Runner(Path(_OUT.value), seeds)
+    for name, make in zip(chosen, makers, strict=True):
+        publish(name, f"{make(run)}\n\n{where}", _DOCS.value)

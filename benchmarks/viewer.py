@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from machine import processor, revision
-from markdown import put_into, table
+from machine import stamp
+from markdown import publish, table
 
 from ace_jax import errors
 from ace_jax.data.registry import open_sequence
@@ -34,6 +34,7 @@ _DOCS = flags.DEFINE_string("docs", None, "put the table into this file")
 def main(_: Sequence[str]) -> None:
     """Measures and prints."""
     enable_compilation_cache()
+    where = stamp()
     source = open_sequence(_SEQ.value, _DATA_ROOT.value, max_frames=_FRAMES.value)
     runs: dict[bool, list[dict[str, float]]] = {False: [], True: []}
     trajectories = set()
@@ -53,15 +54,12 @@ def main(_: Sequence[str]) -> None:
         )
         ratio = f"{with_view / without:.2f}" if without else ""
         rows.append((name, f"{without:.1f}", f"{with_view:.1f}", ratio))
-    print(rows)
     text = table(("", "without", "with --rerun", "ratio"), rows)
     text += (
         f"\n\n{_SEQ.value}, {_FRAMES.value} frames, medians of {_ROUNDS.value} runs each, in "
-        "turns. "
-        f"2026-11-21, revision {revision()}, 2 cores of {processor()}. The trajectories are equal."
+        f"turns. {where}. The trajectories are equal."
     )
-    if _DOCS.value:
-        put_into(Path(_DOCS.value), "viewer", text)
+    publish("viewer", text, _DOCS.value)
 
 
 def _one(source, folder: Path, shown: bool) -> tuple[dict[str, float], str]:
