@@ -108,7 +108,7 @@ class Recording:
         estimate = camera_from_world
         if self.truth:
             moved = camera_from_world @ invert(self.truth[-1])
-            last = self.world.keyframes[-1].camera_from_world
+            last = self.world.keyframes[self.world.newest].camera_from_world
             estimate = exp(self.drift[None])[0] @ moved @ last
         ids, uv, depth, descriptors = self._observe(camera_from_world)
         slot_of = self._local_slots()
@@ -128,7 +128,7 @@ class Recording:
 
     def error(self) -> float:
         """RMSE of the keyframes' centres, metres; the first pose is exact."""
-        found = np.stack([k.centre for k in self.world.keyframes])
+        found = np.stack([k.centre for k in self.world.keyframes.values()])
         true = invert(np.stack(self.truth))[:, :3, 3]
         return float(np.sqrt(np.mean(np.sum((found - true) ** 2, 1))))
 
@@ -164,7 +164,7 @@ class Recording:
         """(L,) slot of each landmark that the tracker would find, -1 for the others."""
         slot_of = np.full(len(self.scene.points), NO_LANDMARK)
         if self.truth:
-            shared = self.world.covisibility(self.world.keyframes[-1].landmarks)
+            shared = self.world.covisibility(self.world.keyframes[self.world.newest].landmarks)
             for number in np.flatnonzero(shared >= NEIGHBOURS):
                 slots = self.world.keyframes[number].landmarks
                 known = slots >= 0

@@ -152,5 +152,6 @@ class RoomSource:
 def make_system(seed: int = 0, **options) -> LandmarkSlam:
     """SLAM with SIFT and small capacities; loops are closed in tests of their own."""
     options.setdefault("close_loops", False)
+    options.setdefault("config", CONFIG)
     extractor = Sift(image_size=None, max_features=FEATURES)
-    return LandmarkSlam(CAMERA, extractor, CONFIG, seed=seed, **options)
+    return LandmarkSlam(CAMERA, extractor, seed=seed, **options)

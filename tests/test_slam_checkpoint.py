@@ -1,5 +1,6 @@
 """A killed run goes on where it was; what cannot serve is told in one line."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -105,3 +106,19 @@ def test_a_place_that_cannot_be_written_costs_a_warning_not_the_run(tmp_path, ca
     checkpoint.frame_done(system, 2)
     checkpoint.close()
     assert "cannot be continued" in caplog.text
+
+
+def test_frames_of_retired_keyframes_come_back_where_they_were(tmp_path):
+    config = dataclasses.replace(CONFIG, max_keyframes=4, recent_keyframes=2)
+    system, source = make_system(config=config), RoomSource(60)
+    for frame in source:
+        system.process(frame)
+    assert any(frame.reference in system.world.retired for frame in system.frames)
+    checkpoint = SlamCheckpoint(tmp_path, "settings", seconds=0.0)
+    checkpoint.frame_done(system, 60)
+    checkpoint.close()
+    later = _continued(checkpoint.path)
+    assert len(later.world.keyframes) == len(system.world.keyframes) <= 5
+    assert checkpoint.restore(later) == 60
+    for ours, theirs in zip(later.final_trajectory(), system.final_trajectory(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)

@@ -53,7 +53,7 @@ def create(world: LandmarkMap, number: int, features: np.ndarray) -> np.ndarray:
 def check(world: LandmarkMap) -> None:
     """What must hold at any time."""
     seen = np.zeros(CAPACITY, int)
-    for keyframe in world.keyframes:
+    for keyframe in world.keyframes.values():
         slots = keyframe.landmarks[keyframe.landmarks != NO_LANDMARK]
         assert len(np.unique(slots)) == len(slots), "a keyframe observes a landmark twice"
         assert world.valid[slots].all(), "a keyframe observes a landmark that is gone"
@@ -62,13 +62,18 @@ def check(world: LandmarkMap) -> None:
     assert len(world) == world.valid.sum() <= CAPACITY
     for array in (world.points, world.descriptors, world.view_directions, world.distances):
         assert np.isfinite(array).all()
+    live = world.anchors()
+    assert set(live.tolist()) == set(world.keyframes)
+    assert world.keyframes.keys() | world.retired.keys() == set(range(world.next_number))
     norms = np.linalg.norm(world.view_directions[world.valid & (seen > 0)], axis=1)
     np.testing.assert_allclose(norms, 1.0, atol=1e-5)
 
 
 def _random_operation(world: LandmarkMap, rng: np.random.Generator) -> None:
-    operation = rng.choice(["keyframe", "create", "observe", "fuse", "forget", "cull", "remove"])
-    number = int(rng.integers(len(world.keyframes)))
+    operation = rng.choice(
+        ["keyframe", "create", "observe", "fuse", "forget", "cull", "remove", "retire"]
+    )
+    number = int(rng.choice(list(world.keyframes)))
     keyframe = world.keyframes[number]
     free = rng.permutation(np.flatnonzero(keyframe.landmarks == NO_LANDMARK))
     alive = rng.permutation(np.flatnonzero(world.valid))
@@ -87,9 +92,11 @@ def _random_operation(world: LandmarkMap, rng: np.random.Generator) -> None:
         # Also features that have no landmark: bundle adjustment may have removed it meanwhile.
         world.forget(number, rng.permutation(FEATURES)[: rng.integers(FEATURES)])
     elif operation == "cull":
-        world.cull(len(world.keyframes), patience=int(rng.integers(6)))
+        world.cull(world.next_number, patience=int(rng.integers(6)))
     elif operation == "remove":
         world.remove(rng.integers(-1, CAPACITY, 3))
+    elif operation == "retire" and len(world.keyframes) > 1:
+        world.retire(number)
 
 
 @settings(max_examples=150, deadline=None)
@@ -166,8 +173,8 @@ def test_fusing_hands_over_the_observers():
     assert world.valid[kept]
     assert not world.valid[dropped]
     # Frames 0 and 2 saw both and keep the first one's feature; frame 1 saw only the dropped one.
-    np.testing.assert_array_equal([k.landmarks[0] for k in world.keyframes], [kept] * 3)
-    np.testing.assert_array_equal([k.landmarks[1] for k in world.keyframes], [NO_LANDMARK] * 3)
+    np.testing.assert_array_equal([k.landmarks[0] for k in world.keyframes.values()], [kept] * 3)
+    np.testing.assert_array_equal([k.landmarks[1] for k in world.keyframes.values()], [NO_LANDMARK] * 3)
     assert world.observations[kept] == 3
 
 
@@ -247,3 +254,86 @@ def test_in_view(point, seen):
     world.points[slot] = point
     camera = Camera(100.0, 100.0, 50.0, 50.0, 100, 100)
     assert world.in_view(slot, _pose(), camera, margin=10)[0] == seen
+
+
+def test_a_retired_pose_follows_the_keyframe_that_saw_the_same():
+    world = make_map(6)
+    slots = world.keyframes[0].landmarks[:6].copy()
+    for x, shown in ((1.0, slots[:2]), (2.0, slots[:5]), (3.0, slots[3:])):
+        world.add_keyframe(make_keyframe(shown, x))
+    before = [world.pose_of(n) for n in range(4)]
+    world.retire(2)  # keyframe 0 shares five landmarks with it, 3 two
+    world.retire(3)
+    assert list(world.keyframes) == [0, 1]
+    assert world.anchored(2)[0] == 0 == world.anchored(3)[0]
+    for number, pose in enumerate(before):
+        np.testing.assert_allclose(world.pose_of(number), pose, atol=1e-12)
+    assert world.observations[slots].tolist() == [2, 2, 1, 1, 1, 1]
+    world.keyframes[0].camera_from_world = _pose(0.5)
+    np.testing.assert_allclose(world.pose_of(2), _pose(2.5), atol=1e-12)
+    np.testing.assert_allclose(world.pose_of(1), before[1])
+
+
+def test_chains_of_retired_keyframes_end_at_a_live_one():
+    world = make_map(3)
+    for x in range(1, 5):  # each shares landmarks with the one before only
+        number = world.add_keyframe(make_keyframe(None, float(x)))
+        create(world, number, np.arange(3))
+        world.show(number - 1, np.arange(6, 9), world.keyframes[number].landmarks[:3])
+    before = [world.pose_of(n) for n in range(5)]
+    for number in (3, 2, 1):
+        world.retire(number)
+    for number, pose in enumerate(before):
+        np.testing.assert_allclose(world.pose_of(number), pose, atol=1e-12)
+    np.testing.assert_array_equal(np.isin(world.anchors(), [0, 4]), True)
+
+
+def test_the_last_keyframe_stays():
+    with pytest.raises(ValueError, match="only keyframe"):
+        make_map().retire(0)
+
+
+def test_the_least_useful_keyframes_make_room():
+    world = make_map(8)
+    slots = world.keyframes[0].landmarks[:8].copy()
+    for x in range(1, 5):  # everything that these see, others see too
+        world.add_keyframe(make_keyframe(slots, float(x)))
+    alone = world.add_keyframe(make_keyframe(None, 5.0))
+    create(world, alone, np.arange(4))
+    for x in range(6, 9):
+        world.add_keyframe(make_keyframe(slots, float(x)))
+    world.retire_surplus(limit=6, recent=2)
+    check(world)
+    assert list(world.keyframes) == [0, 4, alone, 6, 7, 8]
+    world.retire_surplus(limit=1, recent=2)
+    assert list(world.keyframes) == [0, 7, 8]
+
+
+def test_the_table_does_not_grow_with_retired_keyframes():
+    world = make_map(6)
+    slots = world.keyframes[0].landmarks[:6].copy()
+    for x in range(500):
+        world.add_keyframe(make_keyframe(slots, float(x)))
+        world.retire_surplus(limit=20, recent=5)
+    assert len(world._table) == 64
+    assert len(world.keyframes) == 20
+    assert world.next_number == 501
+    check(world)
+
+
+def test_content_numbers_what_is_left():
+    world = make_map(6)
+    slots = world.keyframes[0].landmarks[:6].copy()
+    for x in range(1, 6):
+        world.add_keyframe(make_keyframe(slots[: 7 - x], float(x)))
+    world.retire(1)
+    world.retire(4)
+    landmarks, keyframes = world.content()
+    other = LandmarkMap(CAPACITY, DIM, APPEARANCES)
+    other.adopt(landmarks, keyframes)
+    check(other)
+    assert list(other.keyframes) == [0, 1, 2, 3]
+    for number, old in enumerate((0, 2, 3, 5)):
+        np.testing.assert_array_equal(other.pose_of(number), world.pose_of(old))
+    newest = other.keyframes[3].landmarks
+    assert (other.last_seen[newest[newest >= 0]] == 3).all()

@@ -58,7 +58,7 @@ def test_what_comes_back_is_what_was_saved(recorded):
     order = np.flatnonzero(saved.valid)
     place = {slot: i for i, slot in enumerate(order)}
     back = {slot: i for i, slot in enumerate(np.flatnonzero(world.valid))}
-    for ours, theirs in zip(world.keyframes, saved.keyframes, strict=True):
+    for ours, theirs in zip(world.keyframes.values(), saved.keyframes.values(), strict=True):
         np.testing.assert_array_equal(ours.camera_from_world, theirs.camera_from_world)
         assert [back.get(s, -1) for s in ours.landmarks] == [
             place.get(s, -1) for s in theirs.landmarks

@@ -37,7 +37,8 @@ def _map_of(system: LandmarkSlam) -> dict:
     }
     assert {"points", "descriptors", "valid", "observations"} <= arrays.keys()
     keyframes = [
-        (k.frame_index, k.camera_from_world.copy(), k.landmarks.copy()) for k in world.keyframes
+        (k.frame_index, k.camera_from_world.copy(), k.landmarks.copy())
+        for k in world.keyframes.values()
     ]
     return {**arrays, "keyframes": keyframes}
 
@@ -209,3 +210,18 @@ def test_stage_times_are_told():
     for frame in system.frames[1:]:
         assert {"features", "depth", "tracking"} <= frame.stage_ms.keys()
         assert all(ms >= 0 for ms in frame.stage_ms.values())
+
+
+def test_a_full_map_retires_keyframes_and_keeps_the_trajectory():
+    source = RoomSource(60)
+    config = dataclasses.replace(CONFIG, max_keyframes=4, recent_keyframes=2)
+    system, states = _run(source, config=config)
+    system.finish()
+    assert set(states) == {State.TRACKING}
+    assert len(system.world.keyframes) == 4
+    assert len(system.world.retired) >= 2
+    assert any(frame.reference in system.world.retired for frame in system.frames)
+    final = Trajectory(*system.final_trajectory())
+    errors = compare(final, Trajectory(source.timestamps(), source.poses())).ate_trans_m
+    assert len(errors) == 60
+    assert np.sqrt(np.mean(errors**2)) < 0.01

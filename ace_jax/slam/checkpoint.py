@@ -15,6 +15,7 @@ from absl import logging
 
 from ace_jax.errors import UserError
 from ace_jax.maps import SceneMap, load_map, save_map
+from ace_jax.slam.landmark_map import LandmarkMap
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.session import with_session
 from ace_jax.slam.system import TrackedFrame
@@ -83,7 +84,8 @@ class SlamCheckpoint:
         if now - self._saved_at < self._seconds or busy or not system.world.keyframes:
             return
         self._saved_at = now
-        content = _with_frames(with_session(system.scene_map(), system.world), system.frames)
+        frames = [_hung_on_live(frame, system.world) for frame in system.frames]
+        content = _with_frames(with_session(system.scene_map(), system.world), frames)
         info = {"checkpoint": self._identity, "next_frame": next_frame}
         content = dataclasses.replace(content, info=content.info | info)
         self._writing = self._pool.submit(self._write, content)
@@ -102,6 +104,18 @@ class SlamCheckpoint:
         """The run is finished: there is nothing to go on with."""
         self.close()
         self.path.unlink(missing_ok=True)
+
+
+def _hung_on_live(frame: TrackedFrame, world: LandmarkMap) -> TrackedFrame:
+    """A frame that refers to its keyframe by the place that it has in a session."""
+    if frame.camera_from_reference is None:
+        return frame
+    number, motion = world.anchored(frame.reference)
+    return dataclasses.replace(
+        frame,
+        reference=int(np.searchsorted(list(world.keyframes), number)),
+        camera_from_reference=frame.camera_from_reference @ motion,
+    )
 
 
 def _with_frames(content: SceneMap, frames: list[TrackedFrame]) -> SceneMap:

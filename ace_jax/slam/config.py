@@ -47,6 +47,8 @@ class SlamConfig:
         max_window_landmarks: capacity of bundle adjustment (static shape).
         min_covisible: shared landmarks that make two keyframes neighbours.
         max_landmarks: capacity of the whole map.
+        max_keyframes: capacity of the whole map; beyond it the least useful ones are retired,
+        recent_keyframes: but none of so many newest ones.
         descriptors_per_landmark: appearances kept per landmark.
         mapping_lag: frames after which the result of a mapping job is taken; see `MappingQueue`.
     """
@@ -86,5 +88,7 @@ class SlamConfig:
     max_window_landmarks: int = 3072
     min_covisible: int = 15
     max_landmarks: int = 16384
+    max_keyframes: int = 600
+    recent_keyframes: int = 50
     descriptors_per_landmark: int = 4
     mapping_lag: int = 4

@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.slam.matching import LandmarkBlock
@@ -22,6 +23,7 @@ LANDMARK_ATTRIBUTES = (
     "colours",
     "last_seen",
 )
+WELL_OBSERVED = 3  # observers beyond which a landmark can do without one of them
 MAX_OBSERVERS = 32  # per landmark; the oldest observation makes room for a newer one
 
 
@@ -39,6 +41,7 @@ class Keyframe:
         landmarks: (N,) int32 slot of each feature's landmark, -1 where there is none. Once the
             keyframe is in a map, change it through the map's methods alone.
         inlier_ratio: quality of its pose when it was tracked.
+        travelled: metres from keyframe to keyframe until here; set when it comes into a map.
     """
 
     frame_index: int
@@ -49,6 +52,7 @@ class Keyframe:
     mask: np.ndarray
     landmarks: np.ndarray
     inlier_ratio: float
+    travelled: float = 0.0
 
     @property
     def centre(self) -> np.ndarray:
@@ -67,6 +71,19 @@ class Keyframe:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Retired:
+    """What is left of a keyframe that made room: its pose hangs on another one's.
+
+    Attributes:
+        anchor: number of the keyframe it hangs on, which may be retired by now itself.
+        camera_from_anchor: (4, 4) float64 its pose relative to that one's.
+    """
+
+    anchor: int
+    camera_from_anchor: np.ndarray
+
+
 class LandmarkMap:
     """Landmarks and keyframes.
 
@@ -82,7 +99,8 @@ class LandmarkMap:
         seen_as: (C, MAX_OBSERVERS) which feature of that keyframe it is.
         created_at: (C,) keyframe number at which it was made.
         serial: (C,) int64, another one for each landmark that ever lived in a slot.
-        keyframes: all keyframes, oldest first.
+        keyframes: by number, oldest first; numbers are never given twice.
+        retired: former keyframes by number, see `retire`.
     """
 
     def __init__(self, capacity: int, dim: int, appearances: int):
@@ -100,28 +118,42 @@ class LandmarkMap:
         self.created_at = np.zeros(capacity, np.int32)
         self.last_seen = np.zeros(capacity, np.int32)
         self.serial = np.zeros(capacity, np.int64)
-        self.keyframes: list[Keyframe] = []
-        self._table = np.zeros((0, 0), np.int32)  # row n is keyframe n's `landmarks`
+        self.keyframes: dict[int, Keyframe] = {}
+        self.retired: dict[int, Retired] = {}
+        self._table = np.zeros((0, 0), np.int32)  # rows are the keyframes' `landmarks`
+        self._row = np.zeros(0, np.int32)  # which row, by number
+        self._free_rows: list[int] = []
         self._born = 0
         self._free = list(range(capacity - 1, -1, -1))
 
     def __len__(self) -> int:
         return int(self.valid.sum())
 
+    @property
+    def next_number(self) -> int:
+        """The number that the next keyframe will have."""
+        return len(self.keyframes) + len(self.retired)
+
+    @property
+    def newest(self) -> int:
+        """The newest keyframe's number."""
+        return next(reversed(self.keyframes))
+
     def covisibility(self, slots: np.ndarray) -> np.ndarray:
-        """(number of keyframes,) how many of the landmarks `slots` each keyframe observes."""
+        """(next_number,) how many of the landmarks `slots` each keyframe observes."""
         slots = np.unique(slots[slots >= 0])
         slots = slots[self.valid[slots]]
         counts = np.arange(MAX_OBSERVERS) < self.observations[slots, None]
-        return np.bincount(self.seen_by[slots][counts], minlength=len(self.keyframes))
+        return np.bincount(self.seen_by[slots][counts], minlength=self.next_number)
 
     def slots_seen_by(self, keyframe_numbers: np.ndarray) -> np.ndarray:
-        """Sorted slots that any of these keyframes observes."""
+        """Sorted slots that any of these keyframes, retired ones apart, observes."""
         if len(keyframe_numbers) == 0:
             return np.zeros(0, np.int64)
         seen = np.zeros(self.capacity + 1, bool)
         for number in keyframe_numbers:
-            seen[self.keyframes[number].landmarks] = True
+            if number in self.keyframes:
+                seen[self.keyframes[number].landmarks] = True
         seen[-1] = False
         return np.flatnonzero(seen[:-1] & self.valid)
 
@@ -165,27 +197,101 @@ class LandmarkMap:
 
     def add_keyframe(self, keyframe: Keyframe) -> int:
         """Appends a keyframe with its observations; returns its number."""
-        number = len(self.keyframes)
-        self._grow(number + 1, len(keyframe.landmarks))
-        self._table[number] = keyframe.landmarks
-        keyframe.landmarks = self._table[number]
-        self.keyframes.append(keyframe)
+        number = self._append(keyframe, keyframe.landmarks)
         self._record(number, np.flatnonzero(keyframe.landmarks >= 0))
         return number
+
+    def _append(self, keyframe: Keyframe, landmarks: np.ndarray) -> int:
+        """Numbers a keyframe and gives it a row of the table, which holds `landmarks` then."""
+        number = self.next_number
+        if self.keyframes:
+            before = self.keyframes[self.newest]
+            step = float(np.linalg.norm(keyframe.centre - before.centre))
+            keyframe.travelled = before.travelled + step
+        if not self._free_rows:
+            self._grow(len(landmarks))
+        if number >= len(self._row):
+            self._row = np.append(self._row, np.zeros(max(64, number), np.int32))
+        row = self._free_rows.pop()
+        self._row[number] = row
+        self._table[row] = landmarks
+        keyframe.landmarks = self._table[row]
+        self.keyframes[number] = keyframe
+        return number
+
+    def pose_of(self, number: int) -> np.ndarray:
+        """(4, 4) camera_from_world of a keyframe, or of a former one, as known now."""
+        live, camera_from_live = self.anchored(number)
+        return camera_from_live @ self.keyframes[live].camera_from_world
+
+    def anchored(self, number: int) -> tuple[int, np.ndarray]:
+        """The keyframe that a pose hangs on, and (4, 4) the pose's motion from it.
+
+        A keyframe hangs on itself.
+        """
+        motion = np.eye(4)
+        while (gone := self.retired.get(number)) is not None:
+            motion = motion @ gone.camera_from_anchor
+            number = gone.anchor
+        return number, motion
+
+    def anchors(self) -> np.ndarray:
+        """(next_number,) the keyframe that each one hangs on: itself, unless it is retired."""
+        anchor = np.arange(self.next_number)
+        for number, gone in self.retired.items():
+            anchor[number] = gone.anchor
+        while np.any(anchor != anchor[anchor]):
+            anchor = anchor[anchor]
+        return anchor
+
+    def retire(self, number: int) -> None:
+        """Takes a keyframe's observations, features and descriptors out of the map.
+
+        Its pose follows the keyframe that shares most landmarks with it (the next older one, if
+        none does), so what hangs on it is still corrected.
+        """
+        keyframe = self.keyframes[number]
+        shared = self.covisibility(keyframe.landmarks)
+        shared[number] = 0
+        anchor = int(np.argmax(shared))
+        if shared[anchor] == 0:
+            anchor = max((n for n in self.keyframes if n < number), default=self.newest)
+        if anchor == number:
+            raise ValueError("the only keyframe cannot be retired")
+        self.forget(number, np.flatnonzero(keyframe.landmarks >= 0))
+        motion = keyframe.camera_from_world @ invert(self.keyframes[anchor].camera_from_world)
+        self.retired[number] = Retired(anchor, motion)
+        del self.keyframes[number]
+        self._free_rows.append(int(self._row[number]))
+
+    def retire_surplus(self, limit: int, recent: int) -> None:
+        """Retires keyframes until at most `limit` are left, the least useful ones first.
+
+        A keyframe is useful for the landmarks that few others observe; of equals the older one
+        goes. The first one, which holds the world's axes, and the `recent` newest ones stay.
+        """
+        while len(self.keyframes) > max(limit, recent + 1):
+            numbers = np.array(list(self.keyframes))[1:-recent]
+            seen = self._table[self._row[numbers]]
+            depend = (seen >= 0) & (self.observations[seen] <= WELL_OBSERVED)
+            self.retire(int(numbers[np.argmin(depend.sum(1))]))
 
     def content(self) -> tuple[dict[str, np.ndarray], list[Keyframe]]:
         """Landmarks without the empty slots, and keyframes whose `landmarks` count in them.
 
-        What `adopt` takes.
+        What `adopt` takes; `last_seen` counts in these keyframes, retired ones are not among them.
         """
         slots = np.flatnonzero(self.valid)
         index = np.full(self.capacity + 1, NO_LANDMARK, np.int32)
         index[slots] = np.arange(len(slots))
         landmarks = {name: getattr(self, name)[slots] for name in LANDMARK_ATTRIBUTES}
         landmarks["descriptors"] = self.descriptors[:, slots]
+        landmarks["last_seen"] = np.searchsorted(
+            list(self.keyframes), landmarks["last_seen"]
+        ).astype(np.int32)
         return landmarks, [
             dataclasses.replace(keyframe, landmarks=index[keyframe.landmarks])
-            for keyframe in self.keyframes
+            for keyframe in self.keyframes.values()
         ]
 
     def adopt(self, landmarks: dict[str, np.ndarray], keyframes: list[Keyframe]) -> None:
@@ -199,7 +305,7 @@ class LandmarkMap:
         Raises:
             ValueError: there is no room, or shapes do not fit.
         """
-        count, first = len(landmarks["points"]), len(self.keyframes)
+        count, first = len(landmarks["points"]), self.next_number
         if count > len(self._free):
             raise ValueError(f"{count} landmarks, {len(self._free)} places are free")
         slots = np.array([self._free.pop() for _ in range(count)], np.int64)
@@ -216,22 +322,21 @@ class LandmarkMap:
         self._born += count
         to_slot = np.append(slots, NO_LANDMARK)  # the last entry is where -1 points
         for keyframe in keyframes:
-            self._grow(len(self.keyframes) + 1, len(keyframe.landmarks))
-            number = len(self.keyframes)
-            self._table[number] = to_slot[keyframe.landmarks]
-            self.keyframes.append(dataclasses.replace(keyframe, landmarks=self._table[number]))
-            self._link(number, np.flatnonzero(keyframe.landmarks >= 0))
+            copy = dataclasses.replace(keyframe)
+            number = self._append(copy, to_slot[keyframe.landmarks])
+            self._link(number, np.flatnonzero(copy.landmarks >= 0))
         self.remove(slots[self.observations[slots] == 0])
 
-    def _grow(self, rows: int, features: int) -> None:
+    def _grow(self, features: int) -> None:
         """Makes room in the table; the keyframes' views of it move along."""
-        if rows <= len(self._table):
-            return
+        rows = len(self._table)
         table = np.full((max(64, 2 * rows), features), NO_LANDMARK, np.int32)
-        for number, keyframe in enumerate(self.keyframes):
-            table[number] = keyframe.landmarks
-            keyframe.landmarks = table[number]
+        if rows:
+            table[:rows] = self._table
+        for number, keyframe in self.keyframes.items():
+            keyframe.landmarks = table[self._row[number]]
         self._table = table
+        self._free_rows.extend(range(len(table) - 1, rows - 1, -1))
 
     def observe(self, number: int, features: np.ndarray, slots: np.ndarray) -> None:
         """Notes that `features` of a keyframe show the landmarks `slots`, no slot twice."""
@@ -300,7 +405,8 @@ class LandmarkMap:
 
     def _unlink(self, slots: np.ndarray, places: np.ndarray) -> None:
         """Takes one observation (a place in `seen_by`) from each of some slots."""
-        self._table[self.seen_by[slots, places], self.seen_as[slots, places]] = NO_LANDMARK
+        rows = self._row[self.seen_by[slots, places]]
+        self._table[rows, self.seen_as[slots, places]] = NO_LANDMARK
         self.observations[slots] -= 1
         last = self.observations[slots]
         self.seen_by[slots, places] = self.seen_by[slots, last]
@@ -349,7 +455,8 @@ class LandmarkMap:
             return
         self.valid[slots] = False
         counts = np.arange(MAX_OBSERVERS) < self.observations[slots, None]
-        self._table[self.seen_by[slots][counts], self.seen_as[slots][counts]] = NO_LANDMARK
+        rows = self._row[self.seen_by[slots][counts]]
+        self._table[rows, self.seen_as[slots][counts]] = NO_LANDMARK
         self.observations[slots] = 0
         self._free.extend(slots.tolist())
 
@@ -364,9 +471,9 @@ class LandmarkMap:
         features = self.seen_as[dropped, :extra].tolist()
         for number, feature in zip(numbers, features, strict=True):
             if number in observers or count == MAX_OBSERVERS:
-                self._table[number, feature] = NO_LANDMARK
+                self._table[self._row[number], feature] = NO_LANDMARK
                 continue
-            self._table[number, feature] = kept
+            self._table[self._row[number], feature] = kept
             self.seen_by[kept, count], self.seen_as[kept, count] = number, feature
             count += 1
         self.observations[kept] = count

@@ -180,10 +180,13 @@ class LandmarkSlam(SlamSystem):
             self._free_space.remember(frame.timestamp, frame.depth, pose)
         self._noise.learn(tracked.pixel_error)
         self.tracker.noise = self.mapper.noise = self._noise.model
-        reference = self._most_covisible(tracked.landmarks)
+        shared = self.world.covisibility(tracked.landmarks)
+        reference = self._most_covisible(shared)
         anchor = self.world.keyframes[reference].camera_from_world
         camera_from_reference = pose @ np.linalg.inv(anchor)
-        if self._may_map(features) and self._needs_keyframe(pose, tracked.landmarks, reference):
+        if self._may_map(features) and self._needs_keyframe(
+            pose, tracked.landmarks, reference, np.flatnonzero(shared)
+        ):
             reference = self._insert_keyframe(
                 frame, features, pose, tracked.landmarks, tracked.inlier_ratio
             )
@@ -200,10 +203,10 @@ class LandmarkSlam(SlamSystem):
             return pose
         return motion.after(interval) @ pose
 
-    def _most_covisible(self, landmarks: np.ndarray) -> int:
+    def _most_covisible(self, shared: np.ndarray) -> int:
         """The keyframe that shares most landmarks with a frame; the newest of several."""
-        shared = self.world.covisibility(landmarks)
-        return len(shared) - 1 - int(np.argmax(shared[::-1]))
+        most = len(shared) - 1 - int(np.argmax(shared[::-1]))
+        return most if shared[most] else self.world.newest
 
     def _ambiguous(self, tracked: Tracked) -> bool:
         """Whether a displaced pose would explain the frame as well.
@@ -229,17 +232,21 @@ class LandmarkSlam(SlamSystem):
             and int(np.sum(features.depth > 0)) >= self.config.min_inliers
         )
 
-    def _needs_keyframe(self, pose: np.ndarray, landmarks: np.ndarray, reference: int) -> bool:
+    def _needs_keyframe(
+        self, pose: np.ndarray, landmarks: np.ndarray, reference: int, covisible: np.ndarray
+    ) -> bool:
         config = self.config
         if self._frames_since_keyframe < config.keyframe_min_gap:
             return False
+        if len(covisible) == 0:
+            return True
         theirs = self.world.keyframes[reference].landmarks
         theirs = theirs[theirs >= 0]
         tracked = np.isin(theirs, landmarks[landmarks >= 0]).sum()
         if tracked < config.keyframe_overlap * len(theirs):
             return True
         centre = -pose[:3, :3].T @ pose[:3, 3]
-        poses = np.stack([keyframe.camera_from_world for keyframe in self.world.keyframes])
+        poses = np.stack([self.world.keyframes[n].camera_from_world for n in covisible])
         centres = -np.einsum("kji,kj->ki", poses[:, :3, :3], poses[:, :3, 3])
         near = np.linalg.norm(centres - centre, axis=1) < config.keyframe_translation
         trace = np.einsum("kij,ij->k", poses[near, :3, :3], pose[:3, :3])
@@ -280,6 +287,7 @@ class LandmarkSlam(SlamSystem):
             if closure is not None:
                 self.closures.append(closure)
                 self._free_space.forget()
+        self.world.retire_surplus(self.config.max_keyframes, self.config.recent_keyframes)
 
     def locate_keyframe(self, keyframe: Keyframe) -> np.ndarray | None:
         """(4, 4) camera_from_world of another map's keyframe in this map, or None."""
@@ -301,7 +309,7 @@ class LandmarkSlam(SlamSystem):
 
     def reference_pose(self, number: int) -> np.ndarray:
         """(4, 4) camera_from_world of a keyframe, as corrected so far."""
-        return self.world.keyframes[number].camera_from_world
+        return self.world.pose_of(number)
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks (M, 3) world, metres, and their colours (M, 3) uint8."""
@@ -317,7 +325,7 @@ class LandmarkSlam(SlamSystem):
             jnp.asarray(self.world.points[valid]),
             attention_tau(self.extractor.name),
         )
-        centres = np.array([k.centre for k in self.world.keyframes]).reshape(-1, 3)
+        centres = np.array([k.centre for k in self.world.keyframes.values()]).reshape(-1, 3)
         return SceneMap(
             head="landmark_attention",
             head_options={"landmarks": int(valid.sum()), "dim": self.extractor.dim},

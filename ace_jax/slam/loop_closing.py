@@ -21,7 +21,7 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.landmark_map import LandmarkMap
 from ace_jax.slam.loop_config import LoopConfig
-from ace_jax.slam.loop_correction import Place, build_graph, move_map, moved_block
+from ace_jax.slam.loop_correction import Place, build_graph, move_map, moved_block, places_of
 from ace_jax.slam.mapping_queue import Job
 from ace_jax.slam.matching import LandmarkBlock, MatchGates
 from ace_jax.slam.place_evidence import Examination, align, examine, holes, match_mutually, support
@@ -168,15 +168,15 @@ class LoopCloser:
     def _old_keyframes(self, world: LandmarkMap, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Old keyframes that may see what this one sees, nearest first; and the local slots."""
         config = self.config
-        last = number - config.min_gap
-        if last < 0:
+        here = world.keyframes[number]
+        numbers = np.array(list(world.keyframes))
+        numbers = numbers[numbers <= number - config.min_gap]
+        if len(numbers) == 0:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        poses = np.stack([k.camera_from_world for k in world.keyframes[: number + 1]])
-        centres = invert(poses)[:, :3, 3]
-        steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
-        path = np.append(np.cumsum(steps[::-1])[::-1], 0.0)[: last + 1]
-        distance = np.linalg.norm(centres[: last + 1] - centres[number], axis=1)
-        turned = np.arccos(np.clip(poses[: last + 1, 2, :3] @ poses[number, 2, :3], -1, 1))
+        poses = np.stack([world.keyframes[n].camera_from_world for n in numbers])
+        path = here.travelled - np.array([world.keyframes[n].travelled for n in numbers])
+        distance = np.linalg.norm(invert(poses)[:, :3, 3] - here.centre, axis=1)
+        turned = np.arccos(np.clip(poses[:, 2, :3] @ here.camera_from_world[2, :3], -1, 1))
         near = (distance < config.view_distance + self._drift(path)) & (
             turned < config.view_angle + self._drift_angle(path)
         )
@@ -185,9 +185,9 @@ class LoopCloser:
         shared = world.covisibility(world.keyframes[number].landmarks)
         neighbours = np.flatnonzero(shared >= config.min_covisible)
         local_slots = world.slots_seen_by(np.union1d(neighbours, [number]))
-        near &= world.covisibility(local_slots)[: last + 1] < config.min_covisible
+        near &= world.covisibility(local_slots)[numbers] < config.min_covisible
         order = np.argsort(np.where(near, distance, np.inf), kind="stable")
-        return order[: int(near.sum())], local_slots
+        return numbers[order[: int(near.sum())]], local_slots
 
     def _drift(self, path: np.ndarray | float) -> np.ndarray | float:
         return self.config.drift[0] + self.config.drift[1] * path
@@ -212,7 +212,7 @@ class LoopCloser:
         )
         slots = slots[match[match >= 0]]
         slots = slots[world.serial[slots] == serials[match[match >= 0]]]
-        votes = np.zeros(len(world.keyframes), np.int64)
+        votes = np.zeros(world.next_number, np.int64)
         votes[old] = world.covisibility(slots)[old]
         first = int(np.argmax(votes))
         if votes[first] < config.min_votes:
@@ -322,17 +322,19 @@ class LoopCloser:
 
     def _plausible(self, world: LandmarkMap, number: int, anchor: int, pose: np.ndarray) -> bool:
         """Whether drift since `anchor` can explain the correction."""
-        centres = np.stack([k.centre for k in world.keyframes[anchor : number + 1]])
-        path = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
-        drift, angle = difference(pose, world.keyframes[number].camera_from_world)
+        here = world.keyframes[number]
+        path = here.travelled - world.keyframes[anchor].travelled
+        drift, angle = difference(pose, here.camera_from_world)
         return drift < self._drift(path) and angle < self._drift_angle(path)
 
     def _correct(self, world, number, hypothesis) -> Generator[Job, Any, LoopClosure | None]:
         """Pose graph, landmarks, duplicates."""
         config = self.config
-        before = np.stack([k.camera_from_world for k in world.keyframes])
-        table = np.stack([k.landmarks for k in world.keyframes])
-        places = hypothesis.places
+        numbers = np.array(list(world.keyframes))
+        before = np.stack([k.camera_from_world for k in world.keyframes.values()])
+        table = np.stack([k.landmarks for k in world.keyframes.values()])
+        anchors = world.anchors()
+        places = [dataclasses.replace(p, old=int(anchors[p.old])) for p in hypothesis.places]
         slots = world.slots_seen_by(np.unique(np.concatenate([p.group for p in places])))
         shared = world.covisibility(world.keyframes[number].landmarks)
         shared[: number + 1 - config.min_gap] = 0
@@ -341,20 +343,23 @@ class LoopCloser:
         recent = recent[shared[recent] >= config.min_covisible]
         slots = slots[~np.isin(slots, world.slots_seen_by(recent))]
         slots = world.most_observed(slots, config.max_group_landmarks)
-        serials, created = world.serial[slots], world.created_at[slots]
+        serials = world.serial[slots]
+        made_at = places_of(world, numbers, world.created_at[slots])
         block = world.block(slots, config.max_group_landmarks)
         features = [world.keyframes[n].features for n in recent]
+        recent_places = np.searchsorted(numbers, recent)
+        here = int(np.searchsorted(numbers, number))
 
         def job():
-            graph = build_graph(before, table, places, config)
+            graph = build_graph(numbers, before, table, places, config)
             result = optimize_pose_graph(graph)
             if not result.success or not np.all(result.weights[graph.is_loop]):
                 return None
             after = result.camera_from_world
-            there = moved_block(block, (invert(after) @ before)[created])
+            there = moved_block(block, (invert(after) @ before)[made_at])
             matches = [
                 self._examine(there, f, after[n]).matches
-                for n, f in zip(recent, features, strict=True)
+                for n, f in zip(recent_places, features, strict=True)
             ]
             return after, matches
 
@@ -363,8 +368,8 @@ class LoopCloser:
             return None
         after, matches = result
         moved = invert(after) @ before
-        drift, angle = difference(after[number], before[number])
-        move_map(world, moved)
+        drift, angle = difference(after[here], before[here])
+        move_map(world, numbers, moved)
         alive = world.serial[slots] == serials
         fused = 0
         for row, match in zip(recent, matches, strict=True):

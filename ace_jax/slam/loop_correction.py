@@ -32,14 +32,19 @@ class Place:
 
 
 def build_graph(
-    poses: np.ndarray, table: np.ndarray, places: list[Place], config: LoopConfig
+    numbers: np.ndarray,
+    poses: np.ndarray,
+    table: np.ndarray,
+    places: list[Place],
+    config: LoopConfig,
 ) -> PoseGraph:
     """Pose graph of a map: what neighbours measure of each other, and the new loop.
 
     Args:
+        numbers: (K,) of the keyframes, ascending.
         poses: (K, 4, 4) camera_from_world.
         table: (K, N) landmark of each keyframe's features, -1 where there is none.
-        places: keyframes found in the old map.
+        places: keyframes found in the old map; their `old` ones are among the K.
         config: how many edges, and how good they are.
     """
     count = len(poses)
@@ -51,7 +56,7 @@ def build_graph(
     shared = (sees @ sees.T).tocoo()
     later = (shared.row > shared.col) & (shared.data >= config.min_covisible)
     first, second, weight = shared.col[later], shared.row[later], shared.data[later]
-    is_old = second - first >= config.min_gap
+    is_old = numbers[second] - numbers[first] >= config.min_gap
     # Rank each edge among those of its later keyframe, recent and old ones apart.
     order = np.lexsort((first, -weight, is_old, second))
     start = np.r_[True, (np.diff(second[order]) != 0) | (np.diff(is_old[order]) != 0)]
@@ -62,13 +67,15 @@ def build_graph(
     # The chain keeps a keyframe that shares nothing (after the camera was lost) in the graph.
     chained = np.isin(np.arange(1, count), second[second - first == 1])
     loose = np.flatnonzero(~chained) + 1
-    first = np.r_[first, loose - 1, [p.old for p in places]].astype(np.int64)
-    second = np.r_[second, loose, [p.number for p in places]].astype(np.int64)
+    olds = np.searchsorted(numbers, [p.old for p in places])
+    found = np.searchsorted(numbers, [p.number for p in places])
+    first = np.r_[first, loose - 1, olds].astype(np.int64)
+    second = np.r_[second, loose, found].astype(np.int64)
     weight = np.r_[weight, np.ones(len(loose)), [p.inliers for p in places]]
     measured = poses[second] @ invert(poses)[first]
     if places:
-        olds = poses[[p.old for p in places]]
-        measured[-len(places) :] = np.stack([p.camera_from_world for p in places]) @ invert(olds)
+        found_poses = np.stack([p.camera_from_world for p in places])
+        measured[-len(places) :] = found_poses @ invert(poses[olds])
     precision = 1.0 / np.repeat(np.square(config.edge_sigma), 3)
     scale = weight / config.edge_landmarks
     return PoseGraph(
@@ -82,21 +89,33 @@ def build_graph(
     )
 
 
-def move_map(world: LandmarkMap, new_from_old: np.ndarray) -> None:
+def move_map(world: LandmarkMap, numbers: np.ndarray, new_from_old: np.ndarray) -> None:
     """Moves keyframes and the landmarks that they made.
 
     Args:
         world: the map; may have grown meanwhile, what is newer moves with the last motion.
-        new_from_old: (K, 4, 4) motion of the world around each of the first K keyframes.
+        numbers: (K,) ascending: all the keyframes it had.
+        new_from_old: (K, 4, 4) motion of the world around each of them.
     """
-    last = len(new_from_old) - 1
     back = invert(new_from_old)
-    for number, keyframe in enumerate(world.keyframes):
-        keyframe.camera_from_world = keyframe.camera_from_world @ back[min(number, last)]
+    place = places_of(world, numbers, np.arange(world.next_number))
+    for number, keyframe in world.keyframes.items():
+        keyframe.camera_from_world = keyframe.camera_from_world @ back[place[number]]
     slots = np.flatnonzero(world.valid)
-    moved = new_from_old[np.minimum(world.created_at[slots], last)]
+    moved = new_from_old[place[world.created_at[slots]]]
     world.points[slots] = _apply(moved, world.points[slots])
     world.view_directions[slots] = _turn(moved, world.view_directions[slots])
+
+
+def places_of(world: LandmarkMap, numbers: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Where in `numbers` the keyframes that `of` hang on stand; the last place if they are newer.
+
+    Args:
+        world: the map.
+        numbers: (K,) ascending: the keyframes it has, or had before the newest ones came.
+        of: (M,) numbers of keyframes and former ones.
+    """
+    return np.minimum(np.searchsorted(numbers, world.anchors()[of]), len(numbers) - 1)
 
 
 def moved_block(block: LandmarkBlock, new_from_old: np.ndarray) -> LandmarkBlock:

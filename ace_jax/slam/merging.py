@@ -36,7 +36,7 @@ class Overlap:
 def find_overlap(first: LandmarkSlam, second: LandmarkMap) -> Overlap | None:
     """The motion between two maps that most keyframes agree on; None where too few do."""
     motions, numbers = [], []
-    for number, keyframe in enumerate(second.keyframes):
+    for number, keyframe in second.keyframes.items():
         pose = first.locate_keyframe(keyframe)
         if pose is not None:
             motions.append(np.linalg.inv(pose) @ keyframe.camera_from_world)
@@ -84,11 +84,12 @@ def merge(first: LandmarkSlam, second: LandmarkMap) -> Overlap:
         dataclasses.replace(k, camera_from_world=orthonormalized(k.camera_from_world @ back))
         for k in keyframes
     ]
-    known = len(first.world.keyframes)
+    known = first.world.next_number
+    place = {number: known + i for i, number in enumerate(second.keyframes)}
     try:
         first.world.adopt(landmarks, keyframes)
     except ValueError as error:
         raise UserError(f"the merged map is too large: {error}") from error
     for number in overlap.keyframes:
-        first.refine_keyframe(known + number)
+        first.refine_keyframe(place[number])
     return overlap

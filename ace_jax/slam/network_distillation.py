@@ -147,21 +147,23 @@ class DistilledNetworkSlam(LandmarkSlam):
             feature_options=feature_options,
             mapping_lag=mapping_lag,
         )
+        self._inlier_ratios: dict[int, float] = {}  # of keyframes, by number
         self.tracker = NetworkTracker(self.tracker, self.network)
         self.network.warm_up(blank_features(extractor))
 
     def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
-        known = len(self.world.keyframes)
+        known = self.world.next_number
         tracked = super()._locate(frame, features, clock)
         if tracked.live_camera_from_world is None:
             return tracked
-        new = len(self.world.keyframes) > known
+        new = self.world.next_number > known
         pose = self.corrected_pose(tracked)
         if not known:
             self.network.start(features)
         self.network.hold(features, pose)
         if new:
             self.network.add(features, pose, known)
+            self._inlier_ratios[known] = self.world.keyframes[known].inlier_ratio
         self._correct_keyframes()
         steps = self.network.config.steps if known else self.network.config.first_steps
         self._train(steps, frame.index)
@@ -173,8 +175,9 @@ class DistilledNetworkSlam(LandmarkSlam):
             self.network.camera_from_world[place] = self.reference_pose(number)
 
     def _train(self, steps: int, frame_index: int) -> None:
-        ratios = np.array([self.world.keyframes[k].inlier_ratio for k in self.network.keyframe_at])
-        self.network.train_on(self.network.window(ratios, frame_index), steps, frame_index)
+        ratios = np.array([self._inlier_ratios[number] for number in self.network.keyframe_at])
+        window = self.network.window(ratios, frame_index)
+        self.network.train_on(window, steps, frame_index)
 
     def finish(self) -> None:
         """The last corrections, then training on all keyframes alike."""
@@ -186,7 +189,7 @@ class DistilledNetworkSlam(LandmarkSlam):
 
     def scene_map(self) -> SceneMap:
         """The network."""
-        centres = np.array([k.centre for k in self.world.keyframes]).reshape(-1, 3)
+        centres = np.array([k.centre for k in self.world.keyframes.values()]).reshape(-1, 3)
         return network_scene_map(
             self.network,
             self.extractor,

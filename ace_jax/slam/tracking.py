@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, unproject
@@ -331,10 +332,11 @@ class Tracker:
         """The keyframe whose view (position and direction) is closest to a pose."""
         pose = np.asarray(camera_from_world, np.float64)
         centre = -pose[:3, :3].T @ pose[:3, 3]
-        centres = np.stack([k.centre for k in world.keyframes])
-        axes = np.stack([k.camera_from_world[2, :3] for k in world.keyframes])
-        turned = np.arccos(np.clip(axes @ pose[2, :3], -1, 1))
-        return int(np.argmin(np.linalg.norm(centres - centre, axis=1) + turned))
+        poses = np.stack([k.camera_from_world for k in world.keyframes.values()])
+        centres = invert(poses)[:, :3, 3]
+        turned = np.arccos(np.clip(poses[:, 2, :3] @ pose[2, :3], -1, 1))
+        nearest = int(np.argmin(np.linalg.norm(centres - centre, axis=1) + turned))
+        return list(world.keyframes)[nearest]
 
     def _relocalize(self, world: LandmarkMap, features: Features, key) -> np.ndarray | None:
         pose, inliers, success = relocalize(

@@ -56,11 +56,11 @@ class SlamView:
         self._live.show_map(*system.points(), always=False)
 
     def _new_keyframes(self, system: SlamSystem) -> np.ndarray | None:
-        keyframes = getattr(getattr(system, "world", None), "keyframes", ())
+        keyframes = getattr(getattr(system, "world", None), "keyframes", {})
         if len(keyframes) == self._keyframes:
             return None
         self._keyframes = len(keyframes)
-        return np.array([keyframe.centre for keyframe in keyframes])
+        return np.array([keyframe.centre for keyframe in keyframes.values()])
 
 
 def _features(system: SlamSystem, observation: Observation) -> dict[str, np.ndarray]:
