@@ -174,7 +174,9 @@ def test_fusing_hands_over_the_observers():
     assert not world.valid[dropped]
     # Frames 0 and 2 saw both and keep the first one's feature; frame 1 saw only the dropped one.
     np.testing.assert_array_equal([k.landmarks[0] for k in world.keyframes.values()], [kept] * 3)
-    np.testing.assert_array_equal([k.landmarks[1] for k in world.keyframes.values()], [NO_LANDMARK] * 3)
+    np.testing.assert_array_equal(
+        [k.landmarks[1] for k in world.keyframes.values()], [NO_LANDMARK] * 3
+    )
     assert world.observations[kept] == 3
 
 
