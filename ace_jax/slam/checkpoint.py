@@ -40,6 +40,7 @@ class SlamCheckpoint:
         self._saved_at = time.monotonic()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self._found: SceneMap | None = None  # read, but not restored yet
 
     def unfinished(self) -> bool:
         """Whether there is an interrupted run to go on with.
@@ -49,7 +50,7 @@ class SlamCheckpoint:
         """
         if not self.path.is_file():
             return False
-        if load_map(self.path).info.get("checkpoint") != self._identity:
+        if self._content().info.get("checkpoint") != self._identity:
             raise UserError(
                 f"{self.path} is of an unfinished run with other settings; give the same flags "
                 "again, choose another --out, or delete the file"
@@ -65,7 +66,7 @@ class SlamCheckpoint:
         Raises:
             UserError: the file is damaged.
         """
-        scene_map = load_map(self.path)
+        scene_map, self._found = self._content(), None
         try:
             system.frames = _frames(scene_map, len(system.world.keyframes))
             return int(scene_map.info["next_frame"])
@@ -73,6 +74,12 @@ class SlamCheckpoint:
             raise UserError(
                 f"{self.path} is not a complete checkpoint ({error}); delete it to start anew"
             ) from error
+
+    def _content(self) -> SceneMap:
+        """The file, read once for both questions: is it this run's, and what is in it."""
+        if self._found is None:
+            self._found = load_map(self.path)
+        return self._found
 
     def frame_done(self, system: LandmarkSlam, next_frame: int) -> None:
         """Saves if it is time, and the last saving is over; what is saved is as of now.

@@ -307,6 +307,11 @@ class LandmarkSlam(SlamSystem):
         """Completes the mapping that still runs."""
         self.mapping.finish()
 
+    @property
+    def last_landmarks(self) -> np.ndarray:
+        """(N,) landmarks of the last tracked frame's features, NO_LANDMARK where there is none."""
+        return self._landmarks
+
     def reference_pose(self, number: int) -> np.ndarray:
         """(4, 4) camera_from_world of a keyframe, as corrected so far."""
         return self.world.pose_of(number)

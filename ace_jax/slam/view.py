@@ -73,9 +73,9 @@ def _features(system: SlamSystem, observation: Observation) -> dict[str, np.ndar
     mask = np.asarray(features.mask)
     uv = np.asarray(features.uv)[mask]
     unknown = {"xyz": np.full((len(uv), 3), np.nan), "sigma": np.full(len(uv), np.nan)}
-    if not isinstance(system, LandmarkSlam) or len(system._landmarks) != len(mask):
+    if not isinstance(system, LandmarkSlam) or len(system.last_landmarks) != len(mask):
         return {"uv": uv, **unknown}
-    slots = system._landmarks[mask]
+    slots = system.last_landmarks[mask]
     known = slots != NO_LANDMARK
     world, found = system.world, slots[known]
     unknown["xyz"][known] = world.points[found]
