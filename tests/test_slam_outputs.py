@@ -10,11 +10,13 @@ from ace_jax.data.rigid import from_quaternion
 from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.slam.outputs import (
     plot_trajectory,
+    stage_times,
     trajectory_metrics,
     write_json,
     write_points_ply,
     write_trajectory_tum,
 )
+from ace_jax.slam.system import TrackedFrame
 
 REQUIRED = {
     *("sequence", "frames", "frames_tracked", "coverage", "ate_rmse_m", "ate_live_rmse_m"),
@@ -36,13 +38,25 @@ def _metrics(estimate, ground_truth, live=None, **changed) -> dict:
         "live": estimate if live is None else live,
         "ground_truth": ground_truth,
         "frame_seconds": [5.0, 1.0, *[0.02] * (len(estimate) - 2)],
-        "stage_seconds": {"features": [0.01] * len(estimate), "mapping": []},
+        "stage_ms": {"features": np.full(len(estimate), 10.0), "mapping": np.zeros(0)},
         "map_bytes": 1234,
         "head": "landmarks",
         "features": "sift",
         "seed": 3,
     }
     return trajectory_metrics(**{**arguments, **changed})
+
+
+def test_stage_times_are_those_of_the_frames_in_which_a_stage_ran():
+    stages = [{}, {"tracking": 900.0}, {"tracking": 800.0}, {"tracking": 3.0, "mapping": 50.0}]
+    frames = [TrackedFrame(i, i / 30, None, stage_ms=s) for i, s in enumerate(stages)]
+    frames.append(TrackedFrame(4, 4 / 30, None, stage_ms={"tracking": 5.0}))
+    found = stage_times(frames)  # the first was another process's, the next two compiled
+    assert {name: times.tolist() for name, times in found.items()} == {
+        "tracking": [3.0, 5.0],
+        "mapping": [50.0],
+    }
+    assert stage_times([]) == {}
 
 
 def test_tum_lines(tmp_path):
@@ -163,7 +177,7 @@ def test_metrics_without_a_usable_ground_truth():
 
 def test_metrics_of_a_run_that_was_cut_at_once():
     nothing = Trajectory(np.zeros(0), np.zeros((0, 4, 4)))
-    metrics = _metrics(nothing, None, frame_seconds=[], stage_seconds={})
+    metrics = _metrics(nothing, None, frame_seconds=[], stage_ms={})
     assert metrics["coverage"] == 0.0
     assert metrics["fps"] is metrics["ms_p95"] is None
 

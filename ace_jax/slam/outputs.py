@@ -9,9 +9,11 @@ import numpy as np
 from ace_jax.data.rigid import to_quaternion
 from ace_jax.evaluation.trajectory import NoOverlap, Statistics, Trajectory, compare
 from ace_jax.files import replacing, write_json
+from ace_jax.slam.system import TrackedFrame
 
 __all__ = [
     "plot_trajectory",
+    "stage_times",
     "trajectory_metrics",
     "write_json",
     "write_points_ply",
@@ -76,6 +78,16 @@ def write_points_ply(path: str | Path, xyz: np.ndarray, rgb: np.ndarray | None =
         file.write(vertices.tobytes())
 
 
+def stage_times(frames: Sequence[TrackedFrame]) -> dict[str, np.ndarray]:
+    """Milliseconds by stage, each of the frames in which it ran; without those that compile.
+
+    Frames that an earlier process worked on have no times, and do not count.
+    """
+    timed = [frame.stage_ms for frame in frames if frame.stage_ms][WARM_UP_FRAMES:]
+    names = dict.fromkeys(name for stages in timed for name in stages)
+    return {name: np.array([s[name] for s in timed if name in s]) for name in names}
+
+
 def trajectory_metrics(
     *,
     sequence: str,
@@ -84,7 +96,7 @@ def trajectory_metrics(
     live: Trajectory,
     ground_truth: Trajectory | None,
     frame_seconds: Sequence[float],
-    stage_seconds: Mapping[str, Sequence[float]],
+    stage_ms: Mapping[str, np.ndarray],
     map_bytes: int,
     head: str,
     features: str,
@@ -103,7 +115,7 @@ def trajectory_metrics(
         live: each frame's pose as known when it was processed.
         ground_truth: reference poses of the same stream, or None.
         frame_seconds: processing time of each frame, in order.
-        stage_seconds: per stage, the time of each frame in which it ran.
+        stage_ms: see `stage_times`.
         map_bytes: size of the map file.
         head: name of the head.
         features: name of the features.
@@ -113,7 +125,6 @@ def trajectory_metrics(
     final_errors, live_errors = (_compare(t, ground_truth) for t in (estimate, live))
     seconds = np.asarray(frame_seconds, np.float64)
     warm = seconds[WARM_UP_FRAMES:]
-    stages = {name: np.asarray(times, np.float64) for name, times in stage_seconds.items()}
 
     def summary(errors: Any, name: str) -> Statistics | None:
         return None if errors is None else Statistics.of(getattr(errors, name))
@@ -134,16 +145,16 @@ def trajectory_metrics(
         "rpe_trans_m": rpe_trans and rpe_trans.rmse,
         "rpe_rot_deg": rpe_rot and rpe_rot.rmse,
         "fps": float(1 / warm.mean()) if warm.size and warm.mean() > 0 else None,
-        "ms_p50": _percentile_ms(warm, 50),
-        "ms_p95": _percentile_ms(warm, 95),
+        "ms_p50": _percentile(1e3 * warm, 50),
+        "ms_p95": _percentile(1e3 * warm, 95),
         "start_s": float(seconds[:WARM_UP_FRAMES].sum()),
         "stage_ms": {
             name: {
-                "p50": _percentile_ms(times, 50),
-                "p95": _percentile_ms(times, 95),
-                "runs": int(times.size),
+                "p50": _percentile(times, 50),
+                "p95": _percentile(times, 95),
+                "runs": len(times),
             }
-            for name, times in stages.items()
+            for name, times in stage_ms.items()
         },
         "map_bytes": map_bytes,
         "head": head,
@@ -166,9 +177,9 @@ def realtime_metrics(processed: int, late: int, latencies: Sequence[float]) -> d
         "realtime": True,
         "frames_late": late,
         "processed_share": processed / frames if frames else 0.0,
-        "latency_ms_p50": _percentile_ms(seconds, 50),
-        "latency_ms_p95": _percentile_ms(seconds, 95),
-        "latency_ms_max": _percentile_ms(seconds, 100),
+        "latency_ms_p50": _percentile(1e3 * seconds, 50),
+        "latency_ms_p95": _percentile(1e3 * seconds, 95),
+        "latency_ms_max": _percentile(1e3 * seconds, 100),
     }
 
 
@@ -197,5 +208,5 @@ def _compare(estimate: Trajectory, ground_truth: Trajectory | None) -> Any:
         return None
 
 
-def _percentile_ms(seconds: np.ndarray, percent: float) -> float | None:
-    return float(np.percentile(seconds, percent) * 1e3) if seconds.size else None
+def _percentile(values: np.ndarray, percent: float) -> float | None:
+    return float(np.percentile(values, percent)) if len(values) else None

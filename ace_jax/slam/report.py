@@ -10,6 +10,7 @@ import numpy as np
 from ace_jax.data.frame import BadFrame, FrameSource
 from ace_jax.evaluation import pictures
 from ace_jax.evaluation.trajectory import NoOverlap, Trajectory, compare
+from ace_jax.slam.outputs import WARM_UP_FRAMES
 
 if TYPE_CHECKING:
     from ace_jax.slam.system import SlamSystem, TrackedFrame
@@ -49,6 +50,7 @@ def write_report(
     system: "SlamSystem",
     metrics: Mapping[str, Any],
     frame_seconds: Sequence[float],
+    stage_ms: Mapping[str, np.ndarray],
     reference: Trajectory | None,
 ) -> None:
     """Writes `report.html` into a run's folder, which holds `trajectory.png` already.
@@ -59,17 +61,14 @@ def write_report(
         system: after the run.
         metrics: as in `metrics.json`.
         frame_seconds: processing time of each frame, in order.
+        stage_ms: milliseconds by stage, of the frames in which it ran.
         reference: ground truth, or None.
     """
     # Matplotlib takes a while to import.
     from ace_jax.evaluation import page
     from ace_jax.evaluation.charts import map_figure, timing_figure
 
-    seconds = np.asarray(frame_seconds[2:]) * 1e3  # the first two compile
-    stages: dict[str, list[float]] = {}
-    for frame in system.frames[2:]:
-        for stage, ms in frame.stage_ms.items():
-            stages.setdefault(stage, []).append(ms)
+    total_ms = np.asarray(frame_seconds[WARM_UP_FRAMES:]) * 1e3
     steps = np.diff(source.timestamps())
     budget = float(np.median(steps)) * 1e3 if len(steps) else None
     config = getattr(system, "config", None)
@@ -83,7 +82,7 @@ def write_report(
         page.image((out / "trajectory.png").read_bytes(), "image/png", "trajectory"),
         page.heading("Time", "The first two frames, which compile, are left out."),
         page.drawing(
-            timing_figure(seconds, {k: np.array(v) for k, v in stages.items()}, budget),
+            timing_figure(total_ms, stage_ms, budget),
             "milliseconds a frame",
         ),
         page.heading("Map", "In red the camera's path."),

@@ -342,10 +342,7 @@ def write_results(
         save_map(out / "session.safetensors", with_session(scene_map, system.world), half=True)
     poses = source.poses()
     reference = None if poses is None else Trajectory(source.timestamps(), poses)
-    stages: dict[str, list[float]] = {}
-    for frame in system.frames:
-        for stage, ms in frame.stage_ms.items():
-            stages.setdefault(stage, []).append(ms / 1e3)
+    stage_ms = outputs.stage_times(system.frames)
     metrics = outputs.trajectory_metrics(
         sequence=source.name,
         frames=frames,
@@ -353,7 +350,7 @@ def write_results(
         live=live,
         ground_truth=reference,
         frame_seconds=frame_seconds,
-        stage_seconds=stages,
+        stage_ms=stage_ms,
         map_bytes=map_bytes,
         head=scene_map.head,
         features=system.extractor.name,
@@ -365,7 +362,7 @@ def write_results(
         metrics["keyframes"] = len(system.world.keyframes)
     outputs.write_json(out / "metrics.json", metrics)
     outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)
-    write_report(out, source, system, metrics, frame_seconds, reference)
+    write_report(out, source, system, metrics, frame_seconds, stage_ms, reference)
     return metrics
 
 
