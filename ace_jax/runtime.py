@@ -56,14 +56,28 @@ def enable_compilation_cache() -> Path | None:
     return folder
 
 
+def processor() -> str:
+    """The processor's name, for reports."""
+    return (
+        _cpuinfo("model name").partition(":")[2].strip()
+        or platform.processor()
+        or platform.machine()
+    )
+
+
 def _machine() -> str:
     """A short name of this processor: programs compiled for another one may crash here.
 
     Home folders are shared between machines (clusters, containers), instruction sets are not.
     """
+    kind = _cpuinfo("flags", "Features") or platform.processor()
+    return hashlib.sha256(f"{platform.machine()} {kind}".encode()).hexdigest()[:12]
+
+
+def _cpuinfo(*names: str) -> str:
+    """The line of one of these names that Linux has for the first processor; "" elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        kind = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except OSError:  # not Linux
-        kind = platform.processor()
-    return hashlib.sha256(f"{platform.machine()} {kind}".encode()).hexdigest()[:12]
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(names)), "")

@@ -3,25 +3,18 @@
 import datetime
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+
+from ace_jax.runtime import processor
 
 
 def use_cores(count: int) -> None:
     """Restricts this process and its children to so many processor cores."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
-
-
-def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (found := re.search(r"model name\s*: (.*)", info.read_text())):
-        return found[1]
-    return platform.processor() or platform.machine()
 
 
 def revision() -> str:

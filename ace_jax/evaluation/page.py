@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from ace_jax import __version__
 from ace_jax.files import replacing
+from ace_jax.runtime import processor
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
@@ -82,7 +83,7 @@ def settings(values: Mapping[str, Any]) -> str:
     rows = [
         ("command", shlex.join(command)),
         ("when", datetime.datetime.now().strftime("%Y-%m-%d %H:%M")),
-        ("machine", f"{_processor()}, {os.cpu_count()} cores; JAX on {jax.devices()[0].platform}"),
+        ("machine", f"{processor()}, {os.cpu_count()} cores; JAX on {jax.devices()[0].platform}"),
         ("versions", f"ace_jax {__version__}, JAX {jax.__version__}, {platform.python_version()}"),
     ]
     flat = dict(_flat(values))
@@ -102,15 +103,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def drawing(figure: Figure, text: str) -> str:

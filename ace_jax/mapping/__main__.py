@@ -13,7 +13,6 @@ Examples:
 A run that was interrupted while training continues when the same command is given again.
 """
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,12 +62,7 @@ def main(_: Sequence[str]) -> int | None:
         poses=_POSES.value,
         focal=_FOCAL.value,
     )
-    with contextlib.ExitStack() as stack:
-        view = None
-        if _RERUN.value is not None:
-            from ace_jax.viewer.live import LiveView
-
-            view = stack.enter_context(LiveView(_RERUN.value, source.name))
+    with rerun_flag.opened(_RERUN.value, source.name) as view:
         print(run(source, _CONFIG.value, Path(_OUT.value), _WEIGHTS_DIR.value, _UPDATE.value, view))
     return None
 

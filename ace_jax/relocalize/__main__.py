@@ -15,7 +15,6 @@ With several maps each query is told which scene it shows. Exit code 0: every fr
 some could not be; 2: a mistake in the input.
 """
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,12 +72,7 @@ def main(_: Sequence[str]) -> int | None:
         )
     relocalizers = load_maps(_MAP.value, _WEIGHTS_DIR.value, seed=_SEED.value)
     size = sum(Path(path).stat().st_size for path in _MAP.value)
-    with contextlib.ExitStack() as stack:
-        view = None
-        if _RERUN.value is not None:
-            from ace_jax.viewer.live import LiveView
-
-            view = stack.enter_context(LiveView(_RERUN.value, source.name))
+    with rerun_flag.opened(_RERUN.value, source.name) as view:
         state = run.run(
             relocalizers,
             source,

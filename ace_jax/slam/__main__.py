@@ -18,7 +18,6 @@ Examples:
 Poses come from the images alone; ground truth, where there is one, is for the evaluation.
 """
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,6 +90,7 @@ def main(_: Sequence[str]) -> int | None:
     from ace_jax.slam import mesh, run
     from ace_jax.slam.checkpoint import SlamCheckpoint
     from ace_jax.slam.report import summary
+    from ace_jax.slam.view import SlamView
 
     source = open_sequence(
         _SEQ.value,
@@ -128,13 +128,8 @@ def main(_: Sequence[str]) -> int | None:
     )
     system = run.create_system(source, options)
     readout = None if _READOUT_MS.value is None else _READOUT_MS.value / 1e3
-    with contextlib.ExitStack() as stack:
-        view = None
-        if _RERUN.value is not None:
-            from ace_jax.slam.view import SlamView
-            from ace_jax.viewer.live import LiveView
-
-            view = SlamView(stack.enter_context(LiveView(_RERUN.value, source.name)))
+    with rerun_flag.opened(_RERUN.value, source.name) as live:
+        view = None if live is None else SlamView(live)
         result = run.run(
             source, system, out, _SEED.value, readout, _REALTIME.value, checkpoint, view
         )

@@ -1,8 +1,13 @@
 """The flag `--rerun`, which may stand alone or name a file."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
+
+if TYPE_CHECKING:
+    from ace_jax.viewer.live import LiveView
 
 WINDOW = "window"
 NAME = "rerun"
@@ -26,3 +31,23 @@ def with_value(argv: Sequence[str]) -> list[str]:
         if argument in (f"--{NAME}", f"-{NAME}") and alone:
             result[i] = f"--{NAME}={WINDOW}"
     return result
+
+
+@contextlib.contextmanager
+def opened(target: str | None, name: str) -> Iterator["LiveView | None"]:
+    """The live view that the flag asks for, open for a while; None if it asks for none.
+
+    Args:
+        target: the flag's value.
+        name: of what is shown.
+
+    Raises:
+        UserError: see `LiveView`.
+    """
+    if target is None:
+        yield None
+        return
+    from ace_jax.viewer.live import LiveView  # --help and bad flags answer at once without it
+
+    with LiveView(target, name) as view:
+        yield view
