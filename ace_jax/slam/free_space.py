@@ -8,6 +8,7 @@ same way (Hornung et al., OctoMap, Autonomous Robots 2013).
 
 import cv2
 import numpy as np
+import scipy.spatial
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
@@ -15,7 +16,13 @@ from ace_jax.geometry.camera import Camera
 NEAREST = 0.1  # metres
 STEP = 4  # pixels; a snapshot keeps every fourth row and column
 MARGIN = (0.06, 0.05)  # metres, and metres per metre of distance, that a surface may be off
-MOST_MOVED = 0.7  # if more of the features seem to move, the pose is wrong, not the world
+MOST_MOVED = 0.7  # if more of the picture's area seems to move, the pose is wrong, not the world
+GRID = 20  # samples of that area across the picture; one thing may hold most of the features
+
+
+EDGE = 0.006  # of the picture's width: as far beside an edge, features belong to what is nearer
+REACH = 0.4  # metres from moving points within which what was never seen moves as well,
+NEIGHBOURS = 3  # if it has so many of them there
 
 
 class FreeSpace:
@@ -56,27 +63,79 @@ class FreeSpace:
         small = np.where(np.isfinite(small), small, 0.0).astype(np.float32)
         place = self._taken % len(self._depths)
         # One unknown neighbour makes the pixel unknown: nothing is said about what lies at edges.
-        self._depths[place] = cv2.erode(small, np.ones((3, 3), np.uint8))
+        small = cv2.erode(small, np.ones((3, 3), np.uint8))
+        if np.isfinite(self._last):
+            small[self._moving_area(depth, camera_from_world)] = 0.0
+        self._depths[place] = small
         self._poses[place] = camera_from_world
         self._taken += 1
         self._last = time
 
-    def moved(self, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
-        """Which features (N,) with depth show a surface where there was air before.
+    def moved(
+        self, features: Features, depth: np.ndarray | None, camera_from_world: np.ndarray
+    ) -> np.ndarray:
+        """Which features (N,) show a surface where there was air before.
 
         Args:
-            features: N features with depth.
+            features: N features.
+            depth: (H, W) the frame's depth image, metres, 0, NaN and inf where unknown; None: none.
             camera_from_world: (4, 4) where the camera is, about.
         """
-        camera = self._camera
         found = np.zeros(len(features.mask), bool)
-        usable = np.flatnonzero(features.mask & (features.depth > 0))
-        if len(usable) == 0 or not np.isfinite(self._last):
+        if depth is None or not np.isfinite(self._last):
             return found
-        z = features.depth[usable, None].astype(np.float64)
-        rays = (features.uv[usable] - [camera.cx, camera.cy]) / [camera.fx, camera.fy]
-        in_camera = np.concatenate([rays * z, z], axis=1)
-        points = (in_camera - camera_from_world[:3, 3]) @ camera_from_world[:3, :3]
+        nearest = _nearest_at(depth, features.uv)
+        usable = np.flatnonzero(features.mask & (nearest > 0))
+        if len(usable) == 0:
+            return found
+        points = self._points(features.uv[usable], nearest[usable], camera_from_world)
+        area = self._points(*_samples(depth, GRID), camera_from_world)
+        found[usable] = self._moving(points, area)
+        return found
+
+    def _moving_area(self, depth: np.ndarray, camera_from_world: np.ndarray) -> np.ndarray:
+        """Which pixels of a snapshot move: they would vouch for what stands there next."""
+        uv, z = _samples(depth, 2 * GRID)
+        area = self._points(uv, z, camera_from_world)
+        step = _spacing(depth, 2 * GRID)
+        height, width = (-(-size // step) for size in depth.shape)
+        cells = np.zeros((height, width), np.uint8)
+        column, row = uv[self._moving(area, area)].T // step
+        cells[row, column] = 1
+        cells = cv2.dilate(cells, np.ones((3, 3), np.uint8))
+        rows, columns = (np.arange(0, size, STEP) // step for size in depth.shape)
+        return cells[rows][:, columns] > 0
+
+    def _moving(self, points: np.ndarray, area: np.ndarray) -> np.ndarray:
+        """Which points (M, 3) move; `area` (A, 3) are points spread evenly over the picture."""
+        moving, was_seen = self._judge(points)
+        if not moving.any():
+            return moving
+        of_area, _ = self._judge(area)
+        if of_area.mean() > MOST_MOVED:
+            return np.zeros(len(points), bool)
+        # What is at a place that was never seen belongs to the moving thing beside it.
+        unknown = np.flatnonzero(~moving & ~was_seen)
+        if of_area.sum() >= NEIGHBOURS and len(unknown):
+            tree = scipy.spatial.cKDTree(area[of_area])
+            distance, _ = tree.query(points[unknown], k=NEIGHBOURS, distance_upper_bound=REACH)
+            moving[unknown[np.isfinite(distance[:, -1])]] = True
+        return moving
+
+    def _points(
+        self, uv: np.ndarray, depth: np.ndarray, camera_from_world: np.ndarray
+    ) -> np.ndarray:
+        """(M, 3) world points of pixels (M, 2) with depth (M,)."""
+        camera = self._camera
+        z = depth[:, None].astype(np.float64)
+        in_camera = np.concatenate(
+            [(uv - [camera.cx, camera.cy]) / [camera.fx, camera.fy] * z, z], axis=1
+        )
+        return (in_camera - camera_from_world[:3, 3]) @ camera_from_world[:3, :3]
+
+    def _judge(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which points (M, 3) were in the air once, and which were on a surface."""
+        camera = self._camera
         then = points @ self._poses[:, :3, :3].transpose(0, 2, 1) + self._poses[:, None, :3, 3]
         x, y, distance = np.moveaxis(then, -1, 0)  # each (count, M)
         scale = np.maximum(distance, NEAREST)
@@ -87,8 +146,35 @@ class FreeSpace:
         inside &= (row >= 0) & (row < height)
         column, row = (np.where(inside, pixel, 0).astype(np.int64) for pixel in (column, row))
         seen = self._depths[np.arange(len(then))[:, None], row, column]
-        air = inside & (seen > distance + MARGIN[0] + MARGIN[1] * distance)
-        found[usable] = air.any(axis=0)
-        if found.sum() > MOST_MOVED * len(usable):
-            found[:] = False
-        return found
+        margin = MARGIN[0] + MARGIN[1] * distance
+        air = inside & (seen > distance + margin)
+        surface = inside & (np.abs(seen - distance) <= margin)
+        return air.any(axis=0), surface.any(axis=0)
+
+
+def _nearest_at(depth: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """(N,) smallest depth around pixels (N, 2), 0 where none is known.
+
+    What is seen at an edge is the edge of the nearer thing.
+    """
+    height, width = depth.shape
+    radius = round(EDGE * width)
+    around = np.arange(-radius, radius + 1)
+    column = np.clip(np.rint(uv[:, 0]).astype(np.int64), radius, width - 1 - radius)
+    row = np.clip(np.rint(uv[:, 1]).astype(np.int64), radius, height - 1 - radius)
+    patches = depth[row[:, None, None] + around[:, None], column[:, None, None] + around]
+    known = np.where(np.isfinite(patches) & (patches > 0), patches, np.inf).min((1, 2))
+    return np.where(np.isfinite(known), known, 0.0)
+
+
+def _spacing(depth: np.ndarray, count: int) -> int:
+    return max(depth.shape[1] // count, 1)
+
+
+def _samples(depth: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (M, 2) spread evenly, about `count` of them across, and their known depth (M,)."""
+    step = _spacing(depth, count)
+    v, u = np.mgrid[step // 2 : depth.shape[0] : step, step // 2 : depth.shape[1] : step]
+    z = depth[v, u]
+    known = np.isfinite(z) & (z > 0)
+    return np.stack([u[known], v[known]], axis=1), z[known]

@@ -152,7 +152,7 @@ class LandmarkSlam(SlamSystem):
         predicted = None
         if self.state is State.TRACKING:
             predicted = self._predicted(frame.timestamp).astype(np.float32)
-            still = ~self._free_space.moved(features, predicted)
+            still = ~self._free_space.moved(features, frame.depth, predicted)
             features = features.replace(
                 mask=features.mask & still, depth=np.where(still, features.depth, 0.0)
             )
