@@ -1,9 +1,11 @@
 """Unpacking archives of others: what is asked for, nothing outside the folder, all or nothing."""
 
 import fnmatch
+import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -15,7 +17,12 @@ from ace_jax.errors import UserError
 
 _CHUNK = 1 << 20
 _MAX_RATIO = 300  # unpacked bytes per packed byte; images and text stay far below
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError)
+# What the standard library says of damaged archives: also of names that are no UTF-8 or empty, and
+# of each compression in its own words.
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(NotImplementedError, ValueError, LookupError, OverflowError),
+)
 
 
 def unpack(
@@ -53,13 +60,7 @@ def unpack(
             raise UserError(f"{archive} holds nothing of {', '.join(keep)}; nothing was unpacked")
         _move(temporary, folder)
         return count
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-    ) as error:
+    except _DAMAGED as error:
         raise UserError(f"{archive} is damaged ({error}); delete it and download again") from error
     except RuntimeError as error:  # an encrypted zip file
         raise UserError(f"{archive}: {error}") from error

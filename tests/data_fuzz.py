@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import os
 import random
 import shutil
 import tarfile
@@ -125,15 +124,23 @@ def fuzz_archive(data: bytes, rng: random.Random, box: Path) -> Outcome:
 
 
 def small_archives() -> list[bytes]:
-    """A zip and a tar file."""
-    files = {f"a/{i}.txt": os.urandom(50) * 4 for i in range(4)}
-    first, second = io.BytesIO(), io.BytesIO()
-    with zipfile.ZipFile(first, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    with tarfile.open(fileobj=second, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return [first.getvalue(), second.getvalue()]
+    """Zip and tar files of every compression, one with names beyond ASCII."""
+    rng = random.Random(0)
+    files = {f"a/{i}.txt": rng.randbytes(50) * 4 for i in range(3)}
+    files["a/\u00fc.txt"] = b"x"
+    result = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w", method) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        result.append(data.getvalue())
+    for mode in ("w", "w:gz", "w:bz2", "w:xz"):
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode=mode) as archive:
+            for name, content in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        result.append(data.getvalue())
+    return result

@@ -4,6 +4,7 @@ Bytes are mutated; of maps, sessions and checkpoints also what they say, under a
 a stranger would do it.
 """
 
+import copy
 import json
 import random
 import struct
@@ -207,7 +208,7 @@ def lie(data: bytes, rng: random.Random) -> bytes:
         kind = rng.randrange(8)
         if kind < 3:
             table, key = _somewhere(meta, rng)
-            table[key] = rng.choice(HOSTILE)
+            table[key] = copy.deepcopy(rng.choice(HOSTILE))  # the next lie may go into it
         elif kind == 3:
             table, key = _somewhere(meta, rng)
             table.pop(key, None)
