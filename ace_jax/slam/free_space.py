@@ -84,11 +84,11 @@ class FreeSpace:
         found = np.zeros(len(features.mask), bool)
         if depth is None or not np.isfinite(self._last):
             return found
-        nearest = _nearest_at(depth, features.uv)
+        uv, nearest = _nearest_at(depth, features.uv)
         usable = np.flatnonzero(features.mask & (nearest > 0))
         if len(usable) == 0:
             return found
-        points = self._points(features.uv[usable], nearest[usable], camera_from_world)
+        points = self._points(uv[usable], nearest[usable], camera_from_world)
         area = self._points(*_samples(depth, GRID), camera_from_world)
         found[usable] = self._moving(points, area)
         return found
@@ -152,19 +152,21 @@ class FreeSpace:
         return air.any(axis=0), surface.any(axis=0)
 
 
-def _nearest_at(depth: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """(N,) smallest depth around pixels (N, 2), 0 where none is known.
+def _nearest_at(depth: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (N, 2) of the nearest surface around pixels (N, 2), and its depth (N,), 0 if unknown.
 
     What is seen at an edge is the edge of the nearer thing.
     """
     height, width = depth.shape
     radius = round(EDGE * width)
-    around = np.arange(-radius, radius + 1)
+    v, u = (x.ravel() for x in np.mgrid[-radius : radius + 1, -radius : radius + 1])
     column = np.clip(np.rint(uv[:, 0]).astype(np.int64), radius, width - 1 - radius)
     row = np.clip(np.rint(uv[:, 1]).astype(np.int64), radius, height - 1 - radius)
-    patches = depth[row[:, None, None] + around[:, None], column[:, None, None] + around]
-    known = np.where(np.isfinite(patches) & (patches > 0), patches, np.inf).min((1, 2))
-    return np.where(np.isfinite(known), known, 0.0)
+    patches = depth[row[:, None] + v, column[:, None] + u]
+    patches = np.where(np.isfinite(patches) & (patches > 0), patches, np.inf)
+    best = patches.argmin(1)
+    z = patches[np.arange(len(uv)), best]
+    return np.stack([column + u[best], row + v[best]], 1), np.where(np.isfinite(z), z, 0.0)
 
 
 def _spacing(depth: np.ndarray, count: int) -> int:
