@@ -30,7 +30,7 @@ class State(enum.Enum):
     LOST = "LOST"
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)  # a day has millions
 class TrackedFrame:
     """One processed frame.
 
