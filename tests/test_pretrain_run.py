@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pretrain_world as world
 import pytest
 from repository import REPO
 
+from ace_jax.errors import UserError
 from ace_jax.pretrain.journal import Journal, read_metrics
 from ace_jax.pretrain.pool import Ahead, Pool
 
@@ -54,6 +56,14 @@ def whole(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of a run that was killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    _run(folder, kill_at=5, code=-9)
+    return folder
+
+
 def test_a_run_leaves_metrics_a_transformer_and_a_report(whole):
     losses = _losses(whole)
     assert np.isfinite(losses).all()
@@ -72,15 +82,17 @@ def test_the_exported_transformer_is_the_trained_one(whole):
     assert (shared.module.dim, shared.module.blocks, shared.module.heads) == (32, 1, 2)
 
 
-def test_killed_and_continued_it_has_the_same_losses_bit_for_bit(whole, tmp_path):
-    _run(tmp_path, kill_at=5, code=-9)
+def test_killed_and_continued_it_has_the_same_losses_bit_for_bit(whole, killed, tmp_path):
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     assert len(read_metrics(tmp_path)) == 4  # the fifth was not written any more
     assert "continues after step 4" in _run(tmp_path)
     np.testing.assert_array_equal(_losses(tmp_path), _losses(whole))
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_and_eight_devices_go_on(whole, tmp_path):
-    _run(tmp_path, kill_at=5, code=-9)
+def test_a_damaged_newest_checkpoint_is_passed_over_and_eight_devices_go_on(
+    whole, killed, tmp_path
+):
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     newest = tmp_path / "checkpoints" / "4"
     files = [path for path in newest.rglob("*") if path.is_file()]
     for path in files:
@@ -136,6 +148,12 @@ def test_scenes_are_prepared_once_and_errors_arrive_where_they_are_needed():
         ahead.get(3)
     ahead.close()
     assert loaded == [1, 2, 3]
+
+
+def test_tensorboard_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UserError, match="pip install tensorboardX"):
+        Journal(tmp_path, 0, 5, tensorboard=True)
 
 
 def test_a_resumed_journal_forgets_what_came_after_the_checkpoint(tmp_path):

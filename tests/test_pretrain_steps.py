@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pretrain_world as world
 import pytest
+from ml_collections import ConfigDict
 
 from ace_jax.errors import UserError
 from ace_jax.pretrain import batches
@@ -101,6 +102,23 @@ def test_a_scene_that_enters_is_mapped_from_scratch():
     assert _same(after.transformer, before.transformer)
 
 
+def test_a_step_in_parts_is_the_same_step():
+    config, steps, patches = _set_up("observed")
+    # Scenes with different numbers of valid patches: the parts' means are not the mean of means.
+    valid = np.random.default_rng(0).random(patches.mask.shape) < 0.7
+    patches = patches.replace(mask=jnp.asarray(valid))
+    before = jax.tree.map(np.asarray, steps.init(KEY, patches))
+    settings = ConfigDict(config.to_dict() | {"parts": 4})
+    in_parts = create_steps(settings, create_form(config, world.DIM))
+    ends = []
+    for some in (steps, in_parts):
+        state, mapping = some.map_both(_on_device(before), patches, KEY)
+        first = jax.tree.map(np.asarray, (mapping, state.codes, state.transformer_optimizer))
+        state, query = some.query(state, patches, KEY)
+        ends.append((*first, query, state.transformer_optimizer))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *ends)
+
+
 def test_a_scenes_code_does_not_feel_the_others():
     config, steps, patches = _set_up("observed")
     other = SceneMesh(2).stack(lambda slot: world.scene(7 * slot, config))  # scene 0 is the same
@@ -182,6 +200,7 @@ def test_student_t_pulls_less_on_a_far_outlier_than_laplace():
     ("path", "value", "words"),
     [
         ("loss", "l2", "config.loss"),
+        ("parts", 3, "config.parts"),
         ("query.targets", "mine", "'mine'"),
         ("code.form", "learned", "config.code.form"),
         ("code.size", 10_000, "config.code.size"),

@@ -113,7 +113,7 @@ def test_figures_of_answers():
 
 def test_a_pose_is_found_when_most_votes_are_wrong():
     rng = np.random.default_rng(0)
-    xyz = rng.uniform(-1.0, 1.0, (200, 3)).astype(np.float32) + [0, 0, 3.0]
+    xyz = rng.uniform([-1.0, -1.0, 2.0], [1.0, 1.0, 4.0], (200, 3))
     uv = 260.0 * xyz[:, :2] / xyz[:, 2:] + [159.5, 119.5]
     xyz[60:] = rng.uniform(-3.0, 3.0, (140, 3))
     intrinsics = np.array([260.0, 260.0, 159.5, 119.5], np.float32)

@@ -4,6 +4,9 @@ Everything is drawn from the step's key alone, for all scenes in one call: the s
 device and on eight.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -82,3 +85,29 @@ def reach_at(step: jax.Array | int, mapping: int, first: int, steps: int) -> jax
     """Mapping images that a patch sees at a step: from `first` to all `mapping`, linearly."""
     share = jnp.clip(jnp.asarray(step, jnp.float32) / max(steps, 1), 0.0, 1.0)
     return jnp.round(first + share * (mapping - first)).astype(jnp.int32)
+
+
+def sum_over_parts(function: Callable[[Targets], Any], targets: Targets, parts: int) -> Any:
+    """The sum of `function` over parts of each scene's patches, one part after another.
+
+    Where the function gives gradients this is gradient accumulation: memory for what lies between
+    is that of one part. All scenes are in each part, so that all devices have work.
+
+    Args:
+        function: of a part's targets (S, N / parts, ...), a tree of arrays.
+        targets: the patches.
+        parts: a divisor of N.
+    """
+    if parts == 1:
+        return function(targets)
+
+    def cut(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x.reshape(x.shape[0], parts, -1, *x.shape[2:]), 1, 0)
+
+    def add(total: Any, part: Targets) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(part)), None
+
+    stacked = jax.tree.map(cut, targets)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], stacked))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, zeros, stacked)[0]

@@ -61,12 +61,18 @@ def base() -> ml_collections.ConfigDict:
             "code": {
                 "form": "observed",  # or "random", as in the paper
                 "size": 1024,
+                # Rows of an observed code that are used at least, drawn for each scene, so that the
+                # transformer serves codes of every size; 0: all of them. Validation uses all.
+                "least": 0,
             },
             # Options of the transformer of that form; dtype is float32 or bfloat16.
             "transformer": ml_collections.ConfigDict(
                 {"dim": 128, "blocks": 2, "tau": 100.0, "dtype": "float32"}
             ),
             "loss": "student_t",  # or "laplace", as in the paper
+            # A step takes its patches in so many parts, one after another: less memory for the
+            # same gradient (gradient accumulation).
+            "parts": 1,
             "mapping": {
                 "steps": 1,  # an iteration
                 "patches": 128,  # of each scene in a step

@@ -33,6 +33,8 @@ class Form:
         dim: descriptor length D.
         size: rows M of a code.
         mapping: mapping images of a scene, from which an observed code is taken.
+        least: rows of an observed code that are used at least; each code's own number is drawn
+            between it and M, evenly in its logarithm.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Form:
     dim: int
     size: int
     mapping: int
+    least: int
 
     @property
     def width(self) -> int:
@@ -64,8 +67,12 @@ class Form:
         per_image = mask.shape[1]
         # Valid patches first, in random order.
         order = jnp.argsort(jax.random.uniform(key, (mask.size,)) + ~mask.ravel())[: self.size]
+        share = jax.random.uniform(jax.random.fold_in(key, 1))
+        used = self.least * (self.size / self.least) ** share
         code = code_of(
-            features.reshape(-1, self.dim)[order], xyz.reshape(-1, 3)[order], mask.ravel()[order]
+            features.reshape(-1, self.dim)[order],
+            xyz.reshape(-1, 3)[order],
+            mask.ravel()[order] & (jnp.arange(self.size) < jnp.round(used)),
         )
         return code, (order // per_image).astype(jnp.int32)
 
@@ -118,4 +125,7 @@ def create_form(config: ml_collections.ConfigDict, dim: int) -> Form:
             f"a code of {config.code.size} landmarks needs more than the {available} patches of "
             "the mapping images; lower config.code.size"
         )
-    return Form(name, module, dim, config.code.size, config.views.mapping)
+    size, least = config.code.size, config.code.least or config.code.size
+    if not 0 < least <= size:
+        raise UserError(f"config.code.least is {least}: a code has 1 to {size} rows")
+    return Form(name, module, dim, size, config.views.mapping, least)

@@ -13,6 +13,7 @@ from ace_jax.pretrain.scenes import Views, identity_of
 from ace_jax.synthetic.furniture import make_room
 from ace_jax.synthetic.render import render
 from ace_jax.synthetic.room import Room, clearance
+from ace_jax.synthetic.sensor import Sensor, sense
 from ace_jax.synthetic.trajectory import make_trajectory
 from ace_jax.synthetic.variation import rearrange, relight
 
@@ -21,6 +22,7 @@ FOCAL = 525.0 / 640.0  # of the width
 _PATH = 300  # poses of the mapping pass, of which images are taken
 _FREE = 0.25  # metres that a query camera keeps from everything
 _TRIES = 40
+_SHAKE = (0.01, 0.02)  # metres, radians: standard deviation of a camera's motion between frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Difficulty:
         exposure: standard deviation of each image's log exposure.
         moved: share of the pieces of furniture that stand elsewhere.
         least: a scene's strength, a factor on all of the above, is drawn from `least` to 1.
+        noise: greatest strength of the camera's defects (`sensor.Sensor`: blur, noise, depth that
+            is wrong or missing) in all images; a scene's is drawn from 0 to it.
+        span: least share of the mapping pass that a scene covers; its own is drawn from it to 1.
+            Images are the nearer to each other, the less it covers.
     """
 
     shift: float = 0.3
@@ -43,6 +49,8 @@ class Difficulty:
     exposure: float = 0.25
     moved: float = 0.25
     least: float = 0.4
+    noise: float = 0.0
+    span: float = 1.0
 
 
 class ProceduralScenes:
@@ -87,15 +95,25 @@ class ProceduralScenes:
         seed = self.seed(number)
         rng = np.random.default_rng([seed, 17])
         room, path = self._room(seed)
+        # Streams of their own, so that what they change changes nothing else.
+        camera = np.random.default_rng([seed, 29])
+        path = self._part(path, camera)
+        defects = _Defects(self._difficulty.noise * camera.uniform(), camera)
         spots = views.mapping + views.held_out
-        chosen = np.sort(rng.permutation(np.arange(0, _PATH, _PATH // spots))[:spots])
+        chosen = np.sort(rng.permutation(np.arange(0, len(path), len(path) // spots))[:spots])
         held_out = np.zeros(len(chosen), bool)
         if views.held_out:
             held_out[np.linspace(0, spots - 1, views.held_out + 2).round().astype(int)[1:-1]] = True
-        frames = self._render(
-            room, np.concatenate([path[chosen[~held_out]], path[chosen[held_out]]])
-        )
-        return frames + self._queries(room, path, views.query, rng)
+        passed = np.concatenate([path[chosen[~held_out]], path[chosen[held_out]]])
+        frames = self._render(room, passed, defects)
+        return frames + self._queries(room, path, views.query, defects, rng)
+
+    def _part(self, path: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The part of the path, which is closed, that the scene covers."""
+        share, start = rng.uniform(self._difficulty.span, 1.0), rng.integers(len(path))
+        if self._difficulty.span >= 1.0:
+            return path
+        return np.roll(path, -start, axis=0)[: round(share * len(path))]
 
     def _room(self, seed: int) -> tuple[Room, np.ndarray]:
         """A room and a path in it; a room without a free path is passed over for another."""
@@ -108,7 +126,12 @@ class ProceduralScenes:
         raise RuntimeError(f"no room with a free path for seed {seed}")
 
     def _queries(
-        self, room: Room, path: np.ndarray, count: int, rng: np.random.Generator
+        self,
+        room: Room,
+        path: np.ndarray,
+        count: int,
+        defects: "_Defects",
+        rng: np.random.Generator,
     ) -> list[Frame]:
         """Images of the room as it is another day."""
         if not count:
@@ -122,10 +145,11 @@ class ProceduralScenes:
         light = relight(room.illumination, jax.random.fold_in(key, 1), dial.light * strength)
         changed = changed.replace(illumination=light)
         poses, exposures = [], []
-        for spot in np.linspace(0, _PATH, count, endpoint=False) + rng.uniform(0, _PATH / count):
-            poses.append(self._elsewhere(changed, path[int(spot) % _PATH], strength, rng))
+        length = len(path)
+        for spot in np.linspace(0, length, count, endpoint=False) + rng.uniform(0, length / count):
+            poses.append(self._elsewhere(changed, path[int(spot) % length], strength, rng))
             exposures.append(np.exp(dial.exposure * strength * rng.normal()))
-        return self._render(changed, np.stack(poses), np.array(exposures))
+        return self._render(changed, np.stack(poses), defects, np.array(exposures))
 
     def _elsewhere(
         self, room: Room, pose: np.ndarray, strength: float, rng: np.random.Generator
@@ -142,7 +166,11 @@ class ProceduralScenes:
         return pose
 
     def _render(
-        self, room: Room, poses: np.ndarray, exposures: np.ndarray | None = None
+        self,
+        room: Room,
+        poses: np.ndarray,
+        defects: "_Defects",
+        exposures: np.ndarray | None = None,
     ) -> list[Frame]:
         room = jax.device_put(room)
         frames = []
@@ -153,6 +181,7 @@ class ProceduralScenes:
             rgb, depth = render(
                 room, jnp.asarray(pose, jnp.float32), self._camera, light, self._tiles
             )
+            rgb, depth = defects(rgb, depth, self._camera)
             frames.append(
                 Frame(
                     index=index,
@@ -165,3 +194,39 @@ class ProceduralScenes:
                 )
             )
         return frames
+
+
+class _Defects:
+    """What one scene's camera makes of perfect pictures."""
+
+    def __init__(self, strength: float, rng: np.random.Generator):
+        """A camera; `strength` is a factor on the defects of `Sensor`, 0 for none."""
+        usual, holes = Sensor(), min(strength, 1.0)
+        self._none, self._rng = not strength, rng
+        self._sensor = Sensor(
+            shutter=strength * usual.shutter,
+            gain_swing=strength * usual.gain_swing,
+            read_noise=strength * usual.read_noise,
+            shot_noise=strength**2 * usual.shot_noise,
+            depth_offset=strength * usual.depth_offset,
+            depth_slope=strength * usual.depth_slope,
+            disparity_step=strength * usual.disparity_step,
+            edge_holes=holes * usual.edge_holes,
+            blob_holes=1.0 - holes * (1.0 - usual.blob_holes),
+            grazing=holes * usual.grazing,
+        )
+
+    def __call__(
+        self, rgb: jax.Array, depth: jax.Array, camera: Camera
+    ) -> tuple[jax.Array, jax.Array]:
+        """A picture (H, W, 3) in [0, 1] and its depth (H, W), metres, 0 where it is lost."""
+        if self._none:
+            return rgb, depth
+        rng, motion = self._rng, np.eye(4)
+        motion[:3, 3] = _SHAKE[0] * rng.normal(size=3)
+        motion[:3, :3] = Rotation.from_rotvec(_SHAKE[1] * rng.normal(size=3)).as_matrix()
+        key, time = jax.random.key(int(rng.integers(1 << 31))), float(rng.uniform(0.0, 60.0))
+        return _sense(rgb, depth, jnp.asarray(motion, jnp.float32), time, camera, self._sensor, key)
+
+
+_sense = jax.jit(sense)

@@ -111,37 +111,59 @@ def create_steps(config: ml_collections.ConfigDict, form: Form) -> Steps:
     """The steps that a configuration describes.
 
     Raises:
-        UserError: an unknown loss or kind of target.
+        UserError: an unknown loss or kind of target, or patches that cannot be cut into parts.
     """
     if config.loss not in LOSSES:
         raise UserError(f"config.loss is {config.loss!r}; choose one of {', '.join(LOSSES)}")
+    for name in ("mapping", "query"):
+        if config.parts < 1 or config[name].patches % config.parts:
+            raise UserError(
+                f"config.{name}.patches is {config[name].patches}: not a multiple of config.parts, "
+                f"{config.parts}"
+            )
     nll = LOSSES[config.loss]
     views = Views(**config.views)
     mapping_rows, query_rows = views.rows("mapping"), views.rows(config.query.targets)
     transformer_tx = transformer_optimizer(config)
     codes_tx = codes_optimizer(config, form, config.pool.longest_life * config.mapping.steps)
 
-    def scene_losses(
+    def gradients(
+        argnums: int | tuple[int, ...],
         transformer: Any,
         codes: jax.Array,
         targets: batches.Targets,
-        allowed: jax.Array,
-    ) -> jax.Array:
-        """The mean loss (S,) of each scene's patches."""
+        allow: Callable[[batches.Targets], jax.Array],
+    ) -> tuple[Any, jax.Array]:
+        """The gradient of the sum of the scenes' losses, and each scene's mean loss (S,)."""
+        count = jnp.maximum(targets.mask.sum(axis=1), 1)
 
-        def one(code: jax.Array, targets: batches.Targets, allowed: jax.Array) -> jax.Array:
+        def one(
+            transformer: Any, code: jax.Array, targets: batches.Targets, allowed: jax.Array
+        ) -> jax.Array:
             out = form.apply(transformer, targets.features, code, allowed)
-            # Padding may hold anything, and NaN would come back through the gradient of the mean.
+            # Padding may hold anything, and NaN would come back through the gradient of the sum.
             true = jnp.where(targets.mask[:, None], targets.xyz, 0.0)
-            return losses.masked_mean(nll(out.xyz, out.scale, true), targets.mask)
+            return jnp.where(targets.mask, nll(out.xyz, out.scale, true), 0.0).sum()
 
-        return jax.vmap(one)(codes, targets, allowed)
+        def loss(
+            transformer: Any, codes: jax.Array, part: batches.Targets
+        ) -> tuple[jax.Array, jax.Array]:
+            sums = jax.vmap(one, (None, 0, 0, 0))(transformer, codes, part, allow(part))
+            return (sums / count).sum(), sums / count
+
+        gradient = jax.grad(loss, argnums, has_aux=True)
+        return batches.sum_over_parts(
+            lambda part: gradient(transformer, codes, part), targets, config.parts
+        )
 
     def drawn(
         key: jax.Array, patches: ScenePatches, rows: slice, options: ml_collections.ConfigDict
     ) -> batches.Targets:
         targets = batches.draw(jax.random.fold_in(key, 0), patches, rows, options.patches)
         return batches.drop_features(jax.random.fold_in(key, 1), targets, options.dropout)
+
+    def mean_over_scenes(gradient: Any, state: PretrainState) -> Any:
+        return jax.tree.map(lambda g: g / state.codes.shape[0], gradient)
 
     def update_transformer(state: PretrainState, gradient: Any) -> PretrainState:
         updates, optimizer = transformer_tx.update(
@@ -157,26 +179,21 @@ def create_steps(config: ml_collections.ConfigDict, form: Form) -> Steps:
     ) -> tuple[PretrainState, jax.Array]:
         key = jax.random.fold_in(key, _MAPPING)
         targets = drawn(key, patches, mapping_rows, config.mapping)
-        # A landmark must be found from other images than its own, or it learns nothing.
-        allowed = batches.seen_landmarks(targets, state.code_image, views.mapping, hide_own=True)
 
-        def loss(transformer: Any, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
-            each = scene_losses(transformer, codes, targets, allowed)
-            return each.sum(), each.mean()  # a scene's code does not feel how many others there are
+        def allow(targets: batches.Targets) -> jax.Array:
+            # A landmark must be found from other images than its own, or it learns nothing.
+            return batches.seen_landmarks(targets, state.code_image, views.mapping, hide_own=True)
 
-        if both:
-            gradients, value = jax.grad(loss, argnums=(0, 1), has_aux=True)(
-                state.transformer, state.codes
-            )
-            shared = jax.tree.map(lambda g: g / state.codes.shape[0], gradients[0])
-            of_codes = gradients[1]
-        else:
-            of_codes, value = jax.grad(loss, argnums=1, has_aux=True)(
-                state.transformer, state.codes
-            )
+        # The sum: a scene's code does not feel how many others there are.
+        found, each = gradients(
+            (0, 1) if both else 1, state.transformer, state.codes, targets, allow
+        )
+        of_codes = found[1] if both else found
         updates, optimizer = jax.vmap(codes_tx.update)(of_codes, state.codes_optimizer, state.codes)
         state = state.replace(codes=state.codes + updates, codes_optimizer=optimizer)
-        return (update_transformer(state, shared) if both else state), value
+        if both:
+            state = update_transformer(state, mean_over_scenes(found[0], state))
+        return state, each.mean()
 
     def query_step(
         state: PretrainState, patches: ScenePatches, key: jax.Array
@@ -186,14 +203,13 @@ def create_steps(config: ml_collections.ConfigDict, form: Form) -> Steps:
         reach = batches.reach_at(
             state.step, views.mapping, config.support.first, config.support.steps
         )
-        allowed = batches.seen_landmarks(targets, state.code_image, reach, hide_own=False)
 
-        def loss(transformer: Any) -> jax.Array:
-            return scene_losses(transformer, state.codes, targets, allowed).mean()
+        def allow(targets: batches.Targets) -> jax.Array:
+            return batches.seen_landmarks(targets, state.code_image, reach, hide_own=False)
 
-        value, gradient = jax.value_and_grad(loss)(state.transformer)
-        state = update_transformer(state, gradient)
-        return state.replace(step=state.step + 1), value
+        found, each = gradients(0, state.transformer, state.codes, targets, allow)
+        state = update_transformer(state, mean_over_scenes(found, state))
+        return state.replace(step=state.step + 1), each.mean()
 
     def fresh(patches: ScenePatches, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
         scenes = patches.mask.shape[0]

@@ -114,6 +114,7 @@ class Validator:
         # One cycle of the codes' learning rate is one mapping, as it is in a scene's life.
         config.pool.longest_life = max(config.validation.steps // config.mapping.steps, 1)
         config.mapping.transformer_every = 0
+        form = dataclasses.replace(form, least=form.size)
         self._steps = create_steps(config, form)
         mesh = SceneMesh(len(scenes), jax.local_devices()[:1])
         self._patches = mesh.stack(lambda slot: scenes[slot])
