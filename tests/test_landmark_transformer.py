@@ -56,6 +56,17 @@ def test_the_code_is_a_set_and_its_empty_rows_do_nothing(world):
     np.testing.assert_allclose(_apply(head, variables, queries, rubbish).xyz, out.xyz, atol=1e-2)
 
 
+def test_a_steady_head_compares_descriptors_as_they_came(world):
+    head, variables, code, queries = world
+    trained, params = _trained(variables)["params"], dict(variables["params"])
+    for name in ("news.0", "mlp.0"):  # what changes a feature's state before the second block
+        params[name] = trained[name]
+    plain = _apply(head, variables, queries, code).xyz
+    steady = _apply(head.clone(steady=True), {"params": params}, queries, code).xyz
+    np.testing.assert_allclose(steady, plain, atol=1e-5)
+    assert np.abs(_apply(head, {"params": params}, queries, code).xyz - plain).max() > 0.01
+
+
 def test_moving_the_scene_moves_the_answers_alone(world):
     head, variables, code, queries = world
     variables = _trained(variables)

@@ -57,17 +57,22 @@ class _Attention(nn.Module):
     def __call__(
         self,
         x: jax.Array,
+        state: jax.Array,
         embed: jax.Array,
         code: jax.Array,
         before: SceneCoordinates | None,
         allowed: jax.Array | None,
     ) -> tuple[SceneCoordinates, jax.Array, jax.Array]:
-        """See the module; returns the answer, mean descriptors (N, D), statistics (N, 3)."""
+        """See the module; returns the answer, mean descriptors (N, D), statistics (N, 3).
+
+        Descriptors are compared with `x`; `state` says how sharply, and how much the answer before
+        counts.
+        """
         dim = code.shape[1] - EXTRA
         keys, bias, points = code[:, :dim], code[:, dim], code[:, dim + 1 :]
         # The same matrix as the embedding's transpose at first, its own afterwards.
         query = self.param("query", lambda _: embed.T)
-        normed = nn.LayerNorm(name="norm")(x)
+        normed = nn.LayerNorm(name="norm")(state)
         log_tau = self.param("log_tau", nn.initializers.constant(jnp.log(self.tau)), (1,))
         per_query = nn.Dense(2, kernel_init=nn.initializers.zeros, name="per_query")(normed)
         tau = jnp.exp(log_tau + _BOUND * jnp.tanh(per_query[:, :1] / _BOUND))
@@ -139,6 +144,9 @@ class LandmarkTransformer(nn.Module):
         blocks: looks at the code.
         mlp_ratio: hidden width of the MLPs over d.
         tau: initial inverse temperature.
+        steady: compare descriptors as they came in every block; what is learned of a feature then
+            sets its temperature, its pull and its scale alone. Otherwise blocks change what they
+            compare, which finds more but places it less precisely.
         dtype: of the operands of the products with the code; sums are float32.
     """
 
@@ -146,6 +154,7 @@ class LandmarkTransformer(nn.Module):
     blocks: int = 2
     mlp_ratio: float = 2.0
     tau: float = 80.0
+    steady: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -159,13 +168,16 @@ class LandmarkTransformer(nn.Module):
             code: (M, D + 4), see `code_of`.
             allowed: (N, M) bool; False hides a landmark from one feature. None: all are seen.
         """
+        if self.blocks < 1:
+            raise ValueError(f"blocks is {self.blocks}, must be at least 1")
         hidden = int(self.dim * self.mlp_ratio)
         embed = self.param("embed", _isometry, (descriptors.shape[1], self.dim))
-        x = descriptors @ embed
+        first = x = descriptors @ embed
         answer = None
         for index in range(self.blocks):
             attention = _Attention(self.tau, self.dtype, name=f"attention.{index}")
-            answer, found, statistics = attention(x, embed, code, answer, allowed)
+            matched = first if self.steady else x
+            answer, found, statistics = attention(matched, x, embed, code, answer, allowed)
             news = jnp.concatenate([found, statistics], axis=1)
             x = x + nn.Dense(self.dim, kernel_init=nn.initializers.zeros, name=f"news.{index}")(
                 news

@@ -15,7 +15,7 @@ _FIELDS = {
     "map_code_transformer": (
         "dim", "blocks", "heads", "code_dim", "mlp_ratio", "final_layers", "final_ratio", "decode",
     ),
-    "landmark_transformer": ("dim", "blocks", "mlp_ratio", "tau"),
+    "landmark_transformer": ("dim", "blocks", "mlp_ratio", "tau", "steady"),
 }  # fmt: skip
 # The head of a family of weights.
 _HEADS = {"ace_g_head": "map_code_transformer", "landmark_transformer": "landmark_transformer"}

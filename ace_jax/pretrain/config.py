@@ -67,7 +67,7 @@ def base() -> ml_collections.ConfigDict:
             },
             # Options of the transformer of that form; dtype is float32 or bfloat16.
             "transformer": ml_collections.ConfigDict(
-                {"dim": 128, "blocks": 2, "tau": 100.0, "dtype": "float32"}
+                {"dim": 128, "blocks": 2, "tau": 100.0, "steady": False, "dtype": "float32"}
             ),
             "loss": "student_t",  # or "laplace", as in the paper
             # A step takes its patches in so many parts, one after another: less memory for the
@@ -95,7 +95,9 @@ def base() -> ml_collections.ConfigDict:
                 "weight_decay": 0.01,
                 "clip": 1.0,
                 # Adam moves every entry by about the rate: much for an isometry's small entries.
-                "rate_factors": ml_collections.ConfigDict({"embed": 0.1, "query": 0.1}),
+                "rate_factors": ml_collections.ConfigDict(
+                    {"embed": 0.1, "query": 0.1, "pull": 1.0}
+                ),
             },
             "codes_optimizer": {
                 "learning_rate": 1e-3,

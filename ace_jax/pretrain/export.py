@@ -35,6 +35,7 @@ def config_of(form: Form) -> dict[str, Any]:
         "blocks": module.blocks,
         "mlp_ratio": module.mlp_ratio,
         "tau": module.tau,
+        "steady": module.steady,
     }
 
 
