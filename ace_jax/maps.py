@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,9 @@ from ace_jax.files import replacing
 from ace_jax.geometry.camera import Camera
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.models.scene_coordinates import HomogeneousDecode
-from ace_jax.weights import safetensors_io
+from ace_jax.weights import limits, safetensors_io
 
 VERSION = 1
-_MAX_LAYERS = 256  # of anything that a head repeats
-_MAX_SIZE = 1 << 24  # of anything that a head or an extractor has many of
 _MAX_SIDE = 1 << 14  # of an image, pixels
 _KEY = "ace_jax_map"
 
@@ -229,16 +227,12 @@ def _check_values(scene_map: SceneMap) -> None:
             raise ValueError(f"{name} is no table")
     if "weights_dir" in scene_map.feature_options or "name" in scene_map.feature_options:
         raise ValueError("feature_options name a place")
-    for name, value in _numbers(scene_map.head_options):
-        limit = _MAX_LAYERS if name in ("blocks", "layers", "final_layers") else _MAX_SIZE
-        if abs(value) > limit:
-            raise ValueError(f"{name} is {value}, at most {limit} make sense")
-    for name, value in _numbers(scene_map.feature_options):
-        limit = _MAX_SIDE if name == "image_size" else _MAX_SIZE
-        if abs(value) > limit:
-            raise ValueError(f"{name} is {value}, at most {limit} make sense")
-    if not isinstance(scene_map.feature_dim, int) or not 0 < scene_map.feature_dim <= _MAX_SIZE:
-        raise ValueError(f"feature_dim is {scene_map.feature_dim!r}")
+    limits.check_options(scene_map.head_options)
+    for name, value in limits.numbers(scene_map.feature_options):
+        limits.check_size(name, value, _MAX_SIDE if name == "image_size" else limits.MAX_SIZE)
+    dim = scene_map.feature_dim
+    if not isinstance(dim, int) or not 0 < dim <= limits.MAX_SIZE:
+        raise ValueError(f"feature_dim is {dim!r}")
     camera = scene_map.camera
     numbers = dataclasses.astuple(camera)
     if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
@@ -250,15 +244,6 @@ def _check_values(scene_map: SceneMap) -> None:
     code = scene_map.code
     if code is not None and (code.ndim != 2 or not np.isfinite(code).all()):
         raise ValueError("the code is not a matrix of finite numbers")
-
-
-def _numbers(options: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
-    """Numbers among options, with those in lists and tables, by the option's name."""
-    for name, value in options.items():
-        inner = list(value.values()) if isinstance(value, dict) else value
-        for item in inner if isinstance(inner, list | tuple) else [inner]:
-            if isinstance(item, int | float):
-                yield name, item
 
 
 def _check_shapes(scene_map: SceneMap) -> None:

@@ -5,6 +5,7 @@ a stranger would do it.
 """
 
 import copy
+import io
 import json
 import random
 import struct
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import flax.linen as nn
 import jax
 import numpy as np
 from data_fuzz import Outcome, mutate
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save
 
@@ -33,18 +36,23 @@ from ace_jax.features import registry
 from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap, checksum, save_map
 from ace_jax.models.landmark_attention import landmark_variables
+from ace_jax.models.landmark_transformer import LandmarkTransformer
 from ace_jax.models.scene_coordinate_heads import TriMLP
+from ace_jax.models.vit import VisionTransformer, ViTConfig
+from ace_jax.relocalize.queries import ImageQueries
 from ace_jax.relocalizer import Relocalizer
 from ace_jax.slam.checkpoint import SlamCheckpoint, _with_frames
 from ace_jax.slam.landmark_map import Keyframe, LandmarkMap
 from ace_jax.slam.session import load_session, with_session
 from ace_jax.slam.system import TrackedFrame
 from ace_jax.weights import checkpoint, safetensors_io
+from ace_jax.weights.layout import to_checkpoint
 
 CAMERA = Camera(262.0, 262.0, 159.5, 119.5, 320, 240)
 DIM, FEATURES, LANDMARKS = 128, 24, 20
 KEY = "ace_jax_map"
 MAPS = ("map", "mlp map", "session", "slam checkpoint")
+LIARS = (*MAPS, "transformer", "vit")  # what they say in JSON is mutated as well
 
 # What may stand where a number, a text, a list or a table is expected.
 HOSTILE: tuple[Any, ...] = (
@@ -79,6 +87,14 @@ def _scene_map(head: str) -> SceneMap:
     )
 
 
+def _weights(family: str, module: nn.Module, config: dict[str, Any], *inputs: tuple) -> bytes:
+    """Weights as we convert or write them; their configuration is in the metadata."""
+    arrays = [np.zeros(shape, np.float32) for shape in inputs]
+    params = module.init(jax.random.key(0), *arrays)["params"]
+    metadata = {"format": checkpoint.FORMAT, "family": family, "config": json.dumps(config)}
+    return save(to_checkpoint(params), metadata)
+
+
 def _world() -> LandmarkMap:
     """A small map of two keyframes."""
     rng = np.random.default_rng(1)
@@ -110,6 +126,15 @@ def _encoded(image: np.ndarray, suffix: str) -> bytes:
     return cv2.imencode(suffix, image)[1].tobytes()
 
 
+def _with_exif(image: np.ndarray) -> bytes:
+    """A photo that tells its focal length."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 28
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "jpeg", exif=exif)
+    return data.getvalue()
+
+
 def samples(shared: Path | None) -> dict[str, bytes]:
     """A good file of each kind; weights of other programs only where there are shared ones."""
     rng = np.random.default_rng(2)
@@ -118,7 +143,16 @@ def samples(shared: Path | None) -> dict[str, bytes]:
     frames = [TrackedFrame(i, i / 30, np.eye(4), i % 2, np.eye(4)) for i in range(4)]
     kept = _with_frames(session, frames)
     kept = SceneMap(**{**vars(kept), "info": {"checkpoint": "x", "next_frame": 4}})
+    transformer = {"dim_in": 4, "dim": 8, "blocks": 1, "mlp_ratio": 2.0, "tau": 80.0}
+    vit = {"dim": 8, "depth": 1, "heads": 2, "patch": 2}
     found = {
+        "transformer": _weights(
+            "landmark_transformer",
+            LandmarkTransformer(**{k: v for k, v in transformer.items() if k != "dim_in"}),
+            transformer, (1, 4), (1, 8),
+        ),
+        "vit": _weights("dinov2", VisionTransformer(ViTConfig(**vit)), vit, (1, 4, 4, 3)),
+        "exif": _with_exif(rng.integers(0, 255, (24, 32, 3)).astype(np.uint8)),
         "map": _saved(_scene_map("landmark_attention")),
         "mlp map": _saved(_scene_map("tri_mlp")),
         "session": _saved(session),
@@ -149,6 +183,10 @@ def _use_checkpoint(path: Path) -> None:
     kept.close()
 
 
+def _build(path: Path) -> None:
+    checkpoint.load(path).build()
+
+
 USES: dict[str, Callable[[Path], Any]] = {
     "map": Relocalizer.load,
     "mlp map": Relocalizer.load,
@@ -161,8 +199,11 @@ USES: dict[str, Callable[[Path], Any]] = {
     "jpeg": lambda path: (image_size(path), read_rgb(path)),
     "depth": read_depth_units,
     "safetensors": safetensors_io.read,
-    "torch map code": checkpoint.load,
-    "torch head": checkpoint.load,
+    "exif": lambda path: ImageQueries(path)[0],
+    "transformer": _build,
+    "vit": _build,
+    "torch map code": _build,
+    "torch head": _build,
     "onnx": checkpoint.load,
 }
 
@@ -197,12 +238,14 @@ def _hostile_array(array: np.ndarray, rng: random.Random) -> np.ndarray:
 
 
 def lie(data: bytes, rng: random.Random) -> bytes:
-    """A map file that says something else, with a right checksum."""
+    """A map or weights that say something else, with a right checksum."""
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(data)
         with safe_open(file.name, framework="numpy") as opened:
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            meta = json.loads(opened.metadata()[KEY])
+            said = opened.metadata()
+    entry = KEY if KEY in said else "config"
+    meta = json.loads(said[entry])
     text = None
     for _ in range(rng.randint(1, 3)):
         kind = rng.randrange(8)
@@ -222,9 +265,9 @@ def lie(data: bytes, rng: random.Random) -> bytes:
         else:
             opening = rng.choice("[{")
             text = (opening + '"a":' * (opening == "{")) * DEEP
-    if isinstance(meta, dict):
+    if entry == KEY:
         meta["checksum"] = checksum(arrays)
-    return save(arrays, {KEY: text or json.dumps(meta)})
+    return save(arrays, said | {entry: text or json.dumps(meta)})
 
 
 def giant_png(width: int = 100_000, height: int = 100_000, depth16: bool = False) -> bytes:
@@ -245,7 +288,7 @@ def giant_png(width: int = 100_000, height: int = 100_000, depth16: bool = False
 def fuzz_file(kind: str, data: bytes, rng: random.Random, box: Path) -> Outcome:
     """Mutates one file and reads it."""
     path = box / "file"
-    spoilt = lie(data, rng) if kind in MAPS and rng.random() < 0.5 else mutate(data, rng)
+    spoilt = lie(data, rng) if kind in LIARS and rng.random() < 0.5 else mutate(data, rng)
     path.write_bytes(spoilt)
     end, problem = "read", ""
     try:

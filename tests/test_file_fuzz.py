@@ -8,18 +8,22 @@ import json
 import os
 import random
 import resource
+import tarfile
 import time
+import zipfile
 
 import pytest
 from file_fuzz import DEEP, KEY, MAPS, USES, fuzz_file, giant_png, lie, samples
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
+from ace_jax.archives import unpack
 from ace_jax.data.frame import BadFrame
 from ace_jax.data.images import read_depth_units, read_rgb
 from ace_jax.data.intrinsics import read_intrinsics
 from ace_jax.errors import UserError
 from ace_jax.maps import load_map
+from ace_jax.weights import checkpoint
 
 TIMES = int(os.environ.get("ACE_JAX_FUZZ", "15"))
 FOREIGN = ("torch map code", "torch head", "onnx")  # good files of these are not in the repository
@@ -118,3 +122,44 @@ def test_maps_that_ask_for_too_much(good, tmp_path, table, values):
     with pytest.raises(UserError, match="not a complete map"):
         load_map(path)
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"blocks": 10**9},
+        {"blocks": "9" * 30},
+        {"blocks": 0},
+        {"dim_in": 10**12},
+        {"mlp_ratio": float("inf")},
+        {"mlp_ratio": float("nan")},
+        {"dim": None},
+        [1, 2],
+    ],
+)
+def test_weights_that_ask_for_too_much(good, tmp_path, change):
+    path = tmp_path / "file"
+    path.write_bytes(good["transformer"])
+    with safe_open(path, framework="numpy") as file:
+        said = file.metadata()
+    config = json.loads(said["config"]) | change if isinstance(change, dict) else change
+    path.write_bytes(save(load(good["transformer"]), said | {"config": json.dumps(config)}))
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=r"no model is like this|unreadable configuration"):
+        checkpoint.load(path).build()
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archives_with_nameless_members(tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("name", b"x")
+        path.write_bytes(path.read_bytes().replace(b"name", b"\0ame"))  # names end at zeros
+    else:
+        with tarfile.open(path, "w") as archive:
+            archive.addfile(tarfile.TarInfo(""))
+    with pytest.raises(UserError):
+        unpack(path, tmp_path / "target")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -15,6 +15,7 @@ import numpy as np
 from ace_jax.errors import UserError
 from ace_jax.models.scene_coordinates import BUFFERS, HomogeneousDecode, SceneCoordinates
 from ace_jax.weights.layout import to_flax
+from ace_jax.weights.limits import number
 
 EPSILON = 1e-5  # LayerNorm
 CODE_STD = 0.01  # of a new map code
@@ -179,22 +180,23 @@ def from_released_head(
     buffers = {name: float(np.ravel(weights.pop(name))[0]) for name in BUFFERS if name in weights}
     exact = HomogeneousDecode()
     head = MapCodeTransformer(
-        dim=int(config["dim_emb"]),
-        blocks=int(config["num_blocks"]),
-        heads=int(config["num_attention_heads"]),
+        dim=int(number(config, "dim_emb")),
+        blocks=int(number(config, "num_blocks")),
+        heads=int(number(config, "num_attention_heads")),
         code_dim=config.get("dim_map_emb"),
-        mlp_ratio=float(config.get("mlp_ratio", 4.0)),
-        final_layers=int(config.get("final_mlp_layers", 2)),
-        final_ratio=float(config.get("final_mlp_ratio", 1.0)),
+        mlp_ratio=float(number(config, "mlp_ratio", 4.0)),
+        final_layers=int(number(config, "final_mlp_layers", 2)),
+        final_ratio=float(number(config, "final_mlp_ratio", 1.0)),
         decode=HomogeneousDecode(
             beta=buffers.get("h_beta", exact.beta),
             max_inv_scale=buffers.get("max_inv_scale", exact.max_inv_scale),
             min_inv_scale=buffers.get("min_inv_scale", exact.min_inv_scale),
         ),
     )
-    code = jnp.zeros((1, head.code_dim or head.dim))
-    features = jnp.zeros((1, int(config["dim_in"])))
+    sizes = (1, int(number(config, "dim_in"))), (1, head.code_dim or head.dim)
     params = to_flax(
-        weights, lambda: head.init(jax.random.key(0), features, code), "a map-code transformer"
+        weights,
+        lambda: head.init(jax.random.key(0), *(jnp.zeros(size) for size in sizes)),
+        "a map-code transformer",
     )
     return head, {"params": params, "scene": {"mean": jnp.zeros(3)}}

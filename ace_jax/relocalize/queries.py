@@ -1,10 +1,12 @@
 """Queries that are no recording: image files, with intrinsics from a file, EXIF or a flag."""
 
 import dataclasses
+import math
+import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ace_jax.data.frame import BadFrame, Frame
 from ace_jax.data.images import image_size, read_rgb
@@ -14,6 +16,11 @@ from ace_jax.geometry.camera import Camera
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _EXIF_IFD, _FOCAL_35MM = 0x8769, 0xA405
+# What Pillow says of damaged headers, and of sizes that OpenCV does not read out of them.
+_UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, LookupError, TypeError, struct.error),
+    Image.DecompressionBombError,
+)
 _FILM_WIDTH = 36.0  # mm, of the 35 mm film that EXIF's equivalent focal length refers to
 
 
@@ -143,10 +150,10 @@ def exif_focal(file: Path, width: int, height: int) -> float | None:
     try:
         with Image.open(file) as image:
             value = image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM)
-    except (OSError, UnidentifiedImageError, ValueError) as error:
+    except _UNREADABLE as error:
         raise BadFrame(f"{file} cannot be read: {error}") from error
     try:
         focal = float(value) / _FILM_WIDTH * max(width, height)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return focal if focal > 0 else None
+    return focal if 0 < focal < math.inf else None

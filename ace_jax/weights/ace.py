@@ -13,6 +13,7 @@ from ace_jax.models.map_code_transformer import from_released_head
 from ace_jax.models.scene_coordinate_heads import from_ace_head
 from ace_jax.weights import layout
 from ace_jax.weights.formats import WeightsFile
+from ace_jax.weights.limits import number
 
 _EXTRA = "_extra_state"  # ACE-G's head keeps its own configuration there
 
@@ -33,7 +34,7 @@ def build_encoder(
     state: Mapping[str, np.ndarray], config: Mapping[str, Any]
 ) -> tuple[AceEncoder, layout.Params]:
     """The encoder and its parameters; strict."""
-    module = AceEncoder(features=int(config.get("features", 512)))
+    module = AceEncoder(features=int(number(config, "features", 512)))
     params = layout.to_flax(
         state, lambda: module.init(jax.random.key(0), jnp.zeros((1, 16, 16))), "ACE's encoder"
     )
@@ -78,10 +79,7 @@ def build_transformer(
     state: Mapping[str, np.ndarray], config: Mapping[str, Any]
 ) -> tuple[Any, Any]:
     """The transformer and its variables; strict."""
-    try:
-        return from_released_head(state, config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the configuration of the ACE-G head is incomplete: {error}") from error
+    return from_released_head(state, config)
 
 
 def recognises_map(file: WeightsFile) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 
 from ace_jax.errors import UserError
 from ace_jax.weights import (
@@ -21,6 +22,7 @@ from ace_jax.weights import (
     dinov2,
     formats,
     landmark_transformer,
+    limits,
     safetensors_io,
     store,
     superpoint,
@@ -29,6 +31,9 @@ from ace_jax.weights import (
 from ace_jax.weights.formats import WeightsFile
 
 FORMAT = "ace_jax_weights/1"
+# What Python, JAX and Flax say to the configuration of a stranger's file, which is checked by
+# building what it asks for.
+_NO_CONFIGURATION = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, FlaxError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,9 +119,12 @@ class Checkpoint:
                     f"{self.path}: {name} holds values that are not finite; get the file again"
                 )
         try:
+            limits.check_options(self.config)
             return FAMILIES[self.family].build(self.state, self.config)
         except UserError as error:
             raise UserError(f"{self.path}: {error}") from error
+        except _NO_CONFIGURATION as error:
+            raise UserError(f"{self.path}: no model is like this ({error})") from error
 
 
 def load(path: Path | str, family: str | None = None) -> Checkpoint:
@@ -145,6 +153,8 @@ def load(path: Path | str, family: str | None = None) -> Checkpoint:
         return Checkpoint(family, state, config, file.path, {})
     try:
         config = json.loads(file.metadata.get("config", ""))
+        if not isinstance(config, dict):
+            raise ValueError("it is no table")
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} has an unreadable configuration: {error}") from error
     return Checkpoint(family, file.tensors, config, file.path, file.metadata)

@@ -66,12 +66,9 @@ def build(
     """The module and its parameters; strict.
 
     Raises:
-        UserError: names or shapes do not fit the configuration, or it is not one.
+        UserError: names or shapes do not fit the configuration.
     """
-    try:
-        vit = VisionTransformer(ViTConfig(**config))
-    except TypeError as error:
-        raise UserError(f"not a DINOv2 configuration: {error}") from error
+    vit = VisionTransformer(ViTConfig(**config))
     patch = vit.config.patch
     params = layout.to_flax(
         state, lambda: vit.init(jax.random.key(0), jnp.zeros((1, patch, patch, 3))), "DINOv2"

@@ -11,6 +11,7 @@ from ace_jax.errors import UserError
 from ace_jax.models.landmark_transformer import EXTRA, LandmarkTransformer
 from ace_jax.weights import layout
 from ace_jax.weights.formats import WeightsFile
+from ace_jax.weights.limits import number
 
 
 def recognises(file: WeightsFile) -> bool:
@@ -33,22 +34,21 @@ def build(
     """The transformer and its variables; strict.
 
     Raises:
-        UserError: the configuration is incomplete, or tensors do not fit it.
+        UserError: tensors do not fit the configuration.
     """
-    try:
-        dim_in = int(config["dim_in"])
-        module = LandmarkTransformer(
-            dim=int(config["dim"]),
-            blocks=int(config["blocks"]),
-            mlp_ratio=float(config["mlp_ratio"]),
-            tau=float(config["tau"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"the configuration of the landmark transformer is incomplete: {error}"
-        ) from error
-    features, code = jnp.zeros((1, dim_in)), jnp.zeros((1, dim_in + EXTRA))
+    dim_in = int(number(config, "dim_in"))
+    module = LandmarkTransformer(
+        dim=int(number(config, "dim")),
+        blocks=int(number(config, "blocks")),
+        mlp_ratio=float(number(config, "mlp_ratio")),
+        tau=float(number(config, "tau")),
+        steady=bool(config.get("steady", False)),
+    )
     params = layout.to_flax(
-        state, lambda: module.init(jax.random.key(0), features, code), "a landmark transformer"
+        state,
+        lambda: module.init(
+            jax.random.key(0), jnp.zeros((1, dim_in)), jnp.zeros((1, dim_in + EXTRA))
+        ),
+        "a landmark transformer",
     )
     return module, {"params": params}

@@ -61,7 +61,8 @@ def to_flax(
         path = names[name]
         array = _to_flax(path[-1], np.asarray(state[name]))
         if array.shape != template[path].shape:
-            expected = _to_checkpoint(path[-1], np.empty(template[path].shape, np.bool_)).shape
+            nothing = np.broadcast_to(False, template[path].shape)  # takes no memory
+            expected = _to_checkpoint(path[-1], nothing).shape
             problems.append(f"{name} has shape {np.shape(state[name])}, expected {expected}")
         else:
             params[path] = np.ascontiguousarray(array, dtype)
