@@ -10,13 +10,11 @@ from ace_jax.data.rigid import from_quaternion
 from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.slam.outputs import (
     plot_trajectory,
-    stage_times,
     trajectory_metrics,
     write_json,
     write_points_ply,
     write_trajectory_tum,
 )
-from ace_jax.slam.system import TrackedFrame
 
 REQUIRED = {
     *("sequence", "frames", "frames_tracked", "coverage", "ate_rmse_m", "ate_live_rmse_m"),
@@ -45,18 +43,6 @@ def _metrics(estimate, ground_truth, live=None, **changed) -> dict:
         "seed": 3,
     }
     return trajectory_metrics(**{**arguments, **changed})
-
-
-def test_stage_times_are_those_of_the_frames_in_which_a_stage_ran():
-    stages = [{}, {"tracking": 900.0}, {"tracking": 800.0}, {"tracking": 3.0, "mapping": 50.0}]
-    frames = [TrackedFrame(i, i / 30, None, stage_ms=s) for i, s in enumerate(stages)]
-    frames.append(TrackedFrame(4, 4 / 30, None, stage_ms={"tracking": 5.0}))
-    found = stage_times(frames)  # the first was another process's, the next two compiled
-    assert {name: times.tolist() for name, times in found.items()} == {
-        "tracking": [3.0, 5.0],
-        "mapping": [50.0],
-    }
-    assert stage_times([]) == {}
 
 
 def test_tum_lines(tmp_path):

@@ -141,9 +141,9 @@ def test_the_system_never_gets_to_see_the_ground_truth(tmp_path):
     system, seen = make_system(), []
     process = system.process
 
-    def spy(frame, features=None):
+    def spy(frame, *rest):
         seen.append(frame.world_from_camera)
-        return process(frame, features)
+        return process(frame, *rest)
 
     system.process = spy
     source = RoomSource(3)

@@ -207,9 +207,11 @@ def test_frames_whose_depth_is_unusable_are_still_tracked(value):
 
 def test_stage_times_are_told():
     system, _ = _run(RoomSource(6))
-    for frame in system.frames[1:]:
-        assert {"features", "depth", "tracking"} <= frame.stage_ms.keys()
-        assert all(ms >= 0 for ms in frame.stage_ms.values())
+    stages = system.times.by_stage()
+    assert {"features", "depth", "tracking"} <= stages.keys()
+    assert len(stages["tracking"]) == 4  # the first two compile
+    assert all((ms >= 0).all() for ms in stages.values())
+    assert system.times.newest.keys() <= stages.keys()
 
 
 def test_a_full_map_retires_keyframes_and_keeps_the_trajectory():

@@ -88,7 +88,7 @@ class SlamConfig:
     max_window_landmarks: int = 3072
     min_covisible: int = 15
     max_landmarks: int = 16384
-    max_keyframes: int = 600
+    max_keyframes: int = 320
     recent_keyframes: int = 50
     descriptors_per_landmark: int = 4
     mapping_lag: int = 4

@@ -22,7 +22,8 @@ from ace_jax.slam.matching import MatchGates
 from ace_jax.slam.motion import MAX_INTERVAL
 from ace_jax.slam.pose_optimization import NoiseModel
 from ace_jax.slam.poses import orthonormalized
-from ace_jax.slam.system import SlamSystem, StageClock, State, TrackedFrame
+from ace_jax.slam.stage_times import StageClock
+from ace_jax.slam.system import SlamSystem, State, TrackedFrame
 from ace_jax.slam.tracking import Tracked, Tracker
 
 _ATTENTION_TAU = {"xfeat": 80.0, "sift": 160.0}

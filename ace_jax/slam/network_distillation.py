@@ -24,7 +24,8 @@ from ace_jax.slam.matching import LandmarkBlock
 from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap
 from ace_jax.slam.network_slam import HEAD_OPTIONS, blank_features, network_scene_map
 from ace_jax.slam.poses import difference
-from ace_jax.slam.system import StageClock, TrackedFrame
+from ace_jax.slam.stage_times import StageClock
+from ace_jax.slam.system import TrackedFrame
 from ace_jax.slam.tracking import Tracked, Tracker
 
 SAME_PLACE = 0.02  # metres between two poses that are one

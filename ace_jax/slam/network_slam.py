@@ -24,7 +24,8 @@ from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap
 from ace_jax.slam.poses import orthonormalized
-from ace_jax.slam.system import SlamSystem, StageClock, State, TrackedFrame
+from ace_jax.slam.stage_times import StageClock
+from ace_jax.slam.system import SlamSystem, State, TrackedFrame
 
 HEAD_OPTIONS = {
     "tri_mlp": {"width": 512, "layers": 1, "cells": 16},

@@ -9,18 +9,15 @@ import numpy as np
 from ace_jax.data.rigid import to_quaternion
 from ace_jax.evaluation.trajectory import NoOverlap, Statistics, Trajectory, compare
 from ace_jax.files import replacing, write_json
-from ace_jax.slam.system import TrackedFrame
+from ace_jax.slam.stage_times import WARM_UP_FRAMES
 
 __all__ = [
     "plot_trajectory",
-    "stage_times",
     "trajectory_metrics",
     "write_json",
     "write_points_ply",
     "write_trajectory_tum",
 ]
-
-WARM_UP_FRAMES = 2  # compilation; told apart as `start_s`
 
 
 def write_trajectory_tum(
@@ -78,16 +75,6 @@ def write_points_ply(path: str | Path, xyz: np.ndarray, rgb: np.ndarray | None =
         file.write(vertices.tobytes())
 
 
-def stage_times(frames: Sequence[TrackedFrame]) -> dict[str, np.ndarray]:
-    """Milliseconds by stage, each of the frames in which it ran; without those that compile.
-
-    Frames that an earlier process worked on have no times, and do not count.
-    """
-    timed = [frame.stage_ms for frame in frames if frame.stage_ms][WARM_UP_FRAMES:]
-    names = dict.fromkeys(name for stages in timed for name in stages)
-    return {name: np.array([s[name] for s in timed if name in s]) for name in names}
-
-
 def trajectory_metrics(
     *,
     sequence: str,
@@ -115,7 +102,7 @@ def trajectory_metrics(
         live: each frame's pose as known when it was processed.
         ground_truth: reference poses of the same stream, or None.
         frame_seconds: processing time of each frame, in order.
-        stage_ms: see `stage_times`.
+        stage_ms: see `StageTimes.by_stage`.
         map_bytes: size of the map file.
         head: name of the head.
         features: name of the features.

@@ -10,7 +10,7 @@ import numpy as np
 from ace_jax.data.frame import BadFrame, FrameSource
 from ace_jax.evaluation import pictures
 from ace_jax.evaluation.trajectory import NoOverlap, Trajectory, compare
-from ace_jax.slam.outputs import WARM_UP_FRAMES
+from ace_jax.slam.stage_times import WARM_UP_FRAMES
 
 if TYPE_CHECKING:
     from ace_jax.slam.system import SlamSystem, TrackedFrame

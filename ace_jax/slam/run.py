@@ -30,6 +30,7 @@ from ace_jax.slam.network_slam import HEAD_OPTIONS
 from ace_jax.slam.progress import Progress
 from ace_jax.slam.report import write_report
 from ace_jax.slam.session import load_session, with_session
+from ace_jax.slam.stage_times import WARM_UP_FRAMES
 from ace_jax.slam.stream import FeatureStream, Observation
 from ace_jax.slam.system import SlamSystem, State
 from ace_jax.slam.view import SlamView
@@ -230,7 +231,7 @@ def run(
                     view.frame(system, observation, pose, truth, log.seconds[-1] * 1e3)
                 if realtime:
                     player.done()
-                if len(log.seconds) == outputs.WARM_UP_FRAMES:
+                if len(log.seconds) == WARM_UP_FRAMES:
                     compilations.reset()
         except KeyboardInterrupt:
             interrupted = True
@@ -307,8 +308,8 @@ def _process(system: SlamSystem, observation: Observation, log: _FrameLog) -> np
     if isinstance(observation.frame, BadFrame):
         log.bad.append(str(observation.frame))
         return None
-    tracked = system.process(observation.frame, observation.features)
-    tracked.stage_ms |= {"read": observation.read_ms, "features": observation.features_ms}
+    spent = {"read": observation.read_ms, "features": observation.features_ms}
+    tracked = system.process(observation.frame, observation.features, spent)
     pose = tracked.live_camera_from_world
     return None if pose is None else np.linalg.inv(pose)
 
@@ -342,7 +343,7 @@ def write_results(
         save_map(out / "session.safetensors", with_session(scene_map, system.world), half=True)
     poses = source.poses()
     reference = None if poses is None else Trajectory(source.timestamps(), poses)
-    stage_ms = outputs.stage_times(system.frames)
+    stage_ms = system.times.by_stage()
     metrics = outputs.trajectory_metrics(
         sequence=source.name,
         frames=frames,

@@ -6,7 +6,7 @@ Poses come from the images alone: nothing here reads `Frame.world_from_camera`.
 import abc
 import dataclasses
 import enum
-import time
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap
 from ace_jax.slam.motion import Motion, unroll
+from ace_jax.slam.stage_times import StageClock, StageTimes
 
 MIN_DEPTH_DELAY = 1e-3  # seconds; less moves the picture by under a pixel
 PLANAR_RADIUS = 5.0  # pixels of a 640-pixel-wide image around a feature that must be one surface
@@ -40,7 +41,6 @@ class TrackedFrame:
         live_camera_from_world: (4, 4) float64 as known when the frame was tracked, None if lost.
         reference: number of the keyframe that the pose hangs on.
         camera_from_reference: (4, 4) motion from that keyframe; follows its corrections.
-        stage_ms: milliseconds per stage.
     """
 
     index: int
@@ -48,21 +48,6 @@ class TrackedFrame:
     live_camera_from_world: np.ndarray | None
     reference: int = -1
     camera_from_reference: np.ndarray | None = None
-    stage_ms: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
-class StageClock:
-    """Milliseconds since the last lap, by stage."""
-
-    def __init__(self):
-        self.stage_ms: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Books the time since the last lap under `stage`."""
-        now = time.perf_counter()
-        self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (now - self._last) * 1e3
-        self._last = now
 
 
 class SlamSystem(abc.ABC):
@@ -79,6 +64,7 @@ class SlamSystem(abc.ABC):
         self.extractor = extractor
         self.max_depth = max_depth
         self.frames: list[TrackedFrame] = []
+        self.times = StageTimes()
         self.state = State.STARTING
         self.needs_no_depth = False
 
@@ -91,17 +77,23 @@ class SlamSystem(abc.ABC):
         self._check(frame)
         return jax.tree.map(np.asarray, finite_features(self.extractor, frame))
 
-    def process(self, frame: Frame, features: Features | None = None) -> TrackedFrame:
+    def process(
+        self,
+        frame: Frame,
+        features: Features | None = None,
+        spent_ms: Mapping[str, float] | None = None,
+    ) -> TrackedFrame:
         """Tracks a frame and grows the map with it.
 
         Args:
             frame: the next one of the stream.
             features: of the frame, if `observe` was called already.
+            spent_ms: milliseconds by stage that were spent on the frame already, for `times`.
 
         Raises:
             BadFrame: as `observe`; the frame is not counted.
         """
-        clock = StageClock()
+        clock = StageClock(spent_ms)
         if features is None:
             features = self.observe(frame)
             clock.lap("features")
@@ -110,8 +102,8 @@ class SlamSystem(abc.ABC):
         features = features.replace(depth=depth.astype(np.float32))
         clock.lap("depth")
         result = self._locate(frame, features, clock)
-        result.stage_ms = clock.stage_ms
         self.frames.append(result)
+        self.times.add(clock.stage_ms)
         return result
 
     def corrected_pose(self, frame: TrackedFrame) -> np.ndarray | None:

@@ -33,7 +33,6 @@ class SlamView:
         frame = observation.frame
         if isinstance(frame, BadFrame):
             return
-        stages = system.frames[-1].stage_ms if system.frames else {}
         picture = {}
         if self._live.wants_picture():
             picture = {"rgb": frame.rgb, **_features(system, observation)}
@@ -44,7 +43,7 @@ class SlamView:
                 camera=frame.camera,
                 world_from_camera=world_from_camera,
                 ground_truth=ground_truth,
-                milliseconds={"frame": milliseconds, **stages},
+                milliseconds={"frame": milliseconds, **system.times.newest},
                 keyframes=self._new_keyframes(system),
                 note="" if system.state is State.TRACKING else system.state.value,
                 **picture,
