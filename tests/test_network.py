@@ -30,12 +30,15 @@ _GUARD = textwrap.dedent("""
 _EVERYTHING = _GUARD + textwrap.dedent("""
     import importlib, pkgutil
     import ace_jax
+    from absl import flags
 
     count = 0
+    known = set(flags.FLAGS)
     for module in pkgutil.walk_packages(ace_jax.__path__, "ace_jax."):
-        if not module.name.endswith("__main__"):  # those define flags
-            importlib.import_module(module.name)
-            count += 1
+        importlib.import_module(module.name)
+        count += 1
+        for name in set(flags.FLAGS) - known:  # commands define flags of the same names
+            delattr(flags.FLAGS, name)
     print(count)
 """)
 
