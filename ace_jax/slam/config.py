@@ -41,7 +41,7 @@ class SlamConfig:
         max_local_landmarks: capacity of the local map (static shape).
         fuse_neighbours: keyframes that a new keyframe's landmarks are fused with.
         fuse_radius: pixels.
-        max_fuse_landmarks: capacity of the block that is fused into a new keyframe (static shape).
+        max_fuse_landmarks: landmarks that are fused into a new keyframe, at most.
         window_free: keyframes that bundle adjustment moves.
         window_fixed: keyframes that hold the window in place.
         max_window_landmarks: capacity of bundle adjustment (static shape).

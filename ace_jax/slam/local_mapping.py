@@ -82,11 +82,8 @@ class LocalMapper:
 
     def warm_up(self, world: LandmarkMap, features: Features) -> None:
         """Compiles the mapping programs with blank features."""
-        nothing = np.full(1, -1)
-        own = world.block(nothing, len(features.mask))
-        own = own.replace(descriptors=features.descriptors[None])
-        other = world.block(nothing, self.config.max_fuse_landmarks)
-        for block, count in ((own, self.config.fuse_neighbours), (other, 1)):
+        block = world.block(np.full(1, -1), 1)
+        for count in (self.config.fuse_neighbours, 1):
             stacked = jax.tree.map(lambda x, n=count: np.stack([x] * n), features)
             poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
             match_into(block, stacked, poses, self.camera, self.gates, self.noise)
@@ -200,7 +197,7 @@ class LocalMapper:
         )
         into_keyframe = functools.partial(
             match_into,
-            world.block(theirs, self.config.max_fuse_landmarks),
+            world.block(theirs, max(len(theirs), 1)),
             *self._features_of(world, np.array([number]), 1),
             self.camera,
             self.gates,

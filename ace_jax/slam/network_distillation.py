@@ -16,13 +16,12 @@ from ace_jax.data.frame import Frame
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap
-from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_map import LandmarkMap
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.matching import LandmarkBlock
 from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap
-from ace_jax.slam.network_slam import HEAD_OPTIONS, blank_features, network_scene_map
+from ace_jax.slam.network_slam import HEAD_OPTIONS, blank_features, network_scene_map, untrained
 from ace_jax.slam.poses import difference
 from ace_jax.slam.stage_times import StageClock
 from ace_jax.slam.system import TrackedFrame
@@ -131,15 +130,7 @@ class DistilledNetworkSlam(LandmarkSlam):
         mapping_lag: int | None = 0,
     ):
         self._head_options = dict(head_options or HEAD_OPTIONS[head])
-        self.network = NetworkMap(
-            head,
-            create_head(head, **self._head_options),
-            extractor.dim,
-            extractor.max_features,
-            camera,
-            network or NetworkConfig(),
-            jax.random.key(seed),
-        )
+        self.network = untrained(head, self._head_options, extractor, camera, network, seed)
         super().__init__(
             camera,
             extractor,

@@ -67,6 +67,26 @@ def network_scene_map(
     )
 
 
+def untrained(
+    head: str,
+    head_options: dict,
+    extractor: FeatureExtractor,
+    camera: Camera,
+    config: NetworkConfig | None,
+    seed: int,
+) -> NetworkMap:
+    """A network that has seen nothing yet; the arguments are those of `NetworkSlam`."""
+    return NetworkMap(
+        head,
+        create_head(head, **head_options),
+        extractor.dim,
+        extractor.max_features,
+        camera,
+        config or NetworkConfig(),
+        jax.random.key(seed),
+    )
+
+
 @dataclasses.dataclass
 class _Keyframe:
     """A pose that trajectories hang on, its quality lambda, and points to look at."""
@@ -113,15 +133,7 @@ class NetworkSlam(SlamSystem):
         super().__init__(camera, extractor, self.config.max_depth)
         self._head_options = dict(head_options or HEAD_OPTIONS[head])
         self._feature_options = dict(feature_options or {})
-        self.network = NetworkMap(
-            head,
-            create_head(head, **self._head_options),
-            extractor.dim,
-            extractor.max_features,
-            camera,
-            network or NetworkConfig(),
-            jax.random.key(seed),
-        )
+        self.network = untrained(head, self._head_options, extractor, camera, network, seed)
         self._key = jax.random.key(seed)
         self.keyframes: list[_Keyframe] = []
         self._pose: np.ndarray | None = None

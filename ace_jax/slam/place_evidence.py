@@ -11,15 +11,14 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera, unproject
 from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
 from ace_jax.models.landmark_attention import EMPTY, nearest
+from ace_jax.slam.guided_pose import match_and_optimize
 from ace_jax.slam.matching import (
-    NO_MATCH,
     LandmarkBlock,
     MatchGates,
-    guided_match,
     neighbours,
     visible,
 )
-from ace_jax.slam.pose_optimization import NoiseModel, optimize_pose
+from ace_jax.slam.pose_optimization import NoiseModel
 
 CELLS = (6, 4)  # columns and rows of the grid in which evidence is counted
 
@@ -95,9 +94,6 @@ def align(
     )
 
 
-_optimize_pose = jax.jit(optimize_pose)
-
-
 def examine(
     block: LandmarkBlock,
     features: Features,
@@ -111,13 +107,11 @@ def examine(
     """Guided matching from a predicted pose, and what speaks for and against the place."""
     pose = np.asarray(camera_from_world, np.float32)
     for radius in radii:
-        matches = guided_match(block, features, pose, camera, gates.replace(radius=radius))
-        points = block.points[np.maximum(matches, 0)]
-        pose, inliers = map(
-            np.asarray,
-            _optimize_pose(pose, points, features.uv, features.depth, matches >= 0, camera, noise),
+        step = match_and_optimize(
+            block, features, pose, camera, gates.replace(radius=radius), noise
         )
-        matches = np.where(inliers, matches, NO_MATCH)
+        pose = step.camera_from_world
+    matches = step.matches
     found = np.zeros(len(block.mask), bool)
     found[matches[matches >= 0]] = True
 

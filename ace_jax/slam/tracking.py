@@ -16,97 +16,14 @@ import numpy as np
 from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
-from ace_jax.geometry.camera import MIN_DEPTH, Camera, unproject
+from ace_jax.geometry.camera import Camera, unproject
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.models.landmark_attention import EMPTY, attend
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.guided_pose import GuidedPose, match_and_optimize, pixel_errors
 from ace_jax.slam.landmark_map import NO_LANDMARK, LandmarkMap
-from ace_jax.slam.matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
-from ace_jax.slam.pose_optimization import CHI2_PIXEL, NoiseModel, optimize_pose
-
-
-@dataclasses.dataclass
-class TrackingStep:
-    """Result of one pass over N features.
-
-    Attributes:
-        camera_from_world: (4, 4) float32.
-        matches: (N,) index into the landmark block, -1 where there is none or it is an outlier.
-        num_matches: before outliers were removed.
-        num_inliers: after that.
-    """
-
-    camera_from_world: np.ndarray
-    matches: np.ndarray
-    num_matches: int
-    num_inliers: int
-
-
-DRAGGED = 1.3  # times the cost of proven landmarks that others may add before they are ignored
-
-_optimize_pose = jax.jit(optimize_pose, static_argnames=("rounds", "iterations"))
-
-
-def match_and_optimize(
-    block: LandmarkBlock,
-    features: Features,
-    camera_from_world: np.ndarray,
-    camera: Camera,
-    gates: MatchGates,
-    noise: NoiseModel,
-    proven: np.ndarray,
-    min_proven: int,
-) -> TrackingStep:
-    """Guided matching from a predicted pose, then motion-only optimisation.
-
-    Args:
-        block: P landmarks.
-        features: N features.
-        camera_from_world: (4, 4) predicted pose.
-        camera: intrinsics.
-        gates: what a match must satisfy.
-        noise: standard deviations.
-        proven: (P,) bool, landmarks that several keyframes have seen in one place.
-        min_proven: if so many of them are matched and the others drag the pose away from them,
-            they alone move it: what is new may belong to someone who walks.
-    """
-    matches = guided_match(block, features, camera_from_world, camera, gates)
-    found = matches >= 0
-    points = block.points[np.maximum(matches, 0)]
-    start = np.asarray(camera_from_world, np.float32)
-
-    def optimized(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pose, and which matches agree with it."""
-        observed = points, features.uv, features.depth, found
-        return tuple(map(np.asarray, _optimize_pose(start, *observed, camera, noise, votes)))
-
-    def cost(pose: np.ndarray, of: np.ndarray) -> float:
-        squared = np.square(_pixel_errors(points[of], features.uv[of], pose, camera))
-        return float(np.sum(np.minimum(squared, CHI2_PIXEL * noise.pixel_sigma**2)))
-
-    pose, inliers = optimized(found)
-    votes = found & proven[np.maximum(matches, 0)]
-    if min_proven <= votes.sum() < found.sum():
-        alone, agreeing = optimized(votes)
-        if cost(pose, votes) > DRAGGED * cost(alone, votes):
-            pose, inliers = alone, agreeing
-    return TrackingStep(
-        camera_from_world=pose,
-        matches=np.where(inliers, matches, NO_MATCH),
-        num_matches=int(found.sum()),
-        num_inliers=int(inliers.sum()),
-    )
-
-
-def _pixel_errors(
-    points: np.ndarray, uv: np.ndarray, camera_from_world: np.ndarray, camera: Camera
-) -> np.ndarray:
-    """(N,) distances of features (N, 2) from the projections of points (N, 3), pixels."""
-    x, y, z = camera_from_world[:3, :3] @ points.T + camera_from_world[:3, 3:]
-    z = np.maximum(z, MIN_DEPTH)
-    return np.hypot(
-        camera.fx * x / z + camera.cx - uv[:, 0], camera.fy * y / z + camera.cy - uv[:, 1]
-    )
+from ace_jax.slam.matching import LandmarkBlock, MatchGates
+from ace_jax.slam.pose_optimization import NoiseModel
 
 
 @functools.partial(jax.jit, static_argnames=("num_hypotheses", "colour_only"))
@@ -267,7 +184,7 @@ class Tracker:
             return lost
         matches, seen = fine.matches, fine.matches >= 0
         points = block.points[matches[seen]]
-        errors = _pixel_errors(points, features.uv[seen], fine.camera_from_world, self.camera)
+        errors = pixel_errors(points, features.uv[seen], fine.camera_from_world, self.camera)
         landmarks = np.where(matches >= 0, local[np.maximum(matches, 0)], NO_LANDMARK)
         return Tracked(
             camera_from_world=fine.camera_from_world,
@@ -298,9 +215,7 @@ class Tracker:
         """Which of some landmarks (-1: none) enough keyframes observe."""
         return (slots >= 0) & (world.observations[slots] >= self.config.proven_observations)
 
-    def _match(self, block, features, pose, radius, proven=None) -> TrackingStep:
-        if proven is None:  # all are equal
-            proven = np.zeros(len(block.mask), bool)
+    def _match(self, block, features, pose, radius, proven=None) -> GuidedPose:
         gates = self.gates.replace(radius=np.float32(radius * self._pixel))
         return match_and_optimize(
             block,
@@ -313,7 +228,7 @@ class Tracker:
             self.config.min_proven,
         )
 
-    def _trusted(self, step: TrackingStep) -> bool:
+    def _trusted(self, step: GuidedPose) -> bool:
         least = max(self.config.min_inliers, self.config.min_inlier_ratio * step.num_matches)
         return step.num_inliers >= least
 
