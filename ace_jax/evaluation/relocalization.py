@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ace_jax.data.rigid import project_to_so3
 from ace_jax.geometry.camera import Camera
 
 THRESHOLDS = ((0.10, 10.0), (0.05, 5.0), (0.02, 2.0), (0.01, 1.0))  # metres, degrees
@@ -78,8 +79,7 @@ def estimate_from_reference(
     if np.count_nonzero(agreeing) < MIN_TO_ALIGN:
         return None
     result = np.eye(4)
-    u, _, vt = np.linalg.svd(motions[agreeing, :3, :3].sum(axis=0))
-    result[:3, :3] = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    result[:3, :3] = project_to_so3(motions[agreeing, :3, :3].sum(axis=0))
     shift = found[agreeing, :3, 3] - known[agreeing, :3, 3] @ result[:3, :3].T
     result[:3, 3] = shift.mean(axis=0)
     return result

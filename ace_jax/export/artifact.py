@@ -6,7 +6,6 @@ the network's weights); `relocalizer.json` what the caller must know; `relocaliz
 """
 
 import importlib.util
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from ace_jax.features.base import Features
 from ace_jax.features.extractor import NetworkExtractor
 from ace_jax.features.image import resize, working_size
 from ace_jax.features.sift import Sift
-from ace_jax.files import replacing
+from ace_jax.files import replacing, write_json
 from ace_jax.relocalizer import Relocalizer
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -96,9 +95,9 @@ def export(
         temporary.write_bytes(exported.serialize())
     with replacing(out / "arrays.npz") as temporary:
         np.savez(temporary, **{f"{i:04d}": np.asarray(x) for i, x in enumerate(leaves)})
-    with replacing(out / "relocalizer.json") as temporary:
-        temporary.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-    shutil.copyfile(standalone.__file__, out / "relocalizer.py")
+    write_json(out / "relocalizer.json", info)
+    with replacing(out / "relocalizer.py") as temporary:
+        shutil.copyfile(standalone.__file__, temporary)
     return info
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
@@ -136,7 +135,6 @@ def _stages(seconds: dict[str, float]) -> Figure:
 
 def _training(curve: Sequence[tuple[int, float, float]]) -> Figure:
     figure = Figure(figsize=(9.0, 2.8), layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     steps, loss, error = np.array(curve).T
     left.plot(steps, loss, color="#3b6ea8")

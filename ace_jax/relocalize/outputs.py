@@ -26,11 +26,8 @@ def write_ace_poses(
         for i, pose in enumerate(world_from_camera):
             if pose is None:
                 continue
-            camera_from_world = np.linalg.inv(pose)
-            numbers = (*to_quaternion(camera_from_world[:3, :3]), *camera_from_world[:3, 3])
-            text = " ".join(f"{value:.9f}" for value in numbers)
             file.write(
-                f"{names[i].replace(' ', '_')} {text} {rotation_deg[i]:.6f} "
+                f"{_one_word(names[i])} {_numbers(pose)} {rotation_deg[i]:.6f} "
                 f"{translation_m[i]:.6f} {inliers[i]}\n"
             )
 
@@ -56,12 +53,20 @@ def write_colmap(
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of points"]
     for i, pose in enumerate(world_from_camera):
         if pose is not None:
-            camera_from_world = np.linalg.inv(pose)
-            numbers = (*to_quaternion(camera_from_world[:3, :3]), *camera_from_world[:3, 3])
-            text = " ".join(f"{value:.9f}" for value in numbers)
-            name = names[i].replace(" ", "_")
-            lines += [f"{i + 1} {text} {distinct.index(rows[i]) + 1} {name}", ""]
+            camera = distinct.index(rows[i]) + 1
+            lines += [f"{i + 1} {_numbers(pose)} {camera} {_one_word(names[i])}", ""]
     with replacing(folder / "images.txt") as temporary:
         temporary.write_text("\n".join([*lines, ""]))
     with replacing(folder / "points3D.txt") as temporary:
         temporary.write_text("# POINT3D_ID X Y Z R G B ERROR TRACK\n")
+
+
+def _numbers(world_from_camera: np.ndarray) -> str:
+    """`qw qx qy qz tx ty tz`, world to camera."""
+    pose = np.linalg.inv(world_from_camera)
+    return " ".join(f"{value:.9f}" for value in (*to_quaternion(pose[:3, :3]), *pose[:3, 3]))
+
+
+def _one_word(name: str) -> str:
+    """Both formats end a name at a space."""
+    return name.replace(" ", "_")
