@@ -1,6 +1,7 @@
 """Files that are either complete or not there."""
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+_CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EBADF)  # some file systems
 ABANDONED = 600.0  # seconds after which a temporary file belongs to nobody: writing takes a moment
 
 
@@ -21,7 +23,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The folder is created, and what killed writers of this file left there is removed. If the block
     raises (Ctrl-C included), an older file at `path` stays as it was and the temporary one is
-    removed.
+    removed. Its content is on the disk before it has its name, so that a power cut leaves the older
+    or the newer file, whatever the file system does first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,9 +34,30 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        _flush(temporary)
         os.replace(temporary, path)
+        _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file, or which names a folder holds, is on the disk.
+
+    Raises:
+        OSError: the disk is full or fails: some only say so now.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # Windows opens no folders; a file of another writer may be gone
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Files that are complete or absent."""
 
+import errno
 import os
 import time
 
@@ -44,3 +45,43 @@ def test_what_killed_writers_left_is_removed_later(tmp_path):
     with replacing(tmp_path / "a.txt") as temporary:
         temporary.write_text("whole")
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", new.name, other.name}
+
+
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    target, done = tmp_path / "a.txt", []
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(descriptor):
+        name = os.readlink(f"/proc/self/fd/{descriptor}") if os.path.isdir("/proc/self") else "?"
+        done.append(("flush", os.path.basename(name), target.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(("name",)), replace(a, b)))
+    with replacing(target) as temporary:
+        temporary.write_text("new")
+    assert done == [("flush", temporary.name, False), ("name",), ("flush", tmp_path.name, True)]
+
+
+@pytest.mark.parametrize(("number", "raised"), [(errno.ENOSPC, True), (errno.EINVAL, False)])
+def test_a_disk_that_is_full_when_flushed_leaves_the_old_file(
+    tmp_path, monkeypatch, number, raised
+):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def refuse(_):
+        raise OSError(number, os.strerror(number))
+
+    def write():
+        with replacing(target) as temporary:
+            temporary.write_text("new")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    if raised:
+        with pytest.raises(OSError, match="No space"):
+            write()
+    else:
+        write()
+    assert target.read_text() == ("old" if raised else "new")
+    assert list(tmp_path.iterdir()) == [target]
