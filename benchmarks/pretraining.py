@@ -31,6 +31,7 @@ from ace_jax import errors
 from ace_jax.data.registry import open_sequence
 from ace_jax.evaluation.relocalization import PoseErrors, share_within
 from ace_jax.features import registry
+from ace_jax.pretrain import config as settings
 from ace_jax.pretrain import presets
 from ace_jax.pretrain.export import export
 from ace_jax.pretrain.forms import create_form
@@ -41,7 +42,7 @@ from ace_jax.pretrain.scenes import Views
 from ace_jax.pretrain.sources import create_source
 from ace_jax.pretrain.steps import create_steps
 from ace_jax.pretrain.throughput import matmul_peak, scene_bytes, step_flops
-from ace_jax.pretrain.validation import RIGHT, Validator
+from ace_jax.pretrain.validation import RIGHT, Answers, Validator
 from ace_jax.runtime import enable_compilation_cache
 from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.mesh import SceneMesh
@@ -49,17 +50,21 @@ from ace_jax.weights import checkpoint
 
 _WORK = flags.DEFINE_string("work", "runs/pretraining", "where models and answers are kept")
 _TABLES = flags.DEFINE_list(
-    "tables", ["ablation"], "of ablation, poses, redkitchen, forms, speed, memory"
+    "tables", ["ablation"], "of ablation, general, poses, redkitchen, forms, speed, memory"
 )
 _DOCS = flags.DEFINE_string("docs", None, "a document whose tables are replaced")
 _WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with XFeat's weights")
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "of the ablation")
 _STEPS = flags.DEFINE_integer("steps", 250, "iterations of the ablation's runs")
+_GENERAL_STEPS = flags.DEFINE_integer("general_steps", 200, "iterations of the shortened `cpu`")
+_POSE_ROOMS = flags.DEFINE_integer("pose_rooms", 32, "test rooms for poses")
+_MAPPING_STEPS = flags.DEFINE_list("mapping_steps", ["0", "15"], "of a code before it is asked")
 _MINUTES = flags.DEFINE_float("minutes", 1e9, "start nothing new after so long")
 
 ARMS = ("mapping", "held_out", "query")
 TRAIN_SCENES, TEST_SCENES, FIRST_TEST = 88, 32, 800_000
+GENERAL_SCENES, TUM = 76, "tum/rgbd_dataset_freiburg1_rpy"
 GROUP = 8  # test scenes at once
 TAUS = (40.0, 60.0, 100.0, 150.0)
 _BEGAN = time.monotonic()
@@ -68,7 +73,12 @@ _BEGAN = time.monotonic()
 def small_config(**changes: object) -> ml_collections.ConfigDict:
     """The ablation's settings: `cpu`, scaled down to what minutes of a shared machine allow."""
     config = presets.get_config("cpu")
-    config.sources.rooms.count = TRAIN_SCENES
+    config.sources = ml_collections.ConfigDict({"rooms": settings.procedural(count=TRAIN_SCENES)})
+    config.loss = "student_t"
+    config.code.update(size=1024, least=0)
+    config.transformer.update(tau=100.0, steady=False)
+    config.transformer_optimizer.rate_factors.pull = 1.0
+    config.support.first = 4
     config.steps = _STEPS.value
     config.pool.update(scenes=4, shortest_life=30, longest_life=90, ahead=2)
     config.mapping.patches, config.query.patches = 64, 192
@@ -79,6 +89,21 @@ def small_config(**changes: object) -> ml_collections.ConfigDict:
     config.checkpoint_seconds = 60.0
     for name, value in changes.items():
         config[name].update(value) if isinstance(value, dict) else setattr(config, name, value)
+    return config
+
+
+def general_config(**changes: object) -> ml_collections.ConfigDict:
+    """`cpu` for minutes, with a real recording among the rooms."""
+    full = presets.get_config("cpu")
+    config = small_config(**changes)
+    config.steps = _GENERAL_STEPS.value
+    config.sources, config.loss, config.code = full.sources, full.loss, full.code
+    config.sources.rooms.count = GENERAL_SCENES
+    config.sources.tum = settings.recordings((TUM,), weight=0.1, frames=40)
+    config.support, config.transformer = full.support, full.transformer
+    config.transformer_optimizer.rate_factors = full.transformer_optimizer.rate_factors
+    config.query.patches = 128
+    config.validation.update(scenes=2, every=_GENERAL_STEPS.value, steps=0)
     return config
 
 
@@ -123,9 +148,9 @@ class Bench:
         export(file, form, transformer, self.scenes.extractor)
         return transformer
 
-    def has(self, name: str) -> bool:
+    def has(self, name: str, suffix: str = ".json") -> bool:
         """Whether there is an answer, or no time left to make one."""
-        there = (self.work / f"{name}.json").is_file()
+        there = (self.work / f"{name}{suffix}").is_file()
         if not there and time.monotonic() - _BEGAN > 60 * _MINUTES.value:
             logging.warning("no time left for %s", name)
             return True
@@ -225,13 +250,57 @@ def interval(differences: np.ndarray, draws: int = 10_000) -> str:
     return f"{sure}{differences.mean():+.2f} [{low:+.2f}, {high:+.2f}]{sure}"
 
 
-def heads_to_compare(bench: Bench) -> dict[str, tuple[float, object]]:
-    """What pre-training made of the head, and the untrained head: (temperature, weights)."""
-    heads: dict[str, tuple[float, object]] = {}
-    file = bench.work / run_name("query", 0) / "transformer.safetensors"
-    if file.is_file():
-        heads["query targets"] = (100.0, checkpoint.load(file).build()[1]["params"])
-    return heads | {f"untrained, temperature {tau:g}": (tau, None) for tau in (60.0, 100.0)}
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A head to compare.
+
+    Attributes:
+        label: in the tables.
+        options: of its transformer.
+        weights: of the transformer; None for the untrained one.
+    """
+
+    label: str
+    options: dict[str, object]
+    weights: object = None
+
+
+def heads_to_compare(bench: Bench) -> list[Head]:
+    """What pre-training made of the head, and the untrained head."""
+    heads = []
+    for label, run, count in (
+        ("`cpu`, shortened", general_name, _SEEDS.value),
+        ("ablation's query targets", lambda seed: run_name("query", seed), 1),
+    ):
+        for seed in range(count):
+            file = bench.work / run(seed) / "transformer.safetensors"
+            if file.is_file():
+                module, variables = checkpoint.load(file).build()
+                options = {"tau": module.tau, "steady": module.steady}
+                heads.append(Head(f"{label}, seed {seed}", options, variables["params"]))
+    plain = (60.0, 100.0, 150.0)
+    return heads + [Head(f"untrained, temperature {tau:g}", {"tau": tau}) for tau in plain]
+
+
+def general_name(seed: int) -> str:
+    """Of a run of `general_config`."""
+    return f"general-{_GENERAL_STEPS.value}-{seed}"
+
+
+def general(bench: Bench) -> str:
+    """`cpu`, shortened: the runs, with their losses."""
+    rows = []
+    for seed in range(_SEEDS.value):
+        name, config = general_name(seed), general_config(seed=seed)
+        if not bench.has(f"{name}/transformer.safetensors", ""):
+            scenes = open_scenes(config, _DATA_ROOT.value, _WEIGHTS_DIR.value)
+            dataclasses.replace(bench, scenes=scenes).train(name, config)
+        lines = read_metrics(bench.work / name)
+        if lines:
+            loss = [line["query_loss"] for line in lines if "query_loss" in line]
+            thirds = [f"{np.mean(part):.2f}" for part in np.array_split(loss, 3)]
+            rows.append([str(seed), str(config.steps), *thirds, str(lines[-1]["scenes"])])
+    return table(["seed", "steps", "query loss: first third", "second", "last", "scenes"], rows)
 
 
 POSE_CODE = 4096
@@ -239,23 +308,52 @@ POSE_CODE = 4096
 
 def poses(bench: Bench) -> str:
     """Poses in unseen rooms, from the whole scene, with codes of 4096 landmarks."""
-    rows = []
-    for label, (tau, weights) in heads_to_compare(bench).items():
-        for steps in (0, 15):
-            name = f"poses-{_STEPS.value}-{label}-{steps}".replace(" ", "_")
+    rows, found = [], {}
+    for head in heads_to_compare(bench):
+        for steps in map(int, _MAPPING_STEPS.value):
+            name = f"poses-{_POSE_ROOMS.value}-{head_name(head)}-{steps}"
             if not bench.has(name):
                 config = small_config(
-                    code={"size": POSE_CODE}, transformer={"tau": tau}, validation={"steps": steps}
+                    code={"size": POSE_CODE},
+                    transformer=head.options,
+                    validation={"steps": steps},
                 )
                 form = create_form(config, bench.scenes.extractor.dim)
-                transformer = weights or form.init_transformer(jax.random.key(0))
-                bench.evaluate(name, config, transformer)
-            if (found := bench.figures(name)) is not None:
-                cells = [f"{found[key].mean():.1f}" for key in ("pose_5cm_5deg", "right")]
-                cells.append(f"{found['surest_right'].mean():.1f}")
-                rows.append([label, str(steps), *cells])
-    names = ["head", "mapping steps", "poses within 5 cm/5 deg, %", "all within 10 cm, %"]
-    return table([*names, "surest tenth within 10 cm, %"], rows)
+                transformer = head.weights or form.init_transformer(jax.random.key(0))
+                some = dataclasses.replace(bench, test=bench.test[: _POSE_ROOMS.value])
+                some.evaluate(name, config, transformer)
+            if (figures := bench.figures(name)) is not None:
+                found[head.label, steps] = figures
+                keys = ("pose_5cm_5deg", "surest_right", "right", "order", "error_over_scale")
+                cells = [
+                    f"{figures[key].mean():.{1 if i < 3 else 2}f}" for i, key in enumerate(keys)
+                ]
+                rows.append([head.label, str(steps), *cells])
+    names = ["poses within 5 cm/5 deg, %", *COLUMNS.values()]
+    text = table(["head", "mapping steps", *names], rows)
+    return text + _against_untrained(found)
+
+
+def _against_untrained(found: dict[tuple[str, int], dict[str, np.ndarray]]) -> str:
+    """The trained head's mean over seeds against the untrained head at its best temperature."""
+    rows = []
+    for steps in map(int, _MAPPING_STEPS.value):
+        trained = [f for (label, s), f in found.items() if s == steps and label.startswith("`cpu`")]
+        plain = [f for (label, s), f in found.items() if s == steps and label[:9] == "untrained"]
+        if trained and plain:
+            cells = []
+            for key in ("pose_5cm_5deg", "surest_right", "right"):
+                mean = np.mean([f[key] for f in trained], axis=0)
+                cells.append(interval(mean - max((f[key] for f in plain), key=np.mean)))
+            rows.append([str(steps), *cells])
+    names = ["poses within 5 cm/5 deg, %", "surest tenth within 10 cm, %", "all within 10 cm, %"]
+    header = ["mapping steps", *(f"{name}: difference" for name in names)]
+    return f"\n\n{table(header, rows)}" if rows else ""
+
+
+def head_name(head: Head) -> str:
+    """In file names."""
+    return head.label.translate(str.maketrans(" ", "_", "`',"))
 
 
 SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
@@ -275,37 +373,40 @@ def redkitchen(bench: Bench) -> str:
     rng = np.random.default_rng(0)
     patches = patches_of(frames, Views(**views), extractor, 1024, rng)
     rows = []
-    for label, (tau, weights) in heads_to_compare(bench).items():
-        for steps in (0, 15):
-            kept = bench.work / f"redkitchen-{_STEPS.value}-{label}-{steps}.txt".replace(" ", "_")
+    for head in heads_to_compare(bench):
+        for steps in map(int, _MAPPING_STEPS.value):
+            kept = bench.work / f"redkitchen-{head_name(head)}-{steps}.txt"
+            if not bench.has(kept.name, ""):
+                config = small_config(
+                    code={"size": POSE_CODE},
+                    transformer=head.options,
+                    validation={"steps": steps},
+                    mapping={"patches": 256},
+                    views=views,
+                    patches_per_image=1024,
+                )
+                form = create_form(config, extractor.dim)
+                transformer = head.weights or form.init_transformer(jax.random.key(0))
+                answers = Validator(config, form, [patches])(transformer)
+                parts = (slice(0, len(between)), slice(len(between), None))
+                kept.write_text("|".join(cell for part in parts for cell in _cells(answers, part)))
             if kept.is_file():
-                rows.append(kept.read_text().split("|"))
-                continue
-            config = small_config(
-                code={"size": POSE_CODE},
-                transformer={"tau": tau},
-                validation={"steps": steps},
-                mapping={"patches": 256},
-                views=views,
-                patches_per_image=1024,
-            )
-            form = create_form(config, extractor.dim)
-            transformer = weights or form.init_transformer(jax.random.key(0))
-            answers = Validator(config, form, [patches])(transformer)
-            cells = []
-            for part in (slice(0, len(between)), slice(len(between), None)):
-                found = PoseErrors(answers.poses.translation[part], answers.poses.rotation[part])
-                right = np.nanmean(answers.error[0, part] < RIGHT)
-                cells += [
-                    f"{share_within(found, 0.05, 5.0):.0f}",
-                    f"{100 * np.median(found.translation):.1f}",
-                    f"{100 * right:.1f}",
-                ]
-            rows.append([label, str(steps), *cells])
-            kept.write_text("|".join(rows[-1]))
-    figures = ["within 5 cm/5 deg, %", "median, cm", "coordinates within 10 cm, %"]
+                rows.append([head.label, str(steps), *kept.read_text().split("|")])
+    figures = ["within 5 cm/5 deg, %", "2 cm/2 deg, %", "median, cm", "coordinates within 10 cm, %"]
     header = [f"{where}: {figure}" for where in ("in between", "later") for figure in figures]
     return table(["head", "mapping steps", *header], rows)
+
+
+def _cells(answers: Answers, images: slice) -> list[str]:
+    """Figures of some of the images."""
+    found = PoseErrors(answers.poses.translation[images], answers.poses.rotation[images])
+    right = np.nanmean(answers.error[0, images] < RIGHT)
+    return [
+        f"{share_within(found, 0.05, 5.0):.0f}",
+        f"{share_within(found, 0.02, 2.0):.0f}",
+        f"{100 * np.median(found.translation):.1f}",
+        f"{100 * right:.1f}",
+    ]
 
 
 def random_config() -> ml_collections.ConfigDict:
@@ -431,6 +532,7 @@ KEY = jax.random.key(0)
 
 TABLES: dict[str, Callable[[Bench], str]] = {
     "ablation": ablation,
+    "general": general,
     "poses": poses,
     "redkitchen": redkitchen,
     "forms": forms,

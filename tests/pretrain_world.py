@@ -18,7 +18,7 @@ def config(**changes) -> ConfigDict:
     made.update(steps=12, patches_per_image=24, log_every=1, checkpoint_seconds=1e9)
     made.views.update(mapping=4, held_out=2, query=2)
     made.pool.update(scenes=2, shortest_life=3, longest_life=6, ahead=1)
-    made.code.size = 48
+    made.code.update(size=48, least=0)
     made.transformer = ConfigDict({"dim": 32, "blocks": 1, "tau": 20.0, "dtype": "float32"})
     made.mapping.patches = made.query.patches = 16
     made.support.update(first=2, steps=4)

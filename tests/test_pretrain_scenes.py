@@ -60,6 +60,23 @@ def test_the_same_room_comes_again_and_queries_differ_by_the_dial(rendered):
     assert hard.identity != easy.identity
 
 
+def test_cameras_have_defects_and_scenes_cover_parts_of_the_path(rendered):
+    whole = ProceduralScenes(3, 10, (64, 48)).images(1, VIEWS)
+    varied = ProceduralScenes(3, 10, (64, 48), Difficulty(noise=3.0, span=0.3)).images(1, VIEWS)
+    assert {float(frame.depth.min()) for frame in whole} == {1.0}
+    for frame in varied:  # of a grey wall at 1 m
+        assert frame.rgb.std() > 0.5
+        known = frame.depth[frame.depth > 0]
+        assert 1e-4 < known.std() < 0.05
+    assert any((frame.depth == 0).any() for frame in varied)
+
+    def turned(frames):  # largest angle between two viewing directions
+        forward = np.stack([frame.world_from_camera[:3, 2] for frame in frames[:7]])
+        return np.arccos(np.clip(forward @ forward.T, -1.0, 1.0)).max()
+
+    assert turned(varied) < 0.8 * turned(whole)
+
+
 def test_held_out_images_lie_between_mapping_images(rendered):
     frames = ProceduralScenes(image_size=(64, 48)).images(0, Views(6, 2, 0))
     centres = np.stack([frame.world_from_camera[:3, 3] for frame in frames])

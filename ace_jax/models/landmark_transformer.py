@@ -144,9 +144,10 @@ class LandmarkTransformer(nn.Module):
         blocks: looks at the code.
         mlp_ratio: hidden width of the MLPs over d.
         tau: initial inverse temperature.
-        steady: compare descriptors as they came in every block; what is learned of a feature then
-            sets its temperature, its pull and its scale alone. Otherwise blocks change what they
-            compare, which finds more but places it less precisely.
+        steady: compare descriptors as they came in every block, and answer with the mean of
+            landmarks; what is learned of a feature then sets its temperature, its pull and its
+            scale alone. Otherwise blocks change what they compare and shift the answer, which finds
+            more but places it less precisely.
         dtype: of the operands of the products with the code; sums are float32.
     """
 
@@ -184,7 +185,8 @@ class LandmarkTransformer(nn.Module):
             )
             x = x + _MLP(hidden, self.dim, name=f"mlp.{index}")(x)
         raw = _MLP(hidden, 4, name="out")(jnp.concatenate([x, statistics], axis=1))
+        shift = 0.0 if self.steady else answer.scale[:, None] * raw[:, :3]
         return SceneCoordinates(
-            xyz=answer.xyz + answer.scale[:, None] * raw[:, :3],
+            xyz=answer.xyz + shift,
             scale=answer.scale * jnp.exp(_BOUND * jnp.tanh(raw[:, 3] / _BOUND)),
         )

@@ -23,6 +23,10 @@ def procedural(weight: float = 1.0, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+# Of rooms to train on: easy to hard, by all kinds of cameras, densely and sparsely mapped.
+VARIED = {"least": 0.0, "noise": 1.5, "span": 0.3}
+
+
 def recordings(names: tuple[str, ...], weight: float = 1.0, frames: int = 300) -> dict[str, Any]:
     """A source of RGB-D recordings with poses, by their names in `ace_jax.data`, under --data_root.
 
@@ -51,7 +55,7 @@ def base() -> ml_collections.ConfigDict:
             "views": {"mapping": 16, "held_out": 6, "query": 8},
             "patches_per_image": 512,
             # By name, so that one can be changed on the command line; see the functions above.
-            "sources": {"rooms": procedural()},
+            "sources": {"rooms": procedural(difficulty=VARIED)},
             "pool": {
                 "scenes": 8,  # mapped at the same time; a multiple of the number of devices
                 "shortest_life": 60,  # iterations that a scene stays, drawn evenly between these
@@ -60,14 +64,14 @@ def base() -> ml_collections.ConfigDict:
             },
             "code": {
                 "form": "observed",  # or "random", as in the paper
-                "size": 1024,
+                "size": 4096,
                 # Rows of an observed code that are used at least, drawn for each scene, so that the
                 # transformer serves codes of every size; 0: all of them. Validation uses all.
-                "least": 0,
+                "least": 512,
             },
             # Options of the transformer of that form; dtype is float32 or bfloat16.
             "transformer": ml_collections.ConfigDict(
-                {"dim": 128, "blocks": 2, "tau": 100.0, "steady": False, "dtype": "float32"}
+                {"dim": 128, "blocks": 2, "tau": 130.0, "steady": True, "dtype": "float32"}
             ),
             "loss": "student_t",  # or "laplace", as in the paper
             # A step takes its patches in so many parts, one after another: less memory for the
@@ -75,18 +79,19 @@ def base() -> ml_collections.ConfigDict:
             "parts": 1,
             "mapping": {
                 "steps": 1,  # an iteration
-                "patches": 128,  # of each scene in a step
+                "patches": 64,  # of each scene in a step
                 "dropout": 0.0,  # of features
                 # Iterations after which the transformer learns from a mapping step too; 0: never.
                 "transformer_every": 0,
             },
             "query": {
-                "patches": 192,
+                "patches": 128,
                 "dropout": 0.0,
                 "targets": "query",  # or "held_out" or "mapping": the arms of the ablation
             },
-            # Mapping images whose landmarks a query may see: from `first` to all, over `steps`.
-            "support": {"first": 4, "steps": 300},
+            # Mapping images whose landmarks a query may see: from `first` to all, over `steps`. All
+            # at once: a head that begins as landmark attention needs no easier start.
+            "support": {"first": 16, "steps": 1},
             "transformer_optimizer": {
                 "learning_rate": 5e-4,
                 "warmup": 50,

@@ -19,7 +19,7 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
 
 
 def cpu() -> ml_collections.ConfigDict:
-    """An hour on two cores: XFeat, codes of 1024 landmarks, procedural rooms."""
+    """An hour on two cores: XFeat, codes of up to 4096 landmarks, procedural rooms."""
     return settings.base()
 
 
@@ -36,7 +36,7 @@ def smoke() -> ml_collections.ConfigDict:
     config.sources.rooms.image_size = config.validation.source.image_size = (160, 120)
     config.steps = 60
     config.pool.update(scenes=2, shortest_life=30, longest_life=50, ahead=1)
-    config.code.size = 256
+    config.code.update(size=256, least=64)
     config.transformer.update(dim=128, tau=200.0)
     config.mapping.patches = config.query.patches = 64
     config.support.update(first=2, steps=20)
@@ -57,7 +57,7 @@ def small() -> ml_collections.ConfigDict:
     config.patches_per_image = 1024
     config.sources.rooms.image_size = config.validation.source.image_size = (640, 480)
     config.pool.update(scenes=32, shortest_life=200, longest_life=600, ahead=16)
-    config.code.size = 2048
+    config.code.update(size=2048, least=256)
     config.transformer.update(dim=384, blocks=4, tau=20.0, dtype="bfloat16")
     config.mapping.patches = config.query.patches = 1024
     config.support.update(first=8, steps=5000)
@@ -80,10 +80,10 @@ def paper() -> ml_collections.ConfigDict:
     config.sources = ml_collections.ConfigDict(
         {
             "scannet": settings.tfds("scannet", weight=0.7),
-            "rooms": settings.procedural(0.3, image_size=(640, 480)),
+            "rooms": settings.procedural(0.3, image_size=(640, 480), difficulty=settings.VARIED),
         }
     )
-    config.code.update(form="random", size=4096)
+    config.code.update(form="random", size=4096, least=0)
     config.transformer = ml_collections.ConfigDict(
         {"dim": 512, "blocks": 6, "heads": 8, "dtype": "bfloat16"}
     )

@@ -34,9 +34,6 @@ RIGHT = 0.10  # metres: a coordinate nearer to the truth is right
 SUREST = 0.10  # share of a scene's answers whose confidence is put to the test
 _THRESHOLD = 10.0 / 640.0  # of reprojection, in image widths
 _WITHIN = (0.05, 5.0)  # metres, degrees
-# One answer in eight may be right for a pose to be found all but surely; more takes long where none
-# is to be had.
-_HYPOTHESES = 5000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,6 +209,4 @@ def _solve(
 ) -> Any:
     camera = Camera(*intrinsics, *size)
     threshold = _THRESHOLD * camera.width
-    return estimate_absolute_pose(
-        uv, xyz, camera, key, mask=votes, threshold=threshold, max_hypotheses=_HYPOTHESES
-    )
+    return estimate_absolute_pose(uv, xyz, camera, key, mask=votes, threshold=threshold)
