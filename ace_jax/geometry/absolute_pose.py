@@ -6,15 +6,9 @@ import jax.numpy as jnp
 from ace_jax.geometry import ransac, robust_loss
 from ace_jax.geometry import small_linalg as la
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
-from ace_jax.geometry.implicit import attach_gradient
 from ace_jax.geometry.p3p import p3p_components
-from ace_jax.geometry.pose_refinement import (
-    Observations,
-    covariance_from_information,
-    pose_cost,
-    refine_pose,
-)
-from ace_jax.geometry.pose_result import PoseResult
+from ace_jax.geometry.pose_refinement import Observations, pose_cost, refine_pose
+from ace_jax.geometry.pose_result import PoseResult, conclude
 
 MIN_INLIERS = 5
 _REFINEMENT_STEPS = 10
@@ -74,7 +68,7 @@ def estimate_absolute_pose(
     # The noise's scale is the threshold, about three sigmas; only ratios matter to the refinement.
     observations = Observations(points_3d.T, points_2d.T, inlier_weights, inverse_depth)
     data = (observations, camera, threshold, 3.0 * inverse_depth_sigma, _LOSS_SCALE)
-    # The search is not differentiable; `attach_gradient` restores the derivative at its end.
+    # The search is not differentiable; `conclude` restores the derivative at its end.
     constants = jax.lax.stop_gradient(data)
     observations, camera, threshold, *_ = constants
     sampler = ransac.make_sampler(key, valid, None if weights is None else observations.weights)
@@ -104,26 +98,17 @@ def estimate_absolute_pose(
         initial_pose,
     )
     ratio = _squared_ratio(la.unstack_matrix(best.pose[:3]), observations, camera, threshold)
-    inliers = valid & (ratio < 1.0)
-    num_inliers = jnp.sum(inliers, dtype=jnp.int32)
-    # Residuals are in units of the threshold: their variance scales the covariance.
-    freedom = jnp.maximum(2.0 * num_inliers - 6.0, 1.0)
-    variance = jnp.sum(jnp.where(inliers, observations.weights * ratio, 0.0)) / freedom
-    covariance, definite = covariance_from_information(best.information)
-    chance = jnp.pi * jnp.asarray(threshold) ** 2 / (camera.width * camera.height)
-    success = definite & (best.score > 0.0) & (num_inliers >= MIN_INLIERS)
-    success = success & ransac.is_significant(num_inliers, sampler.count, chance, best.num_samples)
-    pose = jnp.where(success, best.pose, jnp.eye(4, dtype=best.pose.dtype))
-    pose = attach_gradient(
-        lambda pose, data: pose_cost(pose, *data, robust_loss.tukey), pose, success, data
-    )
-    return PoseResult(
-        camera_from_world=pose,
-        inliers=inliers & success,
-        num_inliers=jnp.where(success, num_inliers, 0),
-        covariance=jnp.where(success, variance * covariance, 0.0),
-        success=success,
-        num_hypotheses=best.num_samples,
+    return conclude(
+        best,
+        sampler,
+        ratio,
+        observations.weights,
+        valid,
+        lambda pose, data: pose_cost(pose, *data, robust_loss.tukey),
+        data,
+        residuals=2,
+        min_inliers=MIN_INLIERS,
+        chance=jnp.pi * jnp.asarray(threshold) ** 2 / (camera.width * camera.height),
     )
 
 

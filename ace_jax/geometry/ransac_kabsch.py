@@ -5,10 +5,8 @@ import jax.numpy as jnp
 
 from ace_jax.geometry import ransac, robust_loss, se3
 from ace_jax.geometry import small_linalg as la
-from ace_jax.geometry.implicit import attach_gradient
 from ace_jax.geometry.kabsch import align_from, kabsch_minimal
-from ace_jax.geometry.pose_refinement import covariance_from_information
-from ace_jax.geometry.pose_result import PoseResult
+from ace_jax.geometry.pose_result import PoseResult, conclude
 
 MIN_INLIERS = 4
 _REFINEMENT_STEPS = 8
@@ -54,7 +52,7 @@ def estimate_rigid_transform(
     )
     threshold = jnp.broadcast_to(jnp.asarray(threshold, points_a.dtype), valid.shape)
     data = (points_a.T, points_b.T, inlier_weights, 1.0 / threshold**2)
-    # The search is not differentiable; `attach_gradient` restores the derivative at its end.
+    # The search is not differentiable; `conclude` restores the derivative at its end.
     columns_a, columns_b, inlier_weights, precision = jax.lax.stop_gradient(data)
     sampler = ransac.make_sampler(key, valid, None if weights is None else inlier_weights)
     indices, subset_valid = ransac.draw_subset(sampler)
@@ -95,24 +93,17 @@ def estimate_rigid_transform(
         initial_pose,
     )
     ratio = _squared_ratio(la.unstack_matrix(best.pose[:3]), columns_a, columns_b, precision)
-    inliers = valid & (ratio < 1.0)
-    num_inliers = jnp.sum(inliers, dtype=jnp.int32)
-    # Residuals are in units of the threshold: their variance scales the covariance.
-    freedom = jnp.maximum(3.0 * num_inliers - 6.0, 1.0)
-    variance = jnp.sum(jnp.where(inliers, inlier_weights * ratio, 0.0)) / freedom
-    covariance, definite = covariance_from_information(best.information)
-    success = definite & (best.score > 0.0) & (num_inliers >= MIN_INLIERS)
-    chance = _chance_of_agreement(columns_b, precision, valid)
-    success = success & ransac.is_significant(num_inliers, sampler.count, chance, best.num_samples)
-    pose = jnp.where(success, best.pose, jnp.eye(4, dtype=best.pose.dtype))
-    pose = attach_gradient(_cost, pose, success, data)
-    return PoseResult(
-        camera_from_world=pose,
-        inliers=inliers & success,
-        num_inliers=jnp.where(success, num_inliers, 0),
-        covariance=jnp.where(success, variance * covariance, 0.0),
-        success=success,
-        num_hypotheses=best.num_samples,
+    return conclude(
+        best,
+        sampler,
+        ratio,
+        inlier_weights,
+        valid,
+        _cost,
+        data,
+        residuals=3,
+        min_inliers=MIN_INLIERS,
+        chance=_chance_of_agreement(columns_b, precision, valid),
     )
 
 
