@@ -36,7 +36,8 @@ def cores() -> int:
 def stamp(packages: Sequence[str] = ("jax",)) -> str:
     """Date, revision, machine, its load now (call it before measuring) and versions of packages."""
     versions = [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]
+    count = f"{cores()} core{'s' if cores() > 1 else ''}"
     return (
-        f"{datetime.date.today()}, revision {revision()}, {cores()} cores of {processor()}, load "
+        f"{datetime.date.today()}, revision {revision()}, {count} of {processor()}, load "
         f"{os.getloadavg()[0]:.1f} at the start; {', '.join(versions)}"
     )
