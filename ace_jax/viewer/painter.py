@@ -177,15 +177,6 @@ class Painter:
             self._stream.log(f"plots/{group}/{name}", self._rr.Scalars(float(value)))
 
 
-def _upright(rr: Any, world_from_camera: np.ndarray) -> Any:
-    """The world's axis that is nearest to an image's "up", as Rerun wants to be told."""
-    up = -world_from_camera[:3, 1]
-    axis = int(np.argmax(np.abs(up)))
-    return getattr(
-        rr.ViewCoordinates, f"RIGHT_HAND_{'XYZ'[axis]}_{'UP' if up[axis] > 0 else 'DOWN'}"
-    )
-
-
 def _layout() -> Any:
     """Scene on the left; image and plots on the right."""
     import rerun.blueprint as rrb
