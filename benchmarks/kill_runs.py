@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,7 +36,9 @@ def rows(kills: int, seed: int = 0) -> Iterator[list[str]]:
     for number, (title, (job, result)) in enumerate(JOBS.items()):
         share = kills * (number + 1) // len(JOBS) - kills * number // len(JOBS)
         with tempfile.TemporaryDirectory() as root:
-            yield [title, *_killed(context, job, result, share, rng, Path(root))]
+            cells = [title, *_killed(context, job, result, share, rng, Path(root))]
+        print(cells, file=sys.stderr, flush=True)
+        yield cells
 
 
 def _killed(context, job, result, kills: int, rng: random.Random, root: Path) -> list[str]:
