@@ -58,7 +58,7 @@ _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes
 _SEEDS = flags.DEFINE_integer("seeds", 3, "of the ablation")
 _STEPS = flags.DEFINE_integer("steps", 250, "iterations of the ablation's runs")
 _GENERAL_STEPS = flags.DEFINE_integer("general_steps", 200, "iterations of the shortened `cpu`")
-_POSE_ROOMS = flags.DEFINE_integer("pose_rooms", 32, "test rooms for poses")
+_POSE_ROOMS = flags.DEFINE_integer("pose_rooms", 32, "test rooms for poses and forms")
 _MAPPING_STEPS = flags.DEFINE_list("mapping_steps", ["0", "15"], "of a code before it is asked")
 _MINUTES = flags.DEFINE_float("minutes", 1e9, "start nothing new after so long")
 
@@ -268,16 +268,12 @@ class Head:
 def heads_to_compare(bench: Bench) -> list[Head]:
     """What pre-training made of the head, and the untrained head."""
     heads = []
-    for label, run, count in (
-        ("`cpu`, shortened", general_name, _SEEDS.value),
-        ("ablation's query targets", lambda seed: run_name("query", seed), 1),
-    ):
-        for seed in range(count):
-            file = bench.work / run(seed) / "transformer.safetensors"
-            if file.is_file():
-                module, variables = checkpoint.load(file).build()
-                options = {"tau": module.tau, "steady": module.steady}
-                heads.append(Head(f"{label}, seed {seed}", options, variables["params"]))
+    for seed in range(_SEEDS.value):
+        file = bench.work / general_name(seed) / "transformer.safetensors"
+        if file.is_file():
+            module, variables = checkpoint.load(file).build()
+            options = {"tau": module.tau, "steady": module.steady}
+            heads.append(Head(f"`cpu`, shortened, seed {seed}", options, variables["params"]))
     plain = (60.0, 100.0, 150.0)
     return heads + [Head(f"untrained, temperature {tau:g}", {"tau": tau}) for tau in plain]
 
@@ -297,8 +293,9 @@ def general(bench: Bench) -> str:
             dataclasses.replace(bench, scenes=scenes).train(name, config)
         lines = read_metrics(bench.work / name)
         if lines:
-            loss = [line["query_loss"] for line in lines if "query_loss" in line]
-            thirds = [f"{np.mean(part):.2f}" for part in np.array_split(loss, 3)]
+            lines = [line for line in lines if "query_loss" in line]
+            parts = np.array_split([line["query_loss"] for line in lines], 3)
+            thirds = [f"{np.mean(part):.2f}" for part in parts]
             rows.append([str(seed), str(config.steps), *thirds, str(lines[-1]["scenes"])])
     return table(["seed", "steps", "query loss: first third", "second", "last", "scenes"], rows)
 
@@ -361,7 +358,6 @@ SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
 
 def redkitchen(bench: Bench) -> str:
     """7-Scenes redkitchen: mapped on 0-599, asked in between (9 mod 12) and on 700-799."""
-    del bench.test[:]  # memory
     root = Path(_DATA_ROOT.value)
     source = open_sequence("7scenes/redkitchen/seq-01", root, poses=root / SFM_POSES)
     between, later = list(range(9, 600, 12)), list(range(700, 800, 4))
@@ -427,10 +423,11 @@ def random_config() -> ml_collections.ConfigDict:
 
 def forms(bench: Bench) -> str:
     """The paper's form beside ours: equal scenes, code rows, width, blocks and steps."""
-    name = f"random-{_STEPS.value}-0"
+    name, rooms = f"random-{_STEPS.value}-0", _POSE_ROOMS.value
     if not bench.has(name):
         config = random_config()
-        bench.evaluate(name, config, bench.train(name, config))
+        some = dataclasses.replace(bench, test=bench.test[:rooms])
+        some.evaluate(name, config, bench.train(name, config))
     rows = []
     for label, run in (("random codes", name), ("codes of landmarks", run_name("query", 0))):
         found, lines = bench.figures(run), read_metrics(bench.work / run)
@@ -440,7 +437,8 @@ def forms(bench: Bench) -> str:
         picked = [losses[min(losses, key=lambda s, at=at: abs(s - at * max(losses)))]
                   for at in (0.0, 0.2, 0.5, 1.0)]  # fmt: skip
         curve = ", ".join(f"{line['query_loss']:.2f}" for line in picked)
-        cells = [f"{found[key].mean():.1f}" for key in ("surest_right", "right", "median_cm")]
+        keys = ("surest_right", "right", "median_cm")
+        cells = [f"{found[key][:rooms].mean():.1f}" for key in keys]
         rows.append([label, curve, *cells])
     names = ["surest tenth within 10 cm, %", "all within 10 cm, %", "median error, cm"]
     return table(["form", "query loss at 0, 20, 50, 100 % of the run", *names], rows)

@@ -14,10 +14,10 @@ paper (default): random codes of 4096 vectors, six blocks of width 512, DINOv2 V
   Time: docs/scaling.md estimates it. Result: not run by us.
 small: codes of 2048 landmarks, four blocks of width 384, DINOv2 ViT-S, rooms. One GPU.
   Time: hours, estimated. Result: not run by us.
-cpu: codes of 1024 landmarks, two blocks of width 128, XFeat, rooms; needs XFeat's weights.
-  Time: half an hour to an hour on two idle cores, half of it rendering (the first time); estimated
-  from the measured times of the stages.
-  Result: not run to its end by us; docs/pretraining.md has runs of 250 and 750 steps.
+cpu: codes of up to 4096 landmarks, two blocks of width 128, XFeat, rooms; needs XFeat's weights.
+  Time: about an hour on two idle cores, a quarter of it rendering (the first time); estimated from
+  the measured times of the stages.
+  Result: not run to its end by us; docs/pretraining.md has runs of 200 steps (of 6000).
 smoke: SIFT, tiny, 60 steps: that everything runs.
   Time: one to two minutes on two cores. Result: a report; a transformer that has learned little.
 """
