@@ -227,3 +227,24 @@ def test_a_full_map_retires_keyframes_and_keeps_the_trajectory():
     errors = compare(final, Trajectory(source.timestamps(), source.poses())).ate_trans_m
     assert len(errors) == 60
     assert np.sqrt(np.mean(errors**2)) < 0.01
+
+
+def test_mapping_that_falls_behind_leaves_keyframes_as_they_are():
+    config = dataclasses.replace(CONFIG, max_waiting=2, keyframe_translation=0.01)
+    system, source, refined = make_system(config=config, mapping_lag=1000), RoomSource(30), []
+    refine = system.mapper.refine
+
+    def watched(world, number, in_haste):
+        refined.append(number)
+        return refine(world, number, in_haste)
+
+    system.mapper.refine = watched
+    for frame in source:
+        system.process(frame)
+        assert system.state is State.TRACKING
+    assert refined == [0, 1]  # the first has no neighbours, the second waits for its result
+    made = list(system.world.keyframes)
+    assert system.mapping.waiting == len(made) - 2 > 5
+    system.finish()
+    assert system.mapping.waiting == 0
+    assert refined == [0, 1, *made[-3:]]

@@ -281,9 +281,10 @@ class LandmarkSlam(SlamSystem):
         return number
 
     def _map(self, number: int) -> MappingTask:
-        """What a new keyframe sets off."""
-        yield from self.mapper.refine(self.world, number, lambda: self.mapping.waiting > 0)
-        if self._loops is not None:
+        """What a new keyframe sets off; less, the more keyframes wait."""
+        if self.mapping.waiting <= self.config.max_waiting:
+            yield from self.mapper.refine(self.world, number, lambda: self.mapping.waiting > 0)
+        if self._loops is not None and self.mapping.waiting <= self.config.max_waiting_loops:
             closure = yield from self._loops.close(self.world, number)
             if closure is not None:
                 self.closures.append(closure)
