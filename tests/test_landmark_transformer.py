@@ -61,6 +61,8 @@ def test_a_steady_head_compares_descriptors_as_they_came(world):
     trained, params = _trained(variables)["params"], dict(variables["params"])
     for name in ("news.0", "mlp.0"):  # what changes a feature's state before the second block
         params[name] = trained[name]
+    second = dict(params["attention.1"], per_query=trained["attention.1"]["per_query"])
+    params["attention.1"] = second
     plain = _apply(head, variables, queries, code).xyz
     steady = _apply(head.clone(steady=True), {"params": params}, queries, code).xyz
     np.testing.assert_allclose(steady, plain, atol=1e-5)

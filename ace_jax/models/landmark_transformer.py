@@ -51,6 +51,7 @@ class _Attention(nn.Module):
     """One look at all landmarks: where the feature is, how sure, and what was found there."""
 
     tau: float
+    steady: bool
     dtype: Any
 
     @nn.compact
@@ -75,7 +76,8 @@ class _Attention(nn.Module):
         normed = nn.LayerNorm(name="norm")(state)
         log_tau = self.param("log_tau", nn.initializers.constant(jnp.log(self.tau)), (1,))
         per_query = nn.Dense(2, kernel_init=nn.initializers.zeros, name="per_query")(normed)
-        tau = jnp.exp(log_tau + _BOUND * jnp.tanh(per_query[:, :1] / _BOUND))
+        warmer = 0.0 if self.steady else _BOUND * jnp.tanh(per_query[:, :1] / _BOUND)
+        tau = jnp.exp(log_tau + warmer)
         trust = self.param("trust", nn.initializers.zeros, (dim,))
 
         gain, floor = (
@@ -144,10 +146,10 @@ class LandmarkTransformer(nn.Module):
         blocks: looks at the code.
         mlp_ratio: hidden width of the MLPs over d.
         tau: initial inverse temperature.
-        steady: compare descriptors as they came in every block, and answer with the mean of
-            landmarks; what is learned of a feature then sets its temperature, its pull and its
-            scale alone. Otherwise blocks change what they compare and shift the answer, which finds
-            more but places it less precisely.
+        steady: compare descriptors as they came in every block, with one temperature for all, and
+            answer with the mean of landmarks; what is learned of a feature then sets its pull and
+            its scale alone. Otherwise blocks change what they compare, how sharply, and shift the
+            answer: in scenes like those of training that finds more, but places it less precisely.
         dtype: of the operands of the products with the code; sums are float32.
     """
 
@@ -176,7 +178,7 @@ class LandmarkTransformer(nn.Module):
         first = x = descriptors @ embed
         answer = None
         for index in range(self.blocks):
-            attention = _Attention(self.tau, self.dtype, name=f"attention.{index}")
+            attention = _Attention(self.tau, self.steady, self.dtype, name=f"attention.{index}")
             matched = first if self.steady else x
             answer, found, statistics = attention(matched, x, embed, code, answer, allowed)
             news = jnp.concatenate([found, statistics], axis=1)
