@@ -91,7 +91,7 @@ class SlamCheckpoint:
         if now - self._saved_at < self._seconds or busy or not system.world.keyframes:
             return
         self._saved_at = now
-        frames = [_hung_on_live(frame, system.world) for frame in system.frames]
+        frames = _hung_on_live(system.frames, system.world)
         content = _with_frames(with_session(system.scene_map(), system.world), frames)
         info = {"checkpoint": self._identity, "next_frame": next_frame}
         content = dataclasses.replace(content, info=content.info | info)
@@ -113,16 +113,21 @@ class SlamCheckpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _hung_on_live(frame: TrackedFrame, world: LandmarkMap) -> TrackedFrame:
-    """A frame that refers to its keyframe by the place that it has in a session."""
-    if frame.camera_from_reference is None:
-        return frame
-    number, motion = world.anchored(frame.reference)
-    return dataclasses.replace(
-        frame,
-        reference=int(np.searchsorted(list(world.keyframes), number)),
-        camera_from_reference=frame.camera_from_reference @ motion,
-    )
+def _hung_on_live(frames: list[TrackedFrame], world: LandmarkMap) -> list[TrackedFrame]:
+    """Frames that refer to keyframes by the places that these have in a session."""
+    place = {number: i for i, number in enumerate(world.keyframes)}
+    gone = {number: world.anchored(number) for number in world.retired}
+
+    def hung(frame: TrackedFrame) -> TrackedFrame:
+        if frame.camera_from_reference is None:
+            return frame
+        number, relative = frame.reference, frame.camera_from_reference
+        if number in gone:
+            number, motion = gone[number]
+            relative = relative @ motion
+        return dataclasses.replace(frame, reference=place[number], camera_from_reference=relative)
+
+    return [hung(frame) for frame in frames]
 
 
 def _with_frames(content: SceneMap, frames: list[TrackedFrame]) -> SceneMap:
