@@ -18,8 +18,6 @@ STEP = 4  # pixels; a snapshot keeps every fourth row and column
 MARGIN = (0.06, 0.05)  # metres, and metres per metre of distance, that a surface may be off
 MOST_MOVED = 0.7  # if more of the picture's area seems to move, the pose is wrong, not the world
 GRID = 20  # samples of that area across the picture; one thing may hold most of the features
-
-
 EDGE = 0.006  # of the picture's width: as far beside an edge, features belong to what is nearer
 REACH = 0.4  # metres from moving points within which what was never seen moves as well,
 NEIGHBOURS = 3  # if it has so many of them there
@@ -89,8 +87,10 @@ class FreeSpace:
         if len(usable) == 0:
             return found
         points = self._points(uv[usable], nearest[usable], camera_from_world)
-        area = self._points(*_samples(depth, GRID), camera_from_world)
-        found[usable] = self._moving(points, area)
+        in_air, was_seen = self._judge(points)
+        if in_air.any():
+            area = self._points(*_samples(depth, GRID), camera_from_world)
+            found[usable] = _moving(points, in_air, was_seen, area[self._judge(area)[0]], len(area))
         return found
 
     def _moving_area(self, depth: np.ndarray, camera_from_world: np.ndarray) -> np.ndarray:
@@ -100,27 +100,12 @@ class FreeSpace:
         step = _spacing(depth, 2 * GRID)
         height, width = (-(-size // step) for size in depth.shape)
         cells = np.zeros((height, width), np.uint8)
-        column, row = uv[self._moving(area, area)].T // step
+        in_air, was_seen = self._judge(area)
+        column, row = uv[_moving(area, in_air, was_seen, area[in_air], len(area))].T // step
         cells[row, column] = 1
         cells = cv2.dilate(cells, np.ones((3, 3), np.uint8))
         rows, columns = (np.arange(0, size, STEP) // step for size in depth.shape)
         return cells[rows][:, columns] > 0
-
-    def _moving(self, points: np.ndarray, area: np.ndarray) -> np.ndarray:
-        """Which points (M, 3) move; `area` (A, 3) are points spread evenly over the picture."""
-        moving, was_seen = self._judge(points)
-        if not moving.any():
-            return moving
-        of_area, _ = self._judge(area)
-        if of_area.mean() > MOST_MOVED:
-            return np.zeros(len(points), bool)
-        # What is at a place that was never seen belongs to the moving thing beside it.
-        unknown = np.flatnonzero(~moving & ~was_seen)
-        if of_area.sum() >= NEIGHBOURS and len(unknown):
-            tree = scipy.spatial.cKDTree(area[of_area])
-            distance, _ = tree.query(points[unknown], k=NEIGHBOURS, distance_upper_bound=REACH)
-            moving[unknown[np.isfinite(distance[:, -1])]] = True
-        return moving
 
     def _points(
         self, uv: np.ndarray, depth: np.ndarray, camera_from_world: np.ndarray
@@ -150,6 +135,30 @@ class FreeSpace:
         air = inside & (seen > distance + margin)
         surface = inside & (np.abs(seen - distance) <= margin)
         return air.any(axis=0), surface.any(axis=0)
+
+
+def _moving(
+    points: np.ndarray, in_air: np.ndarray, was_seen: np.ndarray, moving_area: np.ndarray, area: int
+) -> np.ndarray:
+    """Which points (M, 3) move: those in the air, unless all is, and what is new beside them.
+
+    Args:
+        points: in the world, metres.
+        in_air: (M,) see `FreeSpace._judge`.
+        was_seen: (M,) the same.
+        moving_area: (A, 3) points in the air, of such as are spread evenly over the picture,
+        area: of which there are so many.
+    """
+    if len(moving_area) > MOST_MOVED * area:
+        return np.zeros(len(points), bool)
+    moving = in_air.copy()
+    # What is at a place that was never seen belongs to the moving thing beside it.
+    unknown = np.flatnonzero(~in_air & ~was_seen)
+    if len(moving_area) >= NEIGHBOURS and len(unknown):
+        tree = scipy.spatial.cKDTree(moving_area)
+        distance, _ = tree.query(points[unknown], k=NEIGHBOURS, distance_upper_bound=REACH)
+        moving[unknown[np.isfinite(distance[:, -1])]] = True
+    return moving
 
 
 def _nearest_at(depth: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
