@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from markdown import table
-from slam_runs import SFM_POSES, Row, Runner, data_root, figures, make_tables
+from slam_runs import SFM_POSES, Row, Runner, figures, make_tables
 
 from ace_jax import errors
 from ace_jax.data.frame import Frame, FrameSource
-from ace_jax.data.registry import open_sequence
 from ace_jax.evaluation.trajectory import Trajectory, compare
 from ace_jax.slam.mesh import require_open3d
 
@@ -92,17 +91,14 @@ def odometry(source: FrameSource) -> Iterator[np.ndarray]:
 
 def _peer(row: Row, poses_of: Callable[[FrameSource], Iterator[np.ndarray]]) -> list[str]:
     """ATE and frames a second of a peer, reading included as in ours."""
-    options = {"poses": str(data_root() / row.poses)} if row.poses else {}
-    source = open_sequence(
-        row.sequence, data_root(), stride=row.stride, max_frames=row.max_frames, **options
-    )
+    source = row.open(with_poses=True)
     poses, seconds = [], [time.perf_counter()]
     try:
         for pose in poses_of(source):
             poses.append(pose)
             seconds.append(time.perf_counter())
-    except RuntimeError as error:  # Open3D's way to say that it is lost
-        return [f"lost after {len(poses)} frames ({str(error).splitlines()[0][:60]})", "", ""]
+    except RuntimeError as error:  # also Open3D's way to say that it is lost
+        return [f"failed after {len(poses)} frames ({str(error).splitlines()[0][:60]})", "", ""]
     times = source.timestamps()
     ate = compare(Trajectory(times, np.stack(poses)), Trajectory(times, source.poses()))
     milliseconds = 1e3 * np.diff(seconds)[2:]

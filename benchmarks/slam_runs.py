@@ -19,6 +19,7 @@ from absl import flags
 from machine import stamp, use_cores
 from markdown import asked, publish, table
 
+from ace_jax.data.frame import FrameSource
 from ace_jax.data.registry import open_sequence
 from ace_jax.evaluation.files import read_trajectory
 from ace_jax.evaluation.trajectory import Trajectory, compare
@@ -95,6 +96,13 @@ class Row:
             return min(self.frames or QUICK_FRAMES, QUICK_FRAMES)
         return self.frames
 
+    def open(self, with_poses: bool = False) -> FrameSource:
+        """The run's frames, with the recording's own ground truth, or `with_poses`, those poses."""
+        options = {"poses": str(data_root() / self.poses)} if with_poses and self.poses else {}
+        return open_sequence(
+            self.sequence, data_root(), stride=self.stride, max_frames=self.max_frames, **options
+        )
+
     def arguments(self) -> list[str]:
         """Flags of the run, without seed and folder."""
         arguments = [f"--seq={self.sequence}", f"--data_root={_DATA_ROOT.value}"]
@@ -133,10 +141,7 @@ class Runs:
 
     def other_ate(self) -> list[float]:
         """ATE RMSE of the written trajectories against the recording's own ground truth."""
-        row = self.row
-        source = open_sequence(
-            row.sequence, _DATA_ROOT.value, stride=row.stride, max_frames=row.max_frames
-        )
+        source = self.row.open()
         truth = Trajectory(source.timestamps(), source.poses())
         errors_of = [
             compare(read_trajectory(folder / "trajectory.tum", 30.0), truth)

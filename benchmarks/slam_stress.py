@@ -16,7 +16,6 @@ from slam_runs import (
     Row,
     Runner,
     Runs,
-    data_root,
     figures,
     make_tables,
     quick,
@@ -24,7 +23,6 @@ from slam_runs import (
 )
 
 from ace_jax import errors
-from ace_jax.data.registry import open_sequence
 from ace_jax.evaluation.files import read_trajectory
 from ace_jax.evaluation.trajectory import Trajectory, compare
 
@@ -80,7 +78,7 @@ def realtime(run: Runner) -> str:
 
 
 def _path_length(row: Row) -> float:
-    source = open_sequence(row.sequence, data_root(), max_frames=row.max_frames)
+    source = row.open()
     centres = source.poses()[:, :3, 3]
     return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
 
@@ -122,7 +120,7 @@ def kidnap(run: Runner) -> str:
     ]
 
     def cells(runs: Runs) -> list[str]:
-        source = open_sequence(runs.row.sequence, data_root(), max_frames=runs.row.max_frames)
+        source = runs.row.open()
         jumps = source.teleports
         times, poses = source.timestamps(), source.poses()
         soon, false = [], []

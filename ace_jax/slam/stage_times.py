@@ -49,7 +49,5 @@ class StageTimes:
             self._milliseconds.setdefault(stage, array.array("f")).append(milliseconds)
 
     def by_stage(self) -> dict[str, np.ndarray]:
-        """(M,) milliseconds of each stage in the frames in which it ran, without those that
-        compile.
-        """
+        """(M,) milliseconds of each stage in the frames in which it ran and nothing compiled."""
         return {stage: np.array(values) for stage, values in self._milliseconds.items()}

@@ -215,7 +215,7 @@ class Tracker:
         """Which of some landmarks (-1: none) enough keyframes observe."""
         return (slots >= 0) & (world.observations[slots] >= self.config.proven_observations)
 
-    def _match(self, block, features, pose, radius, proven=None) -> GuidedPose:
+    def _match(self, block, features, pose, radius, proven) -> GuidedPose:
         gates = self.gates.replace(radius=np.float32(radius * self._pixel))
         return match_and_optimize(
             block,
