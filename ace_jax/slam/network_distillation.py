@@ -65,7 +65,8 @@ class NetworkTracker(Tracker):
         features = unrolled(None)
         found = self._locate(features, key)
         last = self._last_seen(world, last_landmarks, last_descriptors)
-        start = self._better(last, features, found, predicted)
+        proven = self._proven(world, last_landmarks)
+        start = self._better(last, proven, features, found, predicted)
         tracked = super().track(world, unrolled, start, last_landmarks, last_descriptors, key)
         if start is found is not None and tracked.camera_from_world is not None:
             self.located += not tracked.relocalized
@@ -74,6 +75,7 @@ class NetworkTracker(Tracker):
     def _better(
         self,
         last: LandmarkBlock,
+        proven: np.ndarray,
         features: Features,
         found: np.ndarray | None,
         predicted: np.ndarray | None,
@@ -86,7 +88,7 @@ class NetworkTracker(Tracker):
         if found is None or predicted is None:
             return predicted if found is None else found
         from_found, from_predicted = (
-            self._match(last, features, pose, self.config.coarse_radius)
+            self._match(last, features, pose, self.config.coarse_radius, proven)
             for pose in (found, predicted)
         )
         inliers, needed = int(from_found.num_inliers), int(from_predicted.num_inliers)
