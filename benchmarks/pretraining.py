@@ -3,6 +3,9 @@
   python benchmarks/pretraining.py --work runs/pretraining --steps 750 [--tables ablation,...]
   python benchmarks/pretraining.py --work runs/pretraining --docs docs/pretraining.md
 
+The tables poses and redkitchen also show a `cpu` run that was trained to its end, if there is one:
+  python -m ace_jax.pretrain --config experiments/pretrain.py:cpu --workdir runs/pretraining/cpu
+
 Every trained model and every answer is kept in --work as soon as it is there; run again, the script
 goes on with what is missing, and prints the tables of what there is.
 
@@ -15,6 +18,7 @@ first, then scenes resampled.
 """
 
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -62,6 +66,7 @@ _POSE_ROOMS = flags.DEFINE_integer("pose_rooms", 32, "test rooms for poses and f
 _MAPPING_STEPS = flags.DEFINE_list("mapping_steps", ["0", "15"], "of a code before it is asked")
 _MINUTES = flags.DEFINE_float("minutes", 1e9, "start nothing new after so long")
 
+CPU_RUN = "cpu"  # folder in --work of a finished run of `cpu`
 ARMS = ("mapping", "held_out", "query")
 TRAIN_SCENES, TEST_SCENES, FIRST_TEST = 88, 32, 800_000
 GENERAL_SCENES, TUM = 76, "tum/rgbd_dataset_freiburg1_rpy"
@@ -267,13 +272,15 @@ class Head:
 
 def heads_to_compare(bench: Bench) -> list[Head]:
     """What pre-training made of the head, and the untrained head."""
+    runs = {f"`cpu`, shortened, seed {i}": general_name(i) for i in range(_SEEDS.value)}
+    runs["`cpu`, to its end"] = CPU_RUN
     heads = []
-    for seed in range(_SEEDS.value):
-        file = bench.work / general_name(seed) / "transformer.safetensors"
+    for label, run in runs.items():
+        file = bench.work / run / "transformer.safetensors"
         if file.is_file():
             module, variables = checkpoint.load(file).build()
             options = {"tau": module.tau, "steady": module.steady}
-            heads.append(Head(f"`cpu`, shortened, seed {seed}", options, variables["params"]))
+            heads.append(Head(label, options, variables["params"]))
     plain = (60.0, 100.0, 150.0)
     return heads + [Head(f"untrained, temperature {tau:g}", {"tau": tau}) for tau in plain]
 
@@ -332,19 +339,20 @@ def poses(bench: Bench) -> str:
 
 
 def _against_untrained(found: dict[tuple[str, int], dict[str, np.ndarray]]) -> str:
-    """The trained head's mean over seeds against the untrained head at its best temperature."""
+    """Trained heads' means over seeds against the untrained head at its best temperature."""
     rows = []
-    for steps in map(int, _MAPPING_STEPS.value):
-        trained = [f for (label, s), f in found.items() if s == steps and label.startswith("`cpu`")]
+    trained = dict.fromkeys(label.split(", seed")[0] for label, _ in found if label[0] == "`")
+    for run, steps in itertools.product(trained, map(int, _MAPPING_STEPS.value)):
+        seeds = [f for (label, s), f in found.items() if s == steps and label.startswith(run)]
         plain = [f for (label, s), f in found.items() if s == steps and label[:9] == "untrained"]
-        if trained and plain:
+        if seeds and plain:
             cells = []
             for key in ("pose_5cm_5deg", "surest_right", "right"):
-                mean = np.mean([f[key] for f in trained], axis=0)
+                mean = np.mean([f[key] for f in seeds], axis=0)
                 cells.append(interval(mean - max((f[key] for f in plain), key=np.mean)))
-            rows.append([str(steps), *cells])
+            rows.append([run, str(steps), *cells])
     names = ["poses within 5 cm/5 deg, %", "surest tenth within 10 cm, %", "all within 10 cm, %"]
-    header = ["mapping steps", *(f"{name}: difference" for name in names)]
+    header = ["head", "mapping steps", *(f"{name}: difference" for name in names)]
     return f"\n\n{table(header, rows)}" if rows else ""
 
 

@@ -29,6 +29,10 @@ class Features:
     mask: jax.Array
     depth: jax.Array
 
+    def without(self, some: np.ndarray) -> "Features":
+        """The same with some (N,) masked and their depth unknown."""
+        return self.replace(mask=self.mask & ~some, depth=np.where(some, 0.0, self.depth))
+
 
 class FeatureExtractor(Protocol):
     """Image to features. Frozen: the same image gives the same features.

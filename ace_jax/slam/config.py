@@ -28,6 +28,8 @@ class SlamConfig:
             global relocalization.
         proven_observations: keyframes that have seen a proven landmark, at least,
         min_proven: if so many are matched, others may not drag the pose away from them.
+        unsteady_agreement: with less agreement (see `Tracked`), and fewer than `min_proven` proven
+            landmarks, the camera may be following someone who walks.
         slit_width: standard deviation of the inliers across the direction in which they spread
             least, pixels; less is a view through a slit,
         slit_inlier_ratio: in which a pose needs at least this ratio of inliers.
@@ -74,6 +76,7 @@ class SlamConfig:
     min_inlier_ratio: float = 0.35
     proven_observations: int = 3
     min_proven: int = 25
+    unsteady_agreement: float = 0.7
     slit_width: float = 40.0
     slit_inlier_ratio: float = 0.7
     keyframe_min_gap: int = 2

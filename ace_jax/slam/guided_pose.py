@@ -29,6 +29,9 @@ class GuidedPose:
 
 
 DRAGGED = 1.3  # times the cost of proven landmarks that others may add before they are ignored
+RIVALS = (20, 0.25)  # outliers, and share of the matches, that are asked for a motion of their own
+MOST_MOTIONS = 3  # that are looked for beside the first
+CELLS_ACROSS = 16  # of the picture, in which matches count together
 
 _optimize_pose = jax.jit(optimize_pose)
 
@@ -44,6 +47,10 @@ def match_and_optimize(
     min_proven: int = 0,
 ) -> GuidedPose:
     """Guided matching from a predicted pose, then motion-only optimisation.
+
+    Matches follow several motions if people walk through the picture. What the first pose leaves
+    over is asked for a pose of its own, and the one that explains the most square metres of surface
+    is the camera's: what stands still is larger than what walks in front of it.
 
     Args:
         block: P landmarks.
@@ -62,19 +69,28 @@ def match_and_optimize(
     points = block.points[np.maximum(matches, 0)]
     start = np.asarray(camera_from_world, np.float32)
 
-    def optimized(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pose, and which matches agree with it."""
-        observed = points, features.uv, features.depth, found
-        return tuple(map(np.asarray, _optimize_pose(start, *observed, camera, noise, votes)))
+    def explained_by(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return optimized(start, points, features, found, votes, camera, noise)
+
+    def area(pose: np.ndarray, of: np.ndarray) -> float:
+        return surface(points[of], features.uv[of], pose, camera)
 
     def cost(pose: np.ndarray, of: np.ndarray) -> float:
         squared = np.square(pixel_errors(points[of], features.uv[of], pose, camera))
         return float(np.sum(np.minimum(squared, CHI2_PIXEL * noise.pixel_sigma**2)))
 
-    pose, inliers = optimized(found)
+    pose, inliers = explained_by(found)
+    left, rivals = found & ~inliers, max(RIVALS[0], RIVALS[1] * found.sum())
+    for _ in range(MOST_MOTIONS):
+        if left.sum() < rivals:
+            break
+        rival, agreeing = explained_by(left)
+        if area(rival, agreeing) > area(pose, inliers):
+            pose, inliers = rival, agreeing
+        left &= ~agreeing
     votes = found if proven is None else found & proven[np.maximum(matches, 0)]
     if min_proven <= votes.sum() < found.sum():
-        alone, agreeing = optimized(votes)
+        alone, agreeing = explained_by(votes)
         if cost(pose, votes) > DRAGGED * cost(alone, votes):
             pose, inliers = alone, agreeing
     return GuidedPose(
@@ -83,6 +99,44 @@ def match_and_optimize(
         num_matches=int(found.sum()),
         num_inliers=int(inliers.sum()),
     )
+
+
+def optimized(
+    start: np.ndarray,
+    points: np.ndarray,
+    features: Features,
+    found: np.ndarray,
+    votes: np.ndarray,
+    camera: Camera,
+    noise: NoiseModel,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pose (4, 4) that N features have among their landmarks, and which agree with it (N,).
+
+    Args:
+        start: (4, 4) camera_from_world.
+        points: (N, 3) landmark of each feature, world, metres.
+        features: N features.
+        found: (N,) bool, those that have a landmark,
+        votes: (N,) bool, and those of them that may move the pose.
+        camera: intrinsics.
+        noise: standard deviations.
+    """
+    observed = points, features.uv, features.depth, found
+    return tuple(map(np.asarray, _optimize_pose(start, *observed, camera, noise, votes)))
+
+
+def surface(
+    points: np.ndarray, uv: np.ndarray, camera_from_world: np.ndarray, camera: Camera
+) -> float:
+    """Square metres of surface around points (M, 3) seen at uv (M, 2).
+
+    A cell of the picture counts once, however many points it shows.
+    """
+    side = camera.width / CELLS_ACROSS
+    z = points @ camera_from_world[2, :3] + camera_from_world[2, 3]
+    column, row = np.floor(uv / side).astype(np.int64).T
+    _, cell, count = np.unique(row * CELLS_ACROSS + column, return_inverse=True, return_counts=True)
+    return float(np.sum(np.square(z * side / camera.fx) / count[cell]))
 
 
 def pixel_errors(

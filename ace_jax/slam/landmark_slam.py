@@ -22,6 +22,7 @@ from ace_jax.slam.matching import MatchGates
 from ace_jax.slam.motion import MAX_INTERVAL
 from ace_jax.slam.pose_optimization import NoiseModel
 from ace_jax.slam.poses import orthonormalized
+from ace_jax.slam.recent_frames import RecentFrames
 from ace_jax.slam.stage_times import StageClock
 from ace_jax.slam.system import SlamSystem, State, TrackedFrame
 from ace_jax.slam.tracking import Tracked, Tracker
@@ -87,6 +88,7 @@ class LandmarkSlam(SlamSystem):
             cos_max_view_angle=float(np.cos(config.max_view_angle)),
             max_scale_change=config.max_scale_change,
         )
+        self._recent = RecentFrames(camera, gates, noise)
         self.world = world or LandmarkMap(
             config.max_landmarks, extractor.dim, config.descriptors_per_landmark
         )
@@ -126,6 +128,7 @@ class LandmarkSlam(SlamSystem):
             depth=np.zeros(count, np.float32),
         )
         self.tracker.warm_up(self.world, blank, self._key)
+        self._recent.warm_up(blank)
         if not self.frozen:
             self.mapper.warm_up(self.world, blank)
         if self._loops is not None:
@@ -147,30 +150,21 @@ class LandmarkSlam(SlamSystem):
         self._insert_keyframe(frame, features, pose, landmarks, inlier_ratio=1.0)
         clock.lap("mapping")
         self.state = State.TRACKING
+        self._recent.remember(frame.timestamp, features, pose)
         return TrackedFrame(frame.index, frame.timestamp, pose, 0, np.eye(4))
 
     def _continue(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
-        predicted = None
+        predicted, everything = None, features
         if self.state is State.TRACKING:
             predicted = self._predicted(frame.timestamp).astype(np.float32)
-            still = ~self._free_space.moved(features, frame.depth, predicted)
-            features = features.replace(
-                mask=features.mask & still, depth=np.where(still, features.depth, 0.0)
-            )
-        key = jax.random.fold_in(self._key, frame.index)
-        tracked = self.tracker.track(
-            self.world,
-            functools.partial(self.unrolled, frame, features),
-            predicted,
-            self._landmarks,
-            self._descriptors,
-            key,
-        )
+            features = features.without(self._free_space.moved(features, frame.depth, predicted))
+        tracked = self._tracked(frame, features, predicted)
         features = tracked.features
         clock.lap("tracking")
         if tracked.camera_from_world is None or self._ambiguous(tracked):
             self.state = State.LOST
             self._free_space.forget()
+            self._recent.forget()
             return TrackedFrame(frame.index, frame.timestamp, None)
         pose = orthonormalized(tracked.camera_from_world)
         self._frames_since_lost = 0 if self.state is State.LOST else self._frames_since_lost + 1
@@ -188,12 +182,48 @@ class LandmarkSlam(SlamSystem):
         if self._may_map(features) and self._needs_keyframe(
             pose, tracked.landmarks, reference, np.flatnonzero(shared)
         ):
+            moving = self._recent.moving(frame.timestamp, features, pose)
             reference = self._insert_keyframe(
-                frame, features, pose, tracked.landmarks, tracked.inlier_ratio
+                frame,
+                features.without(moving),
+                pose,
+                np.where(moving, NO_LANDMARK, tracked.landmarks),
+                tracked.inlier_ratio,
             )
             camera_from_reference = np.eye(4)
             clock.lap("mapping")
+        self._recent.remember(frame.timestamp, self.unrolled(frame, everything, pose), pose)
         return TrackedFrame(frame.index, frame.timestamp, pose, reference, camera_from_reference)
+
+    def _tracked(self, frame: Frame, features: Features, predicted: np.ndarray | None) -> Tracked:
+        """The frame's pose, sought again without what moves if the camera seems to follow that."""
+        track = functools.partial(
+            self.tracker.track,
+            self.world,
+            last_landmarks=self._landmarks,
+            last_descriptors=self._descriptors,
+            key=jax.random.fold_in(self._key, frame.index),
+        )
+        tracked = track(functools.partial(self.unrolled, frame, features), predicted)
+        if tracked.camera_from_world is None or self._is_steady(tracked):
+            return tracked
+        corrected = self._recent.corrected(
+            frame.timestamp, tracked.features, tracked.camera_from_world
+        )
+        if corrected is None:
+            return tracked
+        pose, moving = corrected
+        again = track(functools.partial(self.unrolled, frame, features.without(moving)), pose)
+        return tracked if again.camera_from_world is None or again.relocalized else again
+
+    def _is_steady(self, tracked: Tracked) -> bool:
+        """Whether a pose is one that nobody who walks has dragged along."""
+        seen = tracked.landmarks[tracked.landmarks >= 0]
+        proven = self.world.observations[seen] >= self.config.proven_observations
+        return (
+            tracked.agreement >= self.config.unsteady_agreement
+            or np.sum(proven) >= self.config.min_proven
+        )
 
     def _predicted(self, timestamp: float) -> np.ndarray:
         """(4, 4) camera_from_world at a time, if the camera goes on moving as it did."""
@@ -289,6 +319,7 @@ class LandmarkSlam(SlamSystem):
             if closure is not None:
                 self.closures.append(closure)
                 self._free_space.forget()
+                self._recent.forget()
         self.world.retire_surplus(self.config.max_keyframes, self.config.recent_keyframes)
 
     def locate_keyframe(self, keyframe: Keyframe) -> np.ndarray | None:

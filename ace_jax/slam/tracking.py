@@ -96,6 +96,7 @@ class Tracked:
         inlier_ratio: inliers over matches of the fine pass.
         pixel_error: median distance of the inliers from their landmarks' projections, pixels.
         relocalized: the pose came from global relocalization, not from the prediction.
+        agreement: inliers over matches in that pass, coarse or fine, in which it is less.
     """
 
     camera_from_world: np.ndarray | None
@@ -104,6 +105,7 @@ class Tracked:
     inlier_ratio: float
     pixel_error: float
     relocalized: bool
+    agreement: float
 
 
 class Tracker:
@@ -150,7 +152,7 @@ class Tracker:
         """
         count = len(last_landmarks)
         features = unrolled(None)
-        lost = Tracked(None, np.full(count, NO_LANDMARK, np.int32), features, 0.0, 0.0, False)
+        lost = Tracked(None, np.full(count, NO_LANDMARK, np.int32), features, 0.0, 0.0, False, 0.0)
         step, slots = None, last_landmarks
         if predicted is not None and not self.relocalize_always:
             block = self._last_seen(world, last_landmarks, last_descriptors)
@@ -185,14 +187,17 @@ class Tracker:
         matches, seen = fine.matches, fine.matches >= 0
         points = block.points[matches[seen]]
         errors = pixel_errors(points, features.uv[seen], fine.camera_from_world, self.camera)
+        inlier_ratio = fine.num_inliers / max(fine.num_matches, 1)
+        coarse_ratio = 1.0 if relocalized else step.num_inliers / max(step.num_matches, 1)
         landmarks = np.where(matches >= 0, local[np.maximum(matches, 0)], NO_LANDMARK)
         return Tracked(
             camera_from_world=fine.camera_from_world,
             landmarks=landmarks.astype(np.int32),
             features=features,
-            inlier_ratio=fine.num_inliers / max(fine.num_matches, 1),
+            inlier_ratio=inlier_ratio,
             pixel_error=float(np.median(errors)),
             relocalized=relocalized,
+            agreement=min(coarse_ratio, inlier_ratio),
         )
 
     def warm_up(self, world: LandmarkMap, features: Features, key: jax.Array) -> None:
