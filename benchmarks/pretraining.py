@@ -3,7 +3,7 @@
   python benchmarks/pretraining.py --work runs/pretraining --steps 750 [--tables ablation,...]
   python benchmarks/pretraining.py --work runs/pretraining --docs docs/pretraining.md
 
-The tables poses and redkitchen also show a `cpu` run that was trained to its end, if there is one:
+The tables hour, poses and redkitchen also show a `cpu` run that was trained to its end:
   python -m ace_jax.pretrain --config experiments/pretrain.py:cpu --workdir runs/pretraining/cpu
 
 Every trained model and every answer is kept in --work as soon as it is there; run again, the script
@@ -54,7 +54,7 @@ from ace_jax.weights import checkpoint
 
 _WORK = flags.DEFINE_string("work", "runs/pretraining", "where models and answers are kept")
 _TABLES = flags.DEFINE_list(
-    "tables", ["ablation"], "of ablation, general, poses, redkitchen, forms, speed, memory"
+    "tables", ["ablation"], "of ablation, general, hour, poses, redkitchen, forms, speed, memory"
 )
 _DOCS = flags.DEFINE_string("docs", None, "a document whose tables are replaced")
 _WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with XFeat's weights")
@@ -310,6 +310,19 @@ def general(bench: Bench) -> str:
 POSE_CODE = 4096
 
 
+def hour(bench: Bench) -> str:
+    """How the head gets better while `cpu` is trained to its end, on validation rooms."""
+    lines = [line for line in read_metrics(bench.work / CPU_RUN) if "validation" in line]
+    rows = []
+    for line in lines:
+        found = line["validation"]
+        cells = [f"{found[key]:.1f}" for key in ("right", "surest_right", "median_cm")]
+        cells += [f"{found['error_over_scale']:.2f}", f"{found['pose_5cm_5deg']:.0f}"]
+        rows.append([str(line["step"]), f"{line['seconds'] / 60:.0f}", *cells])
+    names = ["all within 10 cm, %", "surest tenth within 10 cm, %", "median error, cm"]
+    return table(["step", "minutes", *names, "error / scale", "poses, %"], rows)
+
+
 def poses(bench: Bench) -> str:
     """Poses in unseen rooms, from the whole scene, with codes of 4096 landmarks."""
     rows, found = [], {}
@@ -539,6 +552,7 @@ KEY = jax.random.key(0)
 TABLES: dict[str, Callable[[Bench], str]] = {
     "ablation": ablation,
     "general": general,
+    "hour": hour,
     "poses": poses,
     "redkitchen": redkitchen,
     "forms": forms,
