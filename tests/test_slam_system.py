@@ -97,7 +97,7 @@ def test_a_view_through_a_slit_is_no_pose_if_half_of_the_matches_disagree():
         (0.9, features, False),
         (0.5, features.replace(uv=np.random.default_rng(0).uniform(0, 240, (40, 2))), False),
     ):
-        tracked = Tracked(np.eye(4), here, seen, ratio, pixel_error=1.0, relocalized=False)
+        tracked = Tracked(np.eye(4), here, seen, ratio, 1.0, relocalized=False, agreement=ratio)
         assert system._ambiguous(tracked) is ambiguous
 
 

@@ -9,6 +9,7 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.slam.matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
 from ace_jax.slam.pose_optimization import CHI2_PIXEL, NoiseModel, optimize_pose
+from ace_jax.slam.rigid_motions import MOST_MOTIONS, most_common_motion, surface
 
 
 @dataclasses.dataclass
@@ -30,8 +31,6 @@ class GuidedPose:
 
 DRAGGED = 1.3  # times the cost of proven landmarks that others may add before they are ignored
 RIVALS = (20, 0.25)  # outliers, and share of the matches, that are asked for a motion of their own
-MOST_MOTIONS = 3  # that are looked for beside the first
-CELLS_ACROSS = 16  # of the picture, in which matches count together
 
 _optimize_pose = jax.jit(optimize_pose)
 
@@ -84,7 +83,10 @@ def match_and_optimize(
     for _ in range(MOST_MOTIONS):
         if left.sum() < rivals:
             break
-        rival, agreeing = explained_by(left)
+        others = [explained_by(left)]
+        if (motion := most_common_motion(points, features, left, camera)) is not None:
+            others.append(optimized(motion[0], points, features, found, motion[1], camera, noise))
+        rival, agreeing = max(others, key=lambda other: area(*other))
         if area(rival, agreeing) > area(pose, inliers):
             pose, inliers = rival, agreeing
         left &= ~agreeing
@@ -123,20 +125,6 @@ def optimized(
     """
     observed = points, features.uv, features.depth, found
     return tuple(map(np.asarray, _optimize_pose(start, *observed, camera, noise, votes)))
-
-
-def surface(
-    points: np.ndarray, uv: np.ndarray, camera_from_world: np.ndarray, camera: Camera
-) -> float:
-    """Square metres of surface around points (M, 3) seen at uv (M, 2).
-
-    A cell of the picture counts once, however many points it shows.
-    """
-    side = camera.width / CELLS_ACROSS
-    z = points @ camera_from_world[2, :3] + camera_from_world[2, 3]
-    column, row = np.floor(uv / side).astype(np.int64).T
-    _, cell, count = np.unique(row * CELLS_ACROSS + column, return_inverse=True, return_counts=True)
-    return float(np.sum(np.square(z * side / camera.fx) / count[cell]))
 
 
 def pixel_errors(

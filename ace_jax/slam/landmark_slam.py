@@ -88,7 +88,7 @@ class LandmarkSlam(SlamSystem):
             cos_max_view_angle=float(np.cos(config.max_view_angle)),
             max_scale_change=config.max_scale_change,
         )
-        self._recent = RecentFrames(camera, gates, noise)
+        self._recent = RecentFrames(camera, gates)
         self.world = world or LandmarkMap(
             config.max_landmarks, extractor.dim, config.descriptors_per_landmark
         )

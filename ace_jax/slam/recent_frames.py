@@ -1,34 +1,35 @@
 """What moves, by its own features: where they are now, and where they were a moment ago.
 
 `free_space.py` knows what moves from where nothing was; this knows it without having seen the place
-before, which is what is needed while people stand in the picture from the first frame on. Matches
-of two frames follow as many rigid motions as things move; RANSAC finds one after the other (Torr,
-"Geometric motion segmentation and model selection", Phil. Trans. R. Soc. 1998), and the motion of
-the largest surface is taken for the camera's.
+before, which is what is needed while people stand in the picture from the first frame on.
 """
 
 import collections
 import dataclasses
 
-import jax
 import numpy as np
 import scipy.spatial
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.pose_result import PoseResult
-from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
-from ace_jax.slam.guided_pose import MOST_MOTIONS, optimized, pixel_errors, surface
+from ace_jax.slam.guided_pose import optimized, pixel_errors
 from ace_jax.slam.matching import LandmarkBlock, MatchGates, guided_match
 from ace_jax.slam.pose_optimization import CHI2_PIXEL, NoiseModel
+from ace_jax.slam.rigid_motions import (
+    INVERSE_DEPTH_SIGMA,
+    MOST_MOTIONS,
+    beside,
+    in_camera,
+    most_common_motion,
+    surface,
+)
 
 SHORT, LONG, KEPT = 0.095, 0.245, 0.5  # seconds to look back; at 30 Hz three and eight frames
 RADIUS = 60.0  # pixels of a picture 640 wide that a feature may be from where it stood
 PIXEL_SIGMA = 1.0  # pixels of a picture 640 wide; neighbouring frames show a feature alike
-CLOSE = 0.02  # metres; points closer than this always agree with a motion
 CLEARLY = 1.1  # times the surface that another motion must explain to be the camera's
 MOST_DRAGGED = 0.1  # metres that a walking person can have dragged a pose within SHORT
-FEWEST = 20  # matches that are asked for a motion
+FEWEST = 10  # matches that are asked for a motion
 MOVED = (0.06, 0.02)  # metres, and metres per metre of distance, that make a match a moving one
 CROWD = 8  # moving matches, at least; fewer are mismatches
 REACH = 0.3  # metres from moving points within which what has no match moves as well,
@@ -42,34 +43,25 @@ class _Look:
     camera_from_world: np.ndarray
 
 
-@jax.jit
-def _align(
-    then: jax.Array, now: jax.Array, mask: jax.Array, limit: jax.Array, key: jax.Array
-) -> PoseResult:
-    return estimate_rigid_transform(then, now, key, mask, threshold=limit, max_hypotheses=512)
-
-
 class RecentFrames:
     """Keeps the features of the last half second and compares a new frame with them.
 
     Args:
         camera: intrinsics of the frames.
         gates: what a match must satisfy, except for its radius.
-        noise: of depth; that of pixels is `PIXEL_SIGMA`.
     """
 
-    def __init__(self, camera: Camera, gates: MatchGates, noise: NoiseModel) -> None:
+    def __init__(self, camera: Camera, gates: MatchGates) -> None:
         self._camera = camera
         pixel = camera.width / 640.0
         self._gates = gates.replace(radius=np.float32(RADIUS * pixel))
-        self._noise = noise.replace(pixel_sigma=PIXEL_SIGMA * pixel)
-        self._key = jax.random.key(0)
+        self._noise = NoiseModel(PIXEL_SIGMA * pixel, INVERSE_DEPTH_SIGMA)
         self._looks: collections.deque[_Look] = collections.deque()
 
     def warm_up(self, features: Features) -> None:
         """Compiles the search for motions with blank features."""
         nowhere = np.zeros((len(features.mask), 3), np.float32)
-        self._motion(nowhere, features, features.mask, np.zeros(len(features.mask), np.float32))
+        most_common_motion(nowhere, features, features.mask, self._camera)
 
     def forget(self) -> None:
         """Drops all frames: the world's axes have changed, or the camera was lost."""
@@ -124,23 +116,20 @@ class RecentFrames:
         if matched is None:
             return None
         found, then = matched
-        limit = np.asarray(
-            depth_threshold(features.depth, self._noise.inverse_depth_sigma, floor=CLOSE)
-        )
-        agree = found & self._agree(camera_from_world, then, features, limit)
+        agree = found & self._agree(camera_from_world, then, features)
         most = CLEARLY * self._surface(agree, then, features, camera_from_world)
         centre, best, left = _centre(camera_from_world), None, found
         for _ in range(MOST_MOTIONS):
-            if left.sum() < FEWEST:
+            motion = most_common_motion(then, features, left, self._camera)
+            if motion is None or left.sum() < FEWEST:
                 break
-            pose = self._motion(then, features, left, limit)
-            if pose is None:
-                break
-            agree = found & self._agree(pose, then, features, limit)
+            start, votes = motion
+            pose, _ = optimized(start, then, features, left, votes, self._camera, self._noise)
+            agree = found & self._agree(pose, then, features)
             area = self._surface(agree, then, features, pose)
             if area > most and np.linalg.norm(_centre(pose) - centre) < MOST_DRAGGED:
                 most, best = area, (pose, agree)
-            left = left & ~agree & ~self._beside(pose, then, features, limit)
+            left = left & ~agree & ~votes
         if best is None:
             return None
         pose, agree = best
@@ -148,12 +137,8 @@ class RecentFrames:
 
     def _points(self, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
         """(N, 3) world points of features."""
-        camera = self._camera
-        z = features.depth[:, None].astype(np.float64)
-        in_camera = np.concatenate(
-            [(features.uv - [camera.cx, camera.cy]) / [camera.fx, camera.fy] * z, z], axis=1
-        )
-        return (in_camera - camera_from_world[:3, 3]) @ camera_from_world[:3, :3]
+        seen = in_camera(features, self._camera)
+        return (seen - camera_from_world[:3, 3]) @ camera_from_world[:3, :3]
 
     def _match(
         self, time: float, ago: float, features: Features, camera_from_world: np.ndarray
@@ -177,31 +162,11 @@ class RecentFrames:
         match = guided_match(block, seen, camera_from_world, self._camera, self._gates)
         return match >= 0, block.points[np.maximum(match, 0)]
 
-    def _motion(
-        self, then: np.ndarray, features: Features, asked: np.ndarray, limit: np.ndarray
-    ) -> np.ndarray | None:
-        """(4, 4) pose that most of the `asked` matches agree with."""
-        now = self._points(features, np.eye(4)).astype(np.float32)
-        result = _align(then, now, asked, limit, self._key)
-        pose = np.asarray(result.camera_from_world)
-        votes = asked & self._beside(pose, then, features, limit)
-        pose, _ = optimized(pose, then, features, asked, votes, self._camera, self._noise)
-        return pose if bool(result.success) else None
-
-    def _beside(
-        self, pose: np.ndarray, then: np.ndarray, features: Features, limit: np.ndarray
-    ) -> np.ndarray:
-        """Which features (N,) are within `limit` of where a pose puts what was seen then."""
-        now = self._points(features, np.eye(4))
-        return np.linalg.norm(then @ pose[:3, :3].T + pose[:3, 3] - now, axis=1) < limit
-
-    def _agree(
-        self, pose: np.ndarray, then: np.ndarray, features: Features, limit: np.ndarray
-    ) -> np.ndarray:
-        """Which of them (N,) are there to the pixel, too."""
+    def _agree(self, pose: np.ndarray, then: np.ndarray, features: Features) -> np.ndarray:
+        """Which features (N,) are where a pose puts what was seen then, to the pixel."""
         gate = np.sqrt(CHI2_PIXEL) * self._noise.pixel_sigma
         near = pixel_errors(then, features.uv, pose, self._camera) < gate
-        return near & self._beside(pose, then, features, limit)
+        return near & beside(pose, then, features, self._camera)
 
     def _surface(
         self, chosen: np.ndarray, then: np.ndarray, features: Features, pose: np.ndarray
