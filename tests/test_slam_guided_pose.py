@@ -33,7 +33,9 @@ def landmarks() -> LandmarkBlock:
 
 def pose_of(walked: float, start: float):
     features = seen(points(walked), moved(0.02))
-    return match_and_optimize(landmarks(), features, moved(start), CAMERA, GATES, NOISE)
+    return match_and_optimize(
+        landmarks(), features, moved(start), CAMERA, GATES, NOISE, several_motions=True
+    )
 
 
 @pytest.mark.parametrize("start", [0.0, 0.02], ids=["as before", "true"])

@@ -12,7 +12,7 @@ from ace_jax.synthetic.render import cast_rays
 from ace_jax.synthetic.replay import ReplaySource, to_and_fro
 from ace_jax.synthetic.room import clearance
 from ace_jax.synthetic.scene import RoomWithMovers
-from ace_jax.synthetic.sequences import open_synthetic, parse
+from ace_jax.synthetic.sequences import ROOMS, open_synthetic, parse
 from ace_jax.synthetic.source import SyntheticSource
 from ace_jax.synthetic.trajectory import speeds
 
@@ -72,6 +72,15 @@ def test_loops_follow_one_path_again_and_again_but_never_exactly():
     assert between.max() < 0.2
     assert between.mean() > 0.02
     np.testing.assert_allclose(position[:, ::2].mean(0), once.poses()[::3, :3, 3], atol=0.06)
+
+
+@pytest.mark.parametrize("world", sorted(ROOMS))
+def test_people_walk_in_every_room_and_nothing_makes_way_for_them(world):
+    still, moving = open_synthetic(world), open_synthetic(f"{world}-movers40")
+    pose = jnp.asarray(still.poses()[100], jnp.float32)
+    here = cast_rays(moving.scene.at(100), pose, SMALL).depth
+    empty = cast_rays(still.scene.room, pose, SMALL).depth
+    assert float((here - empty).max()) < 1e-3
 
 
 @pytest.mark.parametrize("percent", sorted(COVERAGES))

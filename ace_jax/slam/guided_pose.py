@@ -44,12 +44,13 @@ def match_and_optimize(
     noise: NoiseModel,
     proven: np.ndarray | None = None,
     min_proven: int = 0,
+    several_motions: bool = False,
 ) -> GuidedPose:
     """Guided matching from a predicted pose, then motion-only optimisation.
 
-    Matches follow several motions if people walk through the picture. What the first pose leaves
-    over is asked for a pose of its own, and the one that explains the most square metres of surface
-    is the camera's: what stands still is larger than what walks in front of it.
+    Matches may follow several motions, of people who walk through the picture. What the first pose
+    leaves over is asked for a pose of its own, and the one that explains the most square metres of
+    surface is the camera's: what stands still is larger than what walks in front of it.
 
     Args:
         block: P landmarks.
@@ -62,6 +63,7 @@ def match_and_optimize(
             alike.
         min_proven: if so many of them are matched and the others drag the pose away from them,
             they alone move it: what is new may belong to someone who walks.
+        several_motions: whether other motions than the first pose's are looked for.
     """
     matches = guided_match(block, features, camera_from_world, camera, gates)
     found = matches >= 0
@@ -80,7 +82,7 @@ def match_and_optimize(
 
     pose, inliers = explained_by(found)
     left, rivals = found & ~inliers, max(RIVALS[0], RIVALS[1] * found.sum())
-    for _ in range(MOST_MOTIONS):
+    for _ in range(MOST_MOTIONS if several_motions else 0):
         if left.sum() < rivals:
             break
         others = [explained_by(left)]

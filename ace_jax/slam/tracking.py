@@ -178,7 +178,7 @@ class Tracker:
         if not relocalized:
             features = unrolled(start)
         proven = self._proven(world, local)
-        fine = self._match(block, features, start, radius, proven)
+        fine = self._match(block, features, start, radius, proven, several_motions=True)
         if relocalized:
             start, radius = fine.camera_from_world, self.config.fine_radius
             fine = self._match(block, features, start, radius, proven)
@@ -220,7 +220,9 @@ class Tracker:
         """Which of some landmarks (-1: none) enough keyframes observe."""
         return (slots >= 0) & (world.observations[slots] >= self.config.proven_observations)
 
-    def _match(self, block, features, pose, radius, proven) -> GuidedPose:
+    def _match(
+        self, block, features, pose, radius, proven, several_motions: bool = False
+    ) -> GuidedPose:
         gates = self.gates.replace(radius=np.float32(radius * self._pixel))
         return match_and_optimize(
             block,
@@ -231,6 +233,7 @@ class Tracker:
             self.noise,
             proven,
             self.config.min_proven,
+            several_motions,
         )
 
     def _trusted(self, step: GuidedPose) -> bool:
