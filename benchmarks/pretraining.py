@@ -307,9 +307,6 @@ def general(bench: Bench) -> str:
     return table(["seed", "steps", "query loss: first third", "second", "last", "scenes"], rows)
 
 
-POSE_CODE = 4096
-
-
 def hour(bench: Bench) -> str:
     """How the head gets better while `cpu` is trained to its end, on validation rooms."""
     lines = [line for line in read_metrics(bench.work / CPU_RUN) if "validation" in line]
@@ -321,6 +318,9 @@ def hour(bench: Bench) -> str:
         rows.append([str(line["step"]), f"{line['seconds'] / 60:.0f}", *cells])
     names = ["all within 10 cm, %", "surest tenth within 10 cm, %", "median error, cm"]
     return table(["step", "minutes", *names, "error / scale", "poses, %"], rows)
+
+
+POSE_CODE = 4096
 
 
 def poses(bench: Bench) -> str:

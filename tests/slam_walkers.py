@@ -4,8 +4,16 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
+from ace_jax.slam.matching import MatchGates
 
 CAMERA = Camera(525.0, 525.0, 319.5, 239.5, 640, 480)
+GATES = MatchGates(
+    radius=np.float32(80.0),
+    min_cosine=0.75,
+    match_ratio=0.9,
+    cos_max_view_angle=0.5,
+    max_scale_change=2.0,
+)
 WALL, PERSON, DIM = 120, 180, 64
 
 

@@ -2,20 +2,13 @@
 
 import numpy as np
 import pytest
-from slam_walkers import CAMERA, IS_PERSON, descriptors, moved, points, seen
+from slam_walkers import CAMERA, GATES, IS_PERSON, descriptors, moved, points, seen
 
 from ace_jax.slam.guided_pose import match_and_optimize
-from ace_jax.slam.matching import LandmarkBlock, MatchGates
+from ace_jax.slam.matching import LandmarkBlock
 from ace_jax.slam.pose_optimization import NoiseModel
 from ace_jax.slam.rigid_motions import surface
 
-GATES = MatchGates(
-    radius=np.float32(80.0),
-    min_cosine=0.75,
-    match_ratio=0.9,
-    cos_max_view_angle=0.5,
-    max_scale_change=2.0,
-)
 NOISE = NoiseModel(pixel_sigma=1.0, inverse_depth_sigma=0.0075)
 
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from slam_walkers import CAMERA, IS_PERSON, moved, points, seen
-from test_slam_guided_pose import GATES
+from slam_walkers import CAMERA, GATES, IS_PERSON, moved, points, seen
 
 from ace_jax.slam.recent_frames import CROWD, RecentFrames
 

@@ -8,10 +8,10 @@ same way (Hornung et al., OctoMap, Autonomous Robots 2013).
 
 import cv2
 import numpy as np
-import scipy.spatial
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
+from ace_jax.slam.points import in_world, nth_nearest
 
 NEAREST = 0.1  # metres
 STEP = 4  # pixels; a snapshot keeps every fourth row and column
@@ -86,17 +86,17 @@ class FreeSpace:
         usable = np.flatnonzero(features.mask & (nearest > 0))
         if len(usable) == 0:
             return found
-        points = self._points(uv[usable], nearest[usable], camera_from_world)
+        points = in_world(uv[usable], nearest[usable], self._camera, camera_from_world)
         in_air, was_seen = self._judge(points)
         if in_air.any():
-            area = self._points(*_samples(depth, GRID), camera_from_world)
+            area = in_world(*_samples(depth, GRID), self._camera, camera_from_world)
             found[usable] = _moving(points, in_air, was_seen, area[self._judge(area)[0]], len(area))
         return found
 
     def _moving_area(self, depth: np.ndarray, camera_from_world: np.ndarray) -> np.ndarray:
         """Which pixels of a snapshot move: they would vouch for what stands there next."""
         uv, z = _samples(depth, 2 * GRID)
-        area = self._points(uv, z, camera_from_world)
+        area = in_world(uv, z, self._camera, camera_from_world)
         step = _spacing(depth, 2 * GRID)
         height, width = (-(-size // step) for size in depth.shape)
         cells = np.zeros((height, width), np.uint8)
@@ -106,17 +106,6 @@ class FreeSpace:
         cells = cv2.dilate(cells, np.ones((3, 3), np.uint8))
         rows, columns = (np.arange(0, size, STEP) // step for size in depth.shape)
         return cells[rows][:, columns] > 0
-
-    def _points(
-        self, uv: np.ndarray, depth: np.ndarray, camera_from_world: np.ndarray
-    ) -> np.ndarray:
-        """(M, 3) world points of pixels (M, 2) with depth (M,)."""
-        camera = self._camera
-        z = depth[:, None].astype(np.float64)
-        in_camera = np.concatenate(
-            [(uv - [camera.cx, camera.cy]) / [camera.fx, camera.fy] * z, z], axis=1
-        )
-        return (in_camera - camera_from_world[:3, 3]) @ camera_from_world[:3, :3]
 
     def _judge(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which points (M, 3) were in the air once, and which were on a surface."""
@@ -153,11 +142,8 @@ def _moving(
         return np.zeros(len(points), bool)
     moving = in_air.copy()
     # What is at a place that was never seen belongs to the moving thing beside it.
-    unknown = np.flatnonzero(~in_air & ~was_seen)
-    if len(moving_area) >= NEIGHBOURS and len(unknown):
-        tree = scipy.spatial.cKDTree(moving_area)
-        distance, _ = tree.query(points[unknown], k=NEIGHBOURS, distance_upper_bound=REACH)
-        moving[unknown[np.isfinite(distance[:, -1])]] = True
+    unknown = ~in_air & ~was_seen
+    moving[unknown] = np.isfinite(nth_nearest(points[unknown], moving_area, NEIGHBOURS, REACH))
     return moving
 
 

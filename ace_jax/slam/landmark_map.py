@@ -13,6 +13,7 @@ from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.slam.matching import LandmarkBlock
+from ace_jax.slam.poses import centre
 
 NO_LANDMARK = -1
 LANDMARK_ATTRIBUTES = (
@@ -57,7 +58,7 @@ class Keyframe:
     @property
     def centre(self) -> np.ndarray:
         """(3,) camera centre in the world, metres."""
-        return -self.camera_from_world[:3, :3].T @ self.camera_from_world[:3, 3]
+        return centre(self.camera_from_world)
 
     @property
     def features(self) -> Features:

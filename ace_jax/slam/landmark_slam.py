@@ -21,7 +21,7 @@ from ace_jax.slam.mapping_queue import MappingQueue, MappingTask
 from ace_jax.slam.matching import MatchGates
 from ace_jax.slam.motion import MAX_INTERVAL
 from ace_jax.slam.pose_optimization import NoiseModel
-from ace_jax.slam.poses import orthonormalized
+from ace_jax.slam.poses import centre, orthonormalized
 from ace_jax.slam.recent_frames import RecentFrames
 from ace_jax.slam.stage_times import StageClock
 from ace_jax.slam.system import SlamSystem, State, TrackedFrame
@@ -218,11 +218,9 @@ class LandmarkSlam(SlamSystem):
 
     def _is_steady(self, tracked: Tracked) -> bool:
         """Whether a pose is one that nobody who walks has dragged along."""
-        seen = tracked.landmarks[tracked.landmarks >= 0]
-        proven = self.world.observations[seen] >= self.config.proven_observations
+        proven = np.sum(self.tracker.proven(self.world, tracked.landmarks))
         return (
-            tracked.agreement >= self.config.unsteady_agreement
-            or np.sum(proven) >= self.config.min_proven
+            tracked.agreement >= self.config.unsteady_agreement or proven >= self.config.min_proven
         )
 
     def _predicted(self, timestamp: float) -> np.ndarray:
@@ -276,10 +274,9 @@ class LandmarkSlam(SlamSystem):
         tracked = np.isin(theirs, landmarks[landmarks >= 0]).sum()
         if tracked < config.keyframe_overlap * len(theirs):
             return True
-        centre = -pose[:3, :3].T @ pose[:3, 3]
         poses = np.stack([self.world.keyframes[n].camera_from_world for n in covisible])
         centres = -np.einsum("kji,kj->ki", poses[:, :3, :3], poses[:, :3, 3])
-        near = np.linalg.norm(centres - centre, axis=1) < config.keyframe_translation
+        near = np.linalg.norm(centres - centre(pose), axis=1) < config.keyframe_translation
         trace = np.einsum("kij,ij->k", poses[near, :3, :3], pose[:3, :3])
         angle = np.arccos(np.clip((trace - 1) / 2, -1, 1))
         return not np.any(angle < config.keyframe_rotation)

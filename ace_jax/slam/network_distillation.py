@@ -65,7 +65,7 @@ class NetworkTracker(Tracker):
         features = unrolled(None)
         found = self._locate(features, key)
         last = self._last_seen(world, last_landmarks, last_descriptors)
-        proven = self._proven(world, last_landmarks)
+        proven = self.proven(world, last_landmarks)
         start = self._better(last, proven, features, found, predicted)
         tracked = super().track(world, unrolled, start, last_landmarks, last_descriptors, key)
         if start is found is not None and tracked.camera_from_world is not None:

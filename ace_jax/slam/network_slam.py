@@ -23,7 +23,7 @@ from ace_jax.maps import SceneMap
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap
-from ace_jax.slam.poses import orthonormalized
+from ace_jax.slam.poses import centre, difference, orthonormalized
 from ace_jax.slam.stage_times import StageClock
 from ace_jax.slam.system import SlamSystem, State, TrackedFrame
 
@@ -98,7 +98,7 @@ class _Keyframe:
 
     @property
     def centre(self) -> np.ndarray:
-        return -self.camera_from_world[:3, :3].T @ self.camera_from_world[:3, 3]
+        return centre(self.camera_from_world)
 
 
 class NetworkSlam(SlamSystem):
@@ -210,9 +210,9 @@ class NetworkSlam(SlamSystem):
 
     def _nearest(self, pose: np.ndarray) -> int:
         """The keyframe whose view (position and direction) is closest to a pose."""
-        centre = -pose[:3, :3].T @ pose[:3, 3]
+        here = centre(pose)
         distance = [
-            np.linalg.norm(k.centre - centre)
+            np.linalg.norm(k.centre - here)
             + np.arccos(np.clip(k.camera_from_world[2, :3] @ pose[2, :3], -1, 1))
             for k in self.keyframes
         ]
@@ -222,12 +222,10 @@ class NetworkSlam(SlamSystem):
         config = self.config
         if self._frames_since_keyframe < config.keyframe_min_gap:
             return False
-        centre = -pose[:3, :3].T @ pose[:3, 3]
         near = self.keyframes[self._nearest(pose)]
-        relative = pose[:3, :3] @ near.camera_from_world[:3, :3].T
-        angle = np.arccos(np.clip((np.trace(relative) - 1) / 2, -1, 1))
-        return bool(
-            np.linalg.norm(near.centre - centre) > config.keyframe_translation
+        apart, angle = difference(pose, near.camera_from_world)
+        return (
+            apart > config.keyframe_translation
             or angle > config.keyframe_rotation
             or ratio < config.keyframe_overlap
         )

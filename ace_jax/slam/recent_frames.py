@@ -8,18 +8,18 @@ import collections
 import dataclasses
 
 import numpy as np
-import scipy.spatial
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.guided_pose import optimized, pixel_errors
 from ace_jax.slam.matching import LandmarkBlock, MatchGates, guided_match
+from ace_jax.slam.points import in_world, nth_nearest
 from ace_jax.slam.pose_optimization import CHI2_PIXEL, NoiseModel
+from ace_jax.slam.poses import centre, difference
 from ace_jax.slam.rigid_motions import (
     INVERSE_DEPTH_SIGMA,
     MOST_MOTIONS,
     beside,
-    in_camera,
     most_common_motion,
     surface,
 )
@@ -118,16 +118,19 @@ class RecentFrames:
         found, then = matched
         agree = found & self._agree(camera_from_world, then, features)
         most = CLEARLY * self._surface(agree, then, features, camera_from_world)
-        centre, best, left = _centre(camera_from_world), None, found
+        best, left = None, found
         for _ in range(MOST_MOTIONS):
+            if left.sum() < FEWEST:
+                break
             motion = most_common_motion(then, features, left, self._camera)
-            if motion is None or left.sum() < FEWEST:
+            if motion is None:
                 break
             start, votes = motion
             pose, _ = optimized(start, then, features, left, votes, self._camera, self._noise)
             agree = found & self._agree(pose, then, features)
             area = self._surface(agree, then, features, pose)
-            if area > most and np.linalg.norm(_centre(pose) - centre) < MOST_DRAGGED:
+            dragged, _ = difference(pose, camera_from_world)
+            if area > most and dragged < MOST_DRAGGED:
                 most, best = area, (pose, agree)
             left = left & ~agree & ~votes
         if best is None:
@@ -137,8 +140,7 @@ class RecentFrames:
 
     def _points(self, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
         """(N, 3) world points of features."""
-        seen = in_camera(features, self._camera)
-        return (seen - camera_from_world[:3, 3]) @ camera_from_world[:3, :3]
+        return in_world(features.uv, features.depth, self._camera, camera_from_world)
 
     def _match(
         self, time: float, ago: float, features: Features, camera_from_world: np.ndarray
@@ -149,7 +151,7 @@ class RecentFrames:
             return None
         then, pose = looks[-1].features, looks[-1].camera_from_world
         points = self._points(then, pose)
-        to_camera = _centre(pose) - points
+        to_camera = centre(pose) - points
         distances = np.linalg.norm(to_camera, axis=1)
         block = LandmarkBlock(
             points=points.astype(np.float32),
@@ -174,10 +176,6 @@ class RecentFrames:
         return surface(then[chosen], features.uv[chosen], pose, self._camera)
 
 
-def _centre(camera_from_world: np.ndarray) -> np.ndarray:
-    return -camera_from_world[:3, :3].T @ camera_from_world[:3, 3]
-
-
 def _spread(
     points: np.ndarray, features: Features, moved: np.ndarray, still: np.ndarray
 ) -> np.ndarray:
@@ -185,14 +183,8 @@ def _spread(
     moving = moved.copy()
     if moved.sum() < CROWD:
         return np.zeros(len(moved), bool)
-    unknown = np.flatnonzero(features.mask & (features.depth > 0) & ~moved & ~still)
-    if len(unknown):
-        to_moved, _ = scipy.spatial.cKDTree(points[moved]).query(
-            points[unknown], k=NEIGHBOURS, distance_upper_bound=REACH
-        )
-        to_still = np.full(len(unknown), np.inf)
-        if still.sum() >= NEIGHBOURS:
-            distances, _ = scipy.spatial.cKDTree(points[still]).query(points[unknown], k=NEIGHBOURS)
-            to_still = distances[:, -1]
-        moving[unknown] = np.isfinite(to_moved[:, -1]) & (to_moved[:, -1] < to_still)
+    unknown = features.mask & (features.depth > 0) & ~moved & ~still
+    to_moved = nth_nearest(points[unknown], points[moved], NEIGHBOURS, REACH)
+    to_still = nth_nearest(points[unknown], points[still], NEIGHBOURS)
+    moving[unknown] = np.isfinite(to_moved) & (to_moved < to_still)
     return moving

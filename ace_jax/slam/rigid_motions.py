@@ -13,6 +13,7 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_result import PoseResult
 from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
+from ace_jax.slam.points import in_camera
 
 INVERSE_DEPTH_SIGMA = 0.002  # 1/m; a Kinect's noise, as what else is wrong is the same a moment ago
 CLOSE = 0.02  # metres; nearer than this a point always agrees
@@ -33,19 +34,12 @@ def _align(
 _KEY = jax.random.key(0)
 
 
-def in_camera(features: Features, camera: Camera) -> np.ndarray:
-    """(N, 3) where features are, metres; at the camera without depth."""
-    z = np.asarray(features.depth, np.float64)[:, None]
-    rays = (features.uv - [camera.cx, camera.cy]) / [camera.fx, camera.fy]
-    return np.concatenate([rays * z, z], axis=1)
-
-
 def beside(
     camera_from_world: np.ndarray, points: np.ndarray, features: Features, camera: Camera
 ) -> np.ndarray:
     """Which features (N,) are within their depth's noise of their points (N, 3)."""
     moved = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-    apart = np.linalg.norm(moved - in_camera(features, camera), axis=1)
+    apart = np.linalg.norm(moved - in_camera(features.uv, features.depth, camera), axis=1)
     return (features.depth > 0) & (apart < _limit(features))
 
 
@@ -64,7 +58,7 @@ def most_common_motion(
         (4, 4) camera_from_world and the matches (N,) that agree, or None.
     """
     asked = asked & (features.depth > 0)
-    seen = in_camera(features, camera).astype(np.float32)
+    seen = in_camera(features.uv, features.depth, camera).astype(np.float32)
     result = _align(np.asarray(points, np.float32), seen, asked, _limit(features), _KEY)
     if not bool(result.success):
         return None

@@ -24,6 +24,7 @@ from ace_jax.slam.guided_pose import GuidedPose, match_and_optimize, pixel_error
 from ace_jax.slam.landmark_map import NO_LANDMARK, LandmarkMap
 from ace_jax.slam.matching import LandmarkBlock, MatchGates
 from ace_jax.slam.pose_optimization import NoiseModel
+from ace_jax.slam.poses import centre
 
 
 @functools.partial(jax.jit, static_argnames=("num_hypotheses", "colour_only"))
@@ -156,7 +157,7 @@ class Tracker:
         step, slots = None, last_landmarks
         if predicted is not None and not self.relocalize_always:
             block = self._last_seen(world, last_landmarks, last_descriptors)
-            proven = self._proven(world, last_landmarks)
+            proven = self.proven(world, last_landmarks)
             for radius in (self.config.coarse_radius, self.config.coarse_retry_radius):
                 step = self._match(block, features, predicted, radius, proven)
                 if self._trusted(step):
@@ -177,7 +178,7 @@ class Tracker:
         radius = self.config.fine_radius * (2 if relocalized else 1)
         if not relocalized:
             features = unrolled(start)
-        proven = self._proven(world, local)
+        proven = self.proven(world, local)
         fine = self._match(block, features, start, radius, proven, several_motions=True)
         if relocalized:
             start, radius = fine.camera_from_world, self.config.fine_radius
@@ -205,7 +206,7 @@ class Tracker:
         nothing = np.full(len(features.mask), NO_LANDMARK)
         pose = np.eye(4, dtype=np.float32)
         block = self._last_seen(world, nothing, features.descriptors)
-        self._match(block, features, pose, 1.0, self._proven(world, nothing))
+        self._match(block, features, pose, 1.0, self.proven(world, nothing))
         for depth in (0.0, 1.0) if self.needs_no_depth else (1.0,):
             seen = features.replace(depth=np.full_like(features.depth, depth))
             self._relocalize(world, seen, jax.random.fold_in(key, 0))
@@ -216,7 +217,7 @@ class Tracker:
         """The last frame's landmarks as they looked in it."""
         return world.block(landmarks, len(landmarks)).replace(descriptors=descriptors[None])
 
-    def _proven(self, world: LandmarkMap, slots: np.ndarray) -> np.ndarray:
+    def proven(self, world: LandmarkMap, slots: np.ndarray) -> np.ndarray:
         """Which of some landmarks (-1: none) enough keyframes observe."""
         return (slots >= 0) & (world.observations[slots] >= self.config.proven_observations)
 
@@ -254,11 +255,10 @@ class Tracker:
     def _nearest_keyframe(self, world: LandmarkMap, camera_from_world: np.ndarray) -> int:
         """The keyframe whose view (position and direction) is closest to a pose."""
         pose = np.asarray(camera_from_world, np.float64)
-        centre = -pose[:3, :3].T @ pose[:3, 3]
         poses = np.stack([k.camera_from_world for k in world.keyframes.values()])
         centres = invert(poses)[:, :3, 3]
         turned = np.arccos(np.clip(poses[:, 2, :3] @ pose[2, :3], -1, 1))
-        nearest = int(np.argmin(np.linalg.norm(centres - centre, axis=1) + turned))
+        nearest = int(np.argmin(np.linalg.norm(centres - centre(pose), axis=1) + turned))
         return list(world.keyframes)[nearest]
 
     def _relocalize(self, world: LandmarkMap, features: Features, key) -> np.ndarray | None:
