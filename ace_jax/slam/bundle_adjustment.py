@@ -1,7 +1,8 @@
 """Bundle adjustment of a window of keyframes and its landmarks (Triggs et al. 1999).
 
 Observations stand in a dense (keyframe, landmark) table, so the Schur complement over landmarks is
-a matrix product; residuals are those of `pose_optimization`.
+a matrix product; residuals are those of `pose_optimization`, and of relative poses that were
+measured otherwise.
 """
 
 import flax.struct
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import jaxlie
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.slam import relative_poses
 from ace_jax.slam.pose_optimization import (
     CHI2_PIXEL_DEPTH,
     NoiseModel,
@@ -19,6 +21,7 @@ from ace_jax.slam.pose_optimization import (
     pose_rows,
     residuals_of,
 )
+from ace_jax.slam.relative_poses import RelativePoses
 
 _UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of a symmetric 3x3 matrix
 
@@ -34,6 +37,7 @@ class BundleProblem:
         uv: (K, L, 2) pixels.
         depth: (K, L) metres, 0 where unknown.
         observed: (K, L) bool.
+        relative: measured motions between keyframes.
     """
 
     camera_from_world: jax.Array
@@ -42,6 +46,7 @@ class BundleProblem:
     uv: jax.Array
     depth: jax.Array
     observed: jax.Array
+    relative: RelativePoses
 
 
 @flax.struct.dataclass
@@ -146,6 +151,7 @@ def bundle_adjust(
         carry, (normal, hpl) = jax.lax.scan(free, carry, jnp.arange(num_free))
         hll, bl = jax.lax.fori_loop(num_free, rows_in_use, fixed, carry)
         hpp, bp = normal[:, :6, :6], normal[:, :6, 6]
+        hessian, gradient = relative_poses.normal_equations(problem.relative, poses)
 
         xx, xy, xz, yy, yz, zz = hll
         xx, yy, zz = (h * (1 + damping) + 1e-3 for h in (xx, yy, zz))
@@ -158,8 +164,8 @@ def bundle_adjust(
         schur = -(left @ coupling.T).reshape(num_free, 6, num_free, 6)
         blocks = jnp.arange(num_free)
         hpp = hpp + jax.vmap(jnp.diag)(damping * jnp.einsum("fii->fi", hpp) + 1e-3)
-        schur = schur.at[blocks, :, blocks, :].add(hpp)
-        rhs = bp - (left @ bl.reshape(-1)).reshape(num_free, 6)
+        schur = schur.at[blocks, :, blocks, :].add(hpp) + hessian[:num_free, :, :num_free]
+        rhs = bp + gradient[:num_free] - (left @ bl.reshape(-1)).reshape(num_free, 6)
         # Poses that may not move: identity block, zero right-hand side.
         moves = problem.free[:, None, None, None] & problem.free[None, None, :, None]
         schur = jnp.where(moves, schur, 0.0)
@@ -181,16 +187,20 @@ def bundle_adjust(
         residuals = _residual_table(poses, points, problem, camera, noise)
         return chi_square_inliers(residuals, problem.depth, problem.observed), residuals
 
+    def cost(residuals, poses):
+        relative = relative_poses.chi_square(problem.relative, poses)
+        return _huber_cost(residuals, judged) + relative
+
     start = _residual_table(problem.camera_from_world, problem.points, problem, camera, noise)
     judged = problem.observed & start.in_front
-    start_cost = _huber_cost(start, judged)
+    start_cost = cost(start, problem.camera_from_world)
     carry = (problem.camera_from_world, problem.points)
     carry = run(carry, problem.observed, robust_iterations, jnp.array(True))
     inliers, _ = inlier_table(*carry)
     carry = run(carry, inliers, plain_iterations, jnp.array(False))
     inliers, residuals = inlier_table(*carry)
     finite = jnp.all(jnp.isfinite(carry[0])) & jnp.all(jnp.isfinite(carry[1]))
-    success = finite & (_huber_cost(residuals, judged) <= start_cost * 1.001)
+    success = finite & (cost(residuals, carry[0]) <= start_cost * 1.001)
     return BundleResult(
         camera_from_world=jnp.where(success, carry[0], problem.camera_from_world),
         points=jnp.where(success, carry[1], problem.points),

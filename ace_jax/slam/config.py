@@ -50,6 +50,8 @@ class SlamConfig:
         window_free: keyframes that bundle adjustment moves.
         window_fixed: keyframes that hold the window in place.
         max_window_landmarks: capacity of bundle adjustment (static shape).
+        registered_neighbours: keyframes that a new keyframe's depth image is registered to.
+        max_window_edges: capacity of bundle adjustment for such registrations (static shape).
         min_covisible: shared landmarks that make two keyframes neighbours.
         max_landmarks: capacity of the whole map.
         max_keyframes: capacity of the whole map; beyond it the least useful ones are retired,
@@ -94,6 +96,8 @@ class SlamConfig:
     window_free: int = 8
     window_fixed: int = 20
     max_window_landmarks: int = 3072
+    registered_neighbours: int = 6
+    max_window_edges: int = 96
     min_covisible: int = 15
     max_landmarks: int = 16384
     max_keyframes: int = 320

@@ -43,6 +43,7 @@ class Keyframe:
             keyframe is in a map, change it through the map's methods alone.
         inlier_ratio: quality of its pose when it was tracked.
         travelled: metres from keyframe to keyframe until here; set when it comes into a map.
+        planes: (R, C, 3) surfaces of its depth image, see `depth_planes`; None if they are unknown.
     """
 
     frame_index: int
@@ -54,6 +55,7 @@ class Keyframe:
     landmarks: np.ndarray
     inlier_ratio: float
     travelled: float = 0.0
+    planes: np.ndarray | None = None
 
     @property
     def centre(self) -> np.ndarray:

@@ -12,6 +12,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.depth_planes import fit_planes
 from ace_jax.slam.feature_noise import FeatureNoise
 from ace_jax.slam.free_space import FreeSpace
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
@@ -298,6 +299,7 @@ class LandmarkSlam(SlamSystem):
             mask=features.mask,
             landmarks=landmarks,
             inlier_ratio=inlier_ratio,
+            planes=None if frame.depth is None else fit_planes(frame.depth, self.camera),
         )
         number = self.mapper.insert(self.world, keyframe, frame.rgb)
         # The frame's features now show the landmarks that were made of them.
@@ -318,6 +320,7 @@ class LandmarkSlam(SlamSystem):
                 self._free_space.forget()
                 self._recent.forget()
         self.world.retire_surplus(self.config.max_keyframes, self.config.recent_keyframes)
+        self.mapper.edges.keep(self.world.keyframes)
 
     def locate_keyframe(self, keyframe: Keyframe) -> np.ndarray | None:
         """(4, 4) camera_from_world of another map's keyframe in this map, or None."""

@@ -1,4 +1,5 @@
-"""What a new keyframe sets off: landmarks, fusing with neighbours, bundle adjustment, culling.
+"""What a new keyframe sets off: landmarks, fusing with and registration to neighbours, bundle
+adjustment, culling.
 
 The steps after its insertion are a mapping task, see `mapping_queue`.
 """
@@ -9,10 +10,14 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.depth_edges import DepthEdges
+from ace_jax.slam.depth_planes import grid_pixels
+from ace_jax.slam.depth_registration import Registration, register
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.mapping_queue import MappingTask
 from ace_jax.slam.matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
@@ -72,13 +77,18 @@ _bundle_adjust = jax.jit(bundle_adjust, static_argnames=("robust_iterations", "p
 
 
 class LocalMapper:
-    """Keeps the map near the newest keyframe complete and consistent."""
+    """Keeps the map near the newest keyframe complete and consistent.
+
+    Attributes:
+        edges: how the depth images of keyframes were registered to each other.
+    """
 
     def __init__(self, camera: Camera, config: SlamConfig, gates: MatchGates, noise: NoiseModel):
         self.camera = camera
         self.config = config
         self.gates = gates
         self.noise = noise
+        self.edges = DepthEdges(config.max_window_edges)
 
     def warm_up(self, world: LandmarkMap, features: Features) -> None:
         """Compiles the mapping programs with blank features."""
@@ -88,6 +98,14 @@ class LocalMapper:
             poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
             match_into(block, stacked, poses, self.camera, self.gates, self.noise)
         config = self.config
+        rows, columns = (len(pixels) for pixels in grid_pixels(self.camera))
+        count = config.registered_neighbours
+        register(
+            np.zeros((rows, columns, 3), np.float32),
+            np.zeros((count, rows, columns, 3), np.float32),
+            np.tile(np.eye(4, dtype=np.float32), (count, 1, 1)),
+            self.camera,
+        )
         size, points = config.window_free + config.window_fixed, config.max_window_landmarks
         _bundle_adjust(
             BundleProblem(
@@ -97,6 +115,7 @@ class LocalMapper:
                 uv=np.zeros((size, points, 2), np.float32),
                 depth=np.zeros((size, points), np.float32),
                 observed=np.zeros((size, points), bool),
+                relative=self.edges.within(np.zeros(0, int), np.zeros(0, int), 0),
             ),
             self.camera,
             self.noise,
@@ -177,7 +196,10 @@ class LocalMapper:
         return features, poses
 
     def _fuse(self, world: LandmarkMap, number: int, neighbours: np.ndarray) -> MappingTask:
-        """Landmarks of the keyframe matched into its neighbours, and theirs into the keyframe."""
+        """Landmarks of the keyframe matched into its neighbours, and theirs into the keyframe.
+
+        At the same time its depth image is registered to theirs.
+        """
         keyframe = world.keyframes[number]
         own = keyframe.landmarks.copy()
         theirs = world.slots_seen_by(neighbours)
@@ -203,7 +225,14 @@ class LocalMapper:
             self.gates,
             self.noise,
         )
-        matches, back = yield lambda: (np.asarray(into_neighbours()), np.asarray(into_keyframe()))
+        registered, registration = self._registration(world, number, neighbours)
+        matches, back, found = yield lambda: (
+            np.asarray(into_neighbours()),
+            np.asarray(into_keyframe()),
+            jax.tree.map(np.asarray, registration()),
+        )
+        if found is not None:
+            self.edges.add(number, registered, found)
         own = np.where(world.serial[own] == serials[0], own, NO_LANDMARK)
         theirs = np.where(world.serial[theirs] == serials[1], theirs, NO_LANDMARK)
         for row, neighbour in enumerate(neighbours):
@@ -211,6 +240,22 @@ class LocalMapper:
             world.show(int(neighbour), features, own[matches[row][features]])
         features = np.flatnonzero(back[0] >= 0)
         world.show(number, features, theirs[back[0][features]])
+
+    def _registration(
+        self, world: LandmarkMap, number: int, neighbours: np.ndarray
+    ) -> tuple[list[int], Callable[[], Registration | None]]:
+        """Which neighbours a keyframe's depth image is registered to, and the computation."""
+        planes, pose = world.keyframes[number].planes, world.keyframes[number].camera_from_world
+        count = self.config.registered_neighbours
+        known = [n for n in neighbours.tolist() if world.keyframes[n].planes is not None][:count]
+        if planes is None or not known:
+            return [], lambda: None
+        others = [world.keyframes[n] for n in known + known[:1] * (count - len(known))]
+        start = np.stack([k.camera_from_world for k in others]) @ invert(pose)
+        surfaces = np.stack([k.planes for k in others])
+        return known, functools.partial(
+            register, planes, surfaces, start.astype(np.float32), self.camera
+        )
 
     def _adjust(self, world: LandmarkMap, number: int) -> MappingTask:
         """Bundle adjustment of the keyframes that see most of the same landmarks."""
@@ -260,6 +305,7 @@ class LocalMapper:
             uv=uv,
             depth=np.where(depth < config.max_depth, depth, 0.0),
             observed=observed,
+            relative=self.edges.within(window, place, num_free),
         )
         adjust = functools.partial(_bundle_adjust, problem, self.camera, self.noise)
         result = yield lambda: jax.tree.map(np.asarray, adjust())

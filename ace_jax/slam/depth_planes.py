@@ -1,0 +1,68 @@
+"""The surfaces of a depth image as a coarse grid of small planes.
+
+On a plane n.X = 1 inverse depth is linear in the pixel: 1/z = n.(x, y, 1) with (x, y) the point at
+unit depth. So a plane is a linear least-squares fit of inverse depth, in which a depth camera's
+noise is the same everywhere.
+"""
+
+import numpy as np
+
+from ace_jax.geometry.camera import Camera
+
+STEP = 16  # pixels between planes, of a 640-pixel-wide image
+SPACING = 3  # pixels of such an image between the samples that a plane is fitted to,
+SAMPLES = 5  # of which it has so many in a row, and as many rows
+MAX_RESIDUAL = (0.01, 0.01)  # relative, and more per metre: a depth camera's noise
+MIN_COSINE = 0.2  # between the normal and the view; flatter surfaces are badly seen
+
+
+def grid_pixels(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (R,) and columns (C,) of the pixels at which the planes are."""
+    step = _scaled(STEP, camera)
+    rows, columns = int(camera.height) // step, int(camera.width) // step
+    return np.arange(rows) * step + step // 2, np.arange(columns) * step + step // 2
+
+
+def fit_planes(depth: np.ndarray, camera: Camera) -> np.ndarray:
+    """Fits a plane around each pixel of the grid.
+
+    Args:
+        depth: (H, W) metres; 0, NaN and inf mean unknown.
+        camera: intrinsics.
+
+    Returns:
+        (R, C, 3) float32 n of each plane n.X = 1 in camera axes, 1/m; zeros where there is no
+        depth, an edge or a curved surface.
+    """
+    v, u = grid_pixels(camera)
+    offsets = _scaled(SPACING, camera) * (np.arange(SAMPLES) - SAMPLES // 2)
+    rows = np.clip(v[:, None] + offsets, 0, depth.shape[0] - 1)
+    columns = np.clip(u[:, None] + offsets, 0, depth.shape[1] - 1)
+    samples = depth[rows[:, None, :, None], columns[None, :, None, :]]  # (R, C, n, n)
+    known = np.isfinite(samples) & (samples > 0)
+    inverse = np.where(known, 1.0 / np.where(known, samples, 1.0), 0.0)
+    dx, dy = offsets / float(camera.fx), offsets[:, None] / float(camera.fy)
+    centre = inverse.mean((2, 3))
+    along_x = (inverse * dx).sum((2, 3)) / (SAMPLES * np.sum(dx**2))
+    along_y = (inverse * dy).sum((2, 3)) / (SAMPLES * np.sum(dy**2))
+    bent = inverse - (
+        _over_samples(centre) + _over_samples(along_x) * dx + _over_samples(along_y) * dy
+    )
+    x = (u - float(camera.cx)) / float(camera.fx)
+    y = ((v - float(camera.cy)) / float(camera.fy))[:, None]
+    planes = np.stack([along_x, along_y, centre - along_x * x - along_y * y], axis=-1)
+    z = 1.0 / np.maximum(centre, 1e-6)
+    view = np.linalg.norm(planes, axis=-1) * np.sqrt(x**2 + y**2 + 1.0)
+    good = known.all((2, 3)) & (
+        np.abs(bent).max((2, 3)) * z < MAX_RESIDUAL[0] + MAX_RESIDUAL[1] * z
+    )
+    good &= centre > MIN_COSINE * view
+    return np.where(good[..., None], planes, 0.0).astype(np.float32)
+
+
+def _over_samples(grid: np.ndarray) -> np.ndarray:
+    return grid[..., None, None]
+
+
+def _scaled(pixels: int, camera: Camera) -> int:
+    return max(round(pixels * float(camera.width) / 640.0), 1)

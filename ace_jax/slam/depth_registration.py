@@ -1,0 +1,137 @@
+"""How two depth images lie to each other: point-to-plane registration (Chen and Medioni 1992).
+
+The planes of one image (`depth_planes`) are moved into the other; each should lie in the plane that
+is seen there. r = n.(R p + t) - 1, divided by the length of n: metres.
+"""
+
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import jaxlie
+import numpy as np
+
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
+from ace_jax.slam.depth_planes import grid_pixels
+
+MIN_PLANES = 100  # that agree; fewer make no registration
+MAX_DISTANCE = (0.02, 0.01)  # metres, and per metre of depth, between planes that are one surface
+MIN_ALIGNED = 0.95  # cosine between their normals
+INDEPENDENT = 20.0  # planes' worth of information at most: a depth camera's errors are smooth
+MAD_TO_SIGMA = 1.4826  # of a normal distribution
+MIN_SPREAD = 0.0005  # 1/m, of inverse depth; less is not believed
+
+
+@flax.struct.dataclass
+class Registration:
+    """How one depth image lies to B others.
+
+    Attributes:
+        other_from_camera: (B, 4, 4) motion of points from the one camera's axes to the others'.
+        information: (B, 6, 6) inverse covariance of a left twist (translation, rotation) of it,
+            1/m^2 and 1/rad^2; next to nothing along directions that the surfaces do not tell.
+        move: (B, 6) left twist from the start.
+        success: (B,) bool, enough planes agree.
+    """
+
+    other_from_camera: jax.Array
+    information: jax.Array
+    move: jax.Array
+    success: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("iterations",))
+def register(
+    planes: jax.Array,
+    others: jax.Array,
+    other_from_camera: jax.Array,
+    camera: Camera,
+    iterations: int = 4,
+) -> Registration:
+    """Registers a depth image to B others by Gauss-Newton with Cauchy weights.
+
+    A plane's counterpart is the one in whose cell of the grid it falls. Distances count as errors
+    of inverse depth, whose noise is the same near and far.
+
+    Args:
+        planes: (R, C, 3) of the one image, see `fit_planes`.
+        others: (B, R, C, 3) of the others.
+        other_from_camera: (B, 4, 4) where the search starts, right to some centimetres.
+        camera: intrinsics of all.
+        iterations: Gauss-Newton steps.
+    """
+    points, normals, known = _surface(planes, camera)
+
+    def one(other: jax.Array, start: jax.Array) -> Registration:
+        def measure(pose):
+            moved = points @ pose[:3, :3].T + pose[:3, 3]
+            plane = _plane_at(other, moved, camera)
+            length = jnp.linalg.norm(plane, axis=1)
+            seen = known & (length > 0) & (moved[:, 2] > MIN_DEPTH)
+            inverse_length = 1.0 / jnp.where(length > 0, length, 1.0)
+            normal = plane * inverse_length[:, None]
+            distance = jnp.sum(normal * moved, axis=1) - inverse_length
+            aligned = jnp.sum(normal * (normals @ pose[:3, :3].T), axis=1) > MIN_ALIGNED
+            near = jnp.abs(distance) < MAX_DISTANCE[0] + MAX_DISTANCE[1] * moved[:, 2]
+            used = seen & aligned & near
+            weight = jnp.where(used, jnp.maximum(moved[:, 2], MIN_DEPTH) ** -2, 0.0)
+            rows = jnp.concatenate([normal, jnp.cross(moved, normal)], axis=1) * weight[:, None]
+            return rows, distance * weight, used
+
+        def normal_equations(rows, error, spread):
+            weighed = rows.T / (1.0 + (error / (2.0 * spread)) ** 2)
+            return weighed @ rows, weighed @ error
+
+        def step(_, pose):
+            hessian, gradient = normal_equations(*measure(pose)[:2], spread)
+            ridge = 1e-6 * jnp.trace(hessian) + 1e-9
+            delta = -jax.scipy.linalg.solve(hessian + ridge * jnp.eye(6), gradient, assume_a="pos")
+            delta = jnp.where(jnp.all(jnp.isfinite(delta)), delta, 0.0)
+            return jaxlie.SE3.exp(delta).as_matrix() @ pose
+
+        spread = _spread(*measure(start)[1:])
+        pose = jax.lax.fori_loop(0, iterations, step, start)
+        rows, error, used = measure(pose)
+        spread = _spread(error, used)
+        count = jnp.sum(used)
+        share = jnp.minimum(INDEPENDENT / jnp.maximum(count, 1), 1.0)
+        moved = jaxlie.SE3.from_matrix(pose) @ jaxlie.SE3.from_matrix(start).inverse()
+        return Registration(
+            other_from_camera=pose,
+            information=normal_equations(rows, error, spread)[0] * share / spread**2,
+            move=moved.log(),
+            success=count >= MIN_PLANES,
+        )
+
+    return jax.vmap(one)(others, other_from_camera)
+
+
+def _surface(planes: jax.Array, camera: Camera) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Centres (P, 3) and unit normals (P, 3) of a grid of planes, and which are known (P,)."""
+    v, u = (pixels.astype(np.float32) for pixels in grid_pixels(camera))
+    x, y = jnp.meshgrid((u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy)
+    rays = jnp.stack([x, y, jnp.ones_like(x)], axis=-1).reshape(-1, 3)
+    planes = planes.reshape(-1, 3)
+    inverse_depth = jnp.sum(rays * planes, axis=1)
+    known = inverse_depth > 0
+    points = rays / jnp.where(known, inverse_depth, 1.0)[:, None]
+    length = jnp.linalg.norm(planes, axis=1, keepdims=True)
+    return points, planes / jnp.where(known[:, None], length, 1.0), known
+
+
+def _plane_at(planes: jax.Array, points: jax.Array, camera: Camera) -> jax.Array:
+    """(P, 3) the plane of the cell (R, C, 3) into which each point (P, 3) projects, or zeros."""
+    v, u = grid_pixels(camera)
+    uv = project(points, camera)
+    column = jnp.rint((uv[:, 0] - u[0]) / (u[1] - u[0])).astype(jnp.int32)
+    row = jnp.rint((uv[:, 1] - v[0]) / (v[1] - v[0])).astype(jnp.int32)
+    inside = (column >= 0) & (column < len(u)) & (row >= 0) & (row < len(v))
+    place = jnp.where(inside, row * len(u) + column, 0)
+    return jnp.where(inside[:, None], planes.reshape(-1, 3)[place], 0.0)
+
+
+def _spread(error: jax.Array, used: jax.Array) -> jax.Array:
+    """Standard deviation of the errors that are used, by their median, at least MIN_SPREAD."""
+    median = jnp.nanmedian(jnp.where(used, jnp.abs(error), jnp.nan))
+    return jnp.maximum(MAD_TO_SIGMA * jnp.nan_to_num(median), MIN_SPREAD)
