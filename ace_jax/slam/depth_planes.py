@@ -23,6 +23,13 @@ def grid_pixels(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(rows) * step + step // 2, np.arange(columns) * step + step // 2
 
 
+def grid_rays(camera: Camera, xp=np):
+    """(R, C, 3) the points at unit depth that these pixels show; an array of `xp`."""
+    v, u = grid_pixels(camera)
+    x, y = xp.meshgrid((u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy)
+    return xp.stack([x, y, xp.ones_like(x)], axis=-1)
+
+
 def fit_planes(depth: np.ndarray, camera: Camera) -> np.ndarray:
     """Fits a plane around each pixel of the grid.
 

@@ -10,10 +10,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import jaxlie
-import numpy as np
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
-from ace_jax.slam.depth_planes import grid_pixels
+from ace_jax.slam.depth_planes import grid_pixels, grid_rays
 
 MIN_PLANES = 100  # that agree; fewer make no registration
 MAX_DISTANCE = (0.02, 0.01)  # metres, and per metre of depth, between planes that are one surface
@@ -61,23 +60,14 @@ def register(
         camera: intrinsics of all.
         iterations: Gauss-Newton steps.
     """
-    points, normals, known = _surface(planes, camera)
+    points, normals, known = surface(planes, camera)
 
     def one(other: jax.Array, start: jax.Array) -> Registration:
         def measure(pose):
-            moved = points @ pose[:3, :3].T + pose[:3, 3]
-            plane = _plane_at(other, moved, camera)
-            length = jnp.linalg.norm(plane, axis=1)
-            seen = known & (length > 0) & (moved[:, 2] > MIN_DEPTH)
-            inverse_length = 1.0 / jnp.where(length > 0, length, 1.0)
-            normal = plane * inverse_length[:, None]
-            distance = jnp.sum(normal * moved, axis=1) - inverse_length
-            aligned = jnp.sum(normal * (normals @ pose[:3, :3].T), axis=1) > MIN_ALIGNED
-            near = jnp.abs(distance) < MAX_DISTANCE[0] + MAX_DISTANCE[1] * moved[:, 2]
-            used = seen & aligned & near
+            moved, normal, error, used = counterparts(points, normals, known, other, pose, camera)
             weight = jnp.where(used, jnp.maximum(moved[:, 2], MIN_DEPTH) ** -2, 0.0)
-            rows = jnp.concatenate([normal, jnp.cross(moved, normal)], axis=1) * weight[:, None]
-            return rows, distance * weight, used
+            rows = jnp.concatenate([normal, jnp.cross(moved, normal)], axis=1)
+            return rows * weight[:, None], error, used
 
         def normal_equations(rows, error, spread):
             weighed = rows.T / (1.0 + (error / (2.0 * spread)) ** 2)
@@ -90,10 +80,10 @@ def register(
             delta = jnp.where(jnp.all(jnp.isfinite(delta)), delta, 0.0)
             return jaxlie.SE3.exp(delta).as_matrix() @ pose
 
-        spread = _spread(*measure(start)[1:])
+        spread = spread_of(*measure(start)[1:])
         pose = jax.lax.fori_loop(0, iterations, step, start)
         rows, error, used = measure(pose)
-        spread = _spread(error, used)
+        spread = spread_of(error, used)
         count = jnp.sum(used)
         share = jnp.minimum(INDEPENDENT / jnp.maximum(count, 1), 1.0)
         moved = jaxlie.SE3.from_matrix(pose) @ jaxlie.SE3.from_matrix(start).inverse()
@@ -107,17 +97,49 @@ def register(
     return jax.vmap(one)(others, other_from_camera)
 
 
-def _surface(planes: jax.Array, camera: Camera) -> tuple[jax.Array, jax.Array, jax.Array]:
+def surface(planes: jax.Array, camera: Camera) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Centres (P, 3) and unit normals (P, 3) of a grid of planes, and which are known (P,)."""
-    v, u = (pixels.astype(np.float32) for pixels in grid_pixels(camera))
-    x, y = jnp.meshgrid((u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy)
-    rays = jnp.stack([x, y, jnp.ones_like(x)], axis=-1).reshape(-1, 3)
+    rays = grid_rays(camera, jnp).reshape(-1, 3)
     planes = planes.reshape(-1, 3)
     inverse_depth = jnp.sum(rays * planes, axis=1)
     known = inverse_depth > 0
     points = rays / jnp.where(known, inverse_depth, 1.0)[:, None]
     length = jnp.linalg.norm(planes, axis=1, keepdims=True)
     return points, planes / jnp.where(known[:, None], length, 1.0), known
+
+
+def counterparts(
+    points: jax.Array,
+    normals: jax.Array,
+    known: jax.Array,
+    planes: jax.Array,
+    pose: jax.Array,
+    camera: Camera,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The planes of another image on which those of one should lie.
+
+    Args:
+        points, normals, known: of P planes, see `surface`.
+        planes: (R, C, 3) of the other image.
+        pose: (4, 4) other_from_camera.
+        camera: intrinsics.
+
+    Returns:
+        (P, 3) the points in the other camera's axes, (P, 3) the unit normals there, (P,) how far
+        the points are from the planes as an error of inverse depth, 1/m, and (P,) whether the two
+        are one surface; the error is 0 where they are not.
+    """
+    moved = points @ pose[:3, :3].T + pose[:3, 3]
+    plane = _plane_at(planes, moved, camera)
+    length = jnp.linalg.norm(plane, axis=1)
+    inverse_length = 1.0 / jnp.where(length > 0, length, 1.0)
+    normal = plane * inverse_length[:, None]
+    distance = jnp.sum(normal * moved, axis=1) - inverse_length
+    z = jnp.maximum(moved[:, 2], MIN_DEPTH)
+    seen = known & (length > 0) & (moved[:, 2] > MIN_DEPTH)
+    aligned = jnp.sum(normal * (normals @ pose[:3, :3].T), axis=1) > MIN_ALIGNED
+    used = seen & aligned & (jnp.abs(distance) < MAX_DISTANCE[0] + MAX_DISTANCE[1] * z)
+    return moved, normal, jnp.where(used, distance / z**2, 0.0), used
 
 
 def _plane_at(planes: jax.Array, points: jax.Array, camera: Camera) -> jax.Array:
@@ -131,7 +153,7 @@ def _plane_at(planes: jax.Array, points: jax.Array, camera: Camera) -> jax.Array
     return jnp.where(inside[:, None], planes.reshape(-1, 3)[place], 0.0)
 
 
-def _spread(error: jax.Array, used: jax.Array) -> jax.Array:
+def spread_of(error: jax.Array, used: jax.Array) -> jax.Array:
     """Standard deviation of the errors that are used, by their median, at least MIN_SPREAD."""
     median = jnp.nanmedian(jnp.where(used, jnp.abs(error), jnp.nan))
     return jnp.maximum(MAD_TO_SIGMA * jnp.nan_to_num(median), MIN_SPREAD)

@@ -12,6 +12,7 @@ import numpy as np
 from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.slam.depth_bend import COEFFICIENTS, rebent
 from ace_jax.slam.matching import LandmarkBlock
 from ace_jax.slam.poses import centre
 
@@ -37,13 +38,14 @@ class Keyframe:
         camera_from_world: (4, 4) float64.
         uv: (N, 2) pixels.
         descriptors: (N, D) unit length.
-        depth: (N,) metres, 0 where unknown.
+        depth: (N,) metres, 0 where unknown, corrected by the map's `depth_bend`.
         mask: (N,) bool.
         landmarks: (N,) int32 slot of each feature's landmark, -1 where there is none. Once the
             keyframe is in a map, change it through the map's methods alone.
         inlier_ratio: quality of its pose when it was tracked.
         travelled: metres from keyframe to keyframe until here; set when it comes into a map.
-        planes: (R, C, 3) surfaces of its depth image, see `depth_planes`; None if they are unknown.
+        planes: (R, C, 3) surfaces of its depth image as the sensor sees them, see `depth_planes`;
+            None if they are unknown.
     """
 
     frame_index: int
@@ -104,6 +106,7 @@ class LandmarkMap:
         serial: (C,) int64, another one for each landmark that ever lived in a slot.
         keyframes: by number, oldest first; numbers are never given twice.
         retired: former keyframes by number, see `retire`.
+        depth_bend: (12,) how the keyframes' depths were corrected, see `depth_bend`.
     """
 
     def __init__(self, capacity: int, dim: int, appearances: int):
@@ -123,6 +126,7 @@ class LandmarkMap:
         self.serial = np.zeros(capacity, np.int64)
         self.keyframes: dict[int, Keyframe] = {}
         self.retired: dict[int, Retired] = {}
+        self.depth_bend = np.zeros(COEFFICIENTS)
         self._table = np.zeros((0, 0), np.int32)  # rows are the keyframes' `landmarks`
         self._row = np.zeros(0, np.int32)  # which row, by number
         self._free_rows: list[int] = []
@@ -340,6 +344,12 @@ class LandmarkMap:
             keyframe.landmarks = table[self._row[number]]
         self._table = table
         self._free_rows.extend(range(len(table) - 1, rows - 1, -1))
+
+    def correct_depth(self, bend: np.ndarray, camera: Camera) -> None:
+        """Corrects the depths of all keyframes by another bend (12,); landmarks stay."""
+        for keyframe in self.keyframes.values():
+            keyframe.depth = rebent(keyframe.uv, keyframe.depth, camera, self.depth_bend, bend)
+        self.depth_bend = bend
 
     def observe(self, number: int, features: np.ndarray, slots: np.ndarray) -> None:
         """Notes that `features` of a keyframe show the landmarks `slots`, no slot twice."""

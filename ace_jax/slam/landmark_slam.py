@@ -12,6 +12,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.depth_bend import straightened
 from ace_jax.slam.depth_planes import fit_planes
 from ace_jax.slam.feature_noise import FeatureNoise
 from ace_jax.slam.free_space import FreeSpace
@@ -103,7 +104,7 @@ class LandmarkSlam(SlamSystem):
             relocalize_always,
             needs_no_depth=frozen,
         )
-        self.mapper = LocalMapper(camera, config, gates, noise)
+        self.mapper = LocalMapper(camera, config, gates, noise, self.world.depth_bend)
         self.mapping = MappingQueue(mapping_lag)
         self.closures: list[LoopClosure] = []
         self._loops = None
@@ -134,6 +135,10 @@ class LandmarkSlam(SlamSystem):
             self.mapper.warm_up(self.world, blank)
         if self._loops is not None:
             self._loops.warm_up(self.world, blank)
+
+    def _depth_at(self, frame: Frame, uv: np.ndarray) -> np.ndarray:
+        depth = super()._depth_at(frame, uv)
+        return straightened(uv, depth, self.camera, self.world.depth_bend)
 
     def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
         self.mapping.advance()

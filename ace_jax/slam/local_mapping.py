@@ -15,9 +15,10 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.depth_bend import BendEstimator, bend_equations, straightened_planes
 from ace_jax.slam.depth_edges import DepthEdges
 from ace_jax.slam.depth_planes import grid_pixels
-from ace_jax.slam.depth_registration import Registration, register
+from ace_jax.slam.depth_registration import register
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.mapping_queue import MappingTask
 from ace_jax.slam.matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
@@ -83,12 +84,21 @@ class LocalMapper:
         edges: how the depth images of keyframes were registered to each other.
     """
 
-    def __init__(self, camera: Camera, config: SlamConfig, gates: MatchGates, noise: NoiseModel):
+    def __init__(
+        self,
+        camera: Camera,
+        config: SlamConfig,
+        gates: MatchGates,
+        noise: NoiseModel,
+        depth_bend: np.ndarray,
+    ):
         self.camera = camera
         self.config = config
         self.gates = gates
         self.noise = noise
         self.edges = DepthEdges(config.max_window_edges)
+        self._bend = BendEstimator(depth_bend)
+        self._registered: tuple[int, list[int]] = 0, []
 
     def warm_up(self, world: LandmarkMap, features: Features) -> None:
         """Compiles the mapping programs with blank features."""
@@ -100,12 +110,14 @@ class LocalMapper:
         config = self.config
         rows, columns = (len(pixels) for pixels in grid_pixels(self.camera))
         count = config.registered_neighbours
-        register(
+        pairs = (
             np.zeros((rows, columns, 3), np.float32),
             np.zeros((count, rows, columns, 3), np.float32),
             np.tile(np.eye(4, dtype=np.float32), (count, 1, 1)),
             self.camera,
         )
+        register(*pairs)
+        bend_equations(*pairs, world.depth_bend)
         size, points = config.window_free + config.window_fixed, config.max_window_landmarks
         _bundle_adjust(
             BundleProblem(
@@ -225,14 +237,22 @@ class LocalMapper:
             self.gates,
             self.noise,
         )
-        registered, registration = self._registration(world, number, neighbours)
-        matches, back, found = yield lambda: (
+        # The last keyframe's pose was adjusted since it was registered.
+        bent = self._of_pairs(world, bend_equations, *self._registered, bend=world.depth_bend)
+        near = self._with_planes(world, neighbours)
+        registration = self._of_pairs(world, register, number, near)
+        matches, back, found, equations = yield lambda: (
             np.asarray(into_neighbours()),
             np.asarray(into_keyframe()),
             jax.tree.map(np.asarray, registration()),
+            jax.tree.map(np.asarray, bent()),
         )
         if found is not None:
-            self.edges.add(number, registered, found)
+            self.edges.add(number, near, found)
+            self._registered = number, near
+        if equations is not None:
+            self._bend.add(equations)
+            world.correct_depth(self._bend.bend, self.camera)
         own = np.where(world.serial[own] == serials[0], own, NO_LANDMARK)
         theirs = np.where(world.serial[theirs] == serials[1], theirs, NO_LANDMARK)
         for row, neighbour in enumerate(neighbours):
@@ -241,21 +261,28 @@ class LocalMapper:
         features = np.flatnonzero(back[0] >= 0)
         world.show(number, features, theirs[back[0][features]])
 
-    def _registration(
-        self, world: LandmarkMap, number: int, neighbours: np.ndarray
-    ) -> tuple[list[int], Callable[[], Registration | None]]:
-        """Which neighbours a keyframe's depth image is registered to, and the computation."""
-        planes, pose = world.keyframes[number].planes, world.keyframes[number].camera_from_world
-        count = self.config.registered_neighbours
-        known = [n for n in neighbours.tolist() if world.keyframes[n].planes is not None][:count]
-        if planes is None or not known:
-            return [], lambda: None
-        others = [world.keyframes[n] for n in known + known[:1] * (count - len(known))]
-        start = np.stack([k.camera_from_world for k in others]) @ invert(pose)
-        surfaces = np.stack([k.planes for k in others])
-        return known, functools.partial(
-            register, planes, surfaces, start.astype(np.float32), self.camera
+    def _with_planes(self, world: LandmarkMap, numbers: np.ndarray) -> list[int]:
+        """Those of some keyframes, best first, that a depth image is registered to."""
+        known = [n for n in numbers.tolist() if world.keyframes[n].planes is not None]
+        return known[: self.config.registered_neighbours]
+
+    def _of_pairs(
+        self, world: LandmarkMap, compute: Callable, number: int, others: list[int], **more
+    ) -> Callable:
+        """A computation on the surfaces and relative poses of a keyframe and others.
+
+        Where one of them has no surfaces, or is gone, it returns None.
+        """
+        chosen = [world.keyframes.get(n) for n in (number, *others)]
+        if not others or any(k is None or k.planes is None for k in chosen):
+            return lambda: None
+        chosen += chosen[1:2] * (self.config.registered_neighbours - len(others))
+        planes = straightened_planes(
+            np.stack([k.planes for k in chosen]), self.camera, world.depth_bend
         )
+        poses = np.stack([k.camera_from_world for k in chosen])
+        relative = (poses[1:] @ invert(poses[0])).astype(np.float32)
+        return functools.partial(compute, planes[0], planes[1:], relative, self.camera, **more)
 
     def _adjust(self, world: LandmarkMap, number: int) -> MappingTask:
         """Bundle adjustment of the keyframes that see most of the same landmarks."""

@@ -24,6 +24,7 @@ def with_session(scene_map: SceneMap, world: LandmarkMap) -> SceneMap:
     }
     extra["keyframe/frame_index"] = np.array([k.frame_index for k in keyframes])
     extra["keyframe/inlier_ratio"] = np.array([k.inlier_ratio for k in keyframes])
+    extra["depth_bend"] = world.depth_bend
     extra |= {f"landmark/{name}": values for name, values in landmarks.items()}
     return dataclasses.replace(scene_map, extra=scene_map.extra | extra)
 
@@ -63,8 +64,12 @@ def _restored(extra: dict[str, np.ndarray], capacity: int) -> LandmarkMap:
         raise ValueError("observations of landmarks that are not there")
     _check_shapes(extra, world, dim)
     for name, values in extra.items():
-        if name.startswith(("keyframe/", "landmark/")) and not np.isfinite(values).all():
+        if (
+            name.startswith(("keyframe/", "landmark/", "depth_bend"))
+            and not np.isfinite(values).all()
+        ):
             raise ValueError(f"{name} holds values that are not finite")
+    world.depth_bend = np.asarray(extra.get("depth_bend", world.depth_bend), np.float64)
     world.adopt(
         {name: extra[f"landmark/{name}"] for name in (*LANDMARK_ATTRIBUTES, "descriptors")},
         [
@@ -88,6 +93,7 @@ def _check_shapes(extra: dict[str, np.ndarray], world: LandmarkMap, dim: int) ->
     keyframes, features = extra["keyframe/landmarks"].shape
     landmarks, appearances = len(extra["landmark/points"]), len(extra["landmark/descriptors"])
     wanted = {
+        "depth_bend": world.depth_bend.shape,
         "keyframe/camera_from_world": (keyframes, 4, 4),
         "keyframe/uv": (keyframes, features, 2),
         "keyframe/descriptors": (keyframes, features, dim),
@@ -100,5 +106,7 @@ def _check_shapes(extra: dict[str, np.ndarray], world: LandmarkMap, dim: int) ->
     for name in LANDMARK_ATTRIBUTES:
         wanted[f"landmark/{name}"] = (landmarks, *getattr(world, name).shape[1:])
     for name, shape in wanted.items():
+        if name == "depth_bend" and name not in extra:
+            continue  # sessions of earlier versions
         if extra[name].shape != shape:
             raise ValueError(f"{name} has shape {extra[name].shape}, not {shape}")
