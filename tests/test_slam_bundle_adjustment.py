@@ -8,10 +8,11 @@ from data_scene import rotation
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.slam.pose_optimization import NoiseModel
+from ace_jax.slam.relative_poses import RelativePoses
 
 CAMERA = Camera(525.0, 515.0, 319.5, 239.5, 640, 480)
 NOISE = NoiseModel(pixel_sigma=1.5, inverse_depth_sigma=0.0375)
-FREE, KEYFRAMES, LANDMARKS = 3, 6, 150
+FREE, KEYFRAMES, LANDMARKS, EDGES = 3, 6, 150, 4
 
 adjust = jax.jit(bundle_adjust)
 
@@ -56,6 +57,12 @@ def make_window(seed: int = 0, noise: float = 0.0, outliers: float = 0.0):
         uv=np.where(observed[..., None], uv, 0).astype(np.float32),
         depth=np.where(observed, depth, 0).astype(np.float32),
         observed=observed,
+        relative=RelativePoses(
+            first=np.zeros(EDGES, np.int32),
+            second=np.zeros(EDGES, np.int32),
+            second_from_first=np.tile(np.eye(4, dtype=np.float32), (EDGES, 1, 1)),
+            information=np.zeros((EDGES, 6, 6), np.float32),
+        ),
     )
     return problem, poses, points, observed & ~wrong
 
@@ -93,6 +100,31 @@ def test_noise_and_outliers(seed):
     assert not (inliers & ~problem.observed).any()
     assert inliers[good].mean() > 0.95
     assert inliers[problem.observed & ~good].mean() < 0.05
+
+
+@pytest.mark.parametrize("between", [(0, 4), (4, 0), (1, 0)])
+def test_measured_motions_count_by_their_information(between):
+    problem, poses, *_ = make_window(2, noise=1.0)
+    first, second = between
+    moves = min(between)
+    true = poses[second] @ np.linalg.inv(poses[first])
+    alone = adjust(problem, CAMERA, NOISE)
+    for information, closer in ((1e9, 0.05), (1e-3, 2.0)):
+        relative = jax.tree.map(np.copy, problem.relative)
+        relative.first[0], relative.second[0] = first, second
+        relative.second_from_first[0] = true
+        relative.information[0] = information * np.eye(6)
+        result = adjust(problem.replace(relative=relative), CAMERA, NOISE)
+        assert bool(result.success)
+        off = [
+            np.abs(r.camera_from_world[second] @ np.linalg.inv(r.camera_from_world[first]) - true)
+            for r in (alone, result)
+        ]
+        assert off[1][:3, 3].max() < closer * off[0][:3, 3].max()
+        if information < 1:
+            np.testing.assert_allclose(
+                result.camera_from_world[moves], alone.camera_from_world[moves], atol=1e-5
+            )
 
 
 def test_what_may_not_move_does_not():

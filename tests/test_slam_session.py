@@ -72,6 +72,26 @@ def test_what_comes_back_is_what_was_saved(recorded):
     )
 
 
+def test_the_sensor_stays_known(recorded, tmp_path):
+    _, system = recorded
+    content = with_session(system.scene_map(), system.world)
+    bend = np.linspace(-0.01, 0.01, len(system.world.depth_bend))
+    extra = content.extra | {"depth_bend": bend}
+    save_map(tmp_path / "bent", dataclasses.replace(content, extra=extra), half=True)
+    again = resumed(tmp_path / "bent")
+    np.testing.assert_allclose(again.world.depth_bend, bend, atol=1e-5)
+    frame = RoomSource(1)[0]
+    features = again.observe(frame)
+    raw = system._depth_at(frame, features.uv)
+    assert (
+        np.abs(again._depth_at(frame, features.uv) / np.where(raw > 0, raw, 1) - 1)[raw > 0].max()
+        > 2e-3
+    )
+    del extra["depth_bend"]  # a session of an earlier version
+    save_map(tmp_path / "old", dataclasses.replace(content, extra=extra), half=True)
+    np.testing.assert_array_equal(resumed(tmp_path / "old").world.depth_bend, 0.0)
+
+
 def test_a_session_is_also_a_map_for_relocalization(recorded):
     path, system = recorded
     found, made = load_map(path), system.scene_map()
@@ -168,6 +188,7 @@ def test_files_that_do_not_serve(recorded, tmp_path):
         "keyframe/uv": lambda x: x * np.nan,
         "landmark/points": lambda x: x[:-5],
         "keyframe/camera_from_world": lambda x: x[:-1],
+        "depth_bend": lambda x: x[:-1],
     }
     for name, spoil in broken.items():
         extra = dict(content.extra)

@@ -132,12 +132,12 @@ def bend_equations(
 class BendEstimator:
     """Gathers equations and solves them.
 
-    Args:
+    Attributes:
         prior: (12,) the correction to begin with.
     """
 
     def __init__(self, prior: np.ndarray) -> None:
-        self._prior = prior
+        self.prior = prior
         self._hessian = np.zeros((COEFFICIENTS, COEFFICIENTS))
         self._gradient = np.zeros(COEFFICIENTS)
         self._relative = np.zeros(COEFFICIENTS)
@@ -156,10 +156,10 @@ class BendEstimator:
         """
         weight = np.eye(COEFFICIENTS) / PRIOR_SIGMA**2
         weight += np.outer(self._relative, self._relative) / SCALE_SIGMA**2
-        gradient = self._gradient + self._hessian @ self._prior
+        gradient = self._gradient + self._hessian @ self.prior
         change = -np.linalg.solve(self._hessian + weight, gradient)
         evidence = change @ self._hessian @ change / COEFFICIENTS
-        return self._prior + max(0.0, 1.0 - LEAST_EVIDENCE / max(evidence, 1e-9)) * change
+        return self.prior + max(0.0, 1.0 - LEAST_EVIDENCE / max(evidence, 1e-9)) * change
 
 
 def _monomials(x, y) -> list:

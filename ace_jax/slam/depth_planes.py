@@ -38,15 +38,16 @@ def fit_planes(depth: np.ndarray, camera: Camera) -> np.ndarray:
         camera: intrinsics.
 
     Returns:
-        (R, C, 3) float32 n of each plane n.X = 1 in camera axes, 1/m; zeros where there is no
-        depth, an edge or a curved surface.
+        (R, C, 3) float32 n of each plane n.X = 1 in camera axes, 1/m; zeros at the image's border
+        and where there is no depth, an edge or a curved surface.
     """
     v, u = grid_pixels(camera)
     offsets = _scaled(SPACING, camera) * (np.arange(SAMPLES) - SAMPLES // 2)
-    rows = np.clip(v[:, None] + offsets, 0, depth.shape[0] - 1)
-    columns = np.clip(u[:, None] + offsets, 0, depth.shape[1] - 1)
+    rows, columns = v[:, None] + offsets, u[:, None] + offsets
+    inside = np.all(rows < depth.shape[0], 1)[:, None] & np.all(columns < depth.shape[1], 1)
+    rows, columns = np.minimum(rows, depth.shape[0] - 1), np.minimum(columns, depth.shape[1] - 1)
     samples = depth[rows[:, None, :, None], columns[None, :, None, :]]  # (R, C, n, n)
-    known = np.isfinite(samples) & (samples > 0)
+    known = np.isfinite(samples) & (samples > 0) & inside[..., None, None]
     inverse = np.where(known, 1.0 / np.where(known, samples, 1.0), 0.0)
     dx, dy = offsets / float(camera.fx), offsets[:, None] / float(camera.fy)
     centre = inverse.mean((2, 3))

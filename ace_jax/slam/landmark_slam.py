@@ -342,8 +342,11 @@ class LandmarkSlam(SlamSystem):
         self.mapping.finish()
 
     def finish(self) -> None:
-        """Completes the mapping that still runs."""
+        """Completes the mapping that still runs, and settles the map."""
         self.mapping.finish()
+        if not self.frozen:
+            self.mapping.submit(self.mapper.settle(self.world))
+            self.mapping.finish()
 
     @property
     def last_landmarks(self) -> np.ndarray:

@@ -117,7 +117,7 @@ class LocalMapper:
             self.camera,
         )
         register(*pairs)
-        bend_equations(*pairs, world.depth_bend)
+        bend_equations(*pairs, bend=world.depth_bend)
         size, points = config.window_free + config.window_fixed, config.max_window_landmarks
         _bundle_adjust(
             BundleProblem(
@@ -155,6 +155,12 @@ class LocalMapper:
             if not in_haste():
                 yield from self._adjust(world, number)
         world.cull(number)
+
+    def settle(self, world: LandmarkMap) -> MappingTask:
+        """Adjusts every keyframe once more if its depth is known better now than at its time."""
+        if not np.array_equal(world.depth_bend, self._bend.prior):
+            for number in list(world.keyframes):
+                yield from self._adjust(world, number)
 
     def _create_landmarks(self, world: LandmarkMap, number: int, rgb: np.ndarray) -> None:
         keyframe = world.keyframes[number]
