@@ -29,6 +29,7 @@ SMALL = Camera(131.25, 131.25, 79.5, 59.5, 160, 120)  # the usual camera's view,
         ("room1-kidnap-noisy", "room1-noisy-kidnap"),
         ("corridor-replay20000", "corridor-replay20000"),
         ("alike-kidnap", "alike-kidnap"),
+        ("room1-bent-noisy", "room1-noisy-bent"),
     ],
 )
 def test_names_have_one_form(name, canonical):
@@ -48,6 +49,20 @@ def test_names_have_one_form(name, canonical):
 def test_unknown_names_are_told_the_known_ones(name):
     with pytest.raises(UserError, match=r"no synthetic room .* room0, room1, room2"):
         parse(name)
+
+
+def test_a_bent_sensor_bends_depth_alone():
+    straight, bent = (
+        open_synthetic(name, frames=2, camera=SMALL) for name in ("room0", "room0-bent")
+    )
+    assert bent.name == "synthetic/room0-bent"
+    one, other = straight[1], bent[1]
+    np.testing.assert_array_equal(one.rgb, other.rgb)
+    np.testing.assert_array_equal(one.world_from_camera, other.world_from_camera)
+    ratio = other.depth / one.depth - 1
+    assert 0.01 < np.abs(ratio).max() < 0.1
+    assert np.abs(np.diff(ratio, axis=0)).max() < 0.1 * np.abs(ratio).max()
+    assert len(open_synthetic("room0-bent-replay7", frames=2, camera=SMALL)) == 7
 
 
 def test_a_sequence_has_a_length():

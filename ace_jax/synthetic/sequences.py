@@ -15,6 +15,7 @@ What is done to them:
     independently, who cover about that percentage of the picture on average. They are in the depth
     too and cast no shadow.
 -noisy: motion blur, noise, drifting exposure, depth noise and holes of a first-generation Kinect.
+-bent: the depth is off by some per cent, smoothly over the image, as a Kinect's is.
 -kidnap: the frames in order as a mapping pass, then 50 teleports of 10 frames each, time running
     on. With -loopsN the mapping pass is the first two rounds, and the teleports land in pictures
     that it did not show; without, in pictures of the mapping pass. `source.teleports` says where.
@@ -29,6 +30,7 @@ import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.synthetic.bent import BentSource
 from ace_jax.synthetic.furniture import make_room
 from ace_jax.synthetic.layouts import corridor_and_rooms, rooms_that_look_alike
 from ace_jax.synthetic.movers import COVERAGES, make_movers
@@ -72,6 +74,7 @@ class Name:
         loops: rounds of the same path; 0: the room's ordinary path.
         movers: percent of the image that people cover; 0: nobody.
         noisy: whether the sensor has defects.
+        bent: whether its depth is bent.
         kidnap: whether the camera is teleported after a mapping pass.
         replay: length of the replay; 0: none.
     """
@@ -80,6 +83,7 @@ class Name:
     loops: int = 0
     movers: int = 0
     noisy: bool = False
+    bent: bool = False
     kidnap: bool = False
     replay: int = 0
 
@@ -94,7 +98,7 @@ class Name:
     @property
     def rendered(self) -> "Name":
         """The sequence whose frames are shown, in their own order."""
-        return dataclasses.replace(self, kidnap=False, replay=0)
+        return dataclasses.replace(self, bent=False, kidnap=False, replay=0)
 
 
 FORMS = (
@@ -102,9 +106,9 @@ FORMS = (
     *BUILDINGS,
     "ROOM-loopsN",
     *(f"ROOM-movers{percent}" for percent in COVERAGES),
-    "and after any of these -noisy, -kidnap or -replayN",
+    "and after any of these -noisy, -bent, -kidnap or -replayN",
 )
-_OPTION = re.compile(r"(?:(loops|movers|replay)([1-9][0-9]{0,6})|(noisy|kidnap))")
+_OPTION = re.compile(r"(?:(loops|movers|replay)([1-9][0-9]{0,6})|(noisy|bent|kidnap))")
 
 
 def parse(name: str) -> Name:
@@ -158,7 +162,7 @@ def _world(name: Name, frames: int | None) -> tuple[Scene, np.ndarray]:
 
 def open_synthetic(
     name: str, frames: int | None = None, camera: Camera = CAMERA
-) -> SyntheticSource | ReplaySource:
+) -> SyntheticSource | BentSource | ReplaySource:
     """Opens a synthetic sequence by name.
 
     Args:
@@ -178,6 +182,8 @@ def open_synthetic(
     sensor = Sensor() if parts.noisy else None
     source = SyntheticSource(f"synthetic/{rendered}", scene, poses, camera, sensor)
     full = f"synthetic/{parts}"
+    if parts.bent:
+        source = BentSource(source, full)
     if parts.replay:
         return ReplaySource(source, to_and_fro(len(source), parts.replay), full)
     if parts.kidnap:
