@@ -61,7 +61,7 @@ def test_a_bent_sensor_bends_depth_alone():
     np.testing.assert_array_equal(one.world_from_camera, other.world_from_camera)
     ratio = other.depth / one.depth - 1
     assert 0.01 < np.abs(ratio).max() < 0.1
-    assert np.abs(np.diff(ratio, axis=0)).max() < 0.1 * np.abs(ratio).max()
+    assert np.median(np.abs(np.diff(ratio, axis=0))) < 0.01 * np.abs(ratio).max()
     assert len(open_synthetic("room0-bent-replay7", frames=2, camera=SMALL)) == 7
 
 
