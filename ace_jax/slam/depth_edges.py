@@ -9,6 +9,7 @@ registrations is scaled down by how far they differ from the landmarks, in units
 
 import collections
 from collections.abc import Container, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,14 @@ TRUST_AFTER = 6  # registrations
 DEGREES_OF_FREEDOM = 6
 
 
+class _Edge(NamedTuple):
+    """A registration, and how far such ones were trusted when it was made."""
+
+    other_from_camera: np.ndarray
+    information: np.ndarray
+    trust: float
+
+
 class DepthEdges:
     """Registrations of pairs of keyframes.
 
@@ -29,7 +38,8 @@ class DepthEdges:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._edges: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._edges: dict[tuple[int, int], _Edge] = {}
+        self._untried: list[tuple[int, int]] = []  # made before there was any trust
         self._disagreement: collections.deque[float] = collections.deque(maxlen=MEMORY)
 
     def __len__(self) -> int:
@@ -49,13 +59,20 @@ class DepthEdges:
             move = np.asarray(found.move[row], np.float64)
             information = np.asarray(found.information[row], np.float64)
             self._disagreement.append(float(move @ information @ move) / DEGREES_OF_FREEDOM)
-            self._edges[number, other] = np.asarray(found.other_from_camera[row]), information
+            self._edges[number, other] = _Edge(found.other_from_camera[row], information, 0.0)
+            self._untried.append((number, other))
+        if len(self._disagreement) >= TRUST_AFTER:
+            # A sensor that is understood better later did not see better before.
+            for pair in self._untried:
+                self._edges[pair] = self._edges[pair]._replace(trust=self.trust)
+            self._untried.clear()
 
     def keep(self, numbers: Container[int]) -> None:
         """Drops the edges of all other keyframes."""
         self._edges = {
             pair: edge for pair, edge in self._edges.items() if all(n in numbers for n in pair)
         }
+        self._untried = [pair for pair in self._untried if pair in self._edges]
 
     @property
     def trust(self) -> float:
@@ -82,13 +99,14 @@ class DepthEdges:
         poses = np.tile(np.eye(4, dtype=np.float32), (self._capacity, 1, 1))
         information = np.zeros((self._capacity, 6, 6), np.float32)
         place, trust = 0, self.trust
-        for (number, other), (pose, weight) in reversed(self._edges.items()):
+        for (number, other), edge in reversed(self._edges.items()):
             if place == self._capacity:
                 break
             i, j = row_of.get(number), row_of.get(other)
             if i is None or j is None or min(i, j) >= num_free:
                 continue
             first[place], second[place] = i, j
-            poses[place], information[place] = pose, trust * weight
+            poses[place] = edge.other_from_camera
+            information[place] = min(edge.trust, trust) * edge.information
             place += 1
         return RelativePoses(first, second, poses, information)
