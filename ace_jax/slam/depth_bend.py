@@ -28,6 +28,7 @@ SCALE_SIGMA = 1e-4  # of the mean relative change of inverse depth
 INDEPENDENT = 5.0  # surfaces' worth of information that one pair of images has
 POSE_SIGMA = np.array([0.01] * 3 + [0.005] * 3)  # metres, radians, of two keyframes' motion
 LEAST_EVIDENCE = 0.3  # chi-square for each coefficient; less, and the sensor is taken to be exact
+LEAST_CHANGE = 2e-4  # of a coefficient: less than a millimetre at two metres
 MEMORY = 0.98  # of what was learned, from keyframe to keyframe
 
 

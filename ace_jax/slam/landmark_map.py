@@ -12,7 +12,7 @@ import numpy as np
 from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
-from ace_jax.slam.depth_bend import COEFFICIENTS, rebent
+from ace_jax.slam.depth_bend import COEFFICIENTS, LEAST_CHANGE, rebent
 from ace_jax.slam.matching import LandmarkBlock
 from ace_jax.slam.poses import centre
 
@@ -346,7 +346,12 @@ class LandmarkMap:
         self._free_rows.extend(range(len(table) - 1, rows - 1, -1))
 
     def correct_depth(self, bend: np.ndarray, camera: Camera) -> None:
-        """Corrects the depths of all keyframes by another bend (12,); landmarks stay."""
+        """Corrects the depths of all keyframes by another bend (12,); landmarks stay.
+
+        A change of less than `LEAST_CHANGE` is not worth it.
+        """
+        if np.abs(bend - self.depth_bend).max() < LEAST_CHANGE:
+            return
         for keyframe in self.keyframes.values():
             keyframe.depth = rebent(keyframe.uv, keyframe.depth, camera, self.depth_bend, bend)
         self.depth_bend = bend

@@ -283,12 +283,15 @@ class LocalMapper:
         if not others or any(k is None or k.planes is None for k in chosen):
             return lambda: None
         chosen += chosen[1:2] * (self.config.registered_neighbours - len(others))
-        planes = straightened_planes(
-            np.stack([k.planes for k in chosen]), self.camera, world.depth_bend
-        )
+        planes, bend = np.stack([k.planes for k in chosen]), world.depth_bend
         poses = np.stack([k.camera_from_world for k in chosen])
         relative = (poses[1:] @ invert(poses[0])).astype(np.float32)
-        return functools.partial(compute, planes[0], planes[1:], relative, self.camera, **more)
+
+        def job():
+            straight = straightened_planes(planes, self.camera, bend)
+            return compute(straight[0], straight[1:], relative, self.camera, **more)
+
+        return job
 
     def _adjust(self, world: LandmarkMap, number: int) -> MappingTask:
         """Bundle adjustment of the keyframes that see most of the same landmarks."""
