@@ -44,8 +44,11 @@ def fit_planes(depth: np.ndarray, camera: Camera) -> np.ndarray:
     v, u = grid_pixels(camera)
     offsets = _scaled(SPACING, camera) * (np.arange(SAMPLES) - SAMPLES // 2)
     rows, columns = v[:, None] + offsets, u[:, None] + offsets
-    inside = np.all(rows < depth.shape[0], 1)[:, None] & np.all(columns < depth.shape[1], 1)
-    rows, columns = np.minimum(rows, depth.shape[0] - 1), np.minimum(columns, depth.shape[1] - 1)
+    inside = _within(rows, depth.shape[0])[:, None] & _within(columns, depth.shape[1])
+    rows, columns = (
+        np.clip(pixels, 0, size - 1)
+        for pixels, size in zip((rows, columns), depth.shape, strict=True)
+    )
     samples = depth[rows[:, None, :, None], columns[None, :, None, :]]  # (R, C, n, n)
     known = np.isfinite(samples) & (samples > 0) & inside[..., None, None]
     inverse = np.where(known, 1.0 / np.where(known, samples, 1.0), 0.0)
@@ -70,6 +73,11 @@ def fit_planes(depth: np.ndarray, camera: Camera) -> np.ndarray:
 
 def _over_samples(grid: np.ndarray) -> np.ndarray:
     return grid[..., None, None]
+
+
+def _within(pixels: np.ndarray, size: int) -> np.ndarray:
+    """(N,) whether all samples (N, n) of a window are in the image."""
+    return np.all((pixels >= 0) & (pixels < size), axis=1)
 
 
 def _scaled(pixels: int, camera: Camera) -> int:
