@@ -20,7 +20,7 @@ import numpy as np
 
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.depth_planes import grid_rays
-from ace_jax.slam.depth_registration import counterparts, spread_of, surface
+from ace_jax.slam.depth_registration import cauchy_weight, counterparts, spread_of, surface
 
 COEFFICIENTS = 12
 PRIOR_SIGMA = 0.005  # of each coefficient; a Kinect's bend is some parts in a thousand
@@ -101,18 +101,19 @@ def bend_equations(
     points, normals, known = surface(planes, camera)
 
     def one(other, pose):
-        moved, normal, error, used = counterparts(points, normals, known, other, pose, camera)
+        found = counterparts(points, normals, known, other, pose, camera)
+        moved, normal, error, used = found.moved, found.normal, found.error, found.used
         rays = points / jnp.where(known, points[:, 2], 1.0)[:, None] @ pose[:3, :3].T
         z = jnp.where(used, moved[:, 2], 1.0)
         # A surface that comes nearer by its inverse depth moves along its ray; so does the other.
         along = jnp.sum(normal * rays, axis=1) * points[:, 2] ** 2 / z**2
         along_other = jnp.sum(normal * moved, axis=1) / z
         rows = along_other[:, None] * _basis(moved) - along[:, None] * _basis(points)
-        turn = jnp.concatenate([normal, jnp.cross(moved, normal)], axis=1) / z[:, None] ** 2
-        rows = jnp.where(used[:, None], jnp.concatenate([rows, turn], axis=1), 0.0)
+        rows = jnp.where(used[:, None], rows, 0.0)
+        rows = jnp.concatenate([rows, found.pose_rows], axis=1)
         spread = spread_of(error, used)
         share = jnp.minimum(INDEPENDENT / jnp.maximum(jnp.sum(used), 1), 1.0)
-        weighed = rows.T * (share / spread**2 / (1.0 + (error / (2.0 * spread)) ** 2))
+        weighed = rows.T * (share / spread**2 * cauchy_weight(error, spread))
         normal_matrix, right = weighed @ rows, weighed @ error
         # What an error of the relative pose explains as well tells nothing about the bend.
         pose_matrix = normal_matrix[COEFFICIENTS:, COEFFICIENTS:] + jnp.diag(POSE_SIGMA**-2)

@@ -78,7 +78,7 @@ class DepthEdges:
     def trust(self) -> float:
         """Factor on the information, 0 to 1.
 
-        The inverse square of the mean disagreement (a squared error: its median, in units of the
+        The inverse square of the disagreement (the median of squared errors in units of the
         claimed covariance), so that a sensor whose registrations are off by a few of their standard
         deviations has no say.
         """

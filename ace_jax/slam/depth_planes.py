@@ -59,8 +59,7 @@ def fit_planes(depth: np.ndarray, camera: Camera) -> np.ndarray:
     bent = inverse - (
         _over_samples(centre) + _over_samples(along_x) * dx + _over_samples(along_y) * dy
     )
-    x = (u - float(camera.cx)) / float(camera.fx)
-    y = ((v - float(camera.cy)) / float(camera.fy))[:, None]
+    x, y, _ = np.moveaxis(grid_rays(camera), -1, 0)
     planes = np.stack([along_x, along_y, centre - along_x * x - along_y * y], axis=-1)
     z = 1.0 / np.maximum(centre, 1e-6)
     view = np.linalg.norm(planes, axis=-1) * np.sqrt(x**2 + y**2 + 1.0)

@@ -64,13 +64,11 @@ def register(
 
     def one(other: jax.Array, start: jax.Array) -> Registration:
         def measure(pose):
-            moved, normal, error, used = counterparts(points, normals, known, other, pose, camera)
-            weight = jnp.where(used, jnp.maximum(moved[:, 2], MIN_DEPTH) ** -2, 0.0)
-            rows = jnp.concatenate([normal, jnp.cross(moved, normal)], axis=1)
-            return rows * weight[:, None], error, used
+            found = counterparts(points, normals, known, other, pose, camera)
+            return found.pose_rows, found.error, found.used
 
         def normal_equations(rows, error, spread):
-            weighed = rows.T / (1.0 + (error / (2.0 * spread)) ** 2)
+            weighed = rows.T * cauchy_weight(error, spread)
             return weighed @ rows, weighed @ error
 
         def step(_, pose):
@@ -108,6 +106,25 @@ def surface(planes: jax.Array, camera: Camera) -> tuple[jax.Array, jax.Array, ja
     return points, planes / jnp.where(known[:, None], length, 1.0), known
 
 
+@flax.struct.dataclass
+class Counterparts:
+    """What P points of one image meet in another.
+
+    Attributes:
+        moved: (P, 3) the points in the other camera's axes.
+        normal: (P, 3) unit normals of the planes that are there.
+        error: (P,) how far the points are from the planes as an error of inverse depth, 1/m.
+        pose_rows: (P, 6) its derivative with respect to a left twist of the pose.
+        used: (P,) whether the two are one surface; error and rows are 0 where they are not.
+    """
+
+    moved: jax.Array
+    normal: jax.Array
+    error: jax.Array
+    pose_rows: jax.Array
+    used: jax.Array
+
+
 def counterparts(
     points: jax.Array,
     normals: jax.Array,
@@ -115,7 +132,7 @@ def counterparts(
     planes: jax.Array,
     pose: jax.Array,
     camera: Camera,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> Counterparts:
     """The planes of another image on which those of one should lie.
 
     Args:
@@ -123,11 +140,6 @@ def counterparts(
         planes: (R, C, 3) of the other image.
         pose: (4, 4) other_from_camera.
         camera: intrinsics.
-
-    Returns:
-        (P, 3) the points in the other camera's axes, (P, 3) the unit normals there, (P,) how far
-        the points are from the planes as an error of inverse depth, 1/m, and (P,) whether the two
-        are one surface; the error is 0 where they are not.
     """
     moved = points @ pose[:3, :3].T + pose[:3, 3]
     plane = _plane_at(planes, moved, camera)
@@ -139,7 +151,15 @@ def counterparts(
     seen = known & (length > 0) & (moved[:, 2] > MIN_DEPTH)
     aligned = jnp.sum(normal * (normals @ pose[:3, :3].T), axis=1) > MIN_ALIGNED
     used = seen & aligned & (jnp.abs(distance) < MAX_DISTANCE[0] + MAX_DISTANCE[1] * z)
-    return moved, normal, jnp.where(used, distance / z**2, 0.0), used
+    weight = jnp.where(used, z**-2, 0.0)
+    rows = jnp.concatenate([normal, jnp.cross(moved, normal)], axis=1)
+    return Counterparts(
+        moved=moved,
+        normal=normal,
+        error=jnp.where(used, distance / z**2, 0.0),
+        pose_rows=rows * weight[:, None],
+        used=used,
+    )
 
 
 def _plane_at(planes: jax.Array, points: jax.Array, camera: Camera) -> jax.Array:
@@ -157,3 +177,8 @@ def spread_of(error: jax.Array, used: jax.Array) -> jax.Array:
     """Standard deviation of the errors that are used, by their median, at least MIN_SPREAD."""
     median = jnp.nanmedian(jnp.where(used, jnp.abs(error), jnp.nan))
     return jnp.maximum(MAD_TO_SIGMA * jnp.nan_to_num(median), MIN_SPREAD)
+
+
+def cauchy_weight(error: jax.Array, spread: jax.Array) -> jax.Array:
+    """Weight of each error (P,): a half at two standard deviations."""
+    return 1.0 / (1.0 + (error / (2.0 * spread)) ** 2)

@@ -17,7 +17,7 @@ from ace_jax.slam.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.depth_bend import BendEstimator, bend_equations, straightened_planes
 from ace_jax.slam.depth_edges import DepthEdges
-from ace_jax.slam.depth_planes import grid_pixels
+from ace_jax.slam.depth_planes import fit_planes
 from ace_jax.slam.depth_registration import register
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.mapping_queue import MappingTask
@@ -108,14 +108,10 @@ class LocalMapper:
             poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
             match_into(block, stacked, poses, self.camera, self.gates, self.noise)
         config = self.config
-        rows, columns = (len(pixels) for pixels in grid_pixels(self.camera))
+        planes = fit_planes(np.zeros((self.camera.height, self.camera.width)), self.camera)
         count = config.registered_neighbours
-        pairs = (
-            np.zeros((rows, columns, 3), np.float32),
-            np.zeros((count, rows, columns, 3), np.float32),
-            np.tile(np.eye(4, dtype=np.float32), (count, 1, 1)),
-            self.camera,
-        )
+        poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
+        pairs = planes, np.stack([planes] * count), poses, self.camera
         register(*pairs)
         bend_equations(*pairs, bend=world.depth_bend)
         size, points = config.window_free + config.window_fixed, config.max_window_landmarks

@@ -58,6 +58,7 @@ def _restored(extra: dict[str, np.ndarray], capacity: int) -> LandmarkMap:
     if count > capacity:
         raise ValueError(f"{count} landmarks, at most {capacity} fit")
     world = LandmarkMap(capacity, dim, appearances)
+    extra = {"depth_bend": world.depth_bend} | extra  # sessions of earlier versions have none
     keyframes = {name: extra[f"keyframe/{name}"] for name in _KEYFRAMES}
     observed = keyframes["landmarks"]
     if observed.size == 0 or observed.min() < NO_LANDMARK or observed.max() >= count:
@@ -69,7 +70,7 @@ def _restored(extra: dict[str, np.ndarray], capacity: int) -> LandmarkMap:
             and not np.isfinite(values).all()
         ):
             raise ValueError(f"{name} holds values that are not finite")
-    world.depth_bend = np.asarray(extra.get("depth_bend", world.depth_bend), np.float64)
+    world.depth_bend = np.asarray(extra["depth_bend"], np.float64)
     world.adopt(
         {name: extra[f"landmark/{name}"] for name in (*LANDMARK_ATTRIBUTES, "descriptors")},
         [
@@ -106,7 +107,5 @@ def _check_shapes(extra: dict[str, np.ndarray], world: LandmarkMap, dim: int) ->
     for name in LANDMARK_ATTRIBUTES:
         wanted[f"landmark/{name}"] = (landmarks, *getattr(world, name).shape[1:])
     for name, shape in wanted.items():
-        if name == "depth_bend" and name not in extra:
-            continue  # sessions of earlier versions
         if extra[name].shape != shape:
             raise ValueError(f"{name} has shape {extra[name].shape}, not {shape}")
