@@ -3,8 +3,9 @@
   python benchmarks/pretraining.py --work runs/pretraining --steps 750 [--tables ablation,...]
   python benchmarks/pretraining.py --work runs/pretraining --docs docs/pretraining.md
 
-The tables hour, poses and redkitchen also show a `cpu` run that was trained to its end:
-  python -m ace_jax.pretrain --config experiments/pretrain.py:cpu --workdir runs/pretraining/cpu
+The tables hour, poses and redkitchen also show `cpu` runs that were trained to their end:
+  python -m ace_jax.pretrain --config experiments/pretrain.py:cpu --config.seed=0 \\
+      --workdir runs/pretraining/cpu-0   # and so on, to --seeds
 
 Every trained model and every answer is kept in --work as soon as it is there; run again, the script
 goes on with what is missing, and prints the tables of what there is.
@@ -54,7 +55,9 @@ from ace_jax.weights import checkpoint
 
 _WORK = flags.DEFINE_string("work", "runs/pretraining", "where models and answers are kept")
 _TABLES = flags.DEFINE_list(
-    "tables", ["ablation"], "of ablation, general, hour, poses, redkitchen, forms, speed, memory"
+    "tables",
+    ["ablation"],
+    "of ablation, general, arms, hour, poses, redkitchen, forms, speed, memory",
 )
 _DOCS = flags.DEFINE_string("docs", None, "a document whose tables are replaced")
 _WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with XFeat's weights")
@@ -66,7 +69,6 @@ _POSE_ROOMS = flags.DEFINE_integer("pose_rooms", 32, "test rooms for poses and f
 _MAPPING_STEPS = flags.DEFINE_list("mapping_steps", ["0", "15"], "of a code before it is asked")
 _MINUTES = flags.DEFINE_float("minutes", 1e9, "start nothing new after so long")
 
-CPU_RUN = "cpu"  # folder in --work of a finished run of `cpu`
 ARMS = ("mapping", "held_out", "query")
 TRAIN_SCENES, TEST_SCENES, FIRST_TEST = 88, 32, 800_000
 GENERAL_SCENES, TUM = 76, "tum/rgbd_dataset_freiburg1_rpy"
@@ -219,17 +221,28 @@ def ablation_tables(bench: Bench) -> str:
             cells = [f"{found[key].mean():.2f}" for key in COLUMNS]
             rows.append([f"untrained landmark attention, temperature {tau:g}", "", *cells])
             arms[f"untrained-{tau:g}"] = found
-    for arm in ARMS:
-        found = [bench.figures(run_name(arm, seed)) for seed in range(_SEEDS.value)]
-        found = [f for f in found if f is not None]
+    names = {arm: [run_name(arm, seed) for seed in range(_SEEDS.value)] for arm in ARMS}
+    return _arms_table(bench, names, rows, arms, COLUMNS)
+
+
+def _arms_table(
+    bench: Bench,
+    names: dict[str, list[str]],
+    rows: list[list[str]],
+    arms: dict[str, dict[str, np.ndarray]],
+    columns: dict[str, str],
+) -> str:
+    """Rows of the arms under those of the untrained heads in `arms`, and query's differences."""
+    for arm, runs in names.items():
+        found = [f for f in map(bench.figures, runs) if f is not None]
         if found:
-            arms[arm] = {key: np.mean([f[key] for f in found], axis=0) for key in COLUMNS}
+            arms[arm] = {key: np.mean([f[key] for f in found], axis=0) for key in columns}
             cells = []
-            for key in COLUMNS:
+            for key in columns:
                 by_seed = [f[key].mean() for f in found]
                 cells.append(f"{np.mean(by_seed):.2f} ({min(by_seed):.2f}-{max(by_seed):.2f})")
             rows.append([f"{arm.replace('_', '-')} targets", str(len(found)), *cells])
-    text = table(["head", "seeds", *COLUMNS.values()], rows)
+    text = table(["head", "seeds", *columns.values()], rows)
     if "query" not in arms:
         return text
     rows = []
@@ -238,12 +251,13 @@ def ablation_tables(bench: Bench) -> str:
         key=lambda name: arms[name]["surest_right"].mean(),
         default=None,
     )
+    # A calibration is not better for being larger.
+    compared = {key: column for key, column in columns.items() if key != "error_over_scale"}
     for other in ("mapping", "held_out", best):
         if other in arms:
-            cells = [interval(arms["query"][key] - arms[other][key]) for key in COLUMNS][:3]
+            cells = [interval(arms["query"][key] - arms[other][key]) for key in compared]
             rows.append([f"query - {other.replace('_', '-')}", *cells])
-    names = list(COLUMNS.values())[:3]
-    return f"{text}\n\n{table(['difference, 95 % interval', *names], rows)}"
+    return f"{text}\n\n{table(['difference, 95 % interval', *compared.values()], rows)}"
 
 
 def interval(differences: np.ndarray, draws: int = 10_000) -> str:
@@ -273,31 +287,63 @@ class Head:
 def heads_to_compare(bench: Bench) -> list[Head]:
     """What pre-training made of the head, and the untrained head."""
     runs = {f"`cpu`, shortened, seed {i}": general_name(i) for i in range(_SEEDS.value)}
-    runs["`cpu`, to its end"] = CPU_RUN
+    runs |= {f"`cpu`, to its end, seed {i}": hour_name(i) for i in range(_SEEDS.value)}
     heads = []
     for label, run in runs.items():
-        file = bench.work / run / "transformer.safetensors"
-        if file.is_file():
-            module, variables = checkpoint.load(file).build()
-            options = {"tau": module.tau, "steady": module.steady}
-            heads.append(Head(label, options, variables["params"]))
+        if (head := trained_head(bench, label, run)) is not None:
+            heads.append(head)
     plain = (60.0, 100.0, 150.0)
     return heads + [Head(f"untrained, temperature {tau:g}", {"tau": tau}) for tau in plain]
 
 
-def general_name(seed: int) -> str:
+def trained_head(bench: Bench, label: str, run: str) -> Head | None:
+    """What a run has made; None if it has not ended."""
+    file = bench.work / run / "transformer.safetensors"
+    if not file.is_file():
+        return None
+    module, variables = checkpoint.load(file).build()
+    return Head(label, {"tau": module.tau, "steady": module.steady}, variables["params"])
+
+
+def general_name(seed: int, arm: str = "query") -> str:
     """Of a run of `general_config`."""
-    return f"general-{_GENERAL_STEPS.value}-{seed}"
+    other = "" if arm == "query" else f"{arm}-"
+    return f"general-{other}{_GENERAL_STEPS.value}-{seed}"
+
+
+def train_general(bench: Bench, seed: int, arm: str = "query") -> None:
+    """`cpu`, shortened, if it is not there yet."""
+    name, config = general_name(seed, arm), general_config(seed=seed, query={"targets": arm})
+    if not bench.has(f"{name}/transformer.safetensors", ""):
+        scenes = open_scenes(config, _DATA_ROOT.value, _WEIGHTS_DIR.value)
+        dataclasses.replace(bench, scenes=scenes).train(name, config)
+
+
+def arms(bench: Bench) -> str:
+    """The three arms with the head and the scenes of `cpu`, and what they are worth for poses."""
+    plain = [head for head in heads_to_compare(bench) if head.weights is None]
+    rows, found = [], {}
+    for head in plain:
+        name = judge(bench, f"poses-{_POSE_ROOMS.value}-{head_name(head)}-0", head, 0)
+        if (figures := bench.figures(name)) is not None:
+            rows.append([head.label, "", *(f"{figures[key].mean():.2f}" for key in POSE_COLUMNS)])
+            found[f"untrained-{head.options['tau']:g}"] = figures
+    names: dict[str, list[str]] = {arm: [] for arm in ARMS}
+    for seed, arm in itertools.product(range(_SEEDS.value), ARMS):
+        train_general(bench, seed, arm)
+        run = general_name(seed, arm)
+        if (head := trained_head(bench, arm, run)) is not None:
+            name = judge(bench, f"poses-{_POSE_ROOMS.value}-{run}", head, 0)
+            names[arm].append(name)
+    return _arms_table(bench, names, rows, found, POSE_COLUMNS)
 
 
 def general(bench: Bench) -> str:
     """`cpu`, shortened: the runs, with their losses."""
     rows = []
     for seed in range(_SEEDS.value):
+        train_general(bench, seed)
         name, config = general_name(seed), general_config(seed=seed)
-        if not bench.has(f"{name}/transformer.safetensors", ""):
-            scenes = open_scenes(config, _DATA_ROOT.value, _WEIGHTS_DIR.value)
-            dataclasses.replace(bench, scenes=scenes).train(name, config)
         lines = read_metrics(bench.work / name)
         if lines:
             lines = [line for line in lines if "query_loss" in line]
@@ -307,20 +353,52 @@ def general(bench: Bench) -> str:
     return table(["seed", "steps", "query loss: first third", "second", "last", "scenes"], rows)
 
 
+def hour_name(seed: int) -> str:
+    """Folder in --work of a finished run of `cpu`."""
+    return f"cpu-{seed}"
+
+
+HOUR_COLUMNS = {
+    "right": "all within 10 cm, %",
+    "surest_right": "surest tenth within 10 cm, %",
+    "median_cm": "median error, cm",
+    "error_over_scale": "error / scale",
+    "pose_5cm_5deg": "poses, %",
+}
+
+
 def hour(bench: Bench) -> str:
     """How the head gets better while `cpu` is trained to its end, on validation rooms."""
-    lines = [line for line in read_metrics(bench.work / CPU_RUN) if "validation" in line]
+    runs = [read_metrics(bench.work / hour_name(seed)) for seed in range(_SEEDS.value)]
+    by_step: dict[int, list[dict]] = {}
+    for line in itertools.chain(*runs):
+        if "validation" in line:
+            by_step.setdefault(line["step"], []).append(line)
     rows = []
-    for line in lines:
-        found = line["validation"]
-        cells = [f"{found[key]:.1f}" for key in ("right", "surest_right", "median_cm")]
-        cells += [f"{found['error_over_scale']:.2f}", f"{found['pose_5cm_5deg']:.0f}"]
-        rows.append([str(line["step"]), f"{line['seconds'] / 60:.0f}", *cells])
-    names = ["all within 10 cm, %", "surest tenth within 10 cm, %", "median error, cm"]
-    return table(["step", "minutes", *names, "error / scale", "poses, %"], rows)
+    for step, lines in sorted(by_step.items()):
+        cells = ["/".join(f"{line['seconds'] / 60:.0f}" for line in lines)]
+        for key in HOUR_COLUMNS:
+            digits = {"error_over_scale": 2, "pose_5cm_5deg": 0}.get(key, 1)
+            cells.append("/".join(f"{line['validation'][key]:.{digits}f}" for line in lines))
+        rows.append([str(step), *cells])
+    return table(["step", "minutes", *HOUR_COLUMNS.values()], rows)
 
 
 POSE_CODE = 4096
+POSE_COLUMNS = {"pose_5cm_5deg": "poses within 5 cm/5 deg, %", **COLUMNS}
+
+
+def judge(bench: Bench, name: str, head: Head, steps: int) -> str:
+    """A head's answers in test rooms, with codes of `POSE_CODE`, kept under `name`."""
+    if not bench.has(name):
+        config = small_config(
+            code={"size": POSE_CODE}, transformer=head.options, validation={"steps": steps}
+        )
+        form = create_form(config, bench.scenes.extractor.dim)
+        transformer = head.weights or form.init_transformer(jax.random.key(0))
+        some = dataclasses.replace(bench, test=bench.test[: _POSE_ROOMS.value])
+        some.evaluate(name, config, transformer)
+    return name
 
 
 def poses(bench: Bench) -> str:
@@ -329,25 +407,15 @@ def poses(bench: Bench) -> str:
     for head in heads_to_compare(bench):
         for steps in map(int, _MAPPING_STEPS.value):
             name = f"poses-{_POSE_ROOMS.value}-{head_name(head)}-{steps}"
-            if not bench.has(name):
-                config = small_config(
-                    code={"size": POSE_CODE},
-                    transformer=head.options,
-                    validation={"steps": steps},
-                )
-                form = create_form(config, bench.scenes.extractor.dim)
-                transformer = head.weights or form.init_transformer(jax.random.key(0))
-                some = dataclasses.replace(bench, test=bench.test[: _POSE_ROOMS.value])
-                some.evaluate(name, config, transformer)
+            judge(bench, name, head, steps)
             if (figures := bench.figures(name)) is not None:
                 found[head.label, steps] = figures
-                keys = ("pose_5cm_5deg", "surest_right", "right", "order", "error_over_scale")
                 cells = [
-                    f"{figures[key].mean():.{1 if i < 3 else 2}f}" for i, key in enumerate(keys)
+                    f"{figures[key].mean():.{1 if i < 3 else 2}f}"
+                    for i, key in enumerate(POSE_COLUMNS)
                 ]
                 rows.append([head.label, str(steps), *cells])
-    names = ["poses within 5 cm/5 deg, %", *COLUMNS.values()]
-    text = table(["head", "mapping steps", *names], rows)
+    text = table(["head", "mapping steps", *POSE_COLUMNS.values()], rows)
     return text + _against_untrained(found)
 
 
@@ -552,6 +620,7 @@ KEY = jax.random.key(0)
 TABLES: dict[str, Callable[[Bench], str]] = {
     "ablation": ablation,
     "general": general,
+    "arms": arms,
     "hour": hour,
     "poses": poses,
     "redkitchen": redkitchen,
@@ -568,7 +637,8 @@ def main(_: Sequence[str]) -> None:
     where = stamp()
     bench = open_bench()
     for name, make in zip(_TABLES.value, makers, strict=True):
-        block = f"{name}-{_STEPS.value}" if name == "ablation" else name
+        steps = {"ablation": _STEPS.value, "arms": _GENERAL_STEPS.value}.get(name)
+        block = name if steps is None else f"{name}-{steps}"
         publish(block, f"{make(bench)}\n\n{where}.", _DOCS.value)
 
 

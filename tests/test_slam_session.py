@@ -82,14 +82,25 @@ def test_the_sensor_stays_known(recorded, tmp_path):
     np.testing.assert_allclose(again.world.depth_bend, bend, atol=1e-5)
     frame = RoomSource(1)[0]
     features = again.observe(frame)
-    raw = system._depth_at(frame, features.uv)
-    assert (
-        np.abs(again._depth_at(frame, features.uv) / np.where(raw > 0, raw, 1) - 1)[raw > 0].max()
-        > 2e-3
-    )
+    known = features.depth > 0
+    straight = again._depth_at(frame, features)[known]
+    assert np.abs(straight / features.depth[known] - 1).max() > 2e-3
     del extra["depth_bend"]  # a session of an earlier version
     save_map(tmp_path / "old", dataclasses.replace(content, extra=extra), half=True)
     np.testing.assert_array_equal(resumed(tmp_path / "old").world.depth_bend, 0.0)
+
+
+def test_depth_comes_with_the_features_unless_it_was_taken_later(recorded):
+    _, system = recorded
+    frame = RoomSource(1)[0]
+    together = system.observe(frame)
+    assert (together.depth > 0).sum() > 100
+    later = dataclasses.replace(frame, depth_delay=0.02)
+    features = system.observe(later)
+    assert not features.depth.any(), "how the camera turned meanwhile is not known yet"
+    found = system._depth_at(later, features)
+    assert (np.abs(found - together.depth)[(found > 0) & (together.depth > 0)] < 0.5).all()
+    assert ((found > 0) == (together.depth > 0)).mean() > 0.8
 
 
 def test_a_session_is_also_a_map_for_relocalization(recorded):

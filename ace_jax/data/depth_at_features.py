@@ -32,11 +32,14 @@ def sample_depth(
     du, dv = np.meshgrid([-1, 0, 1], [-1, 0, 1])
     patch = depth[v[:, None] + dv.ravel(), u[:, None] + du.ravel()]
     known = np.isfinite(patch) & (patch > 0)
-    patch = np.where(known, patch, np.nan)
-    enough = inside & (known.sum(1) >= 5)
-    patch[~enough] = 0.0  # keeps nanmedian from warning about empty slices
-    median = np.nanmedian(patch, axis=1)
-    spread = np.nanmax(patch, axis=1) - np.nanmin(patch, axis=1)
+    count = known.sum(1)
+    enough = inside & (count >= 5)
+    # Sorted with the unknown ones last; numpy's nanmedian takes ten times as long.
+    patch = np.sort(np.where(known, patch, np.inf), axis=1)
+    patch[~enough] = 0.0
+    every, last = np.arange(len(patch)), np.maximum(count, 1) - 1
+    median = (patch[every, last // 2] + patch[every, (last + 1) // 2]) / 2
+    spread = patch[every, last] - patch[:, 0]
     good = enough & (spread < edge_ratio * median)
     if planar_radius > 0:
         good &= is_planar(depth, uv, median, planar_radius)

@@ -136,9 +136,9 @@ class LandmarkSlam(SlamSystem):
         if self._loops is not None:
             self._loops.warm_up(self.world, blank)
 
-    def _depth_at(self, frame: Frame, uv: np.ndarray) -> np.ndarray:
-        depth = super()._depth_at(frame, uv)
-        return straightened(uv, depth, self.camera, self.world.depth_bend)
+    def _depth_at(self, frame: Frame, features: Features) -> np.ndarray:
+        depth = super()._depth_at(frame, features)
+        return straightened(features.uv, depth, self.camera, self.world.depth_bend)
 
     def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
         self.mapping.advance()
@@ -208,7 +208,7 @@ class LandmarkSlam(SlamSystem):
             self.world,
             last_landmarks=self._landmarks,
             last_descriptors=self._descriptors,
-            key=jax.random.fold_in(self._key, frame.index),
+            key=functools.partial(jax.random.fold_in, self._key, frame.index),
         )
         tracked = track(functools.partial(self.unrolled, frame, features), predicted)
         if tracked.camera_from_world is None or self._is_steady(tracked):
@@ -332,7 +332,7 @@ class LandmarkSlam(SlamSystem):
         features = keyframe.features
         nothing = np.full(len(keyframe.mask), NO_LANDMARK, np.int32)
         tracked = self.tracker.track(
-            self.world, lambda _: features, None, nothing, keyframe.descriptors, self._key
+            self.world, lambda _: features, None, nothing, keyframe.descriptors, lambda: self._key
         )
         return tracked.camera_from_world
 

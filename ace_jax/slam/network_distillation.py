@@ -59,11 +59,11 @@ class NetworkTracker(Tracker):
         predicted: np.ndarray | None,
         last_landmarks: np.ndarray,
         last_descriptors: np.ndarray,
-        key: jax.Array,
+        key: Callable[[], jax.Array],
     ) -> Tracked:
         """Tracks one frame; see `Tracker.track`."""
         features = unrolled(None)
-        found = self._locate(features, key)
+        found = self._locate(features, key())
         last = self._last_seen(world, last_landmarks, last_descriptors)
         proven = self.proven(world, last_landmarks)
         start = self._better(last, proven, features, found, predicted)

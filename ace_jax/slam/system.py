@@ -71,11 +71,16 @@ class SlamSystem(abc.ABC):
     def observe(self, frame: Frame) -> Features:
         """Features of a frame, on the host. May be called ahead of `process`, on any thread.
 
+        They have depth, as the sensor gives it, if the depth image was taken with the colours.
+
         Raises:
             BadFrame: the frame has another size than the camera, or its features are not finite.
         """
         self._check(frame)
-        return jax.tree.map(np.asarray, finite_features(self.extractor, frame))
+        features = jax.tree.map(np.asarray, finite_features(self.extractor, frame))
+        if frame.depth is None or _is_delayed(frame):
+            return features
+        return features.replace(depth=self._sampled(frame, features.uv))
 
     def process(
         self,
@@ -97,7 +102,7 @@ class SlamSystem(abc.ABC):
         if features is None:
             features = self.observe(frame)
             clock.lap("features")
-        depth = self._depth_at(frame, features.uv)
+        depth = self._depth_at(frame, features)
         depth = np.where(features.mask & (depth < self.max_depth), depth, 0.0)
         features = features.replace(depth=depth.astype(np.float32))
         clock.lap("depth")
@@ -122,16 +127,23 @@ class SlamSystem(abc.ABC):
             return None
         return Motion.between(*poses, last.timestamp - before.timestamp)
 
-    def _depth_at(self, frame: Frame, uv: np.ndarray) -> np.ndarray:
+    def _depth_at(self, frame: Frame, features: Features) -> np.ndarray:
         """Depth of features, with the camera's turn between colour and depth image undone."""
-        if frame.depth is None:
-            return np.zeros(len(uv), np.float32)
-        radius = PLANAR_RADIUS * self.camera.width / 640.0
-        motion = self._motion() if abs(frame.depth_delay) >= MIN_DEPTH_DELAY else None
+        if frame.depth is None or not _is_delayed(frame):
+            return features.depth
+        motion = self._motion()
         if motion is None:
+            return self._sampled(frame, features.uv)
+        return self._sampled(frame, features.uv, motion.after(frame.depth_delay)[:3, :3])
+
+    def _sampled(
+        self, frame: Frame, uv: np.ndarray, depth_from_colour: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Depth at pixels (N, 2), the camera having turned (3, 3) from one image to the other."""
+        radius = PLANAR_RADIUS * self.camera.width / 640.0
+        if depth_from_colour is None:
             return sample_depth(frame.depth, uv, planar_radius=radius)
-        turn = motion.after(frame.depth_delay)[:3, :3]
-        return sample_delayed_depth(frame.depth, uv, self.camera, turn, radius)
+        return sample_delayed_depth(frame.depth, uv, self.camera, depth_from_colour, radius)
 
     def unrolled(
         self, frame: Frame, features: Features, camera_from_world: np.ndarray | None = None
@@ -194,3 +206,7 @@ class SlamSystem(abc.ABC):
         tracked = [f for f in self.frames if f.live_camera_from_world is not None]
         poses = [np.linalg.inv(self.corrected_pose(f)) for f in tracked]
         return np.array([f.timestamp for f in tracked]), np.array(poses).reshape(-1, 4, 4)
+
+
+def _is_delayed(frame: Frame) -> bool:
+    return abs(frame.depth_delay) >= MIN_DEPTH_DELAY

@@ -138,7 +138,7 @@ class Tracker:
         predicted: np.ndarray | None,
         last_landmarks: np.ndarray,
         last_descriptors: np.ndarray,
-        key: jax.Array,
+        key: Callable[[], jax.Array],
     ) -> Tracked:
         """Tracks one frame.
 
@@ -149,7 +149,7 @@ class Tracker:
             predicted: (4, 4) camera_from_world expected from the motion so far, or None.
             last_landmarks: (N,) landmarks of the last tracked frame's features.
             last_descriptors: (N, D) of these features: how the landmarks looked just now.
-            key: PRNG key of this frame.
+            key: PRNG key of this frame; made only when it is needed.
         """
         count = len(last_landmarks)
         features = unrolled(None)
@@ -164,7 +164,7 @@ class Tracker:
                     break
         relocalized = step is None or not self._trusted(step)
         if relocalized:
-            found = self._relocalize(world, features, key)
+            found = self._relocalize(world, features, key())
             if found is None:
                 return lost
             start = found
