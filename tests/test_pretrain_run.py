@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -154,6 +155,32 @@ def test_tensorboard_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(UserError, match="pip install tensorboardX"):
         Journal(tmp_path, 0, 5, tensorboard=True)
+
+
+def test_tensorboard_gets_every_number(tmp_path, monkeypatch):
+    written = {}
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder == str(tmp_path / "tensorboard")
+
+        def add_scalar(self, name, value, step):
+            written[name, step] = value
+
+        def close(self):
+            written["closed", 0] = 1
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=SummaryWriter))
+    journal = Journal(tmp_path, 0, 5, tensorboard=True)
+    journal.write(2, query_loss=-1.5, scenes=3)
+    journal.write(4, validation={"right": 40.0, "picture": "a.png"})
+    journal.close()
+    assert written == {
+        ("query_loss", 2): -1.5,
+        ("scenes", 2): 3,
+        ("validation/right", 4): 40.0,
+        ("closed", 0): 1,
+    }
 
 
 def test_a_resumed_journal_forgets_what_came_after_the_checkpoint(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,8 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         if self._events is not None:
-            for name, value in figures.items():
-                if isinstance(value, float | int):
-                    self._events.add_scalar(name, value, step)
+            for name, value in _scalars(figures):
+                self._events.add_scalar(name, value, step)
 
     def show(self, step: int, **figures: float) -> None:
         """Moves the bar."""
@@ -89,6 +89,15 @@ class Journal:
         self._bar.close()
         if self._events is not None:
             self._events.close()
+
+
+def _scalars(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a line; those of a group within it as `group/name`."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, float | int):
+            yield prefix + name, value
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
