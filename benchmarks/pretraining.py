@@ -1,4 +1,4 @@
-"""Pre-training's tables: the ablation, what untrained heads do, the paper's form, speed, memory.
+"""Pre-training's tables: the ablation, what untrained heads do, the paper's form.
 
   python benchmarks/pretraining.py --work runs/pretraining --steps 750 [--tables ablation,...]
   python benchmarks/pretraining.py --work runs/pretraining --docs docs/pretraining.md
@@ -20,167 +20,51 @@ first, then scenes resampled.
 
 import dataclasses
 import itertools
-import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import ml_collections
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from machine import stamp
 from markdown import asked, publish, table
+from pretraining_runs import (
+    DOCS,
+    GENERAL_STEPS,
+    STEPS,
+    WEIGHTS_DIR,
+    Bench,
+    general_config,
+    open_bench,
+    small_config,
+)
 
 from ace_jax import errors
 from ace_jax.data.registry import open_sequence
 from ace_jax.evaluation.relocalization import PoseErrors, share_within
 from ace_jax.features import registry
-from ace_jax.pretrain import config as settings
-from ace_jax.pretrain import presets
-from ace_jax.pretrain.export import export
 from ace_jax.pretrain.forms import create_form
-from ace_jax.pretrain.journal import Journal, read_metrics
+from ace_jax.pretrain.journal import read_metrics
 from ace_jax.pretrain.patches import patches_of
-from ace_jax.pretrain.run import Scenes, Trainer, open_scenes
+from ace_jax.pretrain.run import open_scenes
 from ace_jax.pretrain.scenes import Views
-from ace_jax.pretrain.sources import create_source
-from ace_jax.pretrain.steps import create_steps
-from ace_jax.pretrain.throughput import matmul_peak, scene_bytes, step_flops
 from ace_jax.pretrain.validation import RIGHT, Answers, Validator
 from ace_jax.runtime import enable_compilation_cache
-from ace_jax.training.checkpoints import Checkpoints
-from ace_jax.training.mesh import SceneMesh
 from ace_jax.weights import checkpoint
 
-_WORK = flags.DEFINE_string("work", "runs/pretraining", "where models and answers are kept")
 _TABLES = flags.DEFINE_list(
     "tables",
     ["ablation"],
-    "of ablation, general, arms, hour, poses, redkitchen, forms, speed, memory",
+    "of ablation, general, arms, hour, poses, redkitchen, forms",
 )
-_DOCS = flags.DEFINE_string("docs", None, "a document whose tables are replaced")
-_WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with XFeat's weights")
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "of the ablation")
-_STEPS = flags.DEFINE_integer("steps", 250, "iterations of the ablation's runs")
-_GENERAL_STEPS = flags.DEFINE_integer("general_steps", 300, "iterations of the shortened `cpu`")
 _POSE_ROOMS = flags.DEFINE_integer("pose_rooms", 32, "test rooms for poses and forms")
 _MAPPING_STEPS = flags.DEFINE_list("mapping_steps", ["0", "15"], "of a code before it is asked")
-_MINUTES = flags.DEFINE_float("minutes", 1e9, "start nothing new after so long")
 
 ARMS = ("mapping", "held_out", "query")
-TRAIN_SCENES, TEST_SCENES, FIRST_TEST = 88, 32, 800_000
-GENERAL_SCENES, TUM = 76, "tum/rgbd_dataset_freiburg1_rpy"
-GROUP = 8  # test scenes at once
 TAUS = (40.0, 60.0, 100.0, 150.0)
-_BEGAN = time.monotonic()
-
-
-def small_config(**changes: object) -> ml_collections.ConfigDict:
-    """The ablation's settings: `cpu`, scaled down to what minutes of a shared machine allow."""
-    config = presets.get_config("cpu")
-    config.sources = ml_collections.ConfigDict({"rooms": settings.procedural(count=TRAIN_SCENES)})
-    config.loss = "student_t"
-    config.code.update(size=1024, least=0)
-    config.transformer.update(tau=100.0, steady=False)
-    config.transformer_optimizer.rate_factors.pull = 1.0
-    config.support.first = 4
-    config.steps = _STEPS.value
-    config.pool.update(scenes=4, shortest_life=30, longest_life=90, ahead=2)
-    config.mapping.patches, config.query.patches = 64, 192
-    config.support.steps = round(0.32 * _STEPS.value)
-    config.codes_optimizer.learning_rate = 3e-4
-    config.transformer_optimizer.warmup = 20
-    config.validation.update(scenes=GROUP, every=10_000, steps=15)
-    config.checkpoint_seconds = 60.0
-    for name, value in changes.items():
-        config[name].update(value) if isinstance(value, dict) else setattr(config, name, value)
-    return config
-
-
-def general_config(**changes: object) -> ml_collections.ConfigDict:
-    """`cpu` for minutes, with a real recording among the rooms."""
-    full = presets.get_config("cpu")
-    config = small_config(**changes)
-    config.steps = _GENERAL_STEPS.value
-    config.sources, config.loss, config.code = full.sources, full.loss, full.code
-    config.sources.rooms.count = GENERAL_SCENES
-    config.sources.tum = settings.recordings((TUM,), weight=0.1, frames=40)
-    config.support, config.transformer = full.support, full.transformer
-    config.transformer_optimizer.rate_factors = full.transformer_optimizer.rate_factors
-    config.query.patches = 128
-    config.validation.update(scenes=2, every=_GENERAL_STEPS.value, steps=0)
-    return config
-
-
-@dataclasses.dataclass
-class Bench:
-    """The data, opened once."""
-
-    scenes: Scenes
-    test: list
-    work: Path
-
-    def evaluate(self, name: str, config: ml_collections.ConfigDict, transformer: object) -> None:
-        """Answers about all test scenes, kept as figures by scene."""
-        path = self.work / f"{name}.json"
-        figures: dict[str, list[float]] = {}
-        form = create_form(config, self.scenes.extractor.dim)
-        for start in range(0, len(self.test), GROUP):
-            validator = Validator(config, form, self.test[start : start + GROUP])
-            answers = validator(transformer)
-            for key, values in answers.by_scene().items():
-                figures.setdefault(key, []).extend(float(v) for v in values)
-        path.write_text(json.dumps(figures))
-
-    def train(self, name: str, config: ml_collections.ConfigDict) -> object:
-        """The transformer of a configuration; a finished one is read from its file."""
-        form = create_form(config, self.scenes.extractor.dim)
-        folder = self.work / name
-        file = folder / "transformer.safetensors"
-        if file.is_file():
-            return checkpoint.load(file).build()[1]["params"]
-        folder.mkdir(parents=True, exist_ok=True)
-        mesh = SceneMesh(config.pool.scenes)
-        with Checkpoints(folder / "checkpoints", config.to_json_best_effort()) as checkpoints:
-            trainer = Trainer(config, form, self.scenes, mesh, checkpoints)
-            journal = Journal(folder, trainer.step, config.steps)
-            try:
-                trainer.train(journal)
-            finally:
-                journal.close()
-                trainer.close()
-        transformer = jax.tree.map(np.asarray, trainer.state.transformer)
-        export(file, form, transformer, self.scenes.extractor)
-        return transformer
-
-    def has(self, name: str, suffix: str = ".json") -> bool:
-        """Whether there is an answer, or no time left to make one."""
-        there = (self.work / f"{name}{suffix}").is_file()
-        if not there and time.monotonic() - _BEGAN > 60 * _MINUTES.value:
-            logging.warning("no time left for %s", name)
-            return True
-        return there
-
-    def figures(self, name: str) -> dict[str, np.ndarray] | None:
-        """Figures by scene."""
-        path = self.work / f"{name}.json"
-        if not path.is_file():
-            return None
-        return {k: np.array(v) for k, v in json.loads(path.read_text()).items()}
-
-
-def open_bench() -> Bench:
-    """Opens everything; scenes that were rendered before are read."""
-    config = small_config()
-    config.validation.source.first = FIRST_TEST
-    config.validation.scenes = TEST_SCENES
-    test = open_scenes(config, "data", _WEIGHTS_DIR.value).validation
-    scenes = open_scenes(small_config(), "data", _WEIGHTS_DIR.value)
-    work = Path(_WORK.value)
-    work.mkdir(parents=True, exist_ok=True)
-    return Bench(scenes, test, work)
 
 
 def ablation(bench: Bench) -> str:
@@ -202,7 +86,7 @@ def ablation(bench: Bench) -> str:
 
 def run_name(arm: str, seed: int) -> str:
     """Of a run's folder and of its answers."""
-    return f"{arm}-{_STEPS.value}-{seed}"
+    return f"{arm}-{STEPS.value}-{seed}"
 
 
 COLUMNS = {
@@ -308,14 +192,14 @@ def trained_head(bench: Bench, label: str, run: str) -> Head | None:
 def general_name(seed: int, arm: str = "query") -> str:
     """Of a run of `general_config`."""
     other = "" if arm == "query" else f"{arm}-"
-    return f"general-{other}{_GENERAL_STEPS.value}-{seed}"
+    return f"general-{other}{GENERAL_STEPS.value}-{seed}"
 
 
 def train_general(bench: Bench, seed: int, arm: str = "query") -> None:
     """`cpu`, shortened, if it is not there yet."""
     name, config = general_name(seed, arm), general_config(seed=seed, query={"targets": arm})
     if not bench.has(f"{name}/transformer.safetensors", ""):
-        scenes = open_scenes(config, _DATA_ROOT.value, _WEIGHTS_DIR.value)
+        scenes = open_scenes(config, _DATA_ROOT.value, WEIGHTS_DIR.value)
         dataclasses.replace(bench, scenes=scenes).train(name, config)
 
 
@@ -452,9 +336,7 @@ def redkitchen(bench: Bench) -> str:
     between, later = list(range(9, 600, 12)), list(range(700, 800, 4))
     frames = [source[i] for i in [*range(0, 600, 6), *between, *later]]
     views = {"mapping": 100, "held_out": 0, "query": len(between) + len(later)}
-    extractor = registry.create(
-        "xfeat_dense", weights_dir=_WEIGHTS_DIR.value, image_size=(640, 480)
-    )
+    extractor = registry.create("xfeat_dense", weights_dir=WEIGHTS_DIR.value, image_size=(640, 480))
     rng = np.random.default_rng(0)
     patches = patches_of(frames, Views(**views), extractor, 1024, rng)
     rows = []
@@ -512,7 +394,7 @@ def random_config() -> ml_collections.ConfigDict:
 
 def forms(bench: Bench) -> str:
     """The paper's form beside ours: equal scenes, code rows, width, blocks and steps."""
-    name, rooms = f"random-{_STEPS.value}-0", _POSE_ROOMS.value
+    name, rooms = f"random-{STEPS.value}-0", _POSE_ROOMS.value
     if not bench.has(name):
         config = random_config()
         some = dataclasses.replace(bench, test=bench.test[:rooms])
@@ -533,90 +415,6 @@ def forms(bench: Bench) -> str:
     return table(["form", "query loss at 0, 20, 50, 100 % of the run", *names], rows)
 
 
-def speed(bench: Bench) -> str:
-    """Time of each stage, and how much of the matrix peak the steps reach."""
-    config = presets.get_config("cpu")
-    form = create_form(config, bench.scenes.extractor.dim)
-    steps, mesh = create_steps(config, form), SceneMesh(config.pool.scenes)
-    patches = mesh.stack(lambda slot: bench.scenes.load(slot))
-    key = jax.random.key(0)
-    state = steps.init(key, patches)
-    peak = matmul_peak()
-    rows = []
-    for label, step, options, both in (
-        ("mapping step", "map", config.mapping, False),
-        ("query step", "query", config.query, True),
-    ):
-        walls, cores = [], []
-        for i in range(12):
-            wall, core = time.perf_counter(), time.process_time()
-            state, loss = getattr(steps, step)(state, patches, jax.random.fold_in(key, i))
-            loss.block_until_ready()
-            walls.append(time.perf_counter() - wall)
-            cores.append(time.process_time() - core)
-        wall, core = np.median(walls[2:]), np.median(cores[2:])
-        count = config.pool.scenes * options.patches
-        flops = step_flops(config, form, options.patches, both)
-        rate, share = f"{count / wall:.0f} patches/s", f"{100 * flops / wall / peak:.0f} %"
-        rows.append([label, f"{1e3 * wall:.0f}", f"{1e3 * core:.0f}", rate, share])
-    source = create_source(config.validation.source, "data", (320, 240))
-    views = Views(2, 0, 2)
-    source.images(50, views)  # compiles
-    wall, core = time.perf_counter(), time.process_time()
-    frames = source.images(51, views)
-    wall, core = time.perf_counter() - wall, time.process_time() - core
-    count = len(frames)
-    rows.append([f"render a frame ({count} of a new room)", f"{1e3 * wall / count:.0f}",
-                 f"{1e3 * core / count:.0f}", f"{count / wall:.1f} frames/s", ""])  # fmt: skip
-    extractor = bench.scenes.extractor
-    jax.block_until_ready(extractor.extract(frames[0].rgb))
-    wall, core = time.perf_counter(), time.process_time()
-    for _ in range(10):
-        jax.block_until_ready(extractor.extract(frames[0].rgb))
-    wall, core = (time.perf_counter() - wall) / 10, (time.process_time() - core) / 10
-    rows.append(["encode a frame", f"{1e3 * wall:.0f}", f"{1e3 * core:.0f}",
-                 f"{1 / wall:.0f} frames/s", ""])  # fmt: skip
-    header = ["stage (`cpu`, 320x240)", "ms", "core-ms", "rate", f"of {peak / 1e9:.0f} GFLOP/s"]
-    return table(header, rows)
-
-
-def memory(bench: Bench) -> str:
-    """Bytes of a scene and of a pool of 256, by variant; and what a compiled step needs besides."""
-    rows = []
-    dims = {"cpu": 64, "small": 384, "paper": 1024}
-    for variant, dim in dims.items():
-        config = presets.get_config(variant)
-        form = create_form(config, dim)
-        each = scene_bytes(config, form)
-        transformer = sum(
-            np.prod(x.shape) for x in jax.tree.leaves(jax.eval_shape(form.init_transformer, KEY))
-        )
-        cells = [each.patches, each.code, each.optimizer + each.gradient, each.total]
-        rows.append([variant, *(f"{x / 1e6:.1f}" for x in cells), f"{256 * each.total / 1e9:.1f}",
-                     f"{transformer / 1e6:.1f}"])  # fmt: skip
-    config = presets.get_config("cpu")
-    form = create_form(config, bench.scenes.extractor.dim)
-    steps, mesh = create_steps(config, form), SceneMesh(config.pool.scenes)
-    patches = mesh.stack(lambda slot: bench.scenes.load(slot))
-    state = steps.init(KEY, patches)
-    needed = [
-        getattr(steps, name).lower(state, patches, KEY).compile().memory_analysis()
-        for name in ("map", "query")
-    ]
-    held = sum(x.nbytes for x in jax.tree.leaves((state, patches))) / config.pool.scenes
-    text = table(
-        ["variant", "patches, MB", "code, MB", "its optimizer and gradient, MB", "a scene, MB",
-         "256 scenes, GB", "transformer, M parameters"], rows)  # fmt: skip
-    each = ", ".join(f"{n.temp_size_in_bytes / config.pool.scenes / 1e6:.1f}" for n in needed)
-    return (
-        f"{text}\n\nMeasured for `cpu`: {held / 1e6:.1f} MB a scene are held; beside them a "
-        f"compiled mapping and query step need {each} MB a scene for what lies between."
-    )
-
-
-KEY = jax.random.key(0)
-
-
 TABLES: dict[str, Callable[[Bench], str]] = {
     "ablation": ablation,
     "general": general,
@@ -625,8 +423,6 @@ TABLES: dict[str, Callable[[Bench], str]] = {
     "poses": poses,
     "redkitchen": redkitchen,
     "forms": forms,
-    "speed": speed,
-    "memory": memory,
 }
 
 
@@ -637,9 +433,9 @@ def main(_: Sequence[str]) -> None:
     where = stamp()
     bench = open_bench()
     for name, make in zip(_TABLES.value, makers, strict=True):
-        steps = {"ablation": _STEPS.value, "arms": _GENERAL_STEPS.value}.get(name)
+        steps = {"ablation": STEPS.value, "arms": GENERAL_STEPS.value}.get(name)
         block = name if steps is None else f"{name}-{steps}"
-        publish(block, f"{make(bench)}\n\n{where}.", _DOCS.value)
+        publish(block, f"{make(bench)}\n\n{where}.", DOCS.value)
 
 
 if __name__ == "__main__":
