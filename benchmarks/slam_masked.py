@@ -1,9 +1,9 @@
-"""What rejecting people could reach at best: SLAM on rooms whose people were cut out exactly.
+"""What rejecting people could reach at best: SLAM on rooms where who is a person is known exactly.
 
   python benchmarks/slam_masked.py [--rooms room0,room3] [--weights_dir DIR] [--docs docs/slam.md]
 
-People are where the depth differs from that of the same walk through the empty room. There, colour
-turns grey and depth unknown, so that nobody is left to reject, and what is left to see is the rest.
+People are where the depth differs from that of the same walk through the empty room. There, depth
+becomes unknown, so that nothing on them can become a landmark or be registered.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from ace_jax.synthetic.movers import COVERAGES
 
 DIFFERENT = 0.02  # metres
 MARGIN = 7  # pixels across; what is beside a person's outline is mixed with it
-GREY = 128
+_PEOPLE = [f"-movers{percent}" for percent in COVERAGES]
 
 _ROOMS = flags.DEFINE_list("rooms", ["room0"], "synthetic rooms")
 _WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with XFeat's weights")
@@ -34,7 +34,7 @@ _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose table is replaced
 
 
 class MaskedPeople(SubsetSource):
-    """A sequence without the people in it.
+    """A sequence without the depth of the people in it.
 
     Args:
         source: the sequence.
@@ -49,11 +49,8 @@ class MaskedPeople(SubsetSource):
         frame = super().__getitem__(index)
         people = np.abs(frame.depth - self._empty[index].depth) > DIFFERENT
         people = cv2.dilate(people.astype(np.uint8), np.ones((MARGIN, MARGIN))) > 0
-        return dataclasses.replace(
-            frame,
-            rgb=np.where(people[..., None], GREY, frame.rgb).astype(np.uint8),
-            depth=np.where(people, 0.0, frame.depth).astype(np.float32),
-        )
+        depth = np.where(people, 0.0, frame.depth).astype(np.float32)
+        return dataclasses.replace(frame, depth=depth)
 
 
 def _cells(source: FrameSource) -> list[str]:
@@ -69,15 +66,17 @@ def _cells(source: FrameSource) -> list[str]:
 def masked() -> str:
     """The table."""
     rows = []
-    for room in _ROOMS.value:
-        empty = _opened(f"synthetic/{room}")
+    rooms = {
+        room: [_opened(f"synthetic/{room}{people}") for people in ("", *_PEOPLE)]
+        for room in _ROOMS.value
+    }
+    for room, (empty, *walks) in rooms.items():
         rows.append([f"{room}, nobody", *_cells(empty), "", "", ""])
-        for percent in COVERAGES:
-            walked = _opened(f"synthetic/{room}-movers{percent}")
-            cells = [*_cells(walked), *_cells(MaskedPeople(walked, empty))]
+        for percent, walk in zip(COVERAGES, walks, strict=True):
+            cells = [*_cells(walk), *_cells(MaskedPeople(walk, empty))]
             rows.append([f"{room}, {percent} % covered", *cells])
     figures = ["coverage %", "ATE RMSE cm", "live"]
-    return table(["sequence", *figures, *(f"cut out: {figure}" for figure in figures)], rows)
+    return table(["sequence", *figures, *(f"known: {figure}" for figure in figures)], rows)
 
 
 def _opened(name: str) -> FrameSource:

@@ -16,8 +16,8 @@ small: codes of 2048 landmarks, four blocks of width 384, DINOv2 ViT-S, rooms. O
   Time: hours, estimated. Result: not run by us.
 cpu: codes of up to 4096 landmarks, two blocks of width 128, XFeat, rooms; needs XFeat's weights.
   Time: 58 minutes on two shared cores, a third of it rendering (the first time).
-  Result: in 16 unseen rooms 35.9 % of the coordinates within 10 cm, 92.9 % of the surest tenth,
-  48 % of the poses within 5 cm/5 deg; untrained at best 32.5, 87.1, 45 (docs/pretraining.md).
+  Result: in 32 unseen rooms 35.1 % of the coordinates within 10 cm, 92.2 % of the surest tenth,
+  50 % of the poses within 5 cm/5 deg; untrained at best 32.1, 87.2, 50 (docs/pretraining.md).
 smoke: SIFT, tiny, 60 steps: that everything runs.
   Time: one to two minutes on two cores. Result: a report; a transformer that has learned little.
 """
