@@ -7,6 +7,7 @@ As `slam.py`: every number comes from `python -m ace_jax.slam`. The synthetic se
 before their first run, which takes minutes (see `python -m ace_jax.synthetic --help`).
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -83,6 +84,28 @@ def _path_length(row: Row) -> float:
     return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
 
 
+def _shift_between_rounds(runs: Runs) -> list[float]:
+    """How far two rounds of the same path lie apart at most in each run, on average, metres."""
+    rounds = re.search(r"-loops(\d+)", runs.row.sequence)
+    if rounds is None:
+        return []
+    source = runs.row.open()
+    truth = Trajectory(source.timestamps(), source.poses())
+    shifts = []
+    for folder in runs.folders:
+        estimate = read_trajectory(folder / "trajectory.tum", 30.0)
+        found = compare(estimate, truth)
+        centres = estimate.world_from_camera[found.estimate_index, :3, 3]
+        rotation, translation = np.split(found.reference_from_estimate[:3], [3], axis=1)
+        error = centres @ rotation.T + translation.T
+        error -= truth.world_from_camera[found.reference_index, :3, 3]
+        count = int(rounds[1])
+        round_of = found.reference_index * count // len(source)
+        means = np.stack([error[round_of == i].mean(0) for i in range(count)])
+        shifts.append(float(np.linalg.norm(means[:, None] - means, axis=2).max()))
+    return shifts
+
+
 def loops(run: Runner) -> str:
     """Long paths with and without loop closing, the same path ten times, rooms that look alike."""
     rows = [
@@ -103,10 +126,12 @@ def loops(run: Runner) -> str:
             figures(runs.values("ate_rmse_m"), 2, 100 / length),
             figures(runs.values("ate_live_rmse_m"), 2, 100),
             figures(runs.values("loops_closed"), 0),
+            figures(_shift_between_rounds(runs), 2, 100),
         ]
 
     header = ["sequence", "frames", "path m", "coverage %", "ATE RMSE cm", "% of the path", "live"]
-    return rows_table([*header, "loops closed"], _asked(rows), run, cells)
+    header += ["loops closed", "shift between rounds cm"]
+    return rows_table(header, _asked(rows), run, cells)
 
 
 def kidnap(run: Runner) -> str:
