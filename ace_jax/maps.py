@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor
 from ace_jax.files import replacing
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.camera import SAME_CAMERA, Camera, largest_shift
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.models.scene_coordinates import HomogeneousDecode
 from ace_jax.weights import limits, safetensors_io
@@ -89,6 +89,25 @@ class SceneMap:
                 f"({self.feature_checksum[:12]}, here {extractor.weights_checksum[:12]}); "
                 "point --weights_dir to those, or map again"
             )
+
+    def require_camera(self, camera: Camera, what: str) -> None:
+        """Refuses a camera that is not the map's.
+
+        Args:
+            camera: intrinsics.
+            what: whose they are, for the message.
+
+        Raises:
+            UserError: they show a point more than `SAME_CAMERA` apart; the line tells all numbers.
+        """
+        if largest_shift(self.camera, camera) <= SAME_CAMERA:
+            return
+        apart = []
+        for field in dataclasses.fields(Camera):
+            here, there = (float(getattr(c, field.name)) for c in (camera, self.camera))
+            if f"{here:.7g}" != f"{there:.7g}":
+                apart.append(f"{field.name} is {here:.7g}, there {there:.7g}")
+        raise UserError(f"{what} has another camera than the map: {', '.join(apart)}")
 
 
 def checksum(arrays: Mapping[str, np.ndarray]) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import logging as standard_logging
 import os
 import platform
+import sys
 from pathlib import Path
 
 from absl import logging
@@ -54,6 +55,16 @@ def enable_compilation_cache() -> Path | None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS)
     return folder
+
+
+def peak_memory_mb() -> float | None:
+    """Largest resident memory of this process so far, MiB; None where it is not known (Windows)."""
+    try:
+        import resource  # POSIX alone has it
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes there, else KiB
 
 
 def processor() -> str:

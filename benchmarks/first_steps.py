@@ -8,7 +8,6 @@ core seconds as Markdown.
 """
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -110,8 +109,8 @@ def _run(command: str, folder: Path, environment: dict[str, str]) -> str:
 
 
 def _core_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 if __name__ == "__main__":

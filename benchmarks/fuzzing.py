@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import queue
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -39,6 +38,8 @@ def _worker(
         for kind in set(kinds) & set(files):
             for seed in range(20):
                 fuzz_file(kind, files[kind], random.Random(seed), box)
+        import resource  # POSIX alone has it
+
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -179,7 +179,7 @@ def _use_checkpoint(path: Path) -> None:
     _, world = load_session(path, 64)
     kept = SlamCheckpoint(path.parent, "x")
     kept.path = path
-    kept.restore(types.SimpleNamespace(world=world, frames=[]))
+    kept.restore(types.SimpleNamespace(world=world, resume=lambda frames, tracking: None))
     kept.close()
 
 

@@ -164,7 +164,7 @@ def _registration(count: int, disagreement: float) -> Registration:
 
 
 def test_edges_are_trusted_as_far_as_they_agree_with_the_landmarks():
-    edges = DepthEdges(8)
+    edges = DepthEdges()
     edges.add(1, [0], _registration(1, 0.1))
     assert edges.trust == 0.0  # too few to tell
     edges.add(2, list(range(3, 3 + TRUST_AFTER)), _registration(TRUST_AFTER, 0.5))
@@ -174,31 +174,31 @@ def test_edges_are_trusted_as_far_as_they_agree_with_the_landmarks():
 
 
 def test_what_was_measured_badly_stays_doubtful():
-    edges = DepthEdges(8)
+    edges = DepthEdges()
     edges.add(1, [0], _registration(1, 2.0))
     edges.add(2, list(range(3, 3 + TRUST_AFTER)), _registration(TRUST_AFTER, 2.0))
     before = edges.trust
     edges.add(50, list(range(51, 51 + MEMORY)), _registration(MEMORY, 0.5))
     assert before < 0.1 < edges.trust == 1.0
     for pair, trust in (((0, 1), before), ((2, 3), before), ((50, 51), 1.0)):
-        inside = edges.within(np.array(pair), np.arange(2), num_free=2)
+        inside = edges.within(np.array(pair), np.arange(2), num_free=2, capacity=8)
         np.testing.assert_allclose(inside.information[0], trust * 1e4 * np.eye(6), rtol=1e-5)
 
 
 def test_a_window_gets_the_edges_that_tell_it_something():
-    edges = DepthEdges(3)
+    edges = DepthEdges()
     failed = dataclasses.replace(_registration(2, 0.2), success=np.array([True, False]))
     edges.add(10, [11, 12], failed)
     assert len(edges) == 1
     edges.add(13, [10, 11, 99], _registration(3, 0.2))
     edges.add(14, [10, 11], _registration(2, 0.2))
     assert edges.trust == 1.0
-    inside = edges.within(np.array([13, 10, 11]), np.array([0, 5, 6]), num_free=2)
+    inside = edges.within(np.array([13, 10, 11]), np.array([0, 5, 6]), num_free=2, capacity=3)
     pairs = list(zip(inside.first.tolist(), inside.second.tolist(), strict=True))
     used = inside.information.any((1, 2))
     assert sorted(pairs[: used.sum()]) == [(0, 5), (0, 6)]  # 10-11 are both fixed, 99 is outside
     np.testing.assert_allclose(inside.information[0], 1e4 * np.eye(6), rtol=1e-6)
-    full = edges.within(np.array([13, 10, 11, 14]), np.arange(4), num_free=4)
+    full = edges.within(np.array([13, 10, 11, 14]), np.arange(4), num_free=4, capacity=3)
     newest = list(zip(full.first.tolist(), full.second.tolist(), strict=True))
     assert set(newest) >= {(3, 1), (3, 2)}  # of five, three fit
     edges.keep({10, 11, 14})

@@ -332,7 +332,8 @@ def test_content_numbers_what_is_left():
     world.retire(4)
     landmarks, keyframes = world.content()
     other = LandmarkMap(CAPACITY, DIM, APPEARANCES)
-    other.adopt(landmarks, keyframes)
+    camera = Camera(100.0, 100.0, 50.0, 50.0, 100, 100)
+    other.adopt(landmarks, keyframes, world.depth_bend, camera)
     check(other)
     assert list(other.keyframes) == [0, 1, 2, 3]
     for number, old in enumerate((0, 2, 3, 5)):

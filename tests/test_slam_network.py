@@ -12,7 +12,13 @@ from ace_jax.features.sift import Sift
 from ace_jax.maps import load_map, save_map
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.network_distillation import DistilledNetworkSlam
-from ace_jax.slam.network_mapping import NetworkConfig, NetworkMap, coordinate_loss, predict
+from ace_jax.slam.network_mapping import (
+    LOSSES,
+    NetworkConfig,
+    NetworkMap,
+    coordinate_loss,
+    predict,
+)
 from ace_jax.slam.network_slam import HEAD_OPTIONS, NetworkSlam, blank_features
 from ace_jax.slam.run import CompilationCounter
 from ace_jax.slam.system import State
@@ -113,15 +119,22 @@ def test_a_full_buffer_keeps_the_first_keyframe():
     assert 19 in network.keyframe_at
 
 
-@pytest.mark.parametrize("kind", ["l1", "l2"])
+@pytest.mark.parametrize("kind", LOSSES)
 def test_coordinate_loss_is_smooth_and_blind_to_masked_rows(kind):
     error = jnp.array([[0.0, 0, 0], [0.3, 0.4, 0], [9.0, 9, 9]])
     mask = jnp.array([True, True, False])
     value, gradient = jax.value_and_grad(coordinate_loss)(error, mask, kind)
-    np.testing.assert_allclose(value, {"l1": 0.255, "l2": 0.125}[kind], atol=1e-3)
+    np.testing.assert_allclose(value, {"euclidean": 0.255, "squared": 0.125}[kind], atol=1e-3)
     assert np.isfinite(gradient).all()
     np.testing.assert_array_equal(gradient[2], 0)
     assert float(coordinate_loss(error, jnp.zeros(3, bool), kind)) == 0
+
+
+def test_losses_are_called_what_they_are_and_earlier_names_are_read():
+    assert NetworkConfig().loss == NetworkConfig(loss="l1").loss == "euclidean"
+    assert NetworkConfig(loss="l2").loss == "squared"
+    with pytest.raises(ValueError, match="there are euclidean, squared"):
+        NetworkConfig(loss="l3")
 
 
 def _make(kind, **options):

@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.camera import SAME_CAMERA, Camera, largest_shift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,59 @@ def inverse_depth_sigma(source: "FrameSource") -> float | None:
     A source whose depth is better (or worse) than a Kinect's says so by an attribute of this name.
     """
     return getattr(source, "inverse_depth_sigma", None)
+
+
+def own_cameras(source: "FrameSource") -> bool:
+    """Whether frames of a source may differ in their intrinsics (a phone that focuses).
+
+    Such a source says so by an attribute of this name.
+    """
+    return getattr(source, "own_cameras", False)
+
+
+def as_seen_by(frame: Frame, camera: Camera) -> Frame:
+    """A frame as another camera at its place would have taken it.
+
+    Images of pinhole cameras differ by scale and shift alone. Where the frame shows nothing, depth
+    is unknown and colours are those of the border. If the cameras are the same (`SAME_CAMERA`), so
+    is the frame.
+
+    Raises:
+        BadFrame: the image has another size than the camera's, or is smaller than `frame.camera`'s.
+    """
+    own, size = frame.camera, (camera.height, camera.width)
+    if frame.rgb.shape != (*size, 3) or (frame.depth is not None and frame.depth.shape != size):
+        raise BadFrame(
+            f"{frame.name}: image of {frame.rgb.shape[1]}x{frame.rgb.shape[0]} in a stream of "
+            f"{camera.width}x{camera.height}"
+        )
+    if (own.height, own.width) != size:
+        raise BadFrame(
+            f"{frame.name}: image of {frame.rgb.shape[1]}x{frame.rgb.shape[0]}, but its intrinsics "
+            f"are of {own.width}x{own.height}"
+        )
+    if largest_shift(camera, own) <= SAME_CAMERA:
+        return frame
+    sx, sy = float(own.fx / camera.fx), float(own.fy / camera.fy)
+    own_from_camera = np.array(
+        [[sx, 0.0, own.cx - sx * camera.cx], [0.0, sy, own.cy - sy * camera.cy]]
+    )
+    rgb = cv2.warpAffine(
+        frame.rgb,
+        own_from_camera,
+        size[::-1],
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    depth = frame.depth
+    if depth is not None:  # depths across an edge must not mix
+        depth = cv2.warpAffine(
+            depth,
+            own_from_camera,
+            size[::-1],
+            flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        )
+    return dataclasses.replace(frame, rgb=rgb, depth=depth, camera=camera)
 
 
 # Rendered depth is exact; what is left is where on a slanted surface a feature really lies.

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from absl import logging
 
-from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma
+from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma, own_cameras
 from ace_jax.data.recording import iterate
 from ace_jax.data.rigid import clean_poses, from_quaternion, invert, slerp, to_quaternion
 from ace_jax.errors import UserError
@@ -192,6 +192,7 @@ class PosedSource:
         self._poses = world_from_camera
         self.name, self.camera, self.has_depth = source.name, source.camera, source.has_depth
         self.inverse_depth_sigma = inverse_depth_sigma(source)
+        self.own_cameras = own_cameras(source)
 
     def __len__(self) -> int:
         return len(self._source)

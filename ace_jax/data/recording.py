@@ -28,6 +28,7 @@ class Recording(abc.ABC):
         name: the recording's name, for messages and reports.
         camera: intrinsics of the first frame; of every frame unless the format gives each its own.
             A frame of another size than its camera's is a `BadFrame`.
+        own_cameras: whether frames may differ in their intrinsics.
         has_depth: whether frames carry depth.
         pose_counts: what was wrong with the poses as read; None without any.
     """
@@ -67,6 +68,7 @@ class Recording(abc.ABC):
         self.name = name
         self._cameras = None if isinstance(camera, Camera) else list(camera)
         self.camera = camera if self._cameras is None else self._cameras[0]
+        self.own_cameras = self._cameras is not None
         self.has_depth = has_depth
         self._names = list(names)
         self._timestamps = np.asarray(timestamps, np.float64)

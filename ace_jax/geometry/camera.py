@@ -4,11 +4,14 @@ Axes are OpenCV's (x right, y down, z forward). Pixel centres are at integer coo
 centre of the top-left pixel is (0, 0).
 """
 
+import math
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 MIN_DEPTH = 0.1  # metres; nearer points are not projected (the division would blow up)
+SAME_CAMERA = 0.1  # pixels; two cameras that show each point that close to each other are one
 
 
 @flax.struct.dataclass
@@ -30,6 +33,24 @@ class Camera:
     cy: float | jax.Array
     width: int = flax.struct.field(pytree_node=False)
     height: int = flax.struct.field(pytree_node=False)
+
+
+def largest_shift(camera: Camera, other: Camera) -> float:
+    """Pixels between where two cameras show a point that the first one sees, at most.
+
+    Infinite if their images differ in size: then pixels are not comparable.
+    """
+    if (camera.width, camera.height) != (other.width, other.height):
+        return math.inf
+    shifts = []
+    for size, f, c, other_f, other_c in (
+        (camera.width, camera.fx, camera.cx, other.fx, other.cx),
+        (camera.height, camera.fy, camera.cy, other.fy, other.cy),
+    ):
+        # Linear in the pixel, so it is largest at one end.
+        ends = (abs((u - c) * other_f / f + other_c - u) for u in (0.0, size - 1.0))
+        shifts.append(float(max(ends)))
+    return math.hypot(*shifts)
 
 
 def project(points: jax.Array, camera: Camera) -> jax.Array:

@@ -73,7 +73,7 @@ def base() -> ml_collections.ConfigDict:
                 "steps": 0,
                 "batch": 1024,
                 # "dynamic_tanh" (ACE), "reprojection_nll" (ACE-G); with points "coordinate_nll"
-                # or "coordinate_l1" (ACE-SLAM).
+                # or "coordinate_l1" (the L1 norm of the error, not its length).
                 "loss": "reprojection_nll",
                 "coordinate_weight": 0.0,  # of the coordinate NLL beside another loss
                 "prior_depth": 0.1,  # metres, where ACE-G sends invalid points

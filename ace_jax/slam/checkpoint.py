@@ -1,7 +1,14 @@
 """A SLAM run that was killed goes on: the map and the trajectory so far, in one file, now and then.
 
-The file is a session (see `session`, so it is a map as well) with the frames that were processed.
-A reader sees the last whole one or the one before; writing is on a thread of its own.
+The file is a session (see `session`, so it is a map as well) with the frames that were processed,
+and where tracking stood. A reader sees the last whole one or the one before; writing is on a thread
+of its own.
+
+A run that goes on from it tracks the next frame as if nothing had happened, and maps the keyframes
+that were not mapped yet. It differs from the undisturbed run by what is rounded in the file
+(descriptors), by mapping results that come some frames later, and by what is not kept: the depth
+images and features of the last seconds, which tell what moves, and a loop that waited for
+confirmation.
 """
 
 import dataclasses
@@ -17,10 +24,11 @@ from ace_jax.errors import UserError
 from ace_jax.maps import SceneMap, load_map, save_map
 from ace_jax.slam.landmark_map import LandmarkMap
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.session import with_session
+from ace_jax.slam.session import part, with_session
 from ace_jax.slam.system import TrackedFrame
 
 FILE_NAME = "checkpoint.safetensors"
+_TRACKING = "tracking/"
 _NUMBERS = ("index", "timestamp", "reference")
 
 
@@ -58,7 +66,7 @@ class SlamCheckpoint:
         return True
 
     def restore(self, system: LandmarkSlam) -> int:
-        """Gives a system, made with this file as its session, the frames that were processed.
+        """Lets a system, made with this file as its session, go on where the run was.
 
         Returns:
             The number of the next frame.
@@ -68,7 +76,8 @@ class SlamCheckpoint:
         """
         scene_map, self._found = self._content(), None
         try:
-            system.frames = _frames(scene_map, len(system.world.keyframes))
+            frames = _frames(scene_map, len(system.world.keyframes))
+            system.resume(frames, part(scene_map.extra, _TRACKING))
             return int(scene_map.info["next_frame"])
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(
@@ -93,8 +102,11 @@ class SlamCheckpoint:
         self._saved_at = now
         frames = _hung_on_live(system.frames, system.world)
         content = _with_frames(with_session(system.scene_map(), system.world), frames)
+        tracking = {f"{_TRACKING}{name}": x for name, x in system.tracking_state().items()}
         info = {"checkpoint": self._identity, "next_frame": next_frame}
-        content = dataclasses.replace(content, info=content.info | info)
+        content = dataclasses.replace(
+            content, extra=content.extra | tracking, info=content.info | info
+        )
         self._writing = self._pool.submit(self._write, content)
 
     def _write(self, content: SceneMap) -> None:

@@ -134,15 +134,52 @@ def bend_equations(
 class BendEstimator:
     """Gathers equations and solves them.
 
+    Args:
+        prior: (12,) the correction without equations; default none.
+
     Attributes:
-        prior: (12,) the correction to begin with.
+        prior: as given.
     """
 
-    def __init__(self, prior: np.ndarray) -> None:
-        self.prior = prior
+    def __init__(self, prior: np.ndarray | None = None) -> None:
+        self.prior = np.zeros(COEFFICIENTS) if prior is None else prior
         self._hessian = np.zeros((COEFFICIENTS, COEFFICIENTS))
         self._gradient = np.zeros(COEFFICIENTS)
         self._relative = np.zeros(COEFFICIENTS)
+
+    def content(self) -> dict[str, np.ndarray]:
+        """Everything that was gathered, as `restored` takes it."""
+        return {
+            "prior": self.prior,
+            "hessian": self._hessian,
+            "gradient": self._gradient,
+            "relative": self._relative,
+        }
+
+    @classmethod
+    def restored(cls, content: dict[str, np.ndarray]) -> "BendEstimator":
+        """The estimator whose `content` this is.
+
+        Raises:
+            ValueError: arrays of other shapes, or not finite.
+            KeyError: one is missing.
+        """
+        estimator = cls()
+        for name, blank in estimator.content().items():
+            values = np.asarray(content[name], np.float64)
+            if values.shape != blank.shape or not np.isfinite(values).all():
+                raise ValueError(f"{name} of the depth bend is not {blank.shape} finite numbers")
+            setattr(estimator, name if name == "prior" else f"_{name}", values)
+        least, most = np.linalg.eigvalsh(estimator._hessian)[[0, -1]]
+        if least < -1e-6 * max(most, 1.0):
+            raise ValueError("hessian of the depth bend is no sum of squares")
+        return estimator
+
+    def include(self, other: "BendEstimator") -> None:
+        """Adds what another recording by the same sensor told; its prior does not count."""
+        self._hessian = self._hessian + other._hessian
+        self._gradient = self._gradient + other._gradient
+        self._relative = self._relative + other._relative
 
     def add(self, equations: BendEquations) -> None:
         """Adds what one keyframe tells; of what was known a little is forgotten."""

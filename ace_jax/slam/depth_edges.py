@@ -8,7 +8,7 @@ registrations is scaled down by how far they differ from the landmarks, in units
 """
 
 import collections
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,12 +32,12 @@ class _Edge(NamedTuple):
 class DepthEdges:
     """Registrations of pairs of keyframes.
 
-    Args:
-        capacity: edges of one window; more are left out.
+    Attributes:
+        latest: the keyframe that was registered last, and to which others that was tried.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+    def __init__(self) -> None:
+        self.latest: tuple[int, list[int]] = 0, []
         self._edges: dict[tuple[int, int], _Edge] = {}
         self._untried: list[tuple[int, int]] = []  # made before there was any trust
         self._disagreement: collections.deque[float] = collections.deque(maxlen=MEMORY)
@@ -53,6 +53,7 @@ class DepthEdges:
             others: numbers of B keyframes.
             found: of B pairs or more; the rest is padding.
         """
+        self.latest = number, list(others)
         for row, other in enumerate(others):
             if not found.success[row]:
                 continue
@@ -74,6 +75,69 @@ class DepthEdges:
         }
         self._untried = [pair for pair in self._untried if pair in self._edges]
 
+    def content(self, place: Mapping[int, int]) -> dict[str, np.ndarray]:
+        """The edges as arrays, as `adopt` takes them.
+
+        Args:
+            place: for each keyframe's number the one that it has there; edges of others are left
+                out.
+        """
+        edges = [
+            ((place[a], place[b]), edge, (a, b) in self._untried)
+            for (a, b), edge in self._edges.items()
+            if a in place and b in place
+        ]
+        latest = [self.latest[0], *self.latest[1]]
+        if len(latest) == 1 or any(n not in place for n in latest):
+            latest = []
+        return {
+            "pairs": np.array([pair for pair, _, _ in edges], np.int64).reshape(-1, 2),
+            "poses": np.array([e.other_from_camera for _, e, _ in edges]).reshape(-1, 4, 4),
+            "information": np.array([e.information for _, e, _ in edges]).reshape(-1, 6, 6),
+            "trust": np.array([e.trust for _, e, _ in edges], np.float64),
+            "untried": np.array([untried for _, _, untried in edges], bool),
+            "disagreement": np.array(self._disagreement, np.float64),
+            "latest": np.array([place[n] for n in latest], np.int64),
+        }
+
+    def adopt(self, content: Mapping[str, np.ndarray], first: int, count: int) -> None:
+        """Takes over the edges of another map, as newer ones than those that are here.
+
+        Args:
+            content: what `content` returned there, its keyframes counted from 0.
+            first: the number that keyframe 0 has here; the others follow.
+            count: how many there are.
+
+        Raises:
+            ValueError: arrays of wrong shapes, not finite, or of keyframes that are not there.
+            KeyError: one is missing.
+        """
+        edges = len(content["pairs"])
+        shapes = {
+            "pairs": (edges, 2), "poses": (edges, 4, 4), "information": (edges, 6, 6),
+            "trust": (edges,), "untried": (edges,),
+            "disagreement": (content["disagreement"].size,), "latest": (content["latest"].size,),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            values = content[name]
+            if values.shape != shape or not np.isfinite(values).all():
+                raise ValueError(f"{name} of the registrations is not {shape} finite numbers")
+        numbers = np.append(content["pairs"].ravel(), content["latest"])
+        if numbers.dtype.kind not in "iu" or np.any((numbers < 0) | (numbers >= count)):
+            raise ValueError("registrations of keyframes that are not there")
+        for i, (number, other) in enumerate((content["pairs"] + first).tolist()):
+            self._edges[number, other] = _Edge(
+                np.asarray(content["poses"][i], np.float32),
+                np.asarray(content["information"][i], np.float64),
+                float(content["trust"][i]),
+            )
+            if content["untried"][i]:
+                self._untried.append((number, other))
+        self._disagreement.extend(content["disagreement"].tolist())
+        if len(content["latest"]):
+            number, *others = (content["latest"] + first).tolist()
+            self.latest = number, others
+
     @property
     def trust(self) -> float:
         """Factor on the information, 0 to 1.
@@ -86,21 +150,24 @@ class DepthEdges:
             return 0.0
         return min(float(np.median(self._disagreement)) ** -2, 1.0)
 
-    def within(self, window: np.ndarray, rows: np.ndarray, num_free: int) -> RelativePoses:
-        """The edges in a window, the newest first, padded to the capacity.
+    def within(
+        self, window: np.ndarray, rows: np.ndarray, num_free: int, capacity: int
+    ) -> RelativePoses:
+        """The edges in a window, the newest first.
 
         Args:
             window: (W,) numbers of keyframes.
             rows: (W,) the row of each in bundle adjustment.
             num_free: rows below may move; edges between others tell nothing.
+            capacity: edges that fit; fewer are padded, more are left out.
         """
         row_of = dict(zip(window.tolist(), rows.tolist(), strict=True))
-        first, second = np.zeros((2, self._capacity), np.int32)
-        poses = np.tile(np.eye(4, dtype=np.float32), (self._capacity, 1, 1))
-        information = np.zeros((self._capacity, 6, 6), np.float32)
+        first, second = np.zeros((2, capacity), np.int32)
+        poses = np.tile(np.eye(4, dtype=np.float32), (capacity, 1, 1))
+        information = np.zeros((capacity, 6, 6), np.float32)
         place, trust = 0, self.trust
         for (number, other), edge in reversed(self._edges.items()):
-            if place == self._capacity:
+            if place == capacity:
                 break
             i, j = row_of.get(number), row_of.get(other)
             if i is None or j is None or min(i, j) >= num_free:

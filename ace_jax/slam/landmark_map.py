@@ -12,7 +12,8 @@ import numpy as np
 from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
-from ace_jax.slam.depth_bend import COEFFICIENTS, LEAST_CHANGE, rebent
+from ace_jax.slam.depth_bend import COEFFICIENTS, LEAST_CHANGE, BendEstimator, rebent
+from ace_jax.slam.depth_edges import DepthEdges
 from ace_jax.slam.matching import LandmarkBlock
 from ace_jax.slam.poses import centre
 
@@ -106,7 +107,11 @@ class LandmarkMap:
         serial: (C,) int64, another one for each landmark that ever lived in a slot.
         keyframes: by number, oldest first; numbers are never given twice.
         retired: former keyframes by number, see `retire`.
-        depth_bend: (12,) how the keyframes' depths were corrected, see `depth_bend`.
+        depth_bend: (12,) how the keyframes' depths are corrected, see `depth_bend`.
+        settled_bend: (12,) what it was when all keyframes were last adjusted to it.
+        bend: what is known of the sensor's bend, the next `depth_bend`.
+        edges: how the depth images of keyframes were registered to each other.
+        pixel_residual: how precisely features are placed, pixels, see `FeatureNoise`; 0: unknown.
     """
 
     def __init__(self, capacity: int, dim: int, appearances: int):
@@ -127,6 +132,10 @@ class LandmarkMap:
         self.keyframes: dict[int, Keyframe] = {}
         self.retired: dict[int, Retired] = {}
         self.depth_bend = np.zeros(COEFFICIENTS)
+        self.settled_bend = np.zeros(COEFFICIENTS)
+        self.bend = BendEstimator()
+        self.edges = DepthEdges()
+        self.pixel_residual = 0.0
         self._table = np.zeros((0, 0), np.int32)  # rows are the keyframes' `landmarks`
         self._row = np.zeros(0, np.int32)  # which row, by number
         self._free_rows: list[int] = []
@@ -270,6 +279,7 @@ class LandmarkMap:
         self.retired[number] = Retired(anchor, motion)
         del self.keyframes[number]
         self._free_rows.append(int(self._row[number]))
+        self.edges.keep(self.keyframes)
 
     def retire_surplus(self, limit: int, recent: int) -> None:
         """Retires keyframes until at most `limit` are left, the least useful ones first.
@@ -283,14 +293,22 @@ class LandmarkMap:
             depend = (seen >= 0) & (self.observations[seen] <= WELL_OBSERVED)
             self.retire(int(numbers[np.argmin(depend.sum(1))]))
 
+    def places(self) -> tuple[np.ndarray, dict[int, int]]:
+        """Where `content` has the landmark of each slot, (capacity + 1,), and each keyframe.
+
+        NO_LANDMARK where there is none; the last entry is where a slot of -1 points.
+        """
+        slots = np.flatnonzero(self.valid)
+        landmark = np.full(self.capacity + 1, NO_LANDMARK, np.int32)
+        landmark[slots] = np.arange(len(slots))
+        return landmark, {number: place for place, number in enumerate(self.keyframes)}
+
     def content(self) -> tuple[dict[str, np.ndarray], list[Keyframe]]:
         """Landmarks without the empty slots, and keyframes whose `landmarks` count in them.
 
         What `adopt` takes; `last_seen` counts in these keyframes, retired ones are not among them.
         """
-        slots = np.flatnonzero(self.valid)
-        index = np.full(self.capacity + 1, NO_LANDMARK, np.int32)
-        index[slots] = np.arange(len(slots))
+        slots, (index, _) = np.flatnonzero(self.valid), self.places()
         landmarks = {name: getattr(self, name)[slots] for name in LANDMARK_ATTRIBUTES}
         landmarks["descriptors"] = self.descriptors[:, slots]
         landmarks["last_seen"] = np.searchsorted(
@@ -301,13 +319,21 @@ class LandmarkMap:
             for keyframe in self.keyframes.values()
         ]
 
-    def adopt(self, landmarks: dict[str, np.ndarray], keyframes: list[Keyframe]) -> None:
+    def adopt(
+        self,
+        landmarks: dict[str, np.ndarray],
+        keyframes: list[Keyframe],
+        depth_bend: np.ndarray,
+        camera: Camera,
+    ) -> None:
         """Takes over landmarks and keyframes of another map, in the same world axes.
 
         Args:
             landmarks: `descriptors` (S, L, D) and each of `LANDMARK_ATTRIBUTES` (L, ...); of these
                 `last_seen` counts keyframes of the other map.
             keyframes: their `landmarks` are indices into these L.
+            depth_bend: (12,) how their depths are corrected; from now on as the others' here.
+            camera: their intrinsics.
 
         Raises:
             ValueError: there is no room, or shapes do not fit.
@@ -324,14 +350,17 @@ class LandmarkMap:
                 own[slots] = values + first if name == "last_seen" else values
         self.valid[slots] = True
         self.observations[slots] = 0
-        self.created_at[slots] = first
+        self.created_at[slots] = first + len(keyframes)
         self.serial[slots] = self._born + np.arange(count)
         self._born += count
         to_slot = np.append(slots, NO_LANDMARK)  # the last entry is where -1 points
         for keyframe in keyframes:
             copy = dataclasses.replace(keyframe)
+            self._correct(copy, depth_bend, self.depth_bend, camera)
             number = self._append(copy, to_slot[keyframe.landmarks])
-            self._link(number, np.flatnonzero(copy.landmarks >= 0))
+            linked = self._link(number, np.flatnonzero(copy.landmarks >= 0))
+            # Loops move a landmark with the keyframe that made it: the first that shows it.
+            self.created_at[linked] = np.minimum(self.created_at[linked], number)
         self.remove(slots[self.observations[slots] == 0])
 
     def _grow(self, features: int) -> None:
@@ -353,8 +382,14 @@ class LandmarkMap:
         if np.abs(bend - self.depth_bend).max() < LEAST_CHANGE:
             return
         for keyframe in self.keyframes.values():
-            keyframe.depth = rebent(keyframe.uv, keyframe.depth, camera, self.depth_bend, bend)
+            self._correct(keyframe, self.depth_bend, bend, camera)
         self.depth_bend = bend
+
+    @staticmethod
+    def _correct(keyframe: Keyframe, before: np.ndarray, after: np.ndarray, camera: Camera) -> None:
+        """Corrects depth by one bend instead of another."""
+        if not np.array_equal(before, after):
+            keyframe.depth = rebent(keyframe.uv, keyframe.depth, camera, before, after)
 
     def observe(self, number: int, features: np.ndarray, slots: np.ndarray) -> None:
         """Notes that `features` of a keyframe show the landmarks `slots`, no slot twice."""

@@ -1,6 +1,7 @@
 """SLAM whose map is a set of landmarks: DESIGN 4.4 and 6b."""
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -76,13 +77,18 @@ class LandmarkSlam(SlamSystem):
         super().__init__(camera, extractor, config.max_depth)
         self._feature_options = dict(feature_options or {})
         pixel = camera.width / 640.0
-        noise = NoiseModel(
-            pixel_sigma=config.pixel_sigma * pixel, inverse_depth_sigma=config.inverse_depth_sigma
+        self.world = world or LandmarkMap(
+            config.max_landmarks, extractor.dim, config.descriptors_per_landmark
         )
         self._free_space = FreeSpace(camera)
         self._noise = FeatureNoise(
-            noise, config.min_pixel_sigma * pixel, config.pixel_sigma_factor, config.noise_memory
+            NoiseModel(config.pixel_sigma * pixel, config.inverse_depth_sigma),
+            config.min_pixel_sigma * pixel,
+            config.pixel_sigma_factor,
+            config.noise_memory,
+            self.world.pixel_residual,
         )
+        noise = self._noise.model
         gates = MatchGates(
             radius=np.float32(config.fuse_radius * pixel),
             min_cosine=config.min_cosine,
@@ -91,9 +97,6 @@ class LandmarkSlam(SlamSystem):
             max_scale_change=config.max_scale_change,
         )
         self._recent = RecentFrames(camera, gates)
-        self.world = world or LandmarkMap(
-            config.max_landmarks, extractor.dim, config.descriptors_per_landmark
-        )
         self.frozen = self.needs_no_depth = frozen
         self.tracker = Tracker(
             camera,
@@ -104,7 +107,7 @@ class LandmarkSlam(SlamSystem):
             relocalize_always,
             needs_no_depth=frozen,
         )
-        self.mapper = LocalMapper(camera, config, gates, noise, self.world.depth_bend)
+        self.mapper = LocalMapper(camera, config, gates, noise)
         self.mapping = MappingQueue(mapping_lag)
         self.closures: list[LoopClosure] = []
         self._loops = None
@@ -117,6 +120,7 @@ class LandmarkSlam(SlamSystem):
         self._descriptors = np.zeros((extractor.max_features, extractor.dim), np.float32)
         self._frames_since_keyframe = 0
         self._frames_since_lost = config.keyframe_probation
+        self._unmapped: list[int] = []  # keyframes whose mapping task has not ended
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -136,13 +140,14 @@ class LandmarkSlam(SlamSystem):
         if self._loops is not None:
             self._loops.warm_up(self.world, blank)
 
+    def _update_map(self) -> None:
+        self.mapping.advance()
+
     def _depth_at(self, frame: Frame, features: Features) -> np.ndarray:
         depth = super()._depth_at(frame, features)
         return straightened(features.uv, depth, self.camera, self.world.depth_bend)
 
     def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
-        self.mapping.advance()
-        clock.lap("mapping")
         if not self.world.keyframes:
             return self._start(frame, features, clock)
         return self._continue(frame, features, clock)
@@ -180,6 +185,7 @@ class LandmarkSlam(SlamSystem):
         if frame.depth is not None:
             self._free_space.remember(frame.timestamp, frame.depth, pose)
         self._noise.learn(tracked.pixel_error)
+        self.world.pixel_residual = self._noise.residual
         self.tracker.noise = self.mapper.noise = self._noise.model
         shared = self.world.covisibility(tracked.landmarks)
         reference = self._most_covisible(shared)
@@ -311,8 +317,12 @@ class LandmarkSlam(SlamSystem):
         self._landmarks = keyframe.landmarks.copy()
         self._descriptors = features.descriptors
         self._frames_since_keyframe = 0
-        self.mapping.submit(self._map(number))
+        self._submit(number)
         return number
+
+    def _submit(self, number: int) -> None:
+        self._unmapped.append(number)
+        self.mapping.submit(self._map(number))
 
     def _map(self, number: int) -> MappingTask:
         """What a new keyframe sets off; less, the more keyframes wait."""
@@ -325,7 +335,7 @@ class LandmarkSlam(SlamSystem):
                 self._free_space.forget()
                 self._recent.forget()
         self.world.retire_surplus(self.config.max_keyframes, self.config.recent_keyframes)
-        self.mapper.edges.keep(self.world.keyframes)
+        self._unmapped.remove(number)
 
     def locate_keyframe(self, keyframe: Keyframe) -> np.ndarray | None:
         """(4, 4) camera_from_world of another map's keyframe in this map, or None."""
@@ -340,6 +350,48 @@ class LandmarkSlam(SlamSystem):
         """Fuses a keyframe that was taken over from another map with what is here, and adjusts."""
         self.mapping.submit(self.mapper.refine(self.world, number))
         self.mapping.finish()
+
+    def tracking_state(self) -> dict[str, np.ndarray]:
+        """Where tracking stands, for `resume`; keyframes and landmarks by `LandmarkMap.places`."""
+        landmark, place = self.world.places()
+        return {
+            "tracks": np.array(self.state is State.TRACKING),
+            "landmarks": landmark[self._landmarks],
+            "descriptors": self._descriptors,
+            "frames_since": np.array([self._frames_since_keyframe, self._frames_since_lost]),
+            "unmapped": np.array([place[n] for n in self._unmapped if n in place], np.int64),
+        }
+
+    def resume(self, frames: list[TrackedFrame], tracking: Mapping[str, np.ndarray]) -> None:
+        """Goes on where another system was that had this map.
+
+        Args:
+            frames: those that it processed.
+            tracking: what its `tracking_state` returned; if that is empty, as in checkpoints of
+                earlier versions, the camera is looked for in the map.
+
+        Raises:
+            ValueError: `tracking` does not fit the map or the features.
+            KeyError: a part of it is missing.
+        """
+        self.frames = frames
+        if not tracking:
+            return
+        landmarks, unmapped = tracking["landmarks"], tracking["unmapped"].astype(np.int64)
+        if (
+            landmarks.shape != self._landmarks.shape
+            or tracking["descriptors"].shape != self._descriptors.shape
+            or np.any((landmarks < NO_LANDMARK) | (landmarks >= self.world.capacity))
+            or not all(number in self.world.keyframes for number in unmapped.tolist())
+            or (tracking["tracks"] and (not frames or frames[-1].camera_from_reference is None))
+        ):
+            raise ValueError("what was tracked last is not in the map")
+        self._landmarks = np.where(self.world.valid[landmarks], landmarks, NO_LANDMARK)
+        self._descriptors = tracking["descriptors"]
+        self._frames_since_keyframe, self._frames_since_lost = tracking["frames_since"].tolist()
+        self.state = State.TRACKING if tracking["tracks"] else State.LOST
+        for number in unmapped.tolist():
+            self._submit(number)
 
     def finish(self) -> None:
         """Completes the mapping that still runs, and settles the map."""

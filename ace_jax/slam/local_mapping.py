@@ -15,8 +15,7 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.depth_bend import BendEstimator, bend_equations, straightened_planes
-from ace_jax.slam.depth_edges import DepthEdges
+from ace_jax.slam.depth_bend import bend_equations, straightened_planes
 from ace_jax.slam.depth_planes import fit_planes
 from ace_jax.slam.depth_registration import register
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
@@ -78,27 +77,13 @@ _bundle_adjust = jax.jit(bundle_adjust, static_argnames=("robust_iterations", "p
 
 
 class LocalMapper:
-    """Keeps the map near the newest keyframe complete and consistent.
+    """Keeps the map near the newest keyframe complete and consistent."""
 
-    Attributes:
-        edges: how the depth images of keyframes were registered to each other.
-    """
-
-    def __init__(
-        self,
-        camera: Camera,
-        config: SlamConfig,
-        gates: MatchGates,
-        noise: NoiseModel,
-        depth_bend: np.ndarray,
-    ):
+    def __init__(self, camera: Camera, config: SlamConfig, gates: MatchGates, noise: NoiseModel):
         self.camera = camera
         self.config = config
         self.gates = gates
         self.noise = noise
-        self.edges = DepthEdges(config.max_window_edges)
-        self._bend = BendEstimator(depth_bend)
-        self._registered: tuple[int, list[int]] = 0, []
 
     def warm_up(self, world: LandmarkMap, features: Features) -> None:
         """Compiles the mapping programs with blank features."""
@@ -115,6 +100,7 @@ class LocalMapper:
         register(*pairs)
         bend_equations(*pairs, bend=world.depth_bend)
         size, points = config.window_free + config.window_fixed, config.max_window_landmarks
+        nothing = np.zeros(0, int)
         _bundle_adjust(
             BundleProblem(
                 camera_from_world=np.tile(np.eye(4, dtype=np.float32), (size, 1, 1)),
@@ -123,7 +109,7 @@ class LocalMapper:
                 uv=np.zeros((size, points, 2), np.float32),
                 depth=np.zeros((size, points), np.float32),
                 observed=np.zeros((size, points), bool),
-                relative=self.edges.within(np.zeros(0, int), np.zeros(0, int), 0),
+                relative=world.edges.within(nothing, nothing, 0, config.max_window_edges),
             ),
             self.camera,
             self.noise,
@@ -154,9 +140,10 @@ class LocalMapper:
 
     def settle(self, world: LandmarkMap) -> MappingTask:
         """Adjusts every keyframe once more if its depth is known better now than at its time."""
-        if not np.array_equal(world.depth_bend, self._bend.prior):
+        if not np.array_equal(world.depth_bend, world.settled_bend):
             for number in list(world.keyframes):
                 yield from self._adjust(world, number)
+            world.settled_bend = world.depth_bend
 
     def _create_landmarks(self, world: LandmarkMap, number: int, rgb: np.ndarray) -> None:
         keyframe = world.keyframes[number]
@@ -240,7 +227,7 @@ class LocalMapper:
             self.noise,
         )
         # The last keyframe's pose was adjusted since it was registered.
-        bent = self._of_pairs(world, bend_equations, *self._registered, bend=world.depth_bend)
+        bent = self._of_pairs(world, bend_equations, *world.edges.latest, bend=world.depth_bend)
         near = self._with_planes(world, neighbours)
         registration = self._of_pairs(world, register, number, near)
         matches, back, found, equations = yield lambda: (
@@ -250,11 +237,10 @@ class LocalMapper:
             jax.tree.map(np.asarray, bent()),
         )
         if found is not None:
-            self.edges.add(number, near, found)
-            self._registered = number, near
+            world.edges.add(number, near, found)
         if equations is not None:
-            self._bend.add(equations)
-            world.correct_depth(self._bend.bend, self.camera)
+            world.bend.add(equations)
+            world.correct_depth(world.bend.bend, self.camera)
         own = np.where(world.serial[own] == serials[0], own, NO_LANDMARK)
         theirs = np.where(world.serial[theirs] == serials[1], theirs, NO_LANDMARK)
         for row, neighbour in enumerate(neighbours):
@@ -337,7 +323,7 @@ class LocalMapper:
             uv=uv,
             depth=np.where(depth < config.max_depth, depth, 0.0),
             observed=observed,
-            relative=self.edges.within(window, place, num_free),
+            relative=world.edges.within(window, place, num_free, config.max_window_edges),
         )
         adjust = functools.partial(_bundle_adjust, problem, self.camera, self.noise)
         result = yield lambda: jax.tree.map(np.asarray, adjust())

@@ -44,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
         load_session(path, config.max_landmarks) for path in arguments[1:]
     )
     extractor = registry.create(first_map.features, _WEIGHTS_DIR.value, **first_map.feature_options)
+    first_map.require_camera(second_map.camera, arguments[2])
     for scene_map in (first_map, second_map):
         scene_map.require_features(extractor)
     system = LandmarkSlam(

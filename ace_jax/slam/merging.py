@@ -84,12 +84,16 @@ def merge(first: LandmarkSlam, second: LandmarkMap) -> Overlap:
         dataclasses.replace(k, camera_from_world=orthonormalized(k.camera_from_world @ back))
         for k in keyframes
     ]
-    known = first.world.next_number
-    place = {number: known + i for i, number in enumerate(second.keyframes)}
+    world, known = first.world, first.world.next_number
+    _, place = second.places()
     try:
-        first.world.adopt(landmarks, keyframes)
+        world.adopt(landmarks, keyframes, second.depth_bend, first.camera)
     except ValueError as error:
         raise UserError(f"the merged map is too large: {error}") from error
+    world.edges.adopt(second.edges.content(place), known, len(keyframes))
+    world.bend.include(second.bend)
+    world.correct_depth(world.bend.bend, first.camera)
     for number in overlap.keyframes:
-        first.refine_keyframe(place[number])
+        first.refine_keyframe(known + place[number])
+    first.finish()
     return overlap

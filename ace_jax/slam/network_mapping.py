@@ -23,6 +23,7 @@ from ace_jax.models.scene_coordinates import SceneCoordinates
 
 _FINAL = 1 << 30  # draws of the training after the stream; no frame has such an index
 
+LOSSES = ("euclidean", "squared")  # length of the error, or its square; neither is an L1 norm
 FIRST_LAYERS = {"tri_mlp": ("fc0",), "homogeneous_mlp": ("res3_conv1", "head_skip")}
 
 
@@ -43,7 +44,7 @@ class NetworkConfig:
         first_steps: gradient steps on the first frame.
         final_steps: gradient steps after the stream's end, over all keyframes.
         learning_rate: of Adam.
-        loss: "l1" (Euclidean distance) or "l2" (its square).
+        loss: "euclidean" (the distance) or "squared" (its square); "l1" and "l2" are earlier names.
         extent: half of the extent of TriMLP's planes around the first frame's points, metres.
         depth_range: (nearest, farthest) depth of points to learn, metres.
         capacity: keyframes in the buffer.
@@ -63,7 +64,7 @@ class NetworkConfig:
     first_steps: int = 150
     final_steps: int = 400
     learning_rate: float = 3e-3
-    loss: str = "l1"
+    loss: str = "euclidean"
     extent: float = 6.0
     depth_range: tuple[float, float] = (0.3, 6.0)
     capacity: int = 400
@@ -71,6 +72,12 @@ class NetworkConfig:
     window_older: int = 4
     quality_weight: float = 0.1
     hypotheses: int = 64
+
+    def __post_init__(self) -> None:
+        earlier = {"l1": "euclidean", "l2": "squared"}
+        object.__setattr__(self, "loss", earlier.get(self.loss, self.loss))
+        if self.loss not in LOSSES:
+            raise ValueError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
 
 
 @flax.struct.dataclass
@@ -107,10 +114,10 @@ def predict(head: nn.Module, state: NetworkState, descriptors: jax.Array) -> Sce
 
 
 def coordinate_loss(error: jax.Array, mask: jax.Array, kind: str) -> jax.Array:
-    """Mean over `mask` (B,) of the length ("l1") or the squared length ("l2") of error (B, 3)."""
+    """Mean over `mask` (B,) of the length or squared length, see `LOSSES`, of error (B, 3)."""
     squared = jnp.sum(error**2, -1)
     # The offset keeps the root's gradient finite at zero.
-    value = jnp.sqrt(squared + 1e-4) if kind == "l1" else squared
+    value = jnp.sqrt(squared + 1e-4) if kind == "euclidean" else squared
     return jnp.sum(jnp.where(mask, value, 0.0)) / jnp.maximum(mask.sum(), 1)
 
 

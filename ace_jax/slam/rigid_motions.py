@@ -6,6 +6,8 @@ stands still is larger than what walks in front of it, even if that covers most 
 has most of the features.
 """
 
+import functools
+
 import jax
 import numpy as np
 
@@ -31,7 +33,9 @@ def _align(
     )
 
 
-_KEY = jax.random.key(0)
+@functools.cache
+def _key() -> jax.Array:
+    return jax.random.key(0)  # not at import, where it would start the device
 
 
 def beside(
@@ -59,7 +63,7 @@ def most_common_motion(
     """
     asked = asked & (features.depth > 0)
     seen = in_camera(features.uv, features.depth, camera).astype(np.float32)
-    result = _align(np.asarray(points, np.float32), seen, asked, _limit(features), _KEY)
+    result = _align(np.asarray(points, np.float32), seen, asked, _limit(features), _key())
     if not bool(result.success):
         return None
     pose = np.asarray(result.camera_from_world)

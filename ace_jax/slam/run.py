@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import jax
 import numpy as np
 
 from ace_jax.data.background import Background
-from ace_jax.data.frame import BadFrame, Frame, FrameSource, inverse_depth_sigma
+from ace_jax.data.frame import BadFrame, Frame, FrameSource, inverse_depth_sigma, own_cameras
 from ace_jax.data.playback import Arrival, Player
 from ace_jax.data.prefetch import Prefetcher
 from ace_jax.data.subset import SubsetSource
@@ -21,6 +20,7 @@ from ace_jax.errors import UserError, limit_reached
 from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.features import registry
 from ace_jax.maps import save_map
+from ace_jax.runtime import peak_memory_mb
 from ace_jax.slam import outputs
 from ace_jax.slam.checkpoint import SlamCheckpoint
 from ace_jax.slam.config import SlamConfig
@@ -102,19 +102,27 @@ def create_system(source: FrameSource, options: SystemOptions) -> SlamSystem:
         if options.head != DEFAULT_HEAD:
             raise UserError(f"a session can be continued with --head {DEFAULT_HEAD} alone")
         scene_map, world = load_session(options.session, config.max_landmarks)
+        camera = scene_map.camera
+        if not own_cameras(source) or (camera.width, camera.height) != (
+            source.camera.width,
+            source.camera.height,
+        ):
+            scene_map.require_camera(source.camera, f"{source.name}, going on from a session,")
         extractor = registry.create(
             scene_map.features, options.weights_dir, **scene_map.feature_options
         )
         scene_map.require_features(extractor)
         common |= {"world": world, "frozen": options.frozen}
+        common |= {"feature_options": scene_map.feature_options}
     else:
+        camera = source.camera
         features = options.features
         if features == "auto":
             features = available_features(options.weights_dir)
         extractor = registry.create(features, options.weights_dir)
     if options.head == DEFAULT_HEAD:
-        return LandmarkSlam(source.camera, extractor, close_loops=options.close_loops, **common)
-    return DistilledNetworkSlam(source.camera, extractor, options.head, **common)
+        return LandmarkSlam(camera, extractor, close_loops=options.close_loops, **common)
+    return DistilledNetworkSlam(camera, extractor, options.head, **common)
 
 
 def available_features(weights_dir: str | None) -> str:
@@ -194,6 +202,7 @@ def run(
     def blinded(frame: Frame) -> Frame:
         # SLAM never sees the ground truth.
         frame = dataclasses.replace(frame, world_from_camera=None, index=frame.index + first)
+        frame = system.adapted(frame)
         return frame if readout is None else dataclasses.replace(frame, readout=readout)
 
     with contextlib.ExitStack() as stack:
@@ -252,7 +261,7 @@ def run(
         "interrupted": interrupted,
         "finish_s": time.perf_counter() - start,
         "recompilations": compilations.count,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mb": peak_memory_mb(),
     }
     frames = first + len(log.seconds)
     if realtime:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
-from ace_jax.data.frame import BadFrame, Frame
+from ace_jax.data.frame import Frame, as_seen_by
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
 from ace_jax.maps import SceneMap
@@ -54,7 +54,7 @@ class SlamSystem(abc.ABC):
     """RGB-D SLAM. Call `process` for each frame in turn, `finish` after the last.
 
     Args:
-        camera: intrinsics of the frames.
+        camera: intrinsics of the stream; frames with others are resampled, see `adapted`.
         extractor: features.
         max_depth: depth beyond it is not used, metres.
     """
@@ -68,15 +68,25 @@ class SlamSystem(abc.ABC):
         self.state = State.STARTING
         self.needs_no_depth = False
 
+    def adapted(self, frame: Frame) -> Frame:
+        """A frame as this system's camera would have taken it; itself if it did.
+
+        `observe` and `process` do it; done before both, it is done once.
+
+        Raises:
+            BadFrame: as `as_seen_by`.
+        """
+        return as_seen_by(frame, self.camera)
+
     def observe(self, frame: Frame) -> Features:
         """Features of a frame, on the host. May be called ahead of `process`, on any thread.
 
         They have depth, as the sensor gives it, if the depth image was taken with the colours.
 
         Raises:
-            BadFrame: the frame has another size than the camera, or its features are not finite.
+            BadFrame: as `adapted`, or the frame's features are not finite.
         """
-        self._check(frame)
+        frame = self.adapted(frame)
         features = jax.tree.map(np.asarray, finite_features(self.extractor, frame))
         if frame.depth is None or _is_delayed(frame):
             return features
@@ -99,9 +109,12 @@ class SlamSystem(abc.ABC):
             BadFrame: as `observe`; the frame is not counted.
         """
         clock = StageClock(spent_ms)
+        frame = self.adapted(frame)
         if features is None:
             features = self.observe(frame)
             clock.lap("features")
+        self._update_map()
+        clock.lap("mapping")
         depth = self._depth_at(frame, features)
         depth = np.where(features.mask & (depth < self.max_depth), depth, 0.0)
         features = features.replace(depth=depth.astype(np.float32))
@@ -126,6 +139,9 @@ class SlamSystem(abc.ABC):
         if any(pose is None for pose in poses):
             return None
         return Motion.between(*poses, last.timestamp - before.timestamp)
+
+    def _update_map(self) -> None:  # noqa: B027 - a map that is always up to date is fine
+        """Brings the map up to date, before anything of a frame is corrected by it."""
 
     def _depth_at(self, frame: Frame, features: Features) -> np.ndarray:
         """Depth of features, with the camera's turn between colour and depth image undone."""
@@ -167,14 +183,6 @@ class SlamSystem(abc.ABC):
             return features
         uv = unroll(features.uv, features.depth, self.camera, motion, frame.readout)
         return features.replace(uv=np.where(features.mask[:, None], uv, 0.0).astype(np.float32))
-
-    def _check(self, frame: Frame) -> None:
-        size = (self.camera.height, self.camera.width)
-        if frame.rgb.shape != (*size, 3) or (frame.depth is not None and frame.depth.shape != size):
-            raise BadFrame(
-                f"{frame.name}: image of {frame.rgb.shape[1]}x{frame.rgb.shape[0]} in a stream of "
-                f"{self.camera.width}x{self.camera.height}"
-            )
 
     @abc.abstractmethod
     def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
