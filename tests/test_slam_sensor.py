@@ -1,0 +1,190 @@
+"""What is learned of a sensor: one correction for all depths, kept in sessions, merged."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, make_system
+
+from ace_jax.errors import UserError
+from ace_jax.features.sift import Sift
+from ace_jax.maps import load_map, save_map
+from ace_jax.slam.depth_bend import COEFFICIENTS, BendEquations, BendEstimator, rebent, straightened
+from ace_jax.slam.depth_edges import DepthEdges
+from ace_jax.slam.depth_registration import Registration
+from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.merging import merge
+from ace_jax.slam.session import load_session, with_session
+
+BEND = np.array([0.003, -0.008, 0.004, -0.006, 0.003, -0.006,
+                 -0.004, 0.006, -0.004, 0.008, -0.003, 0.006])  # fmt: skip
+V, U = np.mgrid[: CAMERA.height, : CAMERA.width]
+PIXELS = np.stack([U, V], -1).reshape(-1, 2).astype(float)
+
+
+@dataclasses.dataclass
+class BentRoom(RoomSource):
+    """The room as a sensor sees it whose depth is bent."""
+
+    def __getitem__(self, index):
+        frame = super().__getitem__(index)
+        depth = rebent(PIXELS, frame.depth.reshape(-1), CAMERA, BEND, np.zeros(COEFFICIENTS))
+        return dataclasses.replace(frame, depth=depth.reshape(frame.depth.shape))
+
+
+def evidence(bend: np.ndarray, weight: float = 1e9) -> BendEstimator:
+    """What a recording tells that shows a bend clearly."""
+    estimator = BendEstimator()
+    hessian = weight * np.eye(COEFFICIENTS)
+    estimator.add(BendEquations(hessian, -hessian @ bend, np.zeros(COEFFICIENTS)))
+    return estimator
+
+
+def assert_all_depth_is_corrected(system: LandmarkSlam, source: RoomSource) -> None:
+    """Depth of each keyframe is what the sensor said there, corrected by the map's bend."""
+    for keyframe in system.world.keyframes.values():
+        seen = system.observe(source[keyframe.frame_index]).depth
+        known = (keyframe.depth > 0) & (seen > 0)
+        assert known.sum() > 100
+        wanted = straightened(keyframe.uv, seen, CAMERA, system.world.depth_bend)
+        np.testing.assert_allclose(keyframe.depth[known], wanted[known], rtol=1e-4)
+
+
+def restored(path, **options) -> LandmarkSlam:
+    _, world = load_session(path, CONFIG.max_landmarks)
+    extractor = Sift(image_size=None, max_features=FEATURES)
+    return LandmarkSlam(CAMERA, extractor, CONFIG, world=world, close_loops=False, **options)
+
+
+def saved(system: LandmarkSlam, path):
+    save_map(path, with_session(system.scene_map(), system.world), half=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bent():
+    """A system after some frames of the bent room."""
+    system = make_system()
+    for frame in BentRoom(36):
+        system.process(frame)
+    system.finish()
+    return system
+
+
+@pytest.mark.parametrize("lag", [0, 3])
+def test_a_keyframe_is_corrected_by_the_bend_that_counts_when_it_comes(lag, monkeypatch):
+    source, system = RoomSource(10), make_system(mapping_lag=lag)
+    monkeypatch.setattr(system, "_needs_keyframe", lambda *_: True)
+    monkeypatch.setattr(system, "_map", lambda _: (job for job in ()))  # nothing else waits
+
+    def learn(bend):
+        yield lambda: None
+        system.world.correct_depth(bend, CAMERA)
+        corrected.append(len(system.world.keyframes))
+
+    corrected = []
+    for frame in source:
+        system.process(frame)
+        if frame.index in (2, 6):
+            system.mapping.submit(learn(BEND * frame.index / 6))
+    # The queue takes the result before the lag's last frame, which is a keyframe, too.
+    assert corrected == [2 + max(lag, 1), 6 + max(lag, 1)]
+    assert len(system.world.keyframes) == 10
+    assert_all_depth_is_corrected(system, source)
+
+
+def test_what_was_learned_comes_back(bent, tmp_path):
+    world, again = bent.world, restored(saved(bent, tmp_path / "session"))
+    assert np.abs(world.depth_bend).max() > 1e-3
+    assert len(world.edges) > 5
+    np.testing.assert_array_equal(again.world.depth_bend, world.depth_bend)
+    np.testing.assert_array_equal(again.world.bend.bend, world.bend.bend)
+    assert again.world.edges.trust == world.edges.trust
+    assert again.world.edges.latest == world.edges.latest
+    numbers, rows = np.array(list(world.keyframes)), np.arange(len(world.keyframes))
+    for mine, theirs in zip(
+        again.world.edges.within(numbers, rows, 4, 16).__dict__.values(),
+        world.edges.within(numbers, rows, 4, 16).__dict__.values(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    for mine, theirs in zip(again.world.keyframes.values(), world.keyframes.values(), strict=True):
+        np.testing.assert_array_equal(mine.planes, theirs.planes)
+    sigma = bent.tracker.noise.pixel_sigma
+    assert sigma != make_system().tracker.noise.pixel_sigma
+    assert again.tracker.noise.pixel_sigma == again.mapper.noise.pixel_sigma == sigma
+
+
+def test_landmarks_still_belong_to_the_keyframe_that_made_them(bent, tmp_path):
+    """Closing a loop moves a landmark with its keyframe."""
+    again = restored(saved(bent, tmp_path / "session")).world
+    made = again.created_at[again.valid]
+    assert len(np.unique(made)) > 3
+    for slot in np.flatnonzero(again.valid):
+        observers = again.seen_by[slot, : again.observations[slot]]
+        assert again.created_at[slot] == observers.min()
+
+
+def test_sessions_of_earlier_versions_are_read(bent, tmp_path):
+    content = load_map(saved(bent, tmp_path / "session"))
+    new = ("bend/", "edge/", "keyframe/planes", "settled_bend", "pixel_residual")
+    old = {k: x for k, x in content.extra.items() if not k.startswith(new)}
+    assert len(old) < len(content.extra) - 8
+    save_map(tmp_path / "old", dataclasses.replace(content, extra=old))
+    again = restored(tmp_path / "old")
+    np.testing.assert_array_equal(again.world.bend.bend, bent.world.depth_bend)
+    assert len(again.world.edges) == 0
+    assert again.tracker.noise.pixel_sigma == make_system().tracker.noise.pixel_sigma
+    for i in range(30, 36):
+        again.process(BentRoom(36)[i])
+    assert again.frames[-1].live_camera_from_world is not None
+
+
+@pytest.mark.parametrize("name", ["bend/hessian", "edge/pairs", "edge/poses", "keyframe/planes"])
+def test_what_does_not_fit_is_one_line(bent, tmp_path, name):
+    content = load_map(saved(bent, tmp_path / "session"))
+    for spoil in (lambda x: x[:-1], lambda x: x - 1e6 * np.ones_like(x)):
+        if name in ("edge/poses", "keyframe/planes") and spoil(np.ones(2)).size == 2:
+            continue  # any finite numbers are possible
+        extra = content.extra | {name: spoil(content.extra[name])}
+        save_map(tmp_path / "broken", dataclasses.replace(content, extra=extra))
+        with pytest.raises(UserError, match="not a complete session"):
+            load_session(tmp_path / "broken", CONFIG.max_landmarks)
+
+
+def test_merged_maps_have_one_bend(tmp_path):
+    source = BentRoom(40)
+    first, second = make_system(), make_system()
+    for i in range(24):
+        first.process(source[i])
+    for i in range(16, 40):
+        second.process(source[i])
+    for system, bend in ((first, 0.5 * BEND), (second, 1.5 * BEND)):
+        system.finish()
+        system.world.bend = evidence(bend)
+        system.world.correct_depth(bend, CAMERA)
+    edges = len(first.world.edges) + len(second.world.edges)
+    merge(first, second.world)
+    np.testing.assert_allclose(first.world.depth_bend, BEND, atol=3e-4)
+    assert_all_depth_is_corrected(first, source)
+    assert len(first.world.edges) >= edges
+
+
+def test_edges_of_keyframes_that_are_gone_are_not_kept():
+    edges = DepthEdges()
+    found = Registration(
+        other_from_camera=np.tile(np.eye(4, dtype=np.float32), (2, 1, 1)),
+        information=np.tile(np.eye(6, dtype=np.float32), (2, 1, 1)),
+        move=np.zeros((2, 6), np.float32),
+        success=np.ones(2, bool),
+    )
+    edges.add(7, [5, 3], found)
+    content = edges.content({5: 0, 7: 1})
+    np.testing.assert_array_equal(content["pairs"], [[1, 0]])
+    assert len(content["latest"]) == 0
+    later = DepthEdges()
+    later.adopt(edges.content({3: 0, 5: 1, 7: 2}), first=10, count=3)
+    assert later.latest == (12, [11, 10])
+    assert len(later) == 2
+    with pytest.raises(ValueError, match="not there"):
+        later.adopt(edges.content({3: 0, 5: 1, 7: 2}), first=0, count=2)
