@@ -7,14 +7,16 @@ import sys
 
 import numpy as np
 import pytest
-from slam_scene import CAMERA, RoomSource, make_system, world_from_camera
+from slam_scene import CAMERA, FEATURES, RoomSource, make_system, world_from_camera
 
 from ace_jax import runtime
 from ace_jax.data.frame import BadFrame, as_seen_by, own_cameras
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera, largest_shift, project, unproject
+from ace_jax.maps import save_map
 from ace_jax.slam.run import SystemOptions, create_system, run
+from ace_jax.slam.session import with_session
 
 
 def zoomed(i: int) -> Camera:
@@ -97,16 +99,22 @@ def test_a_part_of_a_source_says_whose_cameras_it_has():
     assert not own_cameras(SubsetSource(RoomSource(9), stride=2))
 
 
+FEATURE_OPTIONS = {"image_size": None, "max_features": FEATURES}
+
+
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    """The folder of a run in the room, by the ordinary way."""
-    out = tmp_path_factory.mktemp("session")
-    run(RoomSource(12), create_system(RoomSource(12), SystemOptions(features="sift")), out)
-    return out / "session.safetensors"
+    """The session of a run in the room, with features that are not the default ones."""
+    system = make_system(feature_options=FEATURE_OPTIONS)
+    for frame in RoomSource(4):
+        system.process(frame)
+    path = tmp_path_factory.mktemp("session") / "session.safetensors"
+    save_map(path, with_session(system.scene_map(), system.world), half=True)
+    return path
 
 
 def test_a_session_goes_on_with_its_camera_alone(session):
-    options = SystemOptions(session=session)
+    options = SystemOptions(session=session, frozen=True)  # that compiles least
     close = dataclasses.replace(CAMERA, fx=CAMERA.fx + 0.03)
     assert create_system(RoomSource(4, camera=close), options).camera == CAMERA
     other = dataclasses.replace(CAMERA, fx=280.0, cx=150.25)
@@ -118,6 +126,12 @@ def test_a_session_goes_on_with_its_camera_alone(session):
     large = Focusing(4, camera=Camera(525.0, 525.0, 320.0, 240.0, 640, 480))
     with pytest.raises(UserError, match="width is 640, there 320"):
         create_system(large, options)
+
+
+def test_a_session_goes_on_with_its_features(session):
+    system = create_system(RoomSource(4), SystemOptions(session=session, frozen=True))
+    assert system.extractor.max_features == FEATURES
+    assert system.scene_map().feature_options == FEATURE_OPTIONS
 
 
 def test_a_system_without_the_posix_module_runs_and_knows_no_peak(monkeypatch, tmp_path):
