@@ -106,6 +106,7 @@ class LandmarkSlam(SlamSystem):
         )
         self.mapper = LocalMapper(camera, config, gates, noise, self.world.depth_bend)
         self.mapping = MappingQueue(mapping_lag)
+        self._unmapped: list[int] = []  # keyframes that wait, oldest first
         self.closures: list[LoopClosure] = []
         self._loops = None
         if close_loops and not frozen:
@@ -311,15 +312,17 @@ class LandmarkSlam(SlamSystem):
         self._landmarks = keyframe.landmarks.copy()
         self._descriptors = features.descriptors
         self._frames_since_keyframe = 0
-        self.mapping.submit(self._map(number))
+        self._unmapped.append(number)
+        if len(self._unmapped) == 1:
+            self.mapping.submit(self._map())
         return number
 
-    def _map(self, number: int) -> MappingTask:
-        """What a new keyframe sets off; less, the more keyframes wait."""
-        if self.mapping.waiting <= self.config.max_waiting:
-            yield from self.mapper.refine(self.world, number, lambda: self.mapping.waiting > 0)
-        if self._loops is not None and self.mapping.waiting <= self.config.max_waiting_loops:
-            closure = yield from self._loops.close(self.world, number)
+    def _map(self) -> MappingTask:
+        """What new keyframes set off: all that wait when its turn comes are mapped together."""
+        numbers, self._unmapped = self._unmapped, []
+        yield from self.mapper.refine(self.world, numbers)
+        if self._loops is not None and len(self._unmapped) <= self.config.max_waiting_loops:
+            closure = yield from self._loops.close(self.world, numbers[-1])
             if closure is not None:
                 self.closures.append(closure)
                 self._free_space.forget()
@@ -338,7 +341,7 @@ class LandmarkSlam(SlamSystem):
 
     def refine_keyframe(self, number: int) -> None:
         """Fuses a keyframe that was taken over from another map with what is here, and adjusts."""
-        self.mapping.submit(self.mapper.refine(self.world, number))
+        self.mapping.submit(self.mapper.refine(self.world, [number]))
         self.mapping.finish()
 
     def finish(self) -> None:
