@@ -35,8 +35,8 @@ class SlamConfig:
         slit_inlier_ratio: in which a pose needs at least this ratio of inliers.
         keyframe_min_gap: frames between keyframes, at least.
         keyframe_probation: frames tracked in a row before the map grows again, after a loss.
-        max_fused: keyframes that are fused at a time; older ones that wait as well are adjusted, but
-            not fused (their neighbours will find what they share with them).
+        max_fused: keyframes that are fused at a time; older ones that wait as well are adjusted,
+            but not fused (their neighbours will find what they share with them).
         max_waiting_loops: if more keyframes wait to be mapped, no loop is looked for.
         keyframe_translation: metres to the nearest keyframe that make a new one.
         keyframe_rotation: radians to the nearest keyframe that make a new one.
@@ -103,4 +103,4 @@ class SlamConfig:
     max_keyframes: int = 320
     recent_keyframes: int = 50
     descriptors_per_landmark: int = 4
-    mapping_lag: int = 4
+    mapping_lag: int = 2

@@ -182,6 +182,8 @@ class LandmarkSlam(SlamSystem):
             self._free_space.remember(frame.timestamp, frame.depth, pose)
         self._noise.learn(tracked.pixel_error)
         self.tracker.noise = self.mapper.noise = self._noise.model
+        if self._loops is not None:
+            self._loops.noise = self._noise.model
         shared = self.world.covisibility(tracked.landmarks)
         reference = self._most_covisible(shared)
         anchor = self.world.keyframes[reference].camera_from_world

@@ -98,7 +98,7 @@ class LocalMapper:
         self.noise = noise
         self.edges = DepthEdges(config.max_window_edges)
         self._bend = BendEstimator(depth_bend)
-        self._registered: list[tuple[int, list[int]]] = []  # pairs that the bend is to be learned of
+        self._registered: list[tuple[int, list[int]]] = []  # not learned from yet
 
     def warm_up(self, world: LandmarkMap, features: Features) -> None:
         """Compiles the mapping programs with blank features."""

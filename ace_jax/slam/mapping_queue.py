@@ -34,8 +34,8 @@ def together(tasks: Iterable[MappingTask]) -> MappingTask:
 class MappingQueue:
     """Runs mapping tasks one after the other, in steps between frames.
 
-    A task that fails (a job, or what it does to the map) is given up and its exception raised by the
-    call in which it failed. The queue goes on with the next task at the next call.
+    A task that fails (a job, or what it does to the map) is given up, and its exception raised by
+    the call in which it failed. The queue goes on with the next task at the next call.
 
     Args:
         lag: frames between the start of a job and the moment when its result is taken, waiting for
