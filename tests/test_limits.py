@@ -1,18 +1,21 @@
 """A full disk, a read-only place, no memory: one line, and what was saved before is whole."""
 
+import dataclasses
 import json
 import os
 
 import numpy as np
 import pytest
 from limits import file_size_limit
-from slam_scene import RoomSource, make_system
+from slam_scene import CONFIG, RoomSource, make_system
 
 from ace_jax import errors
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
 from ace_jax.maps import load_map, save_map
+from ace_jax.slam import local_mapping
 from ace_jax.slam.run import run
+from ace_jax.slam.session import load_session
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,37 @@ def test_what_was_computed_is_written_when_memory_runs_out(tmp_path, end, monkey
         run(RoomSource(8), system, tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["frames_tracked"] == 4
     load_map(tmp_path / "map.safetensors")
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["again and again", "once"])
+@pytest.mark.parametrize("first", [4, 17], ids=["in the middle", "near the end"])
+def test_all_that_was_tracked_is_written_when_mapping_runs_out_of_memory(
+    tmp_path, monkeypatch, first, again
+):
+    """A job of the mapping thread fails; its result is due some frames later, or after the last."""
+    config = dataclasses.replace(CONFIG, keyframe_translation=0.0)  # every second frame
+    system, source, failures = make_system(config=config, mapping_lag=3), RoomSource(20), []
+    adjust = local_mapping._bundle_adjust
+
+    def exhausted(*arguments):
+        if len(system.frames) >= first and (again or not failures):
+            failures.append(len(system.frames))
+            raise MemoryError
+        return adjust(*arguments)
+
+    monkeypatch.setattr(local_mapping, "_bundle_adjust", exhausted)
+    with pytest.raises(UserError, match=r"broke off: out of memory.*the first \d+ frames are in"):
+        run(source, system, tmp_path)
+    assert failures
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    tracked = len(system.frames)
+    assert metrics["frames"] == metrics["frames_tracked"] == tracked
+    assert tracked == 20 if first > 15 else first <= tracked < first + 10
+    assert metrics["ate_rmse_m"] < 0.02
+    for name in ("trajectory.tum", "trajectory_live.tum"):
+        assert len(read_poses(tmp_path / name).timestamps) == tracked
+    load_map(tmp_path / "map.safetensors")
+    load_session(tmp_path / "session.safetensors", CONFIG.max_landmarks)
 
 
 def test_a_defect_is_not_taken_for_a_broken_stream(tmp_path, monkeypatch):

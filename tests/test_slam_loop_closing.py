@@ -134,6 +134,28 @@ def test_results_may_come_late_and_slots_be_used_again():
     assert np.linalg.norm(steps, axis=1).max() < 0.3
 
 
+def test_noise_that_is_learned_while_a_search_runs_does_not_change_it():
+    recording, closures, _ = ring()
+    again, closer = lw.Recording(lw.ring_scene(), DRIFT), make_closer()
+    steps = 0
+    for pose in np.stack(recording.truth):
+        task, result = closer.close(again.world, again.add(pose)), None
+        try:
+            while True:
+                job = task.send(result)
+                closer.noise = NoiseModel(np.nan, np.nan)  # a job is on another thread
+                result, steps = job(), steps + 1
+                closer.noise = NoiseModel(0.875, 0.0075)
+        except StopIteration:
+            pass
+    assert steps > 3
+    assert closer.outcomes["closed"] == len(closures)
+    for one, two in zip(
+        recording.world.keyframes.values(), again.world.keyframes.values(), strict=True
+    ):
+        np.testing.assert_array_equal(one.camera_from_world, two.camera_from_world)
+
+
 def rooms(changed: float, count: int = 3) -> tuple[lw.Scene, list[np.ndarray]]:
     places = [np.array([5.0 * k, 0.0, 0.0]) for k in range(count)]
     scene = lw.room_scene(places[0], 0.0, 1)

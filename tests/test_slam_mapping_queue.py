@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from ace_jax.slam.mapping_queue import MappingQueue
+from ace_jax.slam.mapping_queue import MappingQueue, together
 
 
 def recorder(log, name, jobs, value=None):
@@ -30,7 +30,6 @@ def test_without_lag_everything_happens_at_once_on_the_callers_thread():
         ("a", 1, "begin"),
         ("a", 1, "end", True),
     ]
-    assert queue.waiting == 0
 
 
 def test_with_a_lag_results_are_taken_at_fixed_frames():
@@ -38,7 +37,6 @@ def test_with_a_lag_results_are_taken_at_fixed_frames():
     queue = MappingQueue(2)
     queue.submit(recorder(log, "a", 2))
     queue.submit(recorder(log, "b", 1))
-    assert queue.waiting == 1
     lengths = []
     for _ in range(7):
         queue.advance()
@@ -79,15 +77,55 @@ def test_finish_runs_what_waits():
     assert log[-1][:3] == ("d", 0, "end")
 
 
+@pytest.mark.parametrize("where", ["job", "map"])
 @pytest.mark.parametrize("lag", [0, 1, None])
-def test_a_failed_job_is_raised_where_the_map_is_kept(lag):
-    def task():
-        yield lambda: 1 / 0
+def test_a_failure_is_raised_once_where_the_map_is_kept_and_the_next_task_goes_on(lag, where):
+    log = []
 
-    def run():
-        queue = MappingQueue(lag)
-        queue.submit(task())
+    def failing():
+        log.append("begin")
+        try:
+            yield (lambda: 1 / 0) if where == "job" else (lambda: 0)
+            1 / 0  # noqa: B018
+        finally:
+            log.append("given up")
+
+    queue = MappingQueue(lag)
+
+    def until_it_fails():
+        queue.submit(failing())
+        queue.submit(recorder(log, "next", 1))
         queue.finish()
 
     with pytest.raises(ZeroDivisionError):
-        run()
+        until_it_fails()
+    assert log == ["begin", "given up"]
+    if lag == 0:
+        queue.submit(recorder(log, "next", 1))
+    for _ in range(3):
+        queue.advance()
+    queue.finish()
+    assert [entry[0] for entry in log[2:]] == ["next", "next"]
+
+
+def test_tasks_together_are_one_job_a_step_and_each_gets_its_own_results():
+    log, jobs = [], 0
+
+    def nothing():
+        return
+        yield
+
+    task = together(
+        [recorder(log, "a", 2), nothing(), recorder(log, "b", 1), recorder(log, "c", 3)]
+    )
+    result = None
+    try:
+        while True:
+            result = task.send(result)()
+            jobs += 1
+    except StopIteration:
+        pass
+    assert jobs == 3
+    ends = [entry[:2] for entry in log if entry[2] == "end"]
+    assert ends == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("c", 1), ("c", 2)]
+    assert not list(together([nothing()]))

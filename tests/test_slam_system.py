@@ -15,9 +15,11 @@ from ace_jax.slam.system import State
 from ace_jax.slam.tracking import Tracked
 
 
-def _run(source: RoomSource, **options) -> tuple[LandmarkSlam, list[State]]:
+def _run(
+    source: RoomSource, system: LandmarkSlam | None = None, **options
+) -> tuple[LandmarkSlam, list[State]]:
     """The system after the last frame, and its state after each."""
-    system, states = make_system(**options), []
+    system, states = system or make_system(**options), []
     for frame in source:
         system.process(frame)
         states.append(system.state)
@@ -229,22 +231,63 @@ def test_a_full_map_retires_keyframes_and_keeps_the_trajectory():
     assert np.sqrt(np.mean(errors**2)) < 0.01
 
 
-def test_mapping_that_falls_behind_leaves_keyframes_as_they_are():
-    config = dataclasses.replace(CONFIG, max_waiting=2, keyframe_translation=0.01)
-    system, source, refined = make_system(config=config, mapping_lag=1000), RoomSource(30), []
-    refine = system.mapper.refine
+def _adjustments(system: LandmarkSlam) -> list[tuple[int, list[int]]]:
+    """Filled as the system runs: each bundle adjustment's frame and the keyframes that it moves."""
+    log, within = [], system.world.edges.within
 
-    def watched(world, number, in_haste):
-        refined.append(number)
-        return refine(world, number, in_haste)
+    def watched(window, rows, num_free, capacity):
+        log.append((len(system.frames), window[rows < num_free].tolist()))
+        return within(window, rows, num_free, capacity)
 
-    system.mapper.refine = watched
-    for frame in source:
-        system.process(frame)
-        assert system.state is State.TRACKING
-    assert refined == [0, 1]  # the first has no neighbours, the second waits for its result
+    system.world.edges.within = watched
+    return log
+
+
+@pytest.mark.parametrize(("gap", "lag"), [(2, CONFIG.mapping_lag), (2, 4), (3, 4), (4, 4)])
+def test_every_keyframe_is_adjusted_soon_however_fast_they_come(gap, lag):
+    """It waits for the two jobs under way at most, then it is fused, then adjusted."""
+    config = dataclasses.replace(CONFIG, keyframe_min_gap=gap, keyframe_translation=0.0)
+    source, trajectories = RoomSource(32), []
+    for _ in range(2):
+        system = make_system(config=config, mapping_lag=lag)
+        adjusted = _adjustments(system)
+        _, states = _run(source, system)
+        assert set(states) == {State.TRACKING}
+        keyframes = [(n, k.frame_index) for n, k in system.world.keyframes.items()]
+        assert np.all(np.diff([frame for _, frame in keyframes]) == gap)
+        for number, made in keyframes[1:]:  # the first one has no neighbours, and does not move
+            if made + 3 * lag < len(source):
+                begun = min(frame for frame, window in adjusted if number in window)
+                assert made <= begun <= made + 3 * lag
+        trajectories.append(system.live_trajectory()[1])
+    np.testing.assert_array_equal(*trajectories)  # frames are counted, not milliseconds
+
+
+def test_mapping_that_falls_behind_takes_what_waits_together(monkeypatch):
+    """A computation is bounded however many keyframes wait; tracking goes on meanwhile."""
+    config = dataclasses.replace(CONFIG, max_fused=3, keyframe_translation=0.0)
+    system, source = make_system(config=config, mapping_lag=1000), RoomSource(30)
+    adjusted, fused, fuse = _adjustments(system), [], system.mapper._fuse
+
+    def watched(world, number, neighbours):
+        fused.append(number)
+        return fuse(world, number, neighbours)
+
+    monkeypatch.setattr(system.mapper, "_fuse", watched)
+    _, states = _run(source, system)
+    assert set(states) == {State.TRACKING}
     made = list(system.world.keyframes)
-    assert system.mapping.waiting == len(made) - 2 > 5
+    assert len(made) > 12
+    assert fused == [1]
     system.finish()
-    assert system.mapping.waiting == 0
-    assert refined == [0, 1, *made[-3:]]
+    assert fused == [1, *made[-3:]]
+    assert [window[0] for _, window in adjusted] == [1, made[-1]]
+    assert set(made[-config.window_free :]) == set(adjusted[-1][1])
+
+
+def test_what_is_learned_of_the_noise_reaches_everything_that_measures_with_it():
+    system = make_system(close_loops=True)
+    start = system.tracker.noise
+    _run(RoomSource(6), system)
+    assert system.tracker.noise.pixel_sigma < start.pixel_sigma
+    assert system.mapper.noise == system.tracker.noise == system._loops.noise

@@ -35,9 +35,9 @@ class SlamConfig:
         slit_inlier_ratio: in which a pose needs at least this ratio of inliers.
         keyframe_min_gap: frames between keyframes, at least.
         keyframe_probation: frames tracked in a row before the map grows again, after a loss.
-        max_waiting: if more keyframes wait to be mapped, the next one is left as it is (its
-            neighbours will find what it shares with them),
-        max_waiting_loops: and if more than so many wait, it does not look for loops.
+        max_fused: keyframes that are fused at a time; older ones that wait as well are adjusted,
+            but not fused (their neighbours will find what they share with them).
+        max_waiting_loops: if more keyframes wait to be mapped, no loop is looked for.
         keyframe_translation: metres to the nearest keyframe that make a new one.
         keyframe_rotation: radians to the nearest keyframe that make a new one.
         keyframe_overlap: a keyframe is made when fewer than this share of the last keyframe's
@@ -83,7 +83,7 @@ class SlamConfig:
     slit_inlier_ratio: float = 0.7
     keyframe_min_gap: int = 2
     keyframe_probation: int = 8
-    max_waiting: int = 16
+    max_fused: int = 4
     max_waiting_loops: int = 3
     keyframe_translation: float = 0.15
     keyframe_rotation: float = 0.175
@@ -103,4 +103,4 @@ class SlamConfig:
     max_keyframes: int = 320
     recent_keyframes: int = 50
     descriptors_per_landmark: int = 4
-    mapping_lag: int = 4
+    mapping_lag: int = 2

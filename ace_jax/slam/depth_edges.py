@@ -33,11 +33,12 @@ class DepthEdges:
     """Registrations of pairs of keyframes.
 
     Attributes:
-        latest: the keyframe that was registered last, and to which others that was tried.
+        unlearned: keyframes, each with the others that it was registered to, that the sensor's bend
+            was not learned from yet.
     """
 
     def __init__(self) -> None:
-        self.latest: tuple[int, list[int]] = 0, []
+        self.unlearned: list[tuple[int, list[int]]] = []
         self._edges: dict[tuple[int, int], _Edge] = {}
         self._untried: list[tuple[int, int]] = []  # made before there was any trust
         self._disagreement: collections.deque[float] = collections.deque(maxlen=MEMORY)
@@ -53,7 +54,7 @@ class DepthEdges:
             others: numbers of B keyframes.
             found: of B pairs or more; the rest is padding.
         """
-        self.latest = number, list(others)
+        self.unlearned.append((number, list(others)))
         for row, other in enumerate(others):
             if not found.success[row]:
                 continue
@@ -87,9 +88,12 @@ class DepthEdges:
             for (a, b), edge in self._edges.items()
             if a in place and b in place
         ]
-        latest = [self.latest[0], *self.latest[1]]
-        if len(latest) == 1 or any(n not in place for n in latest):
-            latest = []
+        unlearned = [
+            (place[number], place[other])
+            for number, others in self.unlearned
+            if all(n in place for n in (number, *others))
+            for other in others
+        ]
         return {
             "pairs": np.array([pair for pair, _, _ in edges], np.int64).reshape(-1, 2),
             "poses": np.array([e.other_from_camera for _, e, _ in edges]).reshape(-1, 4, 4),
@@ -97,7 +101,7 @@ class DepthEdges:
             "trust": np.array([e.trust for _, e, _ in edges], np.float64),
             "untried": np.array([untried for _, _, untried in edges], bool),
             "disagreement": np.array(self._disagreement, np.float64),
-            "latest": np.array([place[n] for n in latest], np.int64),
+            "unlearned": np.array(unlearned, np.int64).reshape(-1, 2),
         }
 
     def adopt(self, content: Mapping[str, np.ndarray], first: int, count: int) -> None:
@@ -116,13 +120,14 @@ class DepthEdges:
         shapes = {
             "pairs": (edges, 2), "poses": (edges, 4, 4), "information": (edges, 6, 6),
             "trust": (edges,), "untried": (edges,),
-            "disagreement": (content["disagreement"].size,), "latest": (content["latest"].size,),
+            "disagreement": (content["disagreement"].size,),
+            "unlearned": (len(content["unlearned"]), 2),
         }  # fmt: skip
         for name, shape in shapes.items():
             values = content[name]
             if values.shape != shape or not np.isfinite(values).all():
                 raise ValueError(f"{name} of the registrations is not {shape} finite numbers")
-        numbers = np.append(content["pairs"].ravel(), content["latest"])
+        numbers = np.concatenate([content["pairs"], content["unlearned"]])
         if numbers.dtype.kind not in "iu" or np.any((numbers < 0) | (numbers >= count)):
             raise ValueError("registrations of keyframes that are not there")
         for i, (number, other) in enumerate((content["pairs"] + first).tolist()):
@@ -134,9 +139,10 @@ class DepthEdges:
             if content["untried"][i]:
                 self._untried.append((number, other))
         self._disagreement.extend(content["disagreement"].tolist())
-        if len(content["latest"]):
-            number, *others = (content["latest"] + first).tolist()
-            self.latest = number, others
+        unlearned: dict[int, list[int]] = {}
+        for number, other in (content["unlearned"] + first).tolist():
+            unlearned.setdefault(number, []).append(other)
+        self.unlearned.extend(unlearned.items())
 
     @property
     def trust(self) -> float:

@@ -109,6 +109,8 @@ class LandmarkSlam(SlamSystem):
         )
         self.mapper = LocalMapper(camera, config, gates, noise)
         self.mapping = MappingQueue(mapping_lag)
+        self._unmapped: list[int] = []  # keyframes that wait, oldest first
+        self._being_mapped: list[int] = []
         self.closures: list[LoopClosure] = []
         self._loops = None
         if close_loops and not frozen:
@@ -120,7 +122,6 @@ class LandmarkSlam(SlamSystem):
         self._descriptors = np.zeros((extractor.max_features, extractor.dim), np.float32)
         self._frames_since_keyframe = 0
         self._frames_since_lost = config.keyframe_probation
-        self._unmapped: list[int] = []  # keyframes whose mapping task has not ended
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -187,6 +188,8 @@ class LandmarkSlam(SlamSystem):
         self._noise.learn(tracked.pixel_error)
         self.world.pixel_residual = self._noise.residual
         self.tracker.noise = self.mapper.noise = self._noise.model
+        if self._loops is not None:
+            self._loops.noise = self._noise.model
         shared = self.world.covisibility(tracked.landmarks)
         reference = self._most_covisible(shared)
         anchor = self.world.keyframes[reference].camera_from_world
@@ -317,25 +320,24 @@ class LandmarkSlam(SlamSystem):
         self._landmarks = keyframe.landmarks.copy()
         self._descriptors = features.descriptors
         self._frames_since_keyframe = 0
-        self._submit(number)
+        self._unmapped.append(number)
+        if len(self._unmapped) == 1:
+            self.mapping.submit(self._map())
         return number
 
-    def _submit(self, number: int) -> None:
-        self._unmapped.append(number)
-        self.mapping.submit(self._map(number))
-
-    def _map(self, number: int) -> MappingTask:
-        """What a new keyframe sets off; less, the more keyframes wait."""
-        if self.mapping.waiting <= self.config.max_waiting:
-            yield from self.mapper.refine(self.world, number, lambda: self.mapping.waiting > 0)
-        if self._loops is not None and self.mapping.waiting <= self.config.max_waiting_loops:
-            closure = yield from self._loops.close(self.world, number)
+    def _map(self) -> MappingTask:
+        """What new keyframes set off: all that wait when its turn comes are mapped together."""
+        numbers, self._unmapped = self._unmapped, []
+        self._being_mapped = numbers
+        yield from self.mapper.refine(self.world, numbers)
+        self._being_mapped = []
+        if self._loops is not None and len(self._unmapped) <= self.config.max_waiting_loops:
+            closure = yield from self._loops.close(self.world, numbers[-1])
             if closure is not None:
                 self.closures.append(closure)
                 self._free_space.forget()
                 self._recent.forget()
         self.world.retire_surplus(self.config.max_keyframes, self.config.recent_keyframes)
-        self._unmapped.remove(number)
 
     def locate_keyframe(self, keyframe: Keyframe) -> np.ndarray | None:
         """(4, 4) camera_from_world of another map's keyframe in this map, or None."""
@@ -348,18 +350,22 @@ class LandmarkSlam(SlamSystem):
 
     def refine_keyframe(self, number: int) -> None:
         """Fuses a keyframe that was taken over from another map with what is here, and adjusts."""
-        self.mapping.submit(self.mapper.refine(self.world, number))
+        self.mapping.submit(self.mapper.refine(self.world, [number]))
         self.mapping.finish()
 
     def tracking_state(self) -> dict[str, np.ndarray]:
         """Where tracking stands, for `resume`; keyframes and landmarks by `LandmarkMap.places`."""
         landmark, place = self.world.places()
+        fused = {number for number, _ in self.world.edges.unlearned}
+        unadjusted = [n for n in self._being_mapped if n in fused]
+        unmapped = [n for n in self._being_mapped if n not in fused] + self._unmapped
         return {
             "tracks": np.array(self.state is State.TRACKING),
             "landmarks": landmark[self._landmarks],
             "descriptors": self._descriptors,
             "frames_since": np.array([self._frames_since_keyframe, self._frames_since_lost]),
-            "unmapped": np.array([place[n] for n in self._unmapped if n in place], np.int64),
+            "unmapped": np.array([place[n] for n in unmapped if n in place], np.int64),
+            "unadjusted": np.array([place[n] for n in unadjusted if n in place], np.int64),
         }
 
     def resume(self, frames: list[TrackedFrame], tracking: Mapping[str, np.ndarray]) -> None:
@@ -377,12 +383,15 @@ class LandmarkSlam(SlamSystem):
         self.frames = frames
         if not tracking:
             return
-        landmarks, unmapped = tracking["landmarks"], tracking["unmapped"].astype(np.int64)
+        landmarks = tracking["landmarks"]
+        unmapped, unadjusted = (
+            tracking[name].astype(np.int64).tolist() for name in ("unmapped", "unadjusted")
+        )
         if (
             landmarks.shape != self._landmarks.shape
             or tracking["descriptors"].shape != self._descriptors.shape
             or np.any((landmarks < NO_LANDMARK) | (landmarks >= self.world.capacity))
-            or not all(number in self.world.keyframes for number in unmapped.tolist())
+            or not all(number in self.world.keyframes for number in unmapped + unadjusted)
             or (tracking["tracks"] and (not frames or frames[-1].camera_from_reference is None))
         ):
             raise ValueError("what was tracked last is not in the map")
@@ -390,8 +399,11 @@ class LandmarkSlam(SlamSystem):
         self._descriptors = tracking["descriptors"]
         self._frames_since_keyframe, self._frames_since_lost = tracking["frames_since"].tolist()
         self.state = State.TRACKING if tracking["tracks"] else State.LOST
-        for number in unmapped.tolist():
-            self._submit(number)
+        if unadjusted:
+            self.mapping.submit(self.mapper.adjust(self.world, unadjusted))
+        self._unmapped = unmapped
+        if unmapped:
+            self.mapping.submit(self._map())
 
     def finish(self) -> None:
         """Completes the mapping that still runs, and settles the map."""

@@ -5,7 +5,7 @@ The steps after its insertion are a mapping task, see `mapping_queue`.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from ace_jax.slam.depth_bend import bend_equations, straightened_planes
 from ace_jax.slam.depth_planes import fit_planes
 from ace_jax.slam.depth_registration import register
 from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
-from ace_jax.slam.mapping_queue import MappingTask
+from ace_jax.slam.mapping_queue import MappingTask, together
 from ace_jax.slam.matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
 from ace_jax.slam.pose_optimization import NoiseModel, residuals_of
 from ace_jax.slam.poses import difference, orthonormalized
@@ -121,28 +121,33 @@ class LocalMapper:
         self._create_landmarks(world, number, rgb)
         return number
 
-    def refine(
-        self, world: LandmarkMap, number: int, in_haste: Callable[[], bool] = lambda: False
-    ) -> MappingTask:
-        """Makes the map around a new keyframe consistent: fusing, bundle adjustment, culling.
+    def refine(self, world: LandmarkMap, numbers: Sequence[int]) -> MappingTask:
+        """Makes the map around new keyframes consistent: fusing, bundle adjustment, culling.
+
+        Two jobs, however many keyframes there are: the newest `max_fused` are fused, all are
+        adjusted together, as far as the window holds them.
 
         Args:
             world: the map; it may grow between the steps.
-            number: the keyframe.
-            in_haste: whether newer keyframes wait; then bundle adjustment is left to them.
+            numbers: the keyframes, oldest first.
         """
-        neighbours = self._neighbours(world, number, self.config.fuse_neighbours)
-        if len(neighbours):
-            yield from self._fuse(world, number, neighbours)
-            if not in_haste():
-                yield from self._adjust(world, number)
-        world.cull(number)
+        neighbours = {n: self._neighbours(world, n, self.config.fuse_neighbours) for n in numbers}
+        tied = [n for n in numbers if len(neighbours[n])]
+        if tied:
+            yield from together(
+                [
+                    self._learn_bend(world),
+                    *(self._fuse(world, n, neighbours[n]) for n in tied[-self.config.max_fused :]),
+                ]
+            )
+            yield from self.adjust(world, tied)
+        world.cull(numbers[-1])
 
     def settle(self, world: LandmarkMap) -> MappingTask:
         """Adjusts every keyframe once more if its depth is known better now than at its time."""
         if not np.array_equal(world.depth_bend, world.settled_bend):
             for number in list(world.keyframes):
-                yield from self._adjust(world, number)
+                yield from self.adjust(world, [number])
             world.settled_bend = world.depth_bend
 
     def _create_landmarks(self, world: LandmarkMap, number: int, rgb: np.ndarray) -> None:
@@ -226,21 +231,15 @@ class LocalMapper:
             self.gates,
             self.noise,
         )
-        # The last keyframe's pose was adjusted since it was registered.
-        bent = self._of_pairs(world, bend_equations, *world.edges.latest, bend=world.depth_bend)
         near = self._with_planes(world, neighbours)
         registration = self._of_pairs(world, register, number, near)
-        matches, back, found, equations = yield lambda: (
+        matches, back, found = yield lambda: (
             np.asarray(into_neighbours()),
             np.asarray(into_keyframe()),
             jax.tree.map(np.asarray, registration()),
-            jax.tree.map(np.asarray, bent()),
         )
         if found is not None:
             world.edges.add(number, near, found)
-        if equations is not None:
-            world.bend.add(equations)
-            world.correct_depth(world.bend.bend, self.camera)
         own = np.where(world.serial[own] == serials[0], own, NO_LANDMARK)
         theirs = np.where(world.serial[theirs] == serials[1], theirs, NO_LANDMARK)
         for row, neighbour in enumerate(neighbours):
@@ -248,6 +247,24 @@ class LocalMapper:
             world.show(int(neighbour), features, own[matches[row][features]])
         features = np.flatnonzero(back[0] >= 0)
         world.show(number, features, theirs[back[0][features]])
+
+    def _learn_bend(self, world: LandmarkMap) -> MappingTask:
+        """What the keyframes that were registered last say of the bend.
+
+        They were adjusted since then, so their poses are better now.
+        """
+        pairs = list(world.edges.unlearned)
+        jobs = [
+            self._of_pairs(world, bend_equations, *pair, bend=world.depth_bend) for pair in pairs
+        ]
+        try:
+            found = yield lambda: [jax.tree.map(np.asarray, job()) for job in jobs]
+        finally:
+            del world.edges.unlearned[: len(pairs)]
+        for equations in found:
+            if equations is not None:
+                world.bend.add(equations)
+                world.correct_depth(world.bend.bend, self.camera)
 
     def _with_planes(self, world: LandmarkMap, numbers: np.ndarray) -> list[int]:
         """Those of some keyframes, best first, that a depth image is registered to."""
@@ -275,12 +292,16 @@ class LocalMapper:
 
         return job
 
-    def _adjust(self, world: LandmarkMap, number: int) -> MappingTask:
-        """Bundle adjustment of the keyframes that see most of the same landmarks."""
+    def adjust(self, world: LandmarkMap, numbers: Sequence[int]) -> MappingTask:
+        """Bundle adjustment of keyframes and of those that see most of the same landmarks.
+
+        Where the window cannot hold all of `numbers`, the last ones are adjusted.
+        """
         config = self.config
-        free = np.concatenate(
-            [[number], self._neighbours(world, number, config.window_free - 1)]
-        ).astype(np.int64)
+        free = np.array(numbers[::-1][: config.window_free], np.int64)
+        others = self._neighbours(world, numbers[-1], config.window_free + len(free))
+        others = others[~np.isin(others, free)]
+        free = np.concatenate([free, others[: config.window_free - len(free)]])
         slots = world.slots_seen_by(free)
         slots = slots[world.observations[slots] >= 2]
         slots = world.most_observed(slots, config.max_window_landmarks)

@@ -73,10 +73,11 @@ class LoopCloser:
         camera: intrinsics.
         config: when two places are the same.
         gates: of guided matching; the radius is that of `config`.
-        noise: standard deviations.
+        noise: standard deviations to begin with.
         seed: of RANSAC.
 
     Attributes:
+        noise: standard deviations, as learned so far.
         outcomes: how often the search ended how, for reports.
     """
 
@@ -106,8 +107,8 @@ class LoopCloser:
         keys, mask = self._first_appearances(world, np.zeros(0, np.int64))
         match_mutually(features.descriptors, features.mask, keys, mask, self._gates.min_cosine)
         block = world.block(nothing, self.config.max_group_landmarks)
-        self._align(block, features, 0)
-        self._examine(block, features, np.eye(4))
+        self._align(block, features, 0, self.noise)
+        self._examine(block, features, np.eye(4), self.noise)
 
     def close(self, world: LandmarkMap, number: int) -> Generator[Job, Any, LoopClosure | None]:
         """Looks for a loop at a new keyframe, and closes it.
@@ -276,16 +277,17 @@ class LoopCloser:
         block = world.block(slots, self.config.max_group_landmarks)
         features, old_features = (world.keyframes[n].features for n in (number, anchor))
         old_pose = world.keyframes[anchor].camera_from_world
+        noise = self.noise  # as it is now: tracking learns while the job runs
 
         def job() -> tuple[Examination, Examination] | None:
             start = predicted
             if start is None:
-                aligned = self._align(block, features, number)
+                aligned = self._align(block, features, number, noise)
                 if not bool(aligned.success):
                     return None
                 start = aligned.camera_from_world
-            seen = self._examine(block, features, start)
-            return seen, self._examine(block, old_features, old_pose)
+            seen = self._examine(block, features, start, noise)
+            return seen, self._examine(block, old_features, old_pose, noise)
 
         result = yield job
         if result is None:
@@ -349,6 +351,7 @@ class LoopCloser:
         features = [world.keyframes[n].features for n in recent]
         recent_places = np.searchsorted(numbers, recent)
         here = int(np.searchsorted(numbers, number))
+        noise = self.noise
 
         def job():
             graph = build_graph(numbers, before, table, places, config)
@@ -358,7 +361,7 @@ class LoopCloser:
             after = result.camera_from_world
             there = moved_block(block, (invert(after) @ before)[made_at])
             matches = [
-                self._examine(there, f, after[n]).matches
+                self._examine(there, f, after[n], noise).matches
                 for n, f in zip(recent_places, features, strict=True)
             ]
             return after, matches
@@ -397,18 +400,20 @@ class LoopCloser:
         keys[: len(slots)] = world.descriptors[0, slots]
         return keys, np.arange(size) < len(slots)
 
-    def _align(self, block: LandmarkBlock, features: Features, number: int):
+    def _align(self, block: LandmarkBlock, features: Features, number: int, noise: NoiseModel):
         return align(
             block,
             features,
             self.camera,
-            self.noise,
+            noise,
             self._gates.min_cosine,
             self._key,
             np.int32(number),
         )
 
-    def _examine(self, block: LandmarkBlock, features: Features, pose: np.ndarray) -> Examination:
+    def _examine(
+        self, block: LandmarkBlock, features: Features, pose: np.ndarray, noise: NoiseModel
+    ) -> Examination:
         return examine(
             block,
             features,
@@ -416,6 +421,6 @@ class LoopCloser:
             self.camera,
             self._gates,
             self._radii,
-            self.noise,
+            noise,
             self._near_radius,
         )

@@ -7,7 +7,8 @@ map, nothing needs a lock, and each change is complete before the next frame is 
 """
 
 import collections
-from collections.abc import Callable, Generator
+import contextlib
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,8 +16,26 @@ Job = Callable[[], Any]
 MappingTask = Generator[Job, Any, None]
 
 
+def together(tasks: Iterable[MappingTask]) -> MappingTask:
+    """One task of several: what they compute next, each of them, is one job."""
+    running = []
+    for task in tasks:
+        with contextlib.suppress(StopIteration):
+            running.append((task, next(task)))
+    while running:
+        jobs = [job for _, job in running]
+        results = yield lambda jobs=jobs: [job() for job in jobs]
+        before, running = running, []
+        for (task, _), result in zip(before, results, strict=True):
+            with contextlib.suppress(StopIteration):
+                running.append((task, task.send(result)))
+
+
 class MappingQueue:
     """Runs mapping tasks one after the other, in steps between frames.
+
+    A task that fails (a job, or what it does to the map) is given up, and its exception raised by
+    the call in which it failed. The queue goes on with the next task at the next call.
 
     Args:
         lag: frames between the start of a job and the moment when its result is taken, waiting for
@@ -33,48 +52,49 @@ class MappingQueue:
         self._age = 0
         self._pool: ThreadPoolExecutor | None = None
 
-    @property
-    def waiting(self) -> int:
-        """Tasks that have not begun."""
-        return len(self._tasks)
-
     def submit(self, task: MappingTask) -> None:
         """Adds a task; it begins now if none is running."""
         self._tasks.append(task)
-        if self._running is None:
-            self._next_task()
+        self._begin()
 
     def advance(self) -> None:
         """Once a frame, before it is tracked: takes the result that is due, begins the next job."""
-        if self._result is None:
-            return
-        self._age += 1
-        due = self._result.done() if self.lag is None else self._age >= self.lag
-        if due:
-            self._resume(self._result.result())
+        if self._result is not None:
+            self._age += 1
+            due = self._result.done() if self.lag is None else self._age >= self.lag
+            if due:
+                self._resume(self._result.result)
+        self._begin()
 
     def finish(self) -> None:
         """Runs everything that was submitted to its end."""
+        self._begin()
         while self._result is not None:
-            self._resume(self._result.result())
+            self._resume(self._result.result)
+            self._begin()
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
 
-    def _next_task(self) -> None:
-        self._running = self._tasks.popleft() if self._tasks else None
-        if self._running is not None:
-            self._resume(None)
+    def _begin(self) -> None:
+        while self._running is None and self._tasks:
+            self._running = self._tasks.popleft()
+            self._resume(lambda: None)
 
-    def _resume(self, value: Any) -> None:
+    def _resume(self, result: Callable[[], Any]) -> None:
+        """Gives the running task a job's result, and starts its next job."""
         self._result, self._age = None, 0
         try:
-            job = self._running.send(value)
+            job = self._running.send(result())
             while self.lag == 0:
                 job = self._running.send(job())
         except StopIteration:
-            self._next_task()
+            self._running = None
             return
+        except BaseException:
+            self._running.close()
+            self._running = None
+            raise
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="mapping")
         self._result = self._pool.submit(job)

@@ -255,7 +255,13 @@ def run(
     if len(log.bad) > MAX_BAD_FRAMES_SHOWN:
         print(f"skipped {len(log.bad) - MAX_BAD_FRAMES_SHOWN} more frames", file=sys.stderr)
     start = time.perf_counter()
-    system.finish()
+    try:
+        system.finish()
+    except Exception as error:
+        # Without the last corrections there are still the poses and the map so far.
+        if limit_reached(error) is None:
+            raise
+        failure = failure or error
     extra = {
         "frames_skipped": len(log.bad),
         "interrupted": interrupted,
