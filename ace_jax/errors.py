@@ -1,9 +1,12 @@
 """Errors that a user can act on: one line that says what to do next, never a traceback."""
 
+import contextlib
 import errno
+import io
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import app, flags
 
@@ -17,6 +20,7 @@ _NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _CONFIG_PATH = "ml_collections.config_flags.config_path"
 _HELP = ("-h", "-help", "--help", "-?", "--helpshort")
+_FULL_HELP = ("-helpfull", "--helpfull")  # with the flags of every module
 
 
 class UserError(Exception):
@@ -95,8 +99,9 @@ def run(
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses flags as absl does, but with the exit codes of other tools: help 0, bad flag 2."""
     arguments = list(argv[1 : argv.index("--")] if "--" in argv else argv[1:])
-    if any(argument in _HELP for argument in arguments):
-        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
+    if any(argument in _HELP + _FULL_HELP for argument in arguments):
+        print(_help(short=any(argument in _HELP for argument in arguments)), end="")
+        sys.exit(0)
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
@@ -107,6 +112,15 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         cause = error.args[0]
         what = cause.args[0] if isinstance(cause, KeyError) else cause
         sys.exit(report(f"--config has no such field: {what}; see --help"))
+
+
+def _help(short: bool) -> str:
+    """absl's help, with the main module's name where absl writes the path of its file."""
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        app.usage(shorthelp=short, writeto_stdout=True)
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
+    return text.getvalue().replace(f"\n{sys.argv[0]}:\n", f"\n{name}:\n")
 
 
 def _is_of_a_config_path(error: BaseException) -> bool:

@@ -161,6 +161,18 @@ def test_a_command_started_through_ace_jax_is_the_module_itself():
     assert through.stdout == direct.stdout
 
 
+@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
+@pytest.mark.parametrize("command", [["-m", "ace_jax.data"], ["-m", "ace_jax", "data"]])
+def test_help_names_the_module_and_no_folder(command, flag):
+    done = subprocess.run(
+        [sys.executable, *command, flag], capture_output=True, text=True, cwd=REPO
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\nace_jax.data:\n  --" in done.stdout
+    for folder in {str(REPO), sys.prefix, sys.base_prefix, "__main__"}:
+        assert folder not in done.stdout
+
+
 def test_every_dependency_has_a_lower_bound_and_a_newest_tested_version():
     tested = {}
     for line in (REPO / ".ci" / "newest.txt").read_text().splitlines():
