@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _CONFIG_PATH = "ml_collections.config_flags.config_path"
+# What absl says of a flag that is required.
+_MISSING_FLAG = re.compile(r"Flag (--\w+) must have a value other than None")
 _HELP = ("-h", "-help", "--help", "-?", "--helpshort")
 _FULL_HELP = ("-helpfull", "--helpfull")  # with the flags of every module
 
@@ -105,7 +108,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        sys.exit(report(f"{error}; see --help"))
+        missing = " ".join(_MISSING_FLAG.findall(str(error)))
+        sys.exit(report(f"{'missing ' + missing if missing else error}; see --help"))
     except (AttributeError, KeyError, ValueError) as error:
         if not _is_of_a_config_path(error):  # a defect in the config file's own code
             raise
