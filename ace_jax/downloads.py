@@ -1,6 +1,5 @@
 """Downloads that resume, are verified, and appear under their name only when complete."""
 
-import contextlib
 import dataclasses
 import hashlib
 import http.client
@@ -12,9 +11,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ace_jax.errors import UserError
+from ace_jax.progress import ProgressBar
 
 _ATTEMPTS = 4
 _TIMEOUT = 30.0  # seconds without a byte
@@ -143,8 +141,9 @@ def _fetch(remote: Remote, part: Path, progress: bool) -> None:
     except (urllib.error.URLError, TimeoutError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise _Retry(f"no connection ({reason})") from error
-    with response, contextlib.closing(_bar(remote, response, have, progress)) as bar:
-        resumed = response.status == 206
+    resumed = response.status == 206
+    start = have if resumed else 0
+    with response, _bar(remote, response, start, progress) as bar:
         expected = _length(response)
         with open(part, "ab" if resumed else "wb") as file:
             got = 0
@@ -157,7 +156,7 @@ def _fetch(remote: Remote, part: Path, progress: bool) -> None:
                     break
                 file.write(chunk)
                 got += len(chunk)
-                bar.update(len(chunk))
+                bar.show(start + got)
         if expected is not None and got < expected:
             raise _Retry(f"{got} of {expected} bytes came")
 
@@ -167,14 +166,15 @@ def _length(response: http.client.HTTPResponse) -> int | None:
     return int(length) if length.isdigit() else None
 
 
-def _bar(remote: Remote, response: http.client.HTTPResponse, have: int, progress: bool) -> tqdm:
-    start = have if response.status == 206 else 0
+def _bar(
+    remote: Remote, response: http.client.HTTPResponse, start: int, shown: bool
+) -> ProgressBar:
     length = _length(response)
-    return tqdm(
-        total=remote.size or (None if length is None else start + length),
+    return ProgressBar(
+        remote.size or (None if length is None else start + length),
+        remote.file,
         initial=start,
         unit="B",
-        unit_scale=True,
-        desc=remote.file,
-        disable=not progress,
+        scaled=True,
+        shown=shown,
     )

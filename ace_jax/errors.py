@@ -1,9 +1,13 @@
 """Errors that a user can act on: one line that says what to do next, never a traceback."""
 
+import contextlib
 import errno
+import io
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import app, flags
 
@@ -16,7 +20,10 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _CONFIG_PATH = "ml_collections.config_flags.config_path"
+# What absl says of a flag that is required.
+_MISSING_FLAG = re.compile(r"Flag (--\w+) must have a value other than None")
 _HELP = ("-h", "-help", "--help", "-?", "--helpshort")
+_FULL_HELP = ("-helpfull", "--helpfull")  # with the flags of every module
 
 
 class UserError(Exception):
@@ -95,18 +102,29 @@ def run(
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses flags as absl does, but with the exit codes of other tools: help 0, bad flag 2."""
     arguments = list(argv[1 : argv.index("--")] if "--" in argv else argv[1:])
-    if any(argument in _HELP for argument in arguments):
-        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
+    if any(argument in _HELP + _FULL_HELP for argument in arguments):
+        print(_help(short=any(argument in _HELP for argument in arguments)), end="")
+        sys.exit(0)
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        sys.exit(report(f"{error}; see --help"))
+        missing = " ".join(_MISSING_FLAG.findall(str(error)))
+        sys.exit(report(f"{'missing ' + missing if missing else error}; see --help"))
     except (AttributeError, KeyError, ValueError) as error:
         if not _is_of_a_config_path(error):  # a defect in the config file's own code
             raise
         cause = error.args[0]
         what = cause.args[0] if isinstance(cause, KeyError) else cause
         sys.exit(report(f"--config has no such field: {what}; see --help"))
+
+
+def _help(short: bool) -> str:
+    """absl's help, with the main module's name where absl writes the path of its file."""
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        app.usage(shorthelp=short, writeto_stdout=True)
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
+    return text.getvalue().replace(f"\n{sys.argv[0]}:\n", f"\n{name}:\n")
 
 
 def _is_of_a_config_path(error: BaseException) -> bool:

@@ -365,7 +365,7 @@ def main(_: Sequence[str]) -> None:
             text = make(Path(_SHARED.value))
         except ImportError as missing:
             raise errors.UserError(
-                f"the table of {name} needs {missing.name}: pip install 'ace_jax[bench]' torch timm"
+                f"the table of {name} needs {missing.name}: pip install '.[bench]' torch timm"
             ) from missing
         except FileNotFoundError as missing:
             raise errors.UserError(f"no {missing.filename}; set --shared") from missing

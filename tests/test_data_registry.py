@@ -85,6 +85,16 @@ def test_what_is_missing_is_told_in_one_line(root, name, words):
         assert word in message
 
 
+def test_a_folder_without_its_kind_is_recognised(tmp_path, monkeypatch):
+    (tmp_path / "kitchen").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("kitchen", str(tmp_path / "kitchen")):
+        with pytest.raises(UserError, match=f"no sequence '{name}': is it folder/{name}[?] Names"):
+            open_sequence(name, "data")
+    with pytest.raises(UserError, match="no folder hall, neither here nor in data: it should hold"):
+        open_sequence("folder/hall", "data")
+
+
 def test_missing_root(tmp_path):
     with pytest.raises(UserError, match=r"no folder .*nowhere/7scenes/chess.*--data_root"):
         open_sequence("7scenes/chess/seq-01", tmp_path / "nowhere")

@@ -91,6 +91,13 @@ def test_a_defect_keeps_its_traceback():
     assert "RuntimeError: a defect" in done.stderr
 
 
+def test_required_flags_are_named_as_arguments_are():
+    done = subprocess.run(
+        [sys.executable, "-m", "ace_jax.mapping"], capture_output=True, text=True, cwd=REPO
+    )
+    assert (done.returncode, done.stderr) == (2, "error: missing --seq --out; see --help\n")
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

@@ -1,13 +1,10 @@
 """The exported relocalizer: runs without the package, answers as the original; the examples."""
 
 import dataclasses
-import http.client
 import importlib.util
-import json
 import shutil
 import subprocess
 import sys
-import threading
 import types
 
 import cv2
@@ -178,34 +175,20 @@ def _example(name):
 
 
 def test_http_service(deployed):
+    """`test_http_service.py` has what clients send; this is the exported program behind it."""
     image = RoomSource(8)[5].rgb
     photo = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-    server = _example("http_service").serve(deployed, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    asked = "/locate?" + "&".join(
+    service = _example("http_service").Service(deployed, "127.0.0.1", 0)
+    asked = "&".join(
         f"{name}={value}" for name, value in zip(("fx", "fy", "cx", "cy"), INTRINSICS, strict=True)
     )
-
-    def post(path, body):
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
-        connection.request("POST", path, body)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-
     try:
-        status, answer = post(asked, photo)
-        assert status == 200
-        expected = deployed(image, INTRINSICS)
-        np.testing.assert_array_equal(answer["world_from_camera"], expected.world_from_camera)
-        assert post("/locate", photo)[0] == 400
-        assert post(asked + "&fx=0", b"no image")[0] == 400
-        assert post(asked, cv2.imencode(".png", np.zeros((4, 4, 3)))[1].tobytes())[0] == 400
-        assert post("/elsewhere", photo)[0] == 404
+        answer = service.locate(photo, asked)
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        service.server_close()
+    expected = deployed(image, INTRINSICS)
+    assert expected.success
+    np.testing.assert_array_equal(answer["world_from_camera"], expected.world_from_camera)
 
 
 def test_ros_2_node(deployed, monkeypatch):

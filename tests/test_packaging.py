@@ -2,9 +2,11 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from repository import REPO
@@ -66,6 +68,29 @@ def test_metadata():
     assert {"test", "bench", "viewer", "mesh", "tfds"} <= set(project["optional-dependencies"])
     for required in ("evo", "pytest", "ruff"):
         assert required in map(_name, project["optional-dependencies"]["test"])
+
+
+def test_the_distribution_has_a_name_of_its_own():
+    """`ace-jax` is another project's name, so nothing may tell anybody to install it."""
+    name = _project()["name"]
+    assert name == "ace-slam-jax"
+    install = re.compile(r"ace[-_]jax\[|pip3? install[^\n`]*\bace[-_]jax(?![\w/.-])", re.IGNORECASE)
+    git = shutil.which("git")
+    files = git and subprocess.run([git, "ls-files"], cwd=REPO, capture_output=True, text=True)
+    if not files or files.returncode:
+        pytest.skip("not a git checkout")
+    wrong = []
+    for file in files.stdout.splitlines():
+        path = REPO / file
+        if path == Path(__file__) or not path.is_file():
+            continue
+        text = path.read_bytes().decode(errors="ignore")
+        wrong += [f"{file}: {found.group()}" for found in install.finditer(text)]
+    assert not wrong
+    ci = (REPO / ".ci" / "run").read_text()
+    assert f'version("{name}")' in ci
+    assert f"{name.replace('-', '_')}-{{ace_jax.__version__}}.dist-info" in ci
+    assert f"--exclude {name}" in (REPO / ".ci" / "versions").read_text()
 
 
 def _imports(tree: ast.Module) -> set[str]:
@@ -134,6 +159,18 @@ def test_a_command_started_through_ace_jax_is_the_module_itself():
     )
     assert through.returncode == direct.returncode == 0
     assert through.stdout == direct.stdout
+
+
+@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
+@pytest.mark.parametrize("command", [["-m", "ace_jax.data"], ["-m", "ace_jax", "data"]])
+def test_help_names_the_module_and_no_folder(command, flag):
+    done = subprocess.run(
+        [sys.executable, *command, flag], capture_output=True, text=True, cwd=REPO
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\nace_jax.data:\n  --" in done.stdout
+    for folder in {str(REPO), sys.prefix, sys.base_prefix, "__main__"}:
+        assert folder not in done.stdout
 
 
 def test_every_dependency_has_a_lower_bound_and_a_newest_tested_version():

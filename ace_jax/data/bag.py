@@ -161,7 +161,7 @@ def _open(path: Path) -> Any:
         from rosbags.highlevel import AnyReader
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
-        raise UserError('bags need: pip install "ace_jax[bags]"') from error
+        raise UserError("bags need the extra `bags`: pip install rosbags") from error
     try:
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
         reader.open()

@@ -164,6 +164,8 @@ def open_named(rest: str, root: Path) -> Live:
         try:
             sdk = importlib.import_module("pyrealsense2")
         except ImportError as error:
-            raise UserError('live/realsense needs: pip install "ace_jax[live]"') from error
+            raise UserError(
+                "live/realsense needs the extra `live`: pip install pyrealsense2"
+            ) from error
         return Live(RealSense(sdk), "live/realsense")
     raise UserError(f"no live source {rest!r}: take webcam, webcam/N or realsense")

@@ -160,7 +160,7 @@ def frame_batches(
     try:
         import grain
     except ImportError as error:
-        raise UserError('training input needs: pip install "ace_jax[pretrain]"') from error
+        raise UserError("training input needs the extra `pretrain`: pip install grain") from error
     shard = shard or Shard()
     if not 0 <= shard.index < shard.count:
         raise UserError(f"shard {shard.index} of {shard.count}: count from 0")

@@ -32,7 +32,8 @@ def own_folder(rest: str, root: Path, what: str) -> Path:
     """
     path = own_path(rest, root)
     if not path.is_dir():
-        raise UserError(f"no folder {path}: it should hold {what}")
+        where = "" if path.is_absolute() else f", neither here nor in {root}"
+        raise UserError(f"no folder {rest}{where}: it should hold {what}")
     return path
 
 

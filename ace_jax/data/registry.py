@@ -64,7 +64,8 @@ def find_format(name: str) -> tuple[Format, str]:
     kind, _, rest = name.rstrip("/").partition("/")
     if kind not in FORMATS or not rest:
         forms = ", ".join(known.form for known in FORMATS.values())
-        raise UserError(f"no sequence {name!r}: names are {forms}")
+        names = f"is it folder/{name}? Names" if name and Path(name).is_dir() else "names"
+        raise UserError(f"no sequence {name!r}: {names} are {forms}")
     return FORMATS[kind], rest
 
 

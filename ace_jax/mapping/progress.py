@@ -1,11 +1,10 @@
 """How a mapping run tells where it is."""
 
 import math
-import sys
 import time
 from typing import Any, Protocol
 
-from tqdm import tqdm
+from ace_jax.progress import ProgressBar, status
 
 
 class Progress(Protocol):
@@ -31,7 +30,8 @@ class Bars:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.curve: list[tuple[int, float, float]] = []
-        self._stage, self._started, self._bar = "", 0.0, None
+        self._stage, self._started = "", 0.0
+        self._bar: ProgressBar | None = None
 
     def __call__(self, stage: str, done: int, total: int, **figures: Any) -> None:
         """Moves the stage's bar; a new stage closes the last one's."""
@@ -41,20 +41,8 @@ class Bars:
         if stage != self._stage:
             self.close()
             self._stage, self._started = stage, now
-            self._bar = tqdm(
-                total=total,
-                desc=f"{stage:<10}",
-                file=sys.stderr,
-                dynamic_ncols=True,
-                mininterval=0.5,
-            )
-        if self._bar is not None:
-            self._bar.total = total
-            self._bar.update(done - self._bar.n)
-            if figures:
-                self._bar.set_postfix(
-                    {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in figures.items()}
-                )
+            self._bar = ProgressBar(total, f"{stage:<10}")
+        self._bar.show(done, status(**figures), total)
 
     def close(self) -> None:
         """Ends the present stage."""

@@ -2,16 +2,14 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ace_jax.errors import UserError
 from ace_jax.files import replacing
+from ace_jax.progress import ProgressBar, status
 
 METRICS = "metrics.jsonl"
 
@@ -50,16 +48,7 @@ class Journal:
                     "config.tensorboard needs: pip install tensorboardX (or set it to False)"
                 ) from error
             self._events = SummaryWriter(str(folder / "tensorboard"))
-        self._bar = tqdm(
-            total=steps,
-            initial=start,
-            desc="pre-training",
-            unit="step",
-            file=sys.stderr,
-            dynamic_ncols=True,
-            mininterval=0.5,
-            disable=not first,
-        )
+        self._bar = ProgressBar(steps, "pre-training", initial=start, unit="step", shown=first)
 
     @property
     def seconds(self) -> float:
@@ -81,8 +70,7 @@ class Journal:
 
     def show(self, step: int, **figures: float) -> None:
         """Moves the bar."""
-        self._bar.set_postfix({k: f"{v:.3g}" for k, v in figures.items()}, refresh=False)
-        self._bar.update(step - self._bar.n)
+        self._bar.show(step, status(**figures))
 
     def close(self) -> None:
         """Ends."""

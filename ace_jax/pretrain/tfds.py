@@ -17,6 +17,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.pretrain.recordings import RecordingScenes
 
 _THREADS = 8
+_MISSING = "TFDS sources need: pip install grain tensorflow-datasets array_record"
 
 
 class StoredRecording:
@@ -84,7 +85,7 @@ def _read_all(stored: Sequence[Any]) -> Iterator[Any]:
     try:
         import grain
     except ImportError as error:
-        raise UserError('TFDS sources need: pip install "ace_jax[pretrain,tfds]"') from error
+        raise UserError(_MISSING) from error
     options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=4 * _THREADS)
     return iter(grain.MapDataset.source(stored).to_iter_dataset(options))
 
@@ -100,7 +101,7 @@ def open_tfds(
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise UserError('TFDS sources need: pip install "ace_jax[pretrain,tfds]"') from error
+        raise UserError(_MISSING) from error
     skip = tfds.decode.SkipDecoding()
     try:
         stored = tfds.data_source(name, split=split, data_dir=str(data_dir))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from absl import logging
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
@@ -18,6 +17,7 @@ from ace_jax.evaluation.charts import map_figure
 from ace_jax.evaluation.pictures import with_answers
 from ace_jax.files import write_json
 from ace_jax.geometry.camera import Camera
+from ace_jax.progress import ProgressBar
 from ace_jax.relocalize import outputs
 from ace_jax.relocalize.report import Picture, write_report
 from ace_jax.relocalizer import Localization, Relocalizer, locate_among
@@ -91,10 +91,10 @@ def run(
             view.show_map(points)
     pictures = _Pictures(judged=not align)
     names, reference = source.names(), source.poses()
-    bar = tqdm(range(len(source)), desc="queries", disable=quiet, dynamic_ncols=True)
+    bar = ProgressBar(len(source), "queries", unit="query", shown=not quiet)
     found = 0
     try:
-        for index in bar:
+        for index in range(len(source)):
             frame = _read(source, index)
             if frame is None:
                 state.unread += 1
@@ -109,9 +109,11 @@ def run(
             if view is not None:
                 view.show(view_of(index, frame, answer, view.wants_picture()))
             pictures.offer(index, frame, answer)
-            bar.set_postfix(found=f"{found}/{len(state.names)}", refresh=False)
+            bar.show(index + 1, f"{found} found")
     except KeyboardInterrupt:
         state.interrupted = True
+    finally:
+        bar.close()
     _finish(state, relocalizers, source, out, map_bytes, pictures, align)
     return state
 

@@ -5,17 +5,16 @@ SIGGRAPH Asia 2013), by Open3D.
 """
 
 import importlib
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
 from ace_jax.files import replacing
+from ace_jax.progress import ProgressBar
 from ace_jax.slam.system import SlamSystem
 
 VOXEL = 0.015  # metres
@@ -57,13 +56,17 @@ def posed_frames(source: FrameSource, system: SlamSystem) -> Iterable[tuple[Fram
     """At most 300 of the run's frames with their final world_from_camera (4, 4), read again."""
     tracked = [frame for frame in system.frames if frame.live_camera_from_world is not None]
     step = max(1, -(-len(tracked) // _MAX_FRAMES))
-    for tracked_frame in tqdm(tracked[::step], desc="mesh", file=sys.stderr, dynamic_ncols=True):
-        try:
-            frame = source[tracked_frame.index]
-        except BadFrame:
-            continue
-        if frame.depth is not None:
-            yield frame, np.linalg.inv(system.corrected_pose(tracked_frame))
+    chosen = tracked[::step]
+    with ProgressBar(len(chosen), "mesh", unit="frame") as bar:
+        for done, tracked_frame in enumerate(chosen):
+            bar.show(done)
+            try:
+                frame = source[tracked_frame.index]
+            except BadFrame:
+                continue
+            if frame.depth is not None:
+                yield frame, np.linalg.inv(system.corrected_pose(tracked_frame))
+        bar.show(len(chosen))
 
 
 def write_mesh(

@@ -13,11 +13,11 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from ace_jax.data.frame import RENDERED_INVERSE_DEPTH_SIGMA, BadFrame, Frame
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.progress import ProgressBar
 from ace_jax.synthetic.scene import Scene
 from ace_jax.synthetic.sensor import Sensor, sense
 from ace_jax.synthetic.trajectory import RATE
@@ -100,7 +100,8 @@ class SyntheticSource:
         settings = [VERSION, dataclasses.asdict(camera), sensor and dataclasses.asdict(sensor)]
         key = _digest(scene.contents(), text=json.dumps(settings, sort_keys=True))
         self.folder = cache_root() / "synthetic" / f"{name.split('/')[-1]}-{key}"
-        self._bar = None
+        self._bar: ProgressBar | None = None
+        self._rendered = 0
         self._rendering = threading.Lock()  # readers ahead of each other want the same frames
 
     def __len__(self) -> int:
@@ -154,39 +155,45 @@ class SyntheticSource:
 
     def prepare(self, indices: Iterable[int] | None = None) -> None:
         """Renders what is missing (all frames by default), so that reading takes no time of it."""
-        self.render_frames(list(range(len(self)) if indices is None else indices))
+        wanted = list(range(len(self)) if indices is None else indices)
+        self.render_frames(wanted, wanted)
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def render_frames(self, indices: list[int]) -> None:
+    def render_frames(self, indices: list[int], wanted: list[int] | None = None) -> None:
         """Renders those of `indices` that are not cached yet; shows progress.
+
+        Args:
+            indices: of the frames to render now.
+            wanted: the frames that a new progress bar counts; by default all.
 
         Raises:
             UserError: the cache cannot be written.
         """
         with self._rendering:
             try:
-                self._render_missing(indices)
+                self._render_missing(indices, wanted or list(range(len(self))))
             except OSError as error:
                 raise UserError(
                     f"cannot write the cache {self.folder}: {error.strerror}; set ACE_JAX_CACHE"
                 ) from error
 
-    def _render_missing(self, indices: list[int]) -> None:
+    def _render_missing(self, indices: list[int], wanted: list[int]) -> None:
         missing = [i for i in indices if not self._is_cached(i)]
         if not missing:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._bar is None:
-            done = sum(self._is_cached(i) for i in range(len(self)))
-            self._bar = tqdm(
-                total=len(self), initial=done, desc=f"rendering {self.name}", unit="frame"
+            self._rendered = sum(self._is_cached(i) for i in wanted)
+            self._bar = ProgressBar(
+                len(wanted), f"rendering {self.name}", initial=self._rendered, unit="frame"
             )
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             for _ in pool.map(self._render, missing):
-                self._bar.update()
-        if self._bar.n >= self._bar.total:
+                self._rendered += 1
+                self._bar.show(self._rendered)
+        if self._rendered >= len(self):  # nothing is left for a later call
             self._bar.close()
 
     def __getitem__(self, index: int) -> Frame:
