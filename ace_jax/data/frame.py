@@ -45,6 +45,11 @@ def inverse_depth_sigma(source: "FrameSource") -> float | None:
     return getattr(source, "inverse_depth_sigma", None)
 
 
+def timed(source: "FrameSource") -> bool:
+    """Whether a source knows its frames' times; without, it may be a set of photos in any order."""
+    return getattr(source, "timed", True)
+
+
 # Rendered depth is exact; what is left is where on a slanted surface a feature really lies.
 RENDERED_INVERSE_DEPTH_SIGMA = 0.004
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma
+from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma, timed
 from ace_jax.data.recording import iterate
 from ace_jax.errors import UserError
 
@@ -51,6 +51,7 @@ class SubsetSource:
         self._source = source
         self.name, self.camera, self.has_depth = source.name, source.camera, source.has_depth
         self.inverse_depth_sigma = inverse_depth_sigma(source)
+        self.timed = timed(source)
 
     def __len__(self) -> int:
         return len(self._indices)
