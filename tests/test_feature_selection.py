@@ -1,9 +1,16 @@
 """The choice of features: the best first, and of equal ones an even choice over the image."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ace_jax.features.base import Features
 from ace_jax.features.selection import by_reliability
+from ace_jax.geometry.camera import Camera
+from ace_jax.mapping.checks import checks_of
+from ace_jax.mapping.images import MappingImage
+from ace_jax.models.scene_coordinates import SceneCoordinates
+from ace_jax.relocalizer import answer_coordinates
 
 
 def cells(columns, rows, size=8):
@@ -52,3 +59,39 @@ def test_the_higher_score_comes_first_wherever_it_is():
 def test_nothing_to_choose_from_is_no_error():
     order = by_reliability(np.zeros(5), np.zeros((5, 2)), np.zeros(5, bool))
     np.testing.assert_array_equal(np.sort(order), np.arange(5))
+
+
+class _Head:
+    def apply(self, variables, descriptors):
+        return SceneCoordinates(descriptors[:, :3], jnp.ones(len(descriptors)))
+
+
+def test_a_relocalizer_asks_about_the_whole_image():
+    uv = cells(80, 60).astype(np.float32)
+    ones = np.ones(len(uv), np.float32)
+    descriptors = np.c_[uv, ones].astype(np.float32)
+    features = Features(uv, descriptors, ones, ones > 0, 0 * ones)
+    asked, xyz, *_ = answer_coordinates(_Head(), {}, None, features, 1024, 0.3, None)
+    np.testing.assert_array_equal(xyz[:, :2], asked)  # descriptors go with their pixels
+    share = parts(np.asarray(asked)) / (1024 / 48)
+    assert share.min() > 0.6
+    assert share.max() < 1.4
+
+
+def test_check_images_keep_features_of_the_whole_image():
+    uv = cells(80, 60).astype(np.float32)
+    ones = np.ones(len(uv), np.float32)
+    image = MappingImage(
+        frame=0,
+        name="",
+        descriptors=uv.astype(np.float16),
+        uv=uv,
+        scores=ones,
+        mask=ones > 0,
+        depth=0 * ones,
+        camera=Camera(500.0, 500.0, 319.5, 239.5, 640, 480),
+        camera_from_world=np.eye(4),
+        grid=(60, 80),
+    )
+    (check,) = checks_of([image], 1024)
+    assert (parts(check.uv) / (1024 / 48)).min() > 0.6
