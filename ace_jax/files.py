@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     _remove_abandoned(path)
     # The suffix stays last: writers choose their format by it. Same folder: a rename is atomic
     # only within one file system.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # Threads of one process may write the same file, and so may processes of equal number in
+    # containers that share a folder.
+    writer = f"{os.getpid()}-{secrets.randbits(32)}"
+    temporary = path.with_name(f".{path.stem}.{writer}{path.suffix}")
     try:
         yield temporary
         _flush(temporary)
@@ -61,7 +65,7 @@ def _flush(path: Path) -> None:
 
 
 def _remove_abandoned(path: Path) -> None:
-    mine = re.compile(rf"\.{re.escape(path.stem)}\.\d+{re.escape(path.suffix)}")
+    mine = re.compile(rf"\.{re.escape(path.stem)}\.\d+(-\d+)?{re.escape(path.suffix)}")
     for other in path.parent.glob(".*"):
         with contextlib.suppress(OSError):
             if mine.fullmatch(other.name) and time.time() - other.stat().st_mtime > ABANDONED:

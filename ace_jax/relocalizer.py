@@ -20,6 +20,7 @@ import numpy as np
 from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.features.selection import by_reliability
 from ace_jax.geometry import robust_loss
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera
@@ -40,7 +41,8 @@ class Settings:
     """How a query is answered.
 
     Attributes:
-        max_queries: the most reliable features that are asked about; all of them if these fail.
+        max_queries: the most reliable features that are asked about (of equally reliable ones an
+            even choice over the image); all of them if these fail.
         keep_share: share of the answers, the most certain, that vote.
         quantile_ratio: if set, instead: answers with s < ratio x the 10 % quantile of s vote
             (ACE-G takes 2).
@@ -408,7 +410,7 @@ def as_camera(intrinsics: Camera | np.ndarray, width: int, height: int) -> Camer
         matrix = np.asarray(intrinsics, np.float64)
         if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or matrix[0, 0] <= 0:
             raise UserError(
-                "intrinsics must be a Camera or a (3, 3) matrix [fx 0 cx; 0 fy cy; 001]"
+                "intrinsics must be a Camera or a (3, 3) matrix [fx 0 cx; 0 fy cy; 0 0 1]"
             )
         fx, fy, cx, cy = (float(matrix[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
         return Camera(fx, fy, cx, cy, width, height)
@@ -445,8 +447,11 @@ def answer_coordinates(
     keep_share: float,
     quantile_ratio: float | None,
 ) -> tuple[jax.Array, ...]:
-    """uv, xyz, scale and who votes, of the `count` first features (the most reliable)."""
-    descriptors, uv, mask = (x[:count] for x in (features.descriptors, features.uv, features.mask))
+    """uv, xyz, scale and who votes, of the `count` most reliable features."""
+    descriptors, uv, mask = features.descriptors, features.uv, features.mask
+    if count < uv.shape[0]:
+        rows = by_reliability(features.scores, uv, mask)[:count]
+        descriptors, uv, mask = descriptors[rows], uv[rows], mask[rows]
     inputs = (descriptors,) if code is None else (descriptors, code)
     out = head.apply(variables, *inputs)
     scale = jnp.where(mask & jnp.isfinite(out.scale), out.scale, jnp.inf)

@@ -89,11 +89,6 @@ def _drop(folder: Path) -> None:
         _text(folder / file, "\n".join(lines[i] for i in kept) + "\n")
 
 
-def _drop_and_renumber(folder: Path) -> None:
-    _drop(folder)
-    (folder / "times.txt").unlink()
-
-
 def _break_poses(poses: np.ndarray) -> np.ndarray:
     poses = poses.copy()
     poses[7] = np.nan
@@ -145,5 +140,4 @@ FAULTS: dict[str, Callable[[Path], None]] = {
 VARIANTS: dict[str, tuple[str | None, Callable[[Path], None]]] = {
     "squeezed, right intrinsics": (None, _stretch),
     "poses one frame early": ("time_shift", _shift(-1)),
-    "dropped and renumbered": ("pose_jump", _drop_and_renumber),
 }

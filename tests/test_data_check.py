@@ -8,9 +8,12 @@ from data_scene import PlaneSource
 from ace_jax.data.checks import motion, structure
 from ace_jax.data.export import export
 from ace_jax.data.folder import Folder
+from ace_jax.data.poses_file import PosedSource
 from ace_jax.data.registry import open_sequence
 from ace_jax.data.rigid import invert
+from ace_jax.data.subset import SubsetSource
 from ace_jax.data.verbs.check import check, save_picture
+from ace_jax.data.verbs.info import info
 
 FRAMES = 60
 # What is hardest to see where the camera mostly turns; benchmarks/readers.py plants all in both.
@@ -92,6 +95,27 @@ def test_times(monkeypatch):
     assert finding.fault == "dropped_frames"
     assert "about 6 frames" in finding.seen
     assert "plane-20" in finding.seen
+
+
+@pytest.mark.parametrize(("timed", "faults"), [(True, ["pose_jump"]), (False, [])])
+def test_steps_are_judged_where_times_are_known(tmp_path, timed, faults):
+    folder = tmp_path / "own"
+    export(PlaneSource(40), folder, "folder")
+    assert (folder / "times.txt").exists()
+    poses = np.loadtxt(folder / "poses.txt").reshape(-1, 4, 4)
+    poses[25:, :3, 3] += 3.0
+    np.savetxt(folder / "poses.txt", poses.reshape(-1, 16))
+    if not timed:
+        (folder / "times.txt").unlink()
+    source = Folder(folder)
+    for seen in (source, SubsetSource(source, stride=1), PosedSource(source, source.poses())):
+        assert [finding.fault for finding in structure.poses(seen)] == faults
+    assert ("no times" in info(source)) != timed
+
+
+def test_photos_without_times_are_no_trajectory(shared_dir):
+    source = open_sequence("nerfstudio/nerfstudio_fox", shared_dir / "data")
+    assert not list(structure.poses(source))
 
 
 def test_all_images_of_another_size(tmp_path):

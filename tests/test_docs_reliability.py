@@ -3,7 +3,10 @@
 import ast
 import re
 
+from data_scene import PlaneSource
 from repository import REPO
+
+from ace_jax.data.export import export
 
 TEXT = (REPO / "docs" / "reliability.md").read_text()
 NAMED = re.findall(r"`(test_\w+\.py)::(test_\w+)`", TEXT)
@@ -31,3 +34,14 @@ def test_every_promise_names_a_test():
 def test_the_tables_of_the_benchmark_have_a_place():
     for name in ("faults_real", "faults_synthetic", "kills", "files", "soak"):
         assert TEXT.count(f"<!-- table: {name} -->\n") == 1
+
+
+def test_the_example_runs(tmp_path, monkeypatch):
+    export(PlaneSource(60), tmp_path / "data" / "kitchen", "folder")
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    names: dict = {}
+    exec(block, names)
+    covered = names["source"]
+    (spoilt,) = covered.disturbed.nonzero()
+    assert not covered[int(spoilt[len(spoilt) // 2])].depth.any()

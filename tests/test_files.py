@@ -36,7 +36,7 @@ def test_an_error_leaves_the_old_file(tmp_path, error):
 
 
 def test_what_killed_writers_left_is_removed_later(tmp_path):
-    old, new, other = (tmp_path / name for name in (".a.123.txt", ".a.124.txt", ".b.123.txt"))
+    old, new, other = (tmp_path / name for name in (".a.123-45.txt", ".a.124-45.txt", ".b.123.txt"))
     for path in (old, new, other):
         path.write_text("half")
     long_ago = time.time() - ABANDONED - 1
@@ -45,6 +45,19 @@ def test_what_killed_writers_left_is_removed_later(tmp_path):
     with replacing(tmp_path / "a.txt") as temporary:
         temporary.write_text("whole")
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", new.name, other.name}
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path):
+    target = tmp_path / "a.txt"
+    with replacing(target) as first:
+        first.write_text("first")
+        with replacing(target) as second:
+            second.write_text("second")
+            assert first != second
+        assert first.read_text() == "first"
+        assert target.read_text() == "second"
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):

@@ -1,10 +1,19 @@
 """The patch buffer: what goes in, what comes out, in which order, and where it lives."""
 
+from typing import ClassVar
+
 import jax
 import numpy as np
 import pytest
+from data_scene import PlaneSource
+from ml_collections import ConfigDict
 
+from ace_jax.features import registry
+from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
+from ace_jax.mapping.config import base
+from ace_jax.mapping.trained_map import fill_augmented
+from ace_jax.slam.run import CompilationCounter
 from ace_jax.training import patch_buffer
 from ace_jax.training.patch_buffer import PatchBufferBuilder, PatchSampler
 
@@ -124,6 +133,59 @@ def test_spills_to_host_memory_with_a_message(caplog):
 
 def test_free_memory_is_plausible():
     assert 1e8 < patch_buffer.free_host_bytes() < 1e14
+
+
+def test_nothing_is_compiled_for_an_image_of_its_own_size_and_mask():
+    builder = PatchBufferBuilder(2, 4000)
+    rng = np.random.default_rng(0)
+    with CompilationCounter() as compilations:
+        for image in range(12):
+            rows = 40 + 7 * image
+            mask = rng.random(rows) < 0.8
+            _add(builder, image, rows=rows, mask=mask, patches=30)
+            if image == 1:
+                compilations.reset()
+    assert builder.count == 12 * 30
+    assert compilations.count == 0
+
+
+class _Cells:
+    """As many features as an image has cells of 8 pixels."""
+
+    name, dim, max_features, weights_checksum = "cells", 4, 0, ""
+    sizes: ClassVar[set] = set()
+
+    def __init__(self, image_size=None):
+        """Takes the options that the configuration gives."""
+
+    def extract(self, rgb):
+        self.sizes.add(rgb.shape)
+        rows, columns = (side // 8 for side in rgb.shape[:2])
+        v, u = np.mgrid[:rows, :columns].reshape(2, -1) * 8.0 + 3.5
+        ones = np.ones(rows * columns, np.float32)
+        return Features(np.c_[u, v], np.c_[u, v, u, v] / 100, ones, ones > 0, 0 * ones)
+
+
+def test_augmented_images_of_any_size_compile_nothing(monkeypatch):
+    monkeypatch.setitem(registry._EXTRACTORS, "cells", _Cells)
+    config = base()
+    config.features.name = "cells"
+    config.features.options = ConfigDict()
+    config.augmentation.update(enabled=True, short_side=96, size_step=1)
+    config.buffer.update(patches=640, patches_per_image=64)
+    _Cells.sizes.clear()
+    counts = []
+    with CompilationCounter() as compilations:
+        fill_augmented(
+            PlaneSource(5),
+            range(5),
+            config,
+            None,
+            lambda *_: counts.append(compilations.count),  # before each image
+        )
+    assert len(_Cells.sizes) > 7
+    assert len(counts) >= 10
+    assert counts[-1] == counts[2]
 
 
 def test_targets_come_with_their_patches_and_are_nan_without():

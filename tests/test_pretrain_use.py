@@ -20,8 +20,9 @@ from ace_jax.models.landmark_attention import attend
 from ace_jax.models.shared_transformer import load_transformer
 from ace_jax.pretrain.export import export
 from ace_jax.pretrain.forms import create_form
+from ace_jax.pretrain.scenes import Views
 from ace_jax.pretrain.throughput import scene_bytes
-from ace_jax.pretrain.validation import Answers, find_pose
+from ace_jax.pretrain.validation import Answers, Validator, find_pose
 from ace_jax.relocalizer import Relocalizer
 from ace_jax.weights import safetensors_io
 
@@ -109,6 +110,24 @@ def test_figures_of_answers():
     np.testing.assert_allclose(by_scene["median_cm"], [27.5, 50.0])
     assert answers.summary()["right"] == 25.0
     assert sum(b.count for b in answers.calibration()) == 35
+
+
+def test_an_image_without_a_valid_patch_has_no_pose():
+    config = world.config()
+    asked = Views(**config.views).rows("query")
+    scenes = [world.scene(n, config) for n in range(2)]
+    scenes[0].mask[asked][0] = False  # one image of a scene
+    scenes[1].mask[asked] = False  # all of the other's
+    form = create_form(config, world.DIM)
+    transformer = form.init_transformer(jax.random.key(0))
+    answers = Validator(config, form, scenes)(transformer, steps=1)
+    images = len(scenes[0].mask[asked])
+    assert np.isinf(answers.poses.translation[[0, *range(images, 2 * images)]]).all()
+    by_scene = answers.by_scene()
+    assert np.isfinite(by_scene["right"][0])
+    assert np.isnan(by_scene["right"][1])
+    assert by_scene["pose_5cm_5deg"][1] == 0.0
+    assert answers.summary()["right"] == by_scene["right"][0]
 
 
 def test_a_pose_is_found_when_most_votes_are_wrong():

@@ -145,6 +145,17 @@ def test_impossible_intrinsics_are_one_line(intrinsics):
         as_camera(intrinsics, 640, 480)
 
 
+def test_the_message_shows_the_matrix_that_is_meant():
+    with pytest.raises(UserError) as raised:
+        as_camera(np.eye(4), 640, 480)
+    (rows,) = re.findall(r"\[(.*)\]", str(raised.value))
+    assert [row.split() for row in rows.split(";")] == [
+        ["fx", "0", "cx"],
+        ["0", "fy", "cy"],
+        ["0", "0", "1"],
+    ]
+
+
 def test_a_run_writes_what_others_read(map_files, tmp_path):
     source = WorldSource((3.5, 5.5, SECOND_ROOM + 2.0, 7.5, 9.5), World(1), bad=(3,))
     state = run.run(load_maps(map_files[:1]), source, tmp_path, 1234, quiet=True)

@@ -22,7 +22,6 @@ from ace_jax.data.poses_file import read_pose_files
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
-FRAMES_PER_SECOND = 30.0
 UNITS_PER_METRE = 1000.0
 
 _KINDS = (".color", ".pose", ".calibration", ".depth")  # may stand before the suffix
@@ -61,7 +60,7 @@ class AceLayout(ImageRecording):
             [colour[stem] for stem in names],
             [depth.get(stem) for stem in names] if depth else None,
             names=names,
-            timestamps=np.arange(len(names)) / FRAMES_PER_SECOND,
+            timestamps=None,
             poses=read_pose_files([poses.get(stem, missing) for stem in names]),
             units_per_metre=UNITS_PER_METRE,
             resize_depth=True,

@@ -25,7 +25,7 @@ SPLITS = ("train", "test")
 
 
 class Cambridge(ImageRecording):
-    """One scene's split, or all of it; times are positions: the images are of several videos."""
+    """One scene's split, or all of it; without times: the images are of several videos."""
 
     def __init__(
         self, folder: str | Path, *, splits: tuple[str, ...] = SPLITS, name: str | None = None
@@ -54,7 +54,7 @@ class Cambridge(ImageRecording):
             [_camera(path, focals[stem]) for path, stem in zip(files, stems, strict=True)],
             files,
             names=stems,
-            timestamps=np.arange(len(entries)) / 30.0,
+            timestamps=None,
             poses=np.array([pose for _, pose in entries]).reshape(-1, 4, 4),
         )
 

@@ -16,13 +16,12 @@ import numpy as np
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.places import images as images_in
-from ace_jax.data.places import inside, natural, own_folder, read_text
+from ace_jax.data.places import inside, natural, own_folder, read_text, with_slashes
 from ace_jax.data.rigid import from_quaternion, invert
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.distortion import Distortion, Fisheye, RadialTangential
 
-FRAMES_PER_SECOND = 30.0
 UNITS_PER_METRE = 1000.0
 _MAX_SIDE = 65536  # pixels; a forged file must not ask for more
 _MAX_NAME = 4096  # bytes
@@ -102,7 +101,7 @@ class Colmap(ImageRecording):
             [inside(image_folder, entry.name) for entry in entries],
             [depth.get(Path(entry.name).stem) for entry in entries] if depth else None,
             names=[entry.name for entry in entries],
-            timestamps=np.arange(len(entries)) / FRAMES_PER_SECOND,
+            timestamps=None,
             poses=np.stack([entry.world_from_camera for entry in entries]),
             units_per_metre=UNITS_PER_METRE,
             distortion=[cameras[entry.camera_id][1] for entry in entries],
@@ -179,7 +178,7 @@ def _model(name: str) -> Model | str:
 
 def _image(name: str, camera_id: int, wxyz_xyz: np.ndarray) -> Image:
     camera_from_world = from_quaternion(wxyz_xyz[:4], wxyz_xyz[4:])
-    return Image(name, camera_id, invert(camera_from_world))
+    return Image(with_slashes(name), camera_id, invert(camera_from_world))
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -22,11 +22,10 @@ from absl import logging
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import first_size
 from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
-from ace_jax.data.places import images, natural, own_folder, read_text
+from ace_jax.data.places import images, natural, own_folder, read_text, with_slashes
 from ace_jax.data.poses_file import Trajectory, image_stem, read_matrices, read_poses
+from ace_jax.data.recording import positions_as_times
 from ace_jax.errors import UserError
-
-FRAMES_PER_SECOND = 30.0
 
 
 class Folder(ImageRecording):
@@ -72,33 +71,37 @@ class Folder(ImageRecording):
         intrinsics = read_intrinsics(folder / FILE_NAME)
         all_stems = sorted(colour, key=natural)  # files without names count every colour image
         kept = np.isin(all_stems, stems)
-        times = _times(folder / "times.txt", all_stems)
+        known = _times(folder / "times.txt", all_stems)
+        times = positions_as_times(len(all_stems)) if known is None else known
         super().__init__(
             name,
             intrinsics.camera(*first_size(files, name)),
             files,
             [depth[stem] for stem in stems] if depth else None,
             names=stems,
-            timestamps=times[kept],
+            timestamps=None if known is None else times[kept],
             poses=_poses(folder / "poses.txt", all_stems, times, kept),
             units_per_metre=intrinsics.depth_scale,
             distortion=intrinsics.lens(),
         )
 
 
-def _times(path: Path, stems: list[str]) -> np.ndarray:
-    """(N,) seconds of the frames of all colour images."""
+def _times(path: Path, stems: list[str]) -> np.ndarray | None:
+    """(N,) seconds of the frames of all colour images; None where nothing tells them."""
     if not path.exists():
         if all(re.fullmatch(r"\d+\.\d+", stem) for stem in stems):
             return np.array([float(stem) for stem in stems])
-        return np.arange(len(stems)) / FRAMES_PER_SECOND
+        return None
     rows = [line.split() for line in read_text(path, "lines are 'NAME seconds'").splitlines()]
     rows = [row for row in rows if row and not row[0].startswith("#")]
     try:
         if all(len(row) == 1 for row in rows):
             times = np.array([float(row[0]) for row in rows])
         else:
-            named = {image_stem(name.rsplit("/", 1)[-1]): float(time) for name, time in rows}
+            named = {
+                image_stem(with_slashes(name).rsplit("/", 1)[-1]): float(time)
+                for name, time in rows
+            }
             times = np.array([named[stem] for stem in stems])
     except (ValueError, KeyError) as error:
         raise UserError(

@@ -99,6 +99,11 @@ def as_seen_by(frame: Frame, camera: Camera) -> Frame:
     return dataclasses.replace(frame, rgb=rgb, depth=depth, camera=camera)
 
 
+def timed(source: "FrameSource") -> bool:
+    """Whether a source knows its frames' times; without, it may be a set of photos in any order."""
+    return getattr(source, "timed", True)
+
+
 # Rendered depth is exact; what is left is where on a slanted surface a feature really lies.
 RENDERED_INVERSE_DEPTH_SIGMA = 0.004
 

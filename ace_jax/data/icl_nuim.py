@@ -14,7 +14,7 @@ import numpy as np
 from ace_jax.data.frame import RENDERED_INVERSE_DEPTH_SIGMA
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
-from ace_jax.data.places import existing, inside, read_text
+from ace_jax.data.places import existing, inside, read_text, with_slashes
 from ace_jax.data.poses_file import read_trajectory
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
@@ -48,7 +48,7 @@ class IclNuim(ImageRecording):
         rows = [line.split() for line in read_text(path, what).splitlines() if line.strip()]
         try:
             numbers = np.array([float(row[2]) for row in rows])
-            depth, colour = [row[1] for row in rows], [row[3] for row in rows]
+            depth, colour = ([with_slashes(row[i]) for row in rows] for i in (1, 3))
         except (ValueError, IndexError) as error:
             raise UserError(f"{path}: {error}; {what}") from error
         truth = next(iter(sorted(folder.glob("*.gt.freiburg"))), None)

@@ -29,7 +29,7 @@ class ImageRecording(Recording):
         depth: Sequence[Path | None] | None = None,
         *,
         names: Sequence[str],
-        timestamps: np.ndarray,
+        timestamps: np.ndarray | None,
         poses: np.ndarray | None,
         units_per_metre: float = 1000.0,
         distortion: Distortion | Sequence[Distortion | None] | None = None,
@@ -47,7 +47,7 @@ class ImageRecording(Recording):
             colour: N image files.
             depth: N depth files, None for a frame without; or None for a colour-only recording.
             names: N frame names.
-            timestamps: (N,) seconds.
+            timestamps: (N,) seconds; None if nothing tells them.
             poses: (N, 4, 4) world_from_camera as read, NaN where missing; None without any.
             units_per_metre: of the depth files.
             distortion: of the stored images (colour, and depth in its camera), of all or of each;

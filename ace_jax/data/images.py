@@ -56,6 +56,8 @@ def first_size(paths: list[Path], name: str) -> tuple[int, int]:
             return image_size(path)
         except BadFrame:
             continue
+    if not any(path.exists() for path in paths):
+        raise UserError(f"{name}: its {len(paths)} images are missing, the first is {paths[0]}")
     raise UserError(f"{name}: none of its {len(paths)} images can be read")
 
 

@@ -46,7 +46,7 @@ class Indoor6(ImageRecording):
             [_camera(place.with_name(f"{place.name}.intrinsics.txt")) for place in places],
             files,
             names=[path.name for path in files],
-            timestamps=np.arange(len(files)) / 30.0,
+            timestamps=None,
             poses=np.array(
                 [_pose(place.with_name(f"{place.name}.pose.txt")) for place in places]
             ).reshape(-1, 4, 4),

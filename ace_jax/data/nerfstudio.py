@@ -14,7 +14,7 @@ from ace_jax.data.arkit import OPENGL_FROM_OPENCV, camera_of, matrix, read_json
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import first_size
-from ace_jax.data.places import inside, natural, own_path
+from ace_jax.data.places import inside, natural, own_path, with_slashes
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.geometry.distortion import Distortion, Fisheye, RadialTangential
@@ -25,7 +25,7 @@ _PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV")
 
 
 class Nerfstudio(ImageRecording):
-    """One capture, in the natural order of file names; time is the position at 30 Hz."""
+    """One capture, in the natural order of file names, without times."""
 
     def __init__(self, path: str | Path, *, name: str | None = None) -> None:
         """Opens a capture.
@@ -47,9 +47,9 @@ class Nerfstudio(ImageRecording):
         )
         if not good or not entries:
             raise UserError(f"{path}: no frames; {_WHAT}")
-        entries = sorted(entries, key=lambda entry: natural(entry["file_path"]))
-        files = [inside(folder, entry["file_path"]) for entry in entries]
-        self.file_names = [entry["file_path"] for entry in entries]
+        entries = sorted(entries, key=lambda entry: natural(with_slashes(entry["file_path"])))
+        self.file_names = [with_slashes(entry["file_path"]) for entry in entries]
+        files = [inside(folder, file) for file in self.file_names]
         self.lists = {split: values.get(f"{split}_filenames") for split in ("train", "val", "test")}
         depth = [entry.get("depth_file_path") for entry in entries]
         merged = [values | entry for entry in entries]
@@ -61,8 +61,8 @@ class Nerfstudio(ImageRecording):
             [inside(folder, d) if isinstance(d, str) else None for d in depth]
             if any(isinstance(d, str) for d in depth)
             else None,
-            names=[entry["file_path"] for entry in entries],
-            timestamps=np.arange(len(entries)) / 30.0,
+            names=self.file_names,
+            timestamps=None,
             poses=np.stack([matrix(entry.get("transform_matrix")) for entry in entries]),
             recorded_from_camera=OPENGL_FROM_OPENCV,
             units_per_metre=1.0 / _depth_unit(values, path),
@@ -120,6 +120,6 @@ def open_split(scene: str, root: Path, split: str) -> FrameSource:
     chosen = source.lists[split]
     if not isinstance(chosen, list):
         raise UserError(f"nerfstudio/{scene} has no {split}_filenames")
-    names = {name for name in chosen if isinstance(name, str)}
+    names = {with_slashes(name) for name in chosen if isinstance(name, str)}
     kept = [i for i, name in enumerate(source.file_names) if name in names]
     return SubsetSource(source, indices=kept)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ace_jax.errors import UserError
 
@@ -76,12 +76,19 @@ def read_text(path: Path, what: str) -> str:
         raise UserError(f"{path} is no text file; {what}") from error
 
 
+def with_slashes(name: str) -> str:
+    r"""A path that comes from a file, with `/` where Windows has written `images\1.jpg`."""
+    return name.replace("\\", "/")
+
+
 def inside(folder: Path, name: str) -> Path:
-    """A file below a folder, by a name that comes from a file.
+    """A file below a folder, by a name that comes from a file, which may be written on Windows.
 
     Raises:
         UserError: the name leads out of the folder.
     """
-    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+    path = PurePosixPath(with_slashes(name))
+    drive = re.match(r"[A-Za-z]:/", str(path))
+    if "\0" in name or path.is_absolute() or drive or ".." in path.parts:
         raise UserError(f"{folder}: the file name {name!r} leads out of the folder")
-    return folder / name
+    return folder / path

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from absl import logging
 
-from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma, own_cameras
+from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma, own_cameras, timed
+from ace_jax.data.places import with_slashes
 from ace_jax.data.recording import iterate
 from ace_jax.data.rigid import clean_poses, from_quaternion, invert, slerp, to_quaternion
 from ace_jax.errors import UserError
@@ -176,6 +177,7 @@ def _read_pose(path: Path) -> np.ndarray:
 
 def image_stem(name: str) -> str:
     """The path without image suffixes: `seq-01/frame-000000.color.png` is `seq-01/frame-000000`."""
+    name = with_slashes(name)
     for suffix in _IMAGE_SUFFIXES:
         name = name.removesuffix(suffix)
     return name.removesuffix(".color")
@@ -193,6 +195,7 @@ class PosedSource:
         self.name, self.camera, self.has_depth = source.name, source.camera, source.has_depth
         self.inverse_depth_sigma = inverse_depth_sigma(source)
         self.own_cameras = own_cameras(source)
+        self.timed = timed(source)
 
     def __len__(self) -> int:
         return len(self._source)

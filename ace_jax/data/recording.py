@@ -21,6 +21,14 @@ from ace_jax.geometry.camera import Camera
 KINECT_READOUT = 0.025
 
 
+FRAMES_PER_SECOND = 30.0  # of frames whose times nothing tells
+
+
+def positions_as_times(count: int) -> np.ndarray:
+    """(N,) seconds of frames whose times nothing tells."""
+    return np.arange(count) / FRAMES_PER_SECOND
+
+
 class Recording(abc.ABC):
     """A `FrameSource` over files: a subclass says how frame i is read.
 
@@ -30,6 +38,7 @@ class Recording(abc.ABC):
             A frame of another size than its camera's is a `BadFrame`.
         own_cameras: whether frames may differ in their intrinsics.
         has_depth: whether frames carry depth.
+        timed: whether the times are known; without, frames need not be those of a video.
         pose_counts: what was wrong with the poses as read; None without any.
     """
 
@@ -39,7 +48,7 @@ class Recording(abc.ABC):
         camera: Camera | Sequence[Camera],
         *,
         names: Sequence[str],
-        timestamps: np.ndarray,
+        timestamps: np.ndarray | None,
         poses: np.ndarray | None,
         has_depth: bool,
         depth_delays: np.ndarray | None = None,
@@ -52,7 +61,7 @@ class Recording(abc.ABC):
             name: the recording's name.
             camera: intrinsics, of all frames or of each.
             names: N frame names.
-            timestamps: (N,) seconds.
+            timestamps: (N,) seconds; None if nothing tells them: then they are positions at 30 Hz.
             poses: (N, 4, 4) world_from_camera as read, NaN where missing; None without any.
             has_depth: whether frames carry depth.
             depth_delays: (N,) seconds from each colour image to its depth image; None: together.
@@ -71,7 +80,9 @@ class Recording(abc.ABC):
         self.own_cameras = self._cameras is not None
         self.has_depth = has_depth
         self._names = list(names)
-        self._timestamps = np.asarray(timestamps, np.float64)
+        self.timed = timestamps is not None
+        times = timestamps if self.timed else positions_as_times(len(self._names))
+        self._timestamps = np.asarray(times, np.float64)
         self._depth_delays = depth_delays
         self._readout = readout
         self.pose_counts = None if poses is None else count_poses(poses)

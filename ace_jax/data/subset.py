@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma, own_cameras
+from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma, own_cameras, timed
 from ace_jax.data.recording import iterate
 from ace_jax.errors import UserError
 
@@ -52,6 +52,7 @@ class SubsetSource:
         self.name, self.camera, self.has_depth = source.name, source.camera, source.has_depth
         self.inverse_depth_sigma = inverse_depth_sigma(source)
         self.own_cameras = own_cameras(source)
+        self.timed = timed(source)
 
     def __len__(self) -> int:
         return len(self._indices)

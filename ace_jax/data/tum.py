@@ -14,7 +14,7 @@ from absl import logging
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import first_size
 from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
-from ace_jax.data.places import existing, inside, read_text
+from ace_jax.data.places import existing, inside, read_text, with_slashes
 from ace_jax.data.poses_file import read_trajectory
 from ace_jax.data.recording import KINECT_READOUT
 from ace_jax.errors import UserError
@@ -148,7 +148,7 @@ def read_list(path: Path) -> tuple[np.ndarray, list[str]]:
     lines = [line.split() for line in read_text(path, "a TUM sequence needs it").splitlines()]
     rows = [line for line in lines if line and not line[0].startswith("#")]
     try:
-        return np.array([float(row[0]) for row in rows]), [row[1] for row in rows]
+        return np.array([float(row[0]) for row in rows]), [with_slashes(row[1]) for row in rows]
     except (ValueError, IndexError) as error:
         raise UserError(f"{path} is unreadable: its lines must be 'time file'") from error
 

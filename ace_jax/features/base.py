@@ -18,7 +18,8 @@ class Features:
         descriptors: (N, D) float32, zero where masked. Of unit length, to be matched; the dense
             encoders (`ace`, `dinov2_...`) give the network's raw outputs, to be regressed from,
             unless asked to normalize.
-        scores: (N,) float32 detector confidence, descending; zero where masked.
+        scores: (N,) float32 detector confidence, descending; zero where masked. Dense encoders know
+            none and give all cells 1: `selection.by_reliability` chooses among them.
         mask: (N,) bool, False for padding.
         depth: (N,) float32 z-depth in metres, 0 where unknown (extractors leave zeros).
     """

@@ -11,6 +11,7 @@ import numpy as np
 
 from ace_jax.evaluation.relocalization import pose_errors, summary
 from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.features.selection import by_reliability
 from ace_jax.geometry.camera import Camera
 from ace_jax.mapping.images import MappingImage
 from ace_jax.maps import SceneMap
@@ -53,7 +54,7 @@ def checks_of(images: Sequence[MappingImage], features: int) -> list[Check]:
     """Reduces images to so many features each, the most reliable."""
     checks = []
     for image in images:
-        rows = np.argsort(np.where(image.mask, -image.scores, np.inf), kind="stable")[:features]
+        rows = np.asarray(by_reliability(image.scores, image.uv, image.mask))[:features]
         checks.append(
             Check(
                 descriptors=image.descriptors[rows],

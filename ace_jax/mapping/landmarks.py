@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.errors import UserError
+from ace_jax.features.selection import by_reliability
 from ace_jax.geometry.camera import Camera
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks, empty, grow, refine
@@ -187,9 +188,7 @@ def measure(
     """
     landmarks: Landmarks = jax.tree.map(lambda x: x[: options.coarse], tracks.landmarks)
     picked = [
-        np.flatnonzero(i.mask)[
-            np.argsort(-i.scores[i.mask], kind="stable")[: max(int(i.mask.sum()) // 2, 1)]
-        ]
+        np.asarray(by_reliability(i.scores, i.uv, i.mask))[: max(int(i.mask.sum()) // 2, 1)]
         for i in images
     ]
     image = rng.integers(0, len(images), _QUERIES)

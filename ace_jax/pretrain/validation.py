@@ -53,30 +53,25 @@ class Answers:
     poses: PoseErrors
 
     def by_scene(self) -> dict[str, np.ndarray]:
-        """Figures (V,) of each scene, by name; shares in per cent."""
+        """Figures (V,) of each scene, by name; shares in per cent.
+
+        A scene of which no truth is known has NaN for all but its poses.
+        """
         scenes = len(self.error)
         error, scale = self.error.reshape(scenes, -1), self.scale.reshape(scenes, -1)
         known = ~np.isnan(error)
         within = (self.poses.translation <= _WITHIN[0]) & (self.poses.rotation <= _WITHIN[1])
-        figures = [
-            {
-                "right": 100.0 * np.mean(e[k] < RIGHT),
-                "surest_right": 100.0 * np.mean(e[k][_surest(s[k])] < RIGHT),
-                "surest_median_cm": 100.0 * np.median(e[k][_surest(s[k])]),
-                "median_cm": 100.0 * np.median(e[k]),
-                "order": rank_correlation(s[k], e[k]),
-                # One where the predicted scale is the median error.
-                "error_over_scale": np.median(e[k] / s[k]),
-            }
-            for e, s, k in zip(error, scale, known, strict=True)
-        ]
-        table = {name: np.array([f[name] for f in figures]) for name in figures[0]}
+        rows = [_figures(e[k], s[k]) for e, s, k in zip(error, scale, known, strict=True)]
+        table = dict(zip(_FIGURES, np.array(rows).T, strict=True))
         table["pose_5cm_5deg"] = 100.0 * within.reshape(scenes, -1).mean(axis=1)
         return table
 
     def summary(self) -> dict[str, float]:
-        """The means over the scenes, and the median pose error."""
-        result = {name: float(values.mean()) for name, values in self.by_scene().items()}
+        """The means over the scenes that have the figure, and the median pose error."""
+        result = {
+            name: float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+            for name, values in self.by_scene().items()
+        }
         result["pose_median_cm"] = 100.0 * float(np.median(self.poses.translation))
         return result
 
@@ -84,6 +79,24 @@ class Answers:
         """Predicted scale against error, over all scenes."""
         known = ~np.isnan(self.error)
         return calibration(self.scale[known], self.error[known])
+
+
+_FIGURES = ("right", "surest_right", "surest_median_cm", "median_cm", "order", "error_over_scale")
+
+
+def _figures(error: np.ndarray, scale: np.ndarray) -> tuple[float, ...]:
+    """What `_FIGURES` names, of the answers (N,) of one scene."""
+    if not len(error):
+        return (np.nan,) * len(_FIGURES)
+    surest = error[_surest(scale)]
+    return (
+        100.0 * np.mean(error < RIGHT),
+        100.0 * np.mean(surest < RIGHT),
+        100.0 * np.median(surest),
+        100.0 * np.median(error),
+        rank_correlation(scale, error),
+        np.median(error / scale),  # one where the predicted scale is the median error
+    )
 
 
 def _surest(scale: np.ndarray) -> np.ndarray:
@@ -170,6 +183,9 @@ class Validator:
         scenes, images = mask.shape[:2]
         found = []
         for v, k in np.ndindex(scenes, images):
+            if not mask[v, k].any():  # no feature of the image has depth
+                found.append(None)
+                continue
             sure = np.where(mask[v, k], scale[v, k], np.inf)
             votes = mask[v, k] & (sure <= np.quantile(scale[v, k][mask[v, k]], self._keep))
             found.append(find_pose(uv[v, k], xyz[v, k], votes, intrinsics[v, k], self._key))

@@ -218,8 +218,10 @@ class PatchBufferBuilder:
         features, uv = np.asarray(features), np.asarray(uv, np.float32)
         mask = np.asarray(mask) & np.isfinite(features).all(axis=1) & np.isfinite(uv).all(axis=1)
         usable = np.flatnonzero(mask)
-        order = np.asarray(jax.random.permutation(key, len(usable))) if len(usable) else usable
-        chosen = usable[order[: min(patches, self.capacity - self.count)]]
+        # Drawn on the host: JAX would compile a permutation for each number of usable rows, which
+        # is another one in nearly every image.
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        chosen = rng.permutation(usable)[: min(patches, self.capacity - self.count)]
         if not len(chosen):
             return 0
         if target is None:

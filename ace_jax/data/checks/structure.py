@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ace_jax.data.checks.finding import Finding
-from ace_jax.data.frame import BadFrame, Frame, FrameSource
+from ace_jax.data.frame import BadFrame, Frame, FrameSource, timed
 from ace_jax.data.images import image_size
 from ace_jax.data.rigid import PoseCounts
 from ace_jax.geometry.camera import Camera
@@ -84,7 +84,8 @@ def poses(source: FrameSource) -> Iterator[Finding]:
             "write rotations without scale or shear, with at least 6 digits; a similarity "
             "transform (a scaled SfM model) must be split into scale and rotation first",
         )
-    yield from _jumps(source, found)
+    if timed(source):  # photos may be far apart: they are no trajectory
+        yield from _jumps(source, found)
 
 
 def _jumps(source: FrameSource, found: np.ndarray) -> Iterator[Finding]:
@@ -115,13 +116,22 @@ def _jumps(source: FrameSource, found: np.ndarray) -> Iterator[Finding]:
 
 
 def sizes(source: FrameSource) -> Iterator[Finding]:
-    """Images that cannot be read, or whose size is not the camera's; headers only."""
+    """Images that are missing, unreadable, or not of the camera's size; headers only."""
     files = getattr(source, "files", None)
     if files is None:
         return
     cameras = [source.camera_of(i) for i in range(len(source))]
+    missing = [
+        (i, path)
+        for i in range(len(source))
+        for path in files(i)
+        if path is not None and not path.exists()
+    ]
+    absent = {path for _, path in missing}
     bad, wrong = [], []
     for i, camera in enumerate(cameras):
+        if files(i)[0] in absent:
+            continue
         size = _size(files(i)[0])
         if size is None:
             bad.append(i)
@@ -132,8 +142,10 @@ def sizes(source: FrameSource) -> Iterator[Finding]:
     wrong_depth = []
     for i, camera in enumerate(cameras):
         path = files(i)[1]
-        size = None if path is None else _size(path)
-        if path is not None and size is None:
+        if path is None or path in absent:
+            continue
+        size = _size(path)
+        if size is None:
             bad.append(i)
         wanted = depth_shape[::-1] if depth_shape else (camera.width, camera.height)
         if size is not None and size != wanted and not source.any_depth_shape:
@@ -146,6 +158,16 @@ def sizes(source: FrameSource) -> Iterator[Finding]:
             f"{len(wrong_depth)} of {len(source)}, the first is {source.names()[i]}: "
             f"{size[0]} x {size[1]}",
             "register depth to colour (most cameras' software can), so that both have one size",
+        )
+    if missing:
+        frames = len({i for i, _ in missing})
+        yield Finding(
+            "missing_files",
+            "images are missing",
+            f"{len(missing)} files of {frames} of {len(source)} frames are not there, the first is "
+            f"{missing[0][1]}",
+            "put them there, or correct their names in the file that lists them; frames without "
+            "their images are skipped",
         )
     if bad:
         names = ", ".join(source.names()[i] for i in sorted(set(bad))[:3])

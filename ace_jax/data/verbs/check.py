@@ -15,7 +15,7 @@ from ace_jax.errors import UserError
 from ace_jax.files import replacing
 
 ANCHORS = 10  # places in the recording where frames are compared with later ones
-EDGE_FRAMES = 24  # frames whose depth edges are compared with image edges
+EDGE_FRAMES = 48  # frames whose depth edges are compared with image edges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +70,15 @@ def check(source: FrameSource, *, anchors: int = ANCHORS, edge_frames: int = EDG
     findings = [*structure.times(source), *structure.poses(source), *structure.sizes(source)]
     pairs = motion.pairs_of(len(source), anchors)
     numbers = {i for pair in pairs for i in pair}
-    numbers |= set(np.linspace(0, len(source) - 1, edge_frames).astype(int).tolist())
+    spread = np.unique(np.linspace(0, len(source) - 1, edge_frames).astype(int)).tolist()
+    numbers |= set(spread)
     frames, problem = _read(source, sorted(numbers))
     if not frames and not findings:
         raise UserError(f"{source.name}: none of its frames can be read: {problem}")
     shown = list(frames.values())
     findings += structure.intrinsics(source)
     findings += structure.depth_range(shown)
-    alignment = registration.align(shown[:: max(1, len(shown) // edge_frames)])
+    alignment = registration.align([frames[i] for i in spread if i in frames])
     findings += registration.judge(alignment)
     poses, verdict = source.poses(), None
     matches = None if poses is None else motion.match(frames, pairs)

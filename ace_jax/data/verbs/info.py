@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ace_jax.data.frame import FrameSource
+from ace_jax.data.frame import FrameSource, timed
 
 
 def facts(source: FrameSource) -> dict[str, str]:
@@ -12,7 +12,9 @@ def facts(source: FrameSource) -> dict[str, str]:
     span = float(times[-1] - times[0]) if len(times) else 0.0
     described["frames"] = f"{len(source)}, {span:.2f} s"
     intervals = np.diff(times)
-    if len(intervals) and np.median(intervals) > 0:
+    if not timed(source):
+        described["frames"] = f"{len(source)}, no times"
+    elif len(intervals) and np.median(intervals) > 0:
         described["frames"] += f" at {1 / np.median(intervals):.4g} Hz"
     values = (camera.fx, camera.fy, camera.cx, camera.cy)
     described["camera"] = (
