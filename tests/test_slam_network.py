@@ -57,7 +57,7 @@ def test_a_network_locates_the_frames_it_learned_from(head):
     network.add(first, np.eye(4), 0)
     _, ratio, before = located()
     assert ratio < 0.2  # knows nothing yet
-    # Three times the steps that the slowest head needs: what it learns must not hang on rounding.
+    # Twice the steps that the slowest of three seeds needs: rounding must not decide.
     network.train_on(np.zeros(9, np.int32), 400, 0)
     result, ratio, error = located()
     assert bool(result.success)
