@@ -108,8 +108,9 @@ def test_the_residual_stream_is_float32_where_operands_are_bfloat16():
     module, inputs = NETWORKS["map_code_transformer"]
     variables = module.init(KEY, *inputs)
     half = module.clone(dtype=jnp.bfloat16)
-    blocks = half.apply(
+    _, state = half.apply(
         variables, *inputs, capture_intermediates=lambda m, _: type(m).__name__ == "_Block"
-    )[1]["intermediates"]
-    dtypes = {x.dtype for x in jax.tree.leaves(blocks)}
-    print(dtypes, list(blocks))
+    )
+    blocks = jax.tree.leaves(state["intermediates"])
+    assert len(blocks) == module.blocks
+    assert all(x.dtype == jnp.float32 for x in blocks)
