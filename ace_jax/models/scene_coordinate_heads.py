@@ -153,10 +153,8 @@ class TriMLP(nn.Module):
         shape = (*descriptors.shape[:-1], 3, self.cells, self.cells)
         weights = jax.nn.softmax(logits.reshape(*shape[:-2], -1)).reshape(shape)
         # Votes for the cells along each axis, from the two planes that have it: (..., 3, cells).
-        along, across = weights.sum(-1), weights.sum(-2)
-        (x_xy, x_xz, y_yz), (y_xy, z_xz, z_yz) = (
-            (votes[..., plane, :] for plane in range(3)) for votes in (along, across)
-        )
+        x_xy, x_xz, y_yz = jnp.moveaxis(weights.sum(-1), -2, 0)
+        y_xy, z_xz, z_yz = jnp.moveaxis(weights.sum(-2), -2, 0)
         votes = jnp.stack([x_xy + x_xz, y_xy + y_yz, z_xz + z_yz], axis=-2) / 2
         # Centres of the cells in units of the extent, in [0, 1].
         centre = (jnp.arange(self.cells) + 0.5) / self.cells
