@@ -1,15 +1,17 @@
-"""What all tests share: the place of the real recordings, and a cache of compiled programs."""
+"""What all tests share: real recordings, a cache of compiled programs, stated precisions."""
 
 import os
 from pathlib import Path
 
 import pytest
+from products import refuse_unstated
 from repository import REPO
 
 from ace_jax import runtime
 
 # Most of the suite's time is compilation, and most programs do not change between two runs.
 runtime.enable_compilation_cache()
+refuse_unstated()
 
 
 @pytest.fixture(scope="session")

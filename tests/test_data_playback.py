@@ -25,7 +25,7 @@ def play(player, work=0.0):
 def test_frames_arrive_at_their_times():
     source = PlaneSource(12, bad=(5,))
     times = source.timestamps()
-    player = Player(source, speed=SPEED)
+    player = Player(source, speed=SPEED, buffer=12)
     start = time.perf_counter()
     seen = play(player)
     assert time.perf_counter() - start >= (times[-1] - times[0]) / SPEED
@@ -42,7 +42,8 @@ def test_who_is_too_slow_loses_frames_and_keeps_up():
     assert len(seen) + player.late == 40
     indices = [index for index, _, _ in seen]
     assert indices == sorted(set(indices))
-    assert max(delay for _, delay, _ in seen) < 0.2, "the backlog is bounded"
+    # Two frames' work and some; without a bound the last would be 1.2 s late.
+    assert max(delay for _, delay, _ in seen) < 0.6, "the backlog is bounded"
 
 
 def test_frames_in_work_are_bounded():

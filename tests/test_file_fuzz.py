@@ -71,10 +71,10 @@ def test_an_image_that_claims_ten_gigapixels(tmp_path, depth16):
     resource = pytest.importorskip("resource")  # POSIX alone has it
     path = tmp_path / "giant.png"
     path.write_bytes(giant_png(100_000, 100_000, depth16))
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(BadFrame, match="100000 x 100000"):
         (read_depth_units if depth16 else read_rgb)(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
@@ -118,10 +118,10 @@ def test_maps_that_ask_for_too_much(good, tmp_path, table, values):
     else:
         (meta[table] if table else meta).update(values)
     path.write_bytes(_with_meta(good["map"], json.dumps(meta)))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UserError, match="not a complete map"):
         load_map(path)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ def test_weights_that_ask_for_too_much(good, tmp_path, change):
         said = file.metadata()
     config = json.loads(said["config"]) | change if isinstance(change, dict) else change
     path.write_bytes(save(load(good["transformer"]), said | {"config": json.dumps(config)}))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UserError, match=r"no model is like this|unreadable configuration"):
         checkpoint.load(path).build()
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

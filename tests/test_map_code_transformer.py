@@ -1,48 +1,55 @@
 """The map-code transformer against the released head's outputs and gradients."""
 
+import functools
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from repository import GOLDEN
 
 from ace_jax.errors import UserError
 from ace_jax.models import map_code_transformer
 from ace_jax.models.map_code_transformer import attention, from_released_head
 from ace_jax.weights.torch_reader import read_torch
 
-IO = {"tiny_head": "head_io", "tiny_head_same_dim": "head_same_dim_io"}
+
+@functools.cache
+def _golden():
+    """State, configuration, and inputs and outputs of a small head with a code of its own width."""
+    parts = {"state": {}, "io": {}}
+    with np.load(GOLDEN / "ace_g_head.npz") as file:
+        config = json.loads(str(file["config"]))
+        for name in set(file.files) - {"config"}:
+            part, _, key = name.partition("/")
+            parts[part][key] = file[name]
+    return parts["state"], config, parts["io"]
 
 
-def _load(shared_dir, name):
-    state = dict(read_torch(shared_dir / f"golden/ace_g/{name}.pt"))
-    config = state.pop("_extra_state")["_head_config_dict"]
-    return state, config
+def _tokens(x):
+    return x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-@pytest.mark.parametrize(("name", "io"), IO.items())
-def test_equals_upstream(shared_dir, name, io):
-    values = np.load(shared_dir / f"golden/ace_g/{io}.npz")
-    head, variables = from_released_head(*_load(shared_dir, name))
+def _runs_as_upstream(head, variables, values):
+    """Compares the outputs; returns the head as a function of the code, and the code."""
     variables["scene"]["mean"] = jnp.asarray(values["mean"])
-
-    def tokens(x):
-        return x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1])
-
-    @jax.jit
-    def run(code):
-        return head.apply(variables, tokens(values["patch_embeddings"]), code)
-
+    run = jax.jit(lambda code: head.apply(variables, _tokens(values["patch_embeddings"]), code))
     code = jnp.asarray(values["map_embeddings"])
     out = run(code)
-    np.testing.assert_allclose(out.xyz, tokens(values["scene_coordinates"]), atol=2e-5)
-    np.testing.assert_allclose(out.scale, tokens(values["uncertainties"])[:, 0], rtol=2e-5)
-    if "cotangent_sc" not in values:
-        return
+    np.testing.assert_allclose(out.xyz, _tokens(values["scene_coordinates"]), atol=2e-5)
+    np.testing.assert_allclose(out.scale, _tokens(values["uncertainties"])[:, 0], rtol=2e-5)
+    return run, code
+
+
+def test_equals_upstream():
+    state, config, values = _golden()
+    run, code = _runs_as_upstream(*from_released_head(state, config), values)
 
     def weighted(code):
         out = run(code)
-        return jnp.sum(out.xyz * tokens(values["cotangent_sc"])) + jnp.sum(
-            out.scale * tokens(values["cotangent_unc"])[:, 0]
+        return jnp.sum(out.xyz * _tokens(values["cotangent_sc"])) + jnp.sum(
+            out.scale * _tokens(values["cotangent_unc"])[:, 0]
         )
 
     gradient = jax.jit(jax.grad(weighted))(code)
@@ -50,18 +57,25 @@ def test_equals_upstream(shared_dir, name, io):
     np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_decode_equals_upstream_at_extremes(shared_dir):
-    values = np.load(shared_dir / "golden/ace_g/head_io.npz")
+def test_equals_upstream_with_a_code_as_wide_as_the_features(shared_dir):
+    state = dict(read_torch(shared_dir / "golden/ace_g/tiny_head_same_dim.pt"))
+    config = state.pop("_extra_state")["_head_config_dict"]
+    values = np.load(shared_dir / "golden/ace_g/head_same_dim_io.npz")
+    _runs_as_upstream(*from_released_head(state, config), values)
+
+
+def test_decode_equals_upstream_at_extremes():
+    state, config, values = _golden()
     raw = values["decode_in"][0, :, 0].T
-    rounded = from_released_head(*_load(shared_dir, "tiny_head"))[0].decode
+    rounded = from_released_head(state, config)[0].decode
     exact = map_code_transformer.HomogeneousDecode()
     for decode, key in ((rounded, "decode_sc"), (exact, "decode32_sc")):
         expected = values[key][0, :, 0].T
         np.testing.assert_allclose(decode(raw, values["mean"]), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_code_is_a_set_and_features_are_independent(shared_dir):
-    head, variables = from_released_head(*_load(shared_dir, "tiny_head"))
+def test_code_is_a_set_and_features_are_independent():
+    head, variables = from_released_head(*_golden()[:2])
     features = jax.random.normal(jax.random.key(1), (6, 96))
     code = head.init_code(jax.random.key(2), 20) * 50
     apply = jax.jit(head.apply)
@@ -80,8 +94,8 @@ def test_blocked_attention_equals_one_block(monkeypatch):
     np.testing.assert_allclose(blocked, gradient, atol=1e-5)
 
 
-def test_another_kind_of_head_is_refused(shared_dir):
-    state, config = _load(shared_dir, "tiny_head")
+def test_another_kind_of_head_is_refused():
+    state, config, _ = _golden()
     with pytest.raises(UserError, match="use_uncertainty"):
         from_released_head(state, config | {"use_uncertainty": False})
     with pytest.raises(UserError, match=r"transformer_blocks\.2"):

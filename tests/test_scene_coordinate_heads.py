@@ -5,33 +5,33 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from repository import GOLDEN
 
 from ace_jax.errors import UserError
 from ace_jax.models.scene_coordinate_heads import HEADS, create_head, from_ace_head
 from ace_jax.models.scene_coordinates import HomogeneousDecode, SceneCoordinates
-from ace_jax.weights.torch_reader import read_torch
 
 KEY = jax.random.key(0)
 
 
-def _ace_state(shared_dir):
-    return dict(read_torch(shared_dir / "golden/ace/head_random_hidden128.pt"))
+def _ace():
+    """Upstream's state dict, features (N, 64) and coordinates (N, 3)."""
+    with np.load(GOLDEN / "ace_head.npz") as file:
+        state = {name[6:]: file[name] for name in file.files if name.startswith("state/")}
+        return state, file["features"], file["scene_coordinates"]
 
 
-@pytest.mark.parametrize("suffix", ["", "_odd"])
-def test_homogeneous_mlp_equals_upstream(shared_dir, suffix):
-    values = np.load(shared_dir / "golden/ace/net_io.npz")
-    head, variables = from_ace_head(_ace_state(shared_dir))
-    features = values["features" + suffix].transpose(0, 2, 3, 1).reshape(-1, 64)
-    expected = values["scene_coordinates" + suffix].transpose(0, 2, 3, 1).reshape(-1, 3)
+def test_homogeneous_mlp_equals_upstream():
+    state, features, expected = _ace()
+    head, variables = from_ace_head(state)
     out = head.apply(variables, features)
     np.testing.assert_allclose(out.xyz, expected, atol=1e-5)
     assert (out.scale == 1).all()
 
 
 @pytest.mark.parametrize("change", ["missing", "unexpected", "shape", "other"])
-def test_ace_head_is_loaded_strictly(shared_dir, change):
-    state = _ace_state(shared_dir)
+def test_ace_head_is_loaded_strictly(change):
+    state, *_ = _ace()
     if change == "missing":
         del state["0c1.bias"]
     elif change == "unexpected":

@@ -109,7 +109,7 @@ def test_a_slow_view_drops_frames_and_holds_nobody_up(tmp_path, monkeypatch):
     start = time.perf_counter()
     for shown in _views(100):
         view.show(shown)
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 10.0  # the view sleeps for 60
     assert view.dropped >= 100 - live._WAITING - 8  # some more are in the pipe
     assert not view.wants_picture()
     view._painter.kill()

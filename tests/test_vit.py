@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from repository import GOLDEN
 
 from ace_jax.errors import UserError
 from ace_jax.models import vit
@@ -61,6 +62,19 @@ def test_equals_the_official_module(shared_dir, name, size):
     stored = np.moveaxis(expected[f"interm_last_nonorm_reshaped_{size}"], 1, -1)
     assert _error(last[:, first:], stored) < 1e-5
     assert _error(last[:, 0], expected[f"interm_last_nonorm_cls_{size}"]) < 1e-5
+
+
+def test_one_block_equals_the_official_module():
+    with np.load(GOLDEN / "dinov2_block.npz") as file:
+        values = {name: file[name] for name in file.files}
+    state = {name[6:]: value for name, value in values.items() if name.startswith("state/")}
+    config = ViTConfig(dim=48, depth=1, heads=3, ffn="swiglu")
+    module, params = dinov2.build(state, dataclasses.asdict(config))
+    image = values["image_times_32"].astype(np.float32) / 32
+    tokens = module.apply({"params": params}, image, method="tokens")
+    np.testing.assert_allclose(tokens, values["tokens"], atol=5e-5)
+    features = jax.jit(module.apply)({"params": params}, image)
+    assert _error(features.patches, values["patches"]) < 1e-5
 
 
 def test_intermediate_layers_through_the_final_norm(shared_dir):

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from ace_jax.models.layers import depth_to_space
+from ace_jax.precision import full_precision
 
 _BLOCK = 4  # side in pixels; at most one keypoint in each
 
@@ -100,6 +101,7 @@ def top(scores: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     return jnp.pad(values, (0, pad)), jnp.pad(index, (0, pad))
 
 
+@full_precision
 def refine(heatmap: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     """Sub-pixel positions (N, 2) as (x, y): the centroid of the 3x3 neighbourhood's scores."""
     offsets = np.array([-1, 0, 1])

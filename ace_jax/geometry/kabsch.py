@@ -9,8 +9,10 @@ import jax.numpy as jnp
 
 from ace_jax.geometry import se3
 from ace_jax.geometry import small_linalg as la
+from ace_jax.precision import full_precision
 
 
+@full_precision
 def kabsch(
     points_a: jax.Array, points_b: jax.Array, weights: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:

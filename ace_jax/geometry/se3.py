@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jaxlie
 
 from ace_jax.geometry import small_linalg as la
+from ace_jax.precision import full_precision
 
 _EIGENVALUE_STEPS = 12
 # Smallest (s2 +- s3) / (s1 + s2 +- s3), about the squared aspect ratio of a point set, at which
@@ -16,11 +17,13 @@ _EIGENVALUE_STEPS = 12
 _RANK_TOLERANCE = 1e-6
 
 
+@full_precision
 def exp(tangent: jax.Array) -> jax.Array:
     """Matrices (..., 4, 4) of tangent vectors (..., 6)."""
     return jaxlie.SE3.exp(tangent).as_matrix()
 
 
+@full_precision
 def log(matrix: jax.Array) -> jax.Array:
     """Tangent vectors (..., 6) of rigid motions (..., 4, 4)."""
     return jaxlie.SE3.from_matrix(matrix).log()

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.models.landmark_search import Landmarks, first_rows, search, visible
+from ace_jax.precision import full_precision
 
 MAX_VISIBLE = 4096  # landmarks searched for in one image
 _KERNEL_PX = 2.0  # Geman-McClure scale of reprojection errors, pixels
@@ -49,6 +50,7 @@ def empty(capacity: int, dim: int) -> Tracks:
     )
 
 
+@full_precision
 def grow(
     tracks: Tracks,
     count: jax.Array,
@@ -104,6 +106,7 @@ def grow(
     return tracks.replace(landmarks=grown), jnp.minimum(count + fresh.sum(), capacity)
 
 
+@full_precision
 def refine(
     tracks: Tracks,
     features: jax.Array,

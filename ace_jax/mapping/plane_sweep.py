@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.precision import full_precision
 
 
 @flax.struct.dataclass
@@ -35,6 +36,7 @@ def inverse_depths(near: float, far: float, count: int = 96) -> jax.Array:
     return jnp.linspace(1.0 / far, 1.0 / near, count)
 
 
+@full_precision
 def sweep(
     reference: jax.Array,
     neighbours: jax.Array,

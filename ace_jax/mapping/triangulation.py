@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
+from ace_jax.precision import full_precision
 
 _STEPS = 8
 
@@ -31,6 +32,7 @@ class TriangulatedDepth:
     valid: jax.Array
 
 
+@full_precision
 def mutual_matches(
     reference: jax.Array,
     reference_mask: jax.Array,
@@ -48,6 +50,7 @@ def mutual_matches(
     return forward, mutual & (similarity.max(axis=1) > min_similarity)
 
 
+@full_precision
 def triangulate(
     reference: jax.Array,
     uv: jax.Array,

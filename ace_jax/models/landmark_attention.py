@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from ace_jax.models.scene_coordinates import SceneCoordinates
+from ace_jax.precision import full_precision
 
 MIN_STD = 1e-3  # metres; s_0 before calibration
 EMPTY = -1e9  # bias of a row that holds no landmark
 BLOCK = 128  # queries per block: a block of logits against 4096 landmarks stays in the L2 cache
 
 
+@full_precision
 def attend(
     queries: jax.Array,
     descriptors: jax.Array,
@@ -74,6 +76,7 @@ def attend(
     return SceneCoordinates(xyz=mean + centre, scale=scale)
 
 
+@full_precision
 def nearest(
     queries: jax.Array, descriptors: jax.Array, bias: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:

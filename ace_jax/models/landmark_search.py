@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.precision import full_precision
 
 _FAR = -2.0  # similarity of a feature outside the search radius: below every cosine
 _BLOCK = 128  # landmarks at once: their similarities stay in the cache
@@ -47,6 +48,7 @@ class Sighting:
     found: jax.Array
 
 
+@full_precision
 def visible(
     landmarks: Landmarks,
     camera: Camera,
@@ -79,6 +81,7 @@ def visible(
     return inside & alike & (landmarks.views > 0), jnp.stack([u, v], axis=1)
 
 
+@full_precision
 def search(
     descriptors: jax.Array,
     expected_uv: jax.Array,

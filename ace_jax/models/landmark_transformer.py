@@ -23,8 +23,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ace_jax.geometry.small_linalg import full_matmul
 from ace_jax.models.landmark_attention import EMPTY, MIN_STD
 from ace_jax.models.scene_coordinates import SceneCoordinates
+from ace_jax.precision import network_precision, operand_precision
 
 EXTRA = 4  # columns of a code beside the descriptor: bias, x, y, z
 _PULL_FLOOR = 0.05  # metres, added to the spread that the mean-shift step divides by
@@ -86,7 +88,7 @@ class _Attention(nn.Module):
         )
         # Second moments lose digits far from the origin: take them about the landmarks' centre.
         used = (jax.lax.stop_gradient(bias) > EMPTY / 2).astype(jnp.float32)
-        centre = jax.lax.stop_gradient(used @ points / jnp.maximum(used.sum(), 1.0))
+        centre = jax.lax.stop_gradient(full_matmul(used, points) / jnp.maximum(used.sum(), 1.0))
         local = points - centre
         square = jnp.sum(local**2, axis=1, keepdims=True)
 
@@ -97,13 +99,14 @@ class _Attention(nn.Module):
             pull = pull / (before.scale[:, None] ** 2 + _PULL_FLOOR**2)
             y = before.xyz - centre
             logits = logits - 0.5 * pull * (
-                square.T - 2.0 * y @ local.T + jnp.sum(y**2, axis=1, keepdims=True)
+                square.T - 2.0 * full_matmul(y, local.T) + jnp.sum(y**2, axis=1, keepdims=True)
             )
         if allowed is not None:
             logits = jnp.where(allowed, logits, EMPTY)
         peak = jax.lax.stop_gradient(logits.max(axis=1, keepdims=True))
         weights = jnp.exp(logits - peak)
-        moments = weights @ jnp.concatenate([local, square, jnp.ones_like(square)], axis=1)
+        values = jnp.concatenate([local, square, jnp.ones_like(square)], axis=1)
+        moments = full_matmul(weights, values)
         total = moments[:, 4:]
         found = self._product(weights, keys) / total
         mean = moments[:, :3] / total
@@ -122,7 +125,10 @@ class _Attention(nn.Module):
 
     def _product(self, a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.matmul(
-            a.astype(self.dtype), b.astype(self.dtype), preferred_element_type=jnp.float32
+            a.astype(self.dtype),
+            b.astype(self.dtype),
+            precision=operand_precision(self.dtype),
+            preferred_element_type=jnp.float32,
         )
 
 
@@ -161,6 +167,7 @@ class LandmarkTransformer(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
+    @network_precision
     def __call__(
         self, descriptors: jax.Array, code: jax.Array, allowed: jax.Array | None = None
     ) -> SceneCoordinates:

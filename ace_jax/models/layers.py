@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ace_jax.precision import operand_precision
+
 
 class Conv(nn.Module):
     """2D convolution in NHWC with symmetric zero padding, as torch's `Conv2d` computes it.
@@ -135,6 +137,9 @@ class Linear(nn.Module):
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         product = jnp.matmul(
-            x.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            precision=operand_precision(self.dtype),
+            preferred_element_type=jnp.float32,
         )
         return product + bias

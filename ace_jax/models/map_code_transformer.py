@@ -4,6 +4,7 @@ Cross-attention only: each feature is independent of the others, and the code is
 positional encoding). Public defaults: 6 blocks, 8 heads, width 512, a code of 4096 vectors.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.models.scene_coordinates import BUFFERS, HomogeneousDecode, SceneCoordinates
+from ace_jax.precision import network_precision, operand_precision
 from ace_jax.weights.layout import to_flax
 from ace_jax.weights.limits import number
 
@@ -32,18 +34,22 @@ def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, heads: int
         heads: number of heads; divides d.
 
     Returns:
-        (N, d). The weights of more than a block of queries are never held at once, in the
-        gradient neither: (40960 queries x 4096 keys x 8 heads) would be 5 GB a block.
+        (N, d) float32: sums and softmax are, whatever the operands. The weights of more than a
+        block of queries are never held at once, in the gradient neither: (40960 queries x 4096
+        keys x 8 heads) would be 5 GB a block.
     """
     count, width = queries.shape
     head_dim = width // heads
     q = queries.reshape(count, heads, head_dim) * head_dim**-0.5
     k, v = (x.reshape(-1, heads, head_dim) for x in (keys, values))
+    product = functools.partial(
+        jnp.einsum, precision=operand_precision(v.dtype), preferred_element_type=jnp.float32
+    )
 
     @jax.checkpoint
     def block(q: jax.Array) -> jax.Array:
-        weights = jax.nn.softmax(jnp.einsum("nhd,mhd->hnm", q, k))
-        return jnp.einsum("hnm,mhd->nhd", weights, v)
+        weights = jax.nn.softmax(product("nhd,mhd->hnm", q, k))
+        return product("hnm,mhd->nhd", weights.astype(v.dtype), v)
 
     if count <= _QUERY_BLOCK:
         return block(q).reshape(count, width)
@@ -60,13 +66,15 @@ class _MLP(nn.Module):
     norm: bool
     dtype: Any = jnp.float32
     dtype_out: Any = None  # of the last layer; None: as the others
+    precision_out: jax.lax.Precision | None = None  # of the last layer; None: as around it
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for index, width in enumerate(self.widths):
             last = index + 1 == len(self.widths)
             dtype = self.dtype_out if last and self.dtype_out else self.dtype
-            x = nn.Dense(width, dtype=dtype, name=f"fcs.{index}")(x)
+            precision = self.precision_out if last else None
+            x = nn.Dense(width, dtype=dtype, precision=precision, name=f"fcs.{index}")(x)
             if not last:
                 x = nn.gelu(x, approximate=False)
                 if self.norm:
@@ -123,7 +131,8 @@ class MapCodeTransformer(nn.Module):
         final_layers: layers of the out-MLP.
         final_ratio: hidden width of the out-MLP over d.
         decode: constants of the homogeneous decode.
-        dtype: of the layers' operands; the last layer, which gives metres, is float32.
+        dtype: of the layers' operands; sums, norms' statistics, softmax, the residual stream and
+            the last layer, which gives metres, are float32.
     """
 
     dim: int = 512
@@ -137,18 +146,20 @@ class MapCodeTransformer(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
+    @network_precision
     def __call__(self, descriptors: jax.Array, code: jax.Array) -> SceneCoordinates:
         """Coordinates of features (N, D) under the map `code` (M, C)."""
         mean = self.variable("scene", "mean", jnp.zeros, (3,)).value
         hidden = int(descriptors.shape[-1] * self.mlp_ratio)
         x = _MLP((hidden, self.dim), norm=True, dtype=self.dtype, name="in_mlp")(descriptors)
+        x = x.astype(jnp.float32)
         for index in range(self.blocks):
             name = f"transformer_blocks.{index}"
             block = _Block(self.heads, self.mlp_ratio, self.dtype, name=name)
             x = block(x, code)
         widths = (int(self.dim * self.final_ratio),) * (self.final_layers - 1) + (5,)
-        last = jnp.float32
-        raw = _MLP(widths, norm=True, dtype=self.dtype, dtype_out=last, name="out_mlp")(x)
+        metres = {"dtype_out": jnp.float32, "precision_out": jax.lax.Precision.HIGHEST}
+        raw = _MLP(widths, norm=True, dtype=self.dtype, **metres, name="out_mlp")(x)
         return SceneCoordinates(xyz=self.decode(raw, mean), scale=jnp.exp(raw[..., 4]))
 
     def init_code(self, key: jax.Array, size: int = 4096) -> jax.Array:

@@ -18,6 +18,7 @@ from ace_jax.models.landmark_attention import LandmarkAttention
 from ace_jax.models.landmark_transformer import LandmarkTransformer
 from ace_jax.models.map_code_transformer import MapCodeTransformer
 from ace_jax.models.scene_coordinates import BUFFERS, HomogeneousDecode, SceneCoordinates
+from ace_jax.precision import network_precision
 from ace_jax.weights.layout import to_flax
 
 
@@ -29,9 +30,11 @@ def _uniform_fan_in(fan_in: int) -> Callable[..., jax.Array]:
     )
 
 
-def _dense(features: int, fan_in: int, name: str) -> nn.Dense:
+def _dense(
+    features: int, fan_in: int, name: str, precision: jax.lax.Precision | None = None
+) -> nn.Dense:
     init = _uniform_fan_in(fan_in)
-    return nn.Dense(features, kernel_init=init, bias_init=init, name=name)
+    return nn.Dense(features, kernel_init=init, bias_init=init, precision=precision, name=name)
 
 
 class HomogeneousMLP(nn.Module):
@@ -57,6 +60,7 @@ class HomogeneousMLP(nn.Module):
     decode: HomogeneousDecode = HomogeneousDecode()
 
     @nn.compact
+    @network_precision
     def __call__(self, descriptors: jax.Array) -> SceneCoordinates:
         """Coordinates of features (N, D)."""
         mean = self.variable("scene", "mean", jnp.zeros, (3,)).value
@@ -77,7 +81,9 @@ class HomogeneousMLP(nn.Module):
                 x = layer(x, f"{block}c{index}")
             residual = residual + x
         x = layer(layer(residual, "fc1"), "fc2")
-        raw = _dense(5 if self.uncertainty else 4, self.width, "fc3")(x)
+        # Metres: their rounding would be an error of millimetres.
+        outputs, highest = 5 if self.uncertainty else 4, jax.lax.Precision.HIGHEST
+        raw = _dense(outputs, self.width, "fc3", highest)(x)
         scale = jnp.exp(raw[..., 4]) if self.uncertainty else jnp.ones(raw.shape[:-1], raw.dtype)
         return SceneCoordinates(xyz=self.decode(raw, mean), scale=scale)
 
@@ -135,6 +141,7 @@ class TriMLP(nn.Module):
     gain: float = 1.0
 
     @nn.compact
+    @network_precision
     def __call__(self, descriptors: jax.Array) -> SceneCoordinates:
         """Coordinates of features (N, D)."""
         lower = self.variable("scene", "lower", lambda: jnp.full((3,), -4.0)).value
@@ -145,16 +152,15 @@ class TriMLP(nn.Module):
         logits = nn.Dense(3 * self.cells**2, name="planes")(x)
         shape = (*descriptors.shape[:-1], 3, self.cells, self.cells)
         weights = jax.nn.softmax(logits.reshape(*shape[:-2], -1)).reshape(shape)
-        # Votes in units of the extent, in [0, 1]: (..., plane, axis of the plane, moment).
+        # Votes for the cells along each axis, from the two planes that have it: (..., 3, cells).
+        x_xy, x_xz, y_yz = jnp.moveaxis(weights.sum(-1), -2, 0)
+        y_xy, z_xz, z_yz = jnp.moveaxis(weights.sum(-2), -2, 0)
+        votes = jnp.stack([x_xy + x_xz, y_xy + y_yz, z_xz + z_yz], axis=-2) / 2
+        # Centres of the cells in units of the extent, in [0, 1].
         centre = (jnp.arange(self.cells) + 0.5) / self.cells
-        moments = jnp.stack([centre, centre**2], axis=1)
-        votes = jnp.stack([weights.sum(-1) @ moments, weights.sum(-2) @ moments], axis=-2)
-        (x_xy, y_xy), (x_xz, z_xz), (y_yz, z_yz) = (
-            (votes[..., plane, 0, :], votes[..., plane, 1, :]) for plane in range(3)
-        )
-        mixed = jnp.stack([x_xy + x_xz, y_xy + y_yz, z_xz + z_yz], axis=-2) / 2
-        unit, second = mixed[..., 0], mixed[..., 1]
-        variance = jnp.maximum(second - unit**2, 0.0) * (upper - lower) ** 2
+        unit = jnp.sum(votes * centre, axis=-1)
+        variance = jnp.sum(votes * (centre - unit[..., None]) ** 2, axis=-1)
+        variance = variance * (upper - lower) ** 2
         # Within one cell a vote says nothing: the floor keeps the square root differentiable.
         floor = jnp.sum(((upper - lower) / self.cells) ** 2) * 1e-4
         return SceneCoordinates(

@@ -5,6 +5,7 @@ carry the names of the published files (see ace_jax/weights/layout.py).
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from ace_jax.models.layers import Linear
+from ace_jax.precision import network_precision, operand_precision
 
 EPSILON = 1e-6  # LayerNorm
 TRAINING_GRID = 37  # patches along each side of the training images (518 pixels)
@@ -88,6 +90,7 @@ class VisionTransformer(nn.Module):
     checkpoint: bool = False
 
     @nn.compact
+    @network_precision
     def __call__(
         self, images: jax.Array, layers: Sequence[int] = (), norm_layers: bool = True
     ) -> ViTFeatures:
@@ -121,6 +124,7 @@ class VisionTransformer(nn.Module):
         )
 
     @nn.compact
+    @network_precision
     def tokens(self, images: jax.Array) -> jax.Array:
         """Tokens (B, 1 + R + h * w, D) that enter the first block."""
         c = self.config
@@ -159,6 +163,7 @@ class _PatchEmbedding(nn.Module):
         product = jnp.matmul(
             patches.astype(self.dtype),
             kernel.reshape(-1, c.dim).astype(self.dtype),
+            precision=operand_precision(self.dtype),
             preferred_element_type=jnp.float32,
         )
         return product + bias
@@ -219,15 +224,17 @@ def _attention_by_blocks(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     q, k, v = (x.transpose(0, 2, 1, 3).reshape(b * heads, t, d) for x in (q, k, v))
     q = jnp.pad(q, ((0, 0), (0, blocks * size - t), (0, 0))).reshape(-1, size, d)
     scale = d**-0.5
+    product = functools.partial(
+        jnp.matmul, precision=operand_precision(v.dtype), preferred_element_type=jnp.float32
+    )
 
     @jax.checkpoint
     def attend(index: jax.Array) -> jax.Array:
         head = index // blocks
-        scores = jnp.matmul(q[index], k[head].T, preferred_element_type=jnp.float32) * scale
+        scores = product(q[index], k[head].T) * scale
         weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
         total = weights.sum(axis=-1, keepdims=True)
-        mixed = jnp.matmul(weights.astype(v.dtype), v[head], preferred_element_type=jnp.float32)
-        return mixed / total
+        return product(weights.astype(v.dtype), v[head]) / total
 
     out = lax.map(attend, jnp.arange(b * heads * blocks))
     out = out.reshape(b, heads, blocks * size, d)[:, :, :t]

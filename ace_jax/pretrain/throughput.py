@@ -78,7 +78,9 @@ def matmul_peak(size: int = 2048, dtype: str = "float32", repeats: int = 5) -> f
     import time
 
     a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)), dtype)
-    product = jax.jit(lambda x: jnp.matmul(x, x, preferred_element_type=jnp.float32))
+    product = jax.jit(
+        lambda x: jnp.matmul(x, x, precision="default", preferred_element_type=jnp.float32)
+    )
     product(a).block_until_ready()
     best = np.inf
     for _ in range(repeats):

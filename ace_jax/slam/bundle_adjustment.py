@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jaxlie
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.precision import full_precision
 from ace_jax.slam import relative_poses
 from ace_jax.slam.pose_optimization import (
     CHI2_PIXEL_DEPTH,
@@ -88,6 +89,7 @@ def _point_rows(
     ]
 
 
+@full_precision
 def bundle_adjust(
     problem: BundleProblem,
     camera: Camera,

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.precision import full_precision
 from ace_jax.slam.depth_planes import grid_rays
 from ace_jax.slam.depth_registration import cauchy_weight, counterparts, spread_of, surface
 
@@ -82,6 +83,7 @@ def straightened_planes(planes: np.ndarray, camera: Camera, bend: np.ndarray) ->
 
 
 @jax.jit
+@full_precision
 def bend_equations(
     planes: jax.Array,
     others: jax.Array,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jaxlie
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
+from ace_jax.precision import full_precision
 from ace_jax.slam.depth_planes import grid_pixels, grid_rays
 
 MIN_PLANES = 100  # that agree; fewer make no registration
@@ -41,6 +42,7 @@ class Registration:
 
 
 @functools.partial(jax.jit, static_argnames=("iterations",))
+@full_precision
 def register(
     planes: jax.Array,
     others: jax.Array,
@@ -125,6 +127,7 @@ class Counterparts:
     used: jax.Array
 
 
+@full_precision
 def counterparts(
     points: jax.Array,
     normals: jax.Array,

@@ -158,7 +158,7 @@ def train(
         row = (jax.random.uniform(draw, (config.batch,)) * count).astype(jnp.int32)
         pose = camera_from_world[frame]
         local = buffer.points[frame, row] - pose[:, :3, 3]
-        targets = jnp.einsum("bji,bj->bi", pose[:, :3, :3], local)
+        targets = jnp.einsum("bji,bj->bi", pose[:, :3, :3], local, precision="highest")
         gradient = jax.grad(loss)(params, buffer.descriptors[frame, row], targets, count > 0)
         update, moments = optimizer.update(gradient, moments, params)
         return optax.apply_updates(params, update), moments

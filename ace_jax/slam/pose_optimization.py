@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jaxlie
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.precision import full_precision
 
 CHI2_PIXEL = 5.991  # 95 % quantile, 2 degrees of freedom
 CHI2_PIXEL_DEPTH = 7.815  # 95 % quantile, 3 degrees of freedom
@@ -133,6 +134,7 @@ def chi_square_inliers(residuals: Residuals, depth: jax.Array, mask: jax.Array) 
     )
 
 
+@full_precision
 def optimize_pose(
     camera_from_world: jax.Array,
     points: jax.Array,

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 
+from ace_jax.precision import full_precision
+
 
 @flax.struct.dataclass
 class RelativePoses:
@@ -27,12 +29,14 @@ class RelativePoses:
     information: jax.Array
 
 
+@full_precision
 def chi_square(relative: RelativePoses, camera_from_world: jax.Array) -> jax.Array:
     """Sum of the errors of poses (K, 4, 4), squared, in units of their covariances."""
     error = _errors(relative, camera_from_world)
     return jnp.einsum("ei,eij,ej->", error, relative.information, error)
 
 
+@full_precision
 def normal_equations(
     relative: RelativePoses, camera_from_world: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.precision import full_precision
 from ace_jax.synthetic import textures
 from ace_jax.synthetic.room import (
     SHELL_FACES,
@@ -84,6 +85,7 @@ def _compact(active: jax.Array) -> tuple[jax.Array, jax.Array]:
     return order, active.sum(-1).astype(jnp.int32)
 
 
+@full_precision
 def _in_view(primitives: Primitives, extents, pose, x, y) -> jax.Array:
     """(T, P): may the primitive appear in the tile? By its projected bounding box."""
     signs = jnp.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], jnp.float32)
@@ -159,6 +161,7 @@ def _hit_ellipsoid(o, d, size):
     return jnp.where((disc > 0) & (t > NEAR), t, jnp.inf)
 
 
+@full_precision
 def _cast(primitives, first_row, hit, pose, x, y, order, count, best):
     """Nearest hit of a tile's rays with the listed primitives, against the keys `best`."""
     # local rays: o = R^T (camera - centre), d = M (x, y, 1)
@@ -452,6 +455,7 @@ def paint(surface: Surface, material: Materials, at_once=1) -> list[jax.Array]:
 
 
 @functools.partial(jax.jit, static_argnames=("at_once",))
+@full_precision
 def illuminate(
     room: Room,
     pose: jax.Array,

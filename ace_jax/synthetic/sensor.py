@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from ace_jax.geometry.camera import Camera, project, unproject
+from ace_jax.precision import full_precision
 from ace_jax.synthetic.textures import value_noise
 
 BLUR_TAPS = 5
@@ -58,6 +59,7 @@ def _bilinear(image: jax.Array, uv: jax.Array) -> jax.Array:
     return top * (1 - fy) + bottom * fy
 
 
+@full_precision
 def motion_blur(rgb, depth, motion, camera: Camera, shutter) -> jax.Array:
     """Averages the picture along each pixel's image motion during the exposure.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from ace_jax.precision import full_precision
 from ace_jax.synthetic.room import Illumination, Primitives, Room
 
 MAX_GROUPS = 64  # pieces of furniture in a room, at most
@@ -52,6 +53,7 @@ def rearrange(
     return move_groups(room, shift, turn)
 
 
+@full_precision
 def move_groups(room: Room, shift: jax.Array, turn: jax.Array) -> Room:
     """Moves whole pieces of furniture by given amounts.
 

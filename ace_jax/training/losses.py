@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, project, unproject
+from ace_jax.precision import full_precision
 
 MAX_DEPTH = 1000.0  # metres
 MAX_ERROR = 1000.0  # pixels
@@ -38,6 +39,7 @@ class Reprojection:
     valid: jax.Array
 
 
+@full_precision
 def reproject(
     xyz: jax.Array, camera_from_world: jax.Array, camera: Camera, uv: jax.Array
 ) -> Reprojection:
@@ -132,7 +134,11 @@ def coordinate_distance(xyz: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Mean over the points that count; masked ones carry no gradient, whatever they hold."""
+    """Mean over the points that count; masked values have no part in it, nor a gradient.
+
+    What they were computed from must be finite all the same, or be replaced before: behind a
+    gradient of zero, the derivative of a NaN is NaN.
+    """
     if mask is None:
         return values.mean()
     return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)

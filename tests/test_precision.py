@@ -1,0 +1,309 @@
+"""Products state their precision, and rounding as on accelerators does no harm to what matters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from data_scene import rotation
+from depth_scene import CAMERA as DEPTH_CAMERA
+from depth_scene import depth_image, views
+from jax import lax
+from products import MANTISSA, products, rounded
+
+from ace_jax.features.base import Features
+from ace_jax.geometry.absolute_pose import estimate_absolute_pose
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.kabsch import kabsch
+from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
+from ace_jax.mapping.plane_sweep import inverse_depths, sweep
+from ace_jax.mapping.triangulation import triangulate
+from ace_jax.models.landmark_attention import attend, nearest
+from ace_jax.models.landmark_search import Landmarks
+from ace_jax.precision import full_precision, network_precision
+from ace_jax.relocalizer import guided_pose
+from ace_jax.slam.bundle_adjustment import BundleProblem, bundle_adjust
+from ace_jax.slam.depth_bend import COEFFICIENTS, bend_equations
+from ace_jax.slam.depth_planes import fit_planes
+from ace_jax.slam.depth_registration import register
+from ace_jax.slam.pose_optimization import NoiseModel, optimize_pose
+from ace_jax.slam.relative_poses import RelativePoses
+from ace_jax.slam.tracking import relocalize
+from ace_jax.training import losses
+
+KEY = jax.random.key(0)
+CAMERA = Camera(525.0, 515.0, 319.5, 239.5, 640, 480)
+NOISE = NoiseModel(pixel_sigma=1.5, inverse_depth_sigma=0.0375)
+FULL = (lax.Precision.HIGHEST, lax.Precision.HIGHEST)
+KINDS = ("tf32", "bf16")
+
+
+def _unit(rng: np.random.Generator, count: int, dim: int = 64) -> np.ndarray:
+    x = rng.normal(size=(count, dim))
+    return np.float32(x / np.linalg.norm(x, axis=1, keepdims=True))
+
+
+def _moved(rng: np.random.Generator, pose: np.ndarray, angle: float, distance: float):
+    motion = np.eye(4)
+    motion[:3, :3] = rotation(rng.normal(size=3) * angle)
+    motion[:3, 3] = rng.normal(size=3) * distance
+    return np.float32(motion @ pose)
+
+
+def _view(seed: int = 0, count: int = 200, shift: float = 5.0):
+    """A pose some metres from the origin, and points that it sees: uv, depth, world."""
+    rng = np.random.default_rng(seed)
+    pose = _moved(rng, np.eye(4), 0.5, shift)
+    uv = rng.uniform([0, 0], [640, 480], (count, 2))
+    z = rng.uniform(0.8, 4.0, count)
+    ray = np.stack([(uv[:, 0] - CAMERA.cx) / CAMERA.fx, (uv[:, 1] - CAMERA.cy) / CAMERA.fy], 1)
+    local = np.concatenate([ray, np.ones((count, 1))], 1) * z[:, None]
+    world = (local - pose[:3, 3]) @ pose[:3, :3]
+    return pose, *(np.float32(x) for x in (uv, z, local, world))
+
+
+def _track():
+    pose, uv, z, _, world = _view()
+    start = _moved(np.random.default_rng(1), pose, 0.02, 0.03)
+    return optimize_pose, (start, world, uv, z, np.ones(len(uv), bool), CAMERA, NOISE)
+
+
+def _window(keyframes: int = 4, landmarks: int = 100):
+    rng = np.random.default_rng(2)
+    points = rng.uniform([-1.5, -1.0, 2.0], [1.5, 1.0, 4.0], (landmarks, 3))
+    poses = np.stack([_moved(rng, np.eye(4), 0.06, 0.15) for _ in range(keyframes)])
+    x, y, z = np.moveaxis(
+        points @ np.swapaxes(poses[:, :3, :3], 1, 2) + poses[:, None, :3, 3], 2, 0
+    )
+    uv = np.stack([CAMERA.fx * x / z + CAMERA.cx, CAMERA.fy * y / z + CAMERA.cy], -1)
+    start = poses.copy()
+    start[:2] = [_moved(rng, pose, 0.01, 0.02) for pose in poses[:2]]
+    relative = RelativePoses(
+        first=np.array([2], np.int32),
+        second=np.array([3], np.int32),
+        second_from_first=np.float32(poses[3] @ np.linalg.inv(poses[2]))[None],
+        information=np.eye(6, dtype=np.float32)[None] * 1e4,
+    )
+    problem = BundleProblem(
+        camera_from_world=start,
+        free=np.ones(2, bool),
+        points=np.float32(points + 0.03 * rng.normal(size=points.shape)),
+        uv=np.float32(uv),
+        depth=np.float32(z),
+        observed=np.ones(z.shape, bool),
+        relative=relative,
+    )
+    return bundle_adjust, (problem, CAMERA, NOISE)
+
+
+def _depth_images():
+    poses = views(3)
+    planes = np.stack([fit_planes(depth_image(pose), DEPTH_CAMERA) for pose in poses])
+    between = np.float32([pose @ np.linalg.inv(poses[0]) for pose in poses[1:]])
+    return planes, between
+
+
+def _register():
+    planes, between = _depth_images()
+    rng = np.random.default_rng(3)
+    start = np.stack([_moved(rng, pose, 0.002, 0.004) for pose in between])
+    return register, (planes[0], planes[1:], start, DEPTH_CAMERA)
+
+
+def _bend():
+    planes, between = _depth_images()
+    bend = np.zeros(COEFFICIENTS, np.float32)
+    return bend_equations, (planes[0], planes[1:], between, DEPTH_CAMERA, bend)
+
+
+def _kabsch():
+    _, _, _, local, world = _view()
+    return lambda a, b: kabsch(a, b)[0], (world, local)
+
+
+def _gradient_of(solve):
+    return jax.grad(lambda a, b: jnp.sum(jnp.sin(solve(a, b).camera_from_world)), argnums=(0, 1))
+
+
+def _ransac_kabsch():
+    _, _, _, local, world = _view()
+    return _gradient_of(lambda a, b: estimate_rigid_transform(a, b, KEY)), (world, local)
+
+
+def _ransac_pnp():
+    _, uv, z, _, world = _view()
+    solve = _gradient_of(lambda a, b: estimate_absolute_pose(a, b, CAMERA, KEY, depth=z))
+    return solve, (uv, world)
+
+
+def _features(seed: int = 0):
+    pose, uv, z, _, world = _view(seed)
+    descriptors = _unit(np.random.default_rng(seed), len(uv))
+    ones = np.ones(len(uv), np.float32)
+    return (
+        pose,
+        world,
+        Features(uv=uv, descriptors=descriptors, scores=ones, depth=z, mask=ones > 0),
+    )
+
+
+def _relocalize():
+    _, world, features = _features()
+    valid = np.ones(len(world), bool)
+    return lambda f: relocalize(f.descriptors, world, valid, f, CAMERA, KEY, 160.0, 0.15), (
+        features,
+    )
+
+
+def _guided():
+    pose, world, f = _features()
+    landmarks = Landmarks(f.descriptors, world, world + np.nan, np.ones(len(world), np.int32))
+    return (
+        lambda p: guided_pose(f, landmarks, CAMERA, p, jnp.array(True), 64, 0.5),
+        (pose,),
+    )
+
+
+def _sweep():
+    rng = np.random.default_rng(4)
+    grid = (6, 8)
+    uv = np.float32(np.stack(np.meshgrid(np.arange(8), np.arange(6)), -1).reshape(-1, 2) * 80 + 40)
+    relative = np.stack([_moved(rng, np.eye(4), 0.02, 0.1) for _ in range(3)])
+    descriptors = np.stack([_unit(rng, 48) for _ in range(4)])
+    return lambda d, r: sweep(
+        d[0], d[1:], r, np.ones(3, bool), uv, CAMERA, inverse_depths(0.5, 5.0, 8), grid
+    ), (descriptors, relative)
+
+
+def _triangulate():
+    _, _, f = _features()
+    relative = np.stack([_moved(np.random.default_rng(5), np.eye(4), 0.02, 0.1)])
+    return lambda r: triangulate(
+        f.descriptors, f.uv, f.mask, f.descriptors[None], f.uv[None], f.mask[None], r, CAMERA
+    ), (relative,)
+
+
+def _loss():
+    pose, uv, _, _, world = _view()
+    scale = np.full(len(world), 0.1, np.float32)
+
+    def loss(xyz):
+        seen = losses.reproject(xyz, pose, CAMERA, uv)
+        return jnp.sum(losses.reprojection_nll(seen, scale, CAMERA, uv))
+
+    return jax.value_and_grad(loss), (world,)
+
+
+def _attend(count: int = 1500):
+    """Descriptors of landmarks ask for themselves: the answer is exact, its scale the floor."""
+    rng = np.random.default_rng(6)
+    points = np.float32(rng.uniform(-4, 4, (count, 3)) + np.array([50, 0, -20]))
+    descriptors = _unit(rng, count)
+    return lambda q, k, p: attend(q, k, p, 160.0), (descriptors[:200], descriptors, points)
+
+
+def _nearest():
+    _, (queries, keys, _) = _attend(300)
+    return nearest, (queries, keys)
+
+
+GEOMETRY = {
+    "motion-only pose": _track,
+    "bundle adjustment": _window,
+    "depth registration": _register,
+    "depth bend": _bend,
+    "Kabsch": _kabsch,
+    "RANSAC-Kabsch and its gradient": _ransac_kabsch,
+    "RANSAC-PnP and its gradient": _ransac_pnp,
+    "relocalization while tracking": _relocalize,
+    "guided pose of the relocalizer": _guided,
+    "plane sweep": _sweep,
+    "triangulation": _triangulate,
+    "reprojection and its gradient": _loss,
+    "landmark attention": _attend,
+    "nearest landmark": _nearest,
+}
+
+
+# What is compared of their results.
+POSES = {
+    "motion-only pose": lambda result: result[0],
+    "bundle adjustment": lambda result: (result.camera_from_world, result.points),
+    "depth registration": lambda result: result.other_from_camera,
+    "Kabsch": lambda result: result,
+}
+
+
+def _product(x):
+    return x @ x
+
+
+PROGRAMS = {
+    "nothing": _product,
+    "jit": jax.jit(_product),
+    "checkpoint": jax.checkpoint(_product),
+    "custom derivative": lambda x: jax.nn.relu6(_product(x) / 100) * 100,
+    "scan": lambda x: lax.scan(lambda y, _: (_product(y), None), x, None, length=1)[0],
+    "while": lambda x: lax.while_loop(lambda s: s[1], lambda s: (_product(s[0]), False), (x, True))[
+        0
+    ],
+    "cond": lambda x: lax.cond(x[0, 0] > 0, _product, jnp.cos, x),
+    "vmap": lambda x: jax.vmap(_product)(x[None])[0],
+    "network precision": network_precision(_product),
+    "full precision": full_precision(network_precision(_product)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_rounding_reaches_the_products_inside(name, kind):
+    x = np.float32(np.random.default_rng(0).uniform(1, 2, (5, 5)))
+    bits = {"full precision": 23, "network precision": 10}.get(name, MANTISSA[kind])
+    operand = np.float64(lax.reduce_precision(x, 8, bits))
+    found = rounded(PROGRAMS[name], kind)(x)
+    np.testing.assert_allclose(found, operand @ operand, rtol=1e-6)
+    assert (np.abs(found - np.float64(x) @ x).max() > 1e-4) == (bits < 23)
+
+
+def test_a_product_of_the_library_without_a_precision_is_refused():
+    library = {"__name__": "ace_jax.some_module"}
+    exec("def product(x):\n    return x @ x", library)
+    x = jnp.ones((2, 2))
+    with pytest.raises(AssertionError, match="without a precision"):
+        jax.jit(library["product"])(x)
+    for state in (full_precision, network_precision):
+        jax.jit(state(library["product"]))(x)
+        jax.grad(state(lambda x: library["product"](x).sum()))(x)
+
+
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_geometry_and_attention_to_landmarks_compute_in_full(name):
+    function, args = GEOMETRY[name]()
+    found = products(function, *args)
+    assert found
+    assert [text for text, precision in found if precision != FULL] == []
+
+
+def _largest(a, b) -> float:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.max(np.abs(np.float64(x) - np.float64(y)))) for x, y in pairs)
+
+
+@pytest.mark.parametrize("name", POSES)
+def test_rounded_operands_move_no_pose(name):
+    function, args = GEOMETRY[name]()
+
+    def pose(*args):
+        return POSES[name](function(*args))
+
+    exact = jax.jit(pose)(*args)
+    for kind in KINDS:
+        assert _largest(rounded(pose, kind)(*args), exact) < 1e-5, kind  # metres and radians
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rounded_operands_do_not_change_what_attention_is_sure_of(kind):
+    function, (queries, keys, points) = _attend()
+    found = rounded(function, kind)(queries, keys, points)
+    # Each asks for itself: the scale is its floor, 1 mm.
+    assert np.max(np.linalg.norm(found.xyz - points[: len(queries)], axis=1)) < 2e-3
+    assert np.max(found.scale) < 3e-3
