@@ -12,27 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.features import keypoints
+from ace_jax.features.filters import gaussian_blur
 
 SIGMA = 1.2  # pixels of the working image
 SCALE_RATIO = 1.6  # of the two Gaussians
 EDGE_RATIO = 10.0  # largest ratio of principal curvatures
 _BORDER = 4  # pixels
 _NEIGHBOURS = np.stack([np.tile([-1, 0, 1], 3), np.repeat([-1, 0, 1], 3)], axis=-1)  # x, y
-
-
-def gaussian_blur(image: jax.Array, sigma: float) -> jax.Array:
-    """Separable Gaussian of (H, W) with replicated borders."""
-    radius = math.ceil(3.5 * sigma)
-    taps = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
-    taps = (taps / taps.sum()).astype(np.float32)
-    for axis in (0, 1):
-        pad = [(0, 0), (0, 0)]
-        pad[axis] = (radius, radius)
-        padded, size = jnp.pad(image, pad, mode="edge"), image.shape[axis]
-        image = sum(
-            tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps)
-        )
-    return image
 
 
 def difference_of_gaussians(grey: jax.Array, sigma: float) -> jax.Array:

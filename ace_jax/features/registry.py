@@ -8,6 +8,7 @@ from typing import Any
 
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor
+from ace_jax.features.blob_features import Blobs
 from ace_jax.features.dense import AceDense, DinoV2Dense
 from ace_jax.features.sift import Sift
 from ace_jax.features.superpoint import SuperPointSparse
@@ -15,6 +16,7 @@ from ace_jax.features.xfeat import XFeatBlobs, XFeatDense, XFeatSparse
 from ace_jax.weights import catalogue
 
 _EXTRACTORS: dict[str, Callable[..., FeatureExtractor]] = {
+    "blobs": Blobs,
     "sift": Sift,
     "xfeat": XFeatSparse,
     "xfeat_blobs": XFeatBlobs,

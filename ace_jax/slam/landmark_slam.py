@@ -30,7 +30,7 @@ from ace_jax.slam.stage_times import StageClock
 from ace_jax.slam.system import SlamSystem, State, TrackedFrame
 from ace_jax.slam.tracking import Tracked, Tracker
 
-_ATTENTION_TAU = {"xfeat": 80.0, "sift": 160.0}
+_ATTENTION_TAU = {"xfeat": 80.0, "blobs": 160.0, "sift": 160.0}
 
 
 def attention_tau(features: str) -> float:

@@ -36,6 +36,8 @@ from ace_jax.slam.system import SlamSystem, State
 from ace_jax.slam.view import SlamView
 
 DEFAULT_HEAD = "landmark_attention"
+# Of all recordings the one that loses none, with weights at hand or not (docs/slam.md).
+AUTO_FEATURES = "blobs"
 MAX_BAD_FRAMES_SHOWN = 5
 SWITCH_INTERVAL = 5e-4  # seconds
 
@@ -61,7 +63,7 @@ class SystemOptions:
 
     Attributes:
         head: "landmark_attention", "tri_mlp" or "homogeneous_mlp".
-        features: name of an extractor, or "auto".
+        features: name of an extractor, or "auto" for the one that suits most recordings.
         weights_dir: folder with the extractor's weights, or None for the default places.
         seed: of every random draw.
         realtime: take mapping results as soon as they are there instead of at fixed frames.
@@ -116,25 +118,11 @@ def create_system(source: FrameSource, options: SystemOptions) -> SlamSystem:
         common |= {"feature_options": scene_map.feature_options}
     else:
         camera = source.camera
-        features = options.features
-        if features == "auto":
-            features = available_features(options.weights_dir)
+        features = AUTO_FEATURES if options.features == "auto" else options.features
         extractor = registry.create(features, options.weights_dir)
     if options.head == DEFAULT_HEAD:
         return LandmarkSlam(camera, extractor, close_loops=options.close_loops, **common)
     return DistilledNetworkSlam(camera, extractor, options.head, **common)
-
-
-def available_features(weights_dir: str | None) -> str:
-    """Blobs described by XFeat where its weights are found, else SIFT, which needs none."""
-    try:
-        registry.create("xfeat_blobs", weights_dir)
-    except UserError as missing:
-        if weights_dir is not None:
-            raise
-        print(f"features: sift (xfeat_blobs tracks better: {missing})", file=sys.stderr)
-        return "sift"
-    return "xfeat_blobs"
 
 
 def prepare(source: FrameSource, out: Path, needs_depth: bool = True) -> None:
