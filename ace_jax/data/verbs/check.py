@@ -57,7 +57,7 @@ class Report:
 
 
 def check(source: FrameSource, *, anchors: int = ANCHORS, edge_frames: int = EDGE_FRAMES) -> Report:
-    """Looks at a recording: all headers and poses, and about 60 frames spread over it.
+    """Looks at a recording: all headers and poses, and about 90 frames spread over it.
 
     Args:
         source: the recording.
