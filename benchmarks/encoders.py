@@ -268,6 +268,9 @@ def speed(shared: Path) -> str:
 
 _EVERY, _GAP = 20, 10  # frames; only those that constants may be chosen on
 _EXTRACTORS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("blobs", {}),
+    ("blobs", {"oriented": True}),
+    ("blobs", {"image_size": None}),
     ("sift", {}),
     ("sift", {"image_size": None}),
     ("xfeat", {}),
@@ -315,8 +318,7 @@ def keypoints(shared: Path) -> str:
     pairs = [(source[i], source[i + _GAP]) for i in range(0, 481, _EVERY)]
     rows = []
     for name, options in _EXTRACTORS:
-        weights = {} if name == "sift" else {"weights_dir": shared / "weights"}
-        extractor = create(name, **weights, **options)
+        extractor = create(name, shared / "weights", **options)
         found, matched, errors_px = [], [], []
         for first, second in pairs:
             one, two = extractor.extract(first.rgb), extractor.extract(second.rgb)
@@ -337,6 +339,7 @@ def keypoints(shared: Path) -> str:
         error = np.concatenate(errors_px)
         size = options.get("image_size", (320, 240)) or (640, 480)
         more = f", sigma {options['sigma']}" if "sigma" in options else ""
+        more += ", oriented" if options.get("oriented") else ""
         rows.append(
             [
                 f"`{name}` {size[0]}x{size[1]}{more}",

@@ -44,7 +44,7 @@ from slam_runs import (
 from ace_jax import errors
 
 HEADS = ("landmark_attention", "tri_mlp", "homogeneous_mlp")
-FEATURES = ("xfeat_blobs", "xfeat", "sift")
+FEATURES = ("blobs", "xfeat_blobs", "sift")
 
 _TABLES = flags.DEFINE_list("tables", ["accuracy", "heads", "speed", "install"], "which tables")
 
