@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import logging
 import re
 import sys
 import traceback
@@ -96,6 +97,9 @@ def run(
                 raise
             return report(line)
 
+    # absl shows level INFO, at which JAX tells of every kind of device that is not there, which
+    # reads like an error.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     app.run(guarded, flags_parser=_parse_flags)
 
 

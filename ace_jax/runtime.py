@@ -1,7 +1,6 @@
 """Where the package keeps what it computes once: the cache folder and compiled programs."""
 
 import hashlib
-import logging as standard_logging
 import os
 import platform
 import sys
@@ -37,8 +36,6 @@ def enable_compilation_cache() -> Path | None:
     """
     import jax  # here, because `cache_dir` must not cost the import of JAX
 
-    # At level INFO it tells of every kind of device that is not there, which reads like an error.
-    standard_logging.getLogger("jax._src.xla_bridge").setLevel(standard_logging.WARNING)
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     folder = Path(chosen) if chosen else cache_dir() / "xla" / _machine()
     if not chosen:

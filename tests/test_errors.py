@@ -32,6 +32,9 @@ _PROGRAM = textwrap.dedent('''
             open("/dev/full", "w", buffering=1).write("no room\\n")
         if FLAG.value == 11:
             bytearray(1 << 60)
+        if FLAG.value == 12:
+            import jax
+            jax.devices()
         print(argv[1:])
         return 3 if FLAG.value == 3 else None
 
@@ -89,6 +92,10 @@ def test_a_defect_keeps_its_traceback():
     done = _run("a", "b", "--size=9")
     assert done.returncode == 1
     assert "RuntimeError: a defect" in done.stderr
+
+
+def test_devices_that_are_not_there_are_not_told():
+    assert _run("a", "b", "--size=12").stderr == ""
 
 
 def test_required_flags_are_named_as_arguments_are():

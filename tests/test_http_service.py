@@ -58,6 +58,7 @@ class _Relocalizer:
 
 @contextlib.contextmanager
 def _service(relocalizer=None, **options):
+    options = {"seconds": 60.0} | options  # a busy machine is no slow client
     service = example.Service(relocalizer or _Relocalizer(), "127.0.0.1", 0, **options)
     thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -252,7 +253,7 @@ def test_fifty_at_once_are_all_answered():
 
 
 def test_more_connections_than_threads_are_refused_in_words():
-    with _service(connections=3, seconds=5.0) as service, contextlib.ExitStack() as stack:
+    with _service(connections=3) as service, contextlib.ExitStack() as stack:
         stuck = [stack.enter_context(_stuck(service, b"POST /loc")) for _ in range(3)]
         assert _ask(service, "GET", "/health")[0] == 503
         for client in stuck:

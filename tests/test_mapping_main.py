@@ -148,7 +148,7 @@ def test_mistakes_are_one_line_and_exit_code_2(runs):
     room = ["--seq", "folder/room", "--data_root", "."]
     mistakes = {
         "no folder": ["mapping", "--seq", "folder/none", "--data_root", ".", "--out", "m"],
-        "--seq must have a value": ["mapping", "--out", "m"],
+        "missing --seq;": ["mapping", "--out", "m"],
         "steps.x": ["mapping", *room, "--out", "m", "--config.training.steps.x=3"],
         "stepz": ["mapping", *room, "--out", "m", "--config.training.stepz=3"],
         "no such file": ["mapping", *room, "--out", "m", "--config", "nothing"],
