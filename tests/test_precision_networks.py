@@ -92,7 +92,8 @@ def test_rounded_operands_move_what_networks_answer_by_little(name):
     exact = jax.jit(module.apply)(variables, *inputs).xyz
     for kind in MANTISSA:
         moved = rounded(module.apply, kind)(variables, *inputs).xyz - exact
-        assert np.abs(moved).max() < 2e-3 * np.std(exact, axis=0).max(), kind
+        # 11 bits: about 0.001 of the spread; 8 bits would be 0.005.
+        assert np.sqrt(np.mean(moved**2)) < 2.5e-3 * np.std(exact, axis=0).max(), kind
 
 
 def test_sums_are_float32_where_operands_are_bfloat16():

@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 
 from ace_jax.models.layers import Conv
-from ace_jax.precision import network_precision
 
 CELL = 8  # side in pixels of the image patch that one output cell stands for
 
@@ -23,7 +22,6 @@ class AceEncoder(nn.Module):
     features: int = 512
 
     @nn.compact
-    @network_precision
     def __call__(self, grey: jax.Array) -> jax.Array:
         """Maps (B, H, W), normalized as (g - 0.4) / 0.25, to (B, ceil(H/8), ceil(W/8), features).
 

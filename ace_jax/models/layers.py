@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ace_jax.precision import operand_precision
+from ace_jax.precision import network_precision, operand_precision
 
 
 class Conv(nn.Module):
@@ -38,6 +38,7 @@ class Conv(nn.Module):
     block_out: int = 1
 
     @nn.compact
+    @network_precision
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (B, H, W, C) to (B, ceil(H / stride), ceil(W / stride), features)."""
         k, c = self.kernel_size, x.shape[-1] // self.block**2
@@ -131,6 +132,7 @@ class Linear(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
+    @network_precision
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (..., C) to (..., features) float32."""
         init = nn.initializers.lecun_normal()

@@ -24,6 +24,7 @@ CODE_STD = 0.01  # of a new map code
 _QUERY_BLOCK = 1024
 
 
+@network_precision
 def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, heads: int) -> jax.Array:
     """Softmax attention with scale head_dim^-0.5.
 

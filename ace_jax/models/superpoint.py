@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from ace_jax.models.layers import Conv
-from ace_jax.precision import network_precision
 
 CELL = 8
 DESCRIPTOR_DIM = 256
@@ -34,7 +33,6 @@ class SuperPoint(nn.Module):
     """Grey images to keypoint logits and descriptors."""
 
     @nn.compact
-    @network_precision
     def __call__(self, grey: jax.Array) -> SuperPointMaps:
         """Runs the network on (B, H, W) in 0..1; H and W are multiples of 8."""
         x = grey[..., None]

@@ -90,7 +90,6 @@ class VisionTransformer(nn.Module):
     checkpoint: bool = False
 
     @nn.compact
-    @network_precision
     def __call__(
         self, images: jax.Array, layers: Sequence[int] = (), norm_layers: bool = True
     ) -> ViTFeatures:
@@ -124,7 +123,6 @@ class VisionTransformer(nn.Module):
         )
 
     @nn.compact
-    @network_precision
     def tokens(self, images: jax.Array) -> jax.Array:
         """Tokens (B, 1 + R + h * w, D) that enter the first block."""
         c = self.config
@@ -155,6 +153,7 @@ class _PatchEmbedding(nn.Module):
     dtype: Any
 
     @nn.compact
+    @network_precision
     def __call__(self, patches: jax.Array) -> jax.Array:
         c = self.config
         init = nn.initializers.lecun_normal()
@@ -208,10 +207,12 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, heads: int) -> jax.Array
     return result.reshape(b, t, d)
 
 
+@network_precision
 def _fused_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return jax.nn.dot_product_attention(q, k, v).astype(jnp.float32)
 
 
+@network_precision
 def _attention_by_blocks(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """One head and one block of queries at a time, (B, T, H, d).
 

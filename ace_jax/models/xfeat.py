@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from ace_jax.models.layers import Conv, space_to_depth
-from ace_jax.precision import network_precision
 
 CELL = 8  # side in pixels of the image patch that one output cell stands for
 DESCRIPTOR_DIM = 64
@@ -41,7 +40,6 @@ class XFeat(nn.Module):
     """The network; parameters carry the origin's names (`block1.0.layer.0` and so on)."""
 
     @nn.compact
-    @network_precision
     def __call__(self, image: jax.Array) -> XFeatMaps:
         """Runs the network.
 
