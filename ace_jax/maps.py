@@ -110,6 +110,11 @@ class SceneMap:
         raise UserError(f"{what} has another camera than the map: {', '.join(apart)}")
 
 
+def part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Arrays whose names begin so, by the rest of their names."""
+    return {k.removeprefix(prefix): x for k, x in arrays.items() if k.startswith(prefix)}
+
+
 def checksum(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of names, types, shapes and bytes."""
     digest = hashlib.sha256()

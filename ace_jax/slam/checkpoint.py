@@ -6,9 +6,8 @@ of its own.
 
 A run that goes on from it tracks the next frame as if nothing had happened, and maps the keyframes
 that were not mapped yet. It differs from the undisturbed run by what is rounded in the file
-(descriptors), by mapping results that come some frames later, and by what is not kept: the depth
-images and features of the last seconds, which tell what moves, and a loop that waited for
-confirmation.
+(descriptors), by the order in which slots of landmarks are used again, by mapping results that come
+some frames later, and by a loop that waited for confirmation, which is not kept.
 """
 
 import dataclasses
@@ -21,10 +20,10 @@ import numpy as np
 from absl import logging
 
 from ace_jax.errors import UserError
-from ace_jax.maps import SceneMap, load_map, save_map
+from ace_jax.maps import SceneMap, load_map, part, save_map
 from ace_jax.slam.landmark_map import LandmarkMap
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.session import part, with_session
+from ace_jax.slam.session import with_session
 from ace_jax.slam.system import TrackedFrame
 
 FILE_NAME = "checkpoint.safetensors"

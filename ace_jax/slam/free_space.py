@@ -6,6 +6,8 @@ nothing about the camera. Ray-traced free space removes dynamic objects from occ
 same way (Hornung et al., OctoMap, Autonomous Robots 2013).
 """
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 
@@ -68,6 +70,26 @@ class FreeSpace:
         self._poses[place] = camera_from_world
         self._taken += 1
         self._last = time
+
+    def content(self) -> dict[str, np.ndarray]:
+        """The images, as `restore` takes them."""
+        counters = np.array([self._taken, self._last])
+        return {"depths": self._depths, "poses": self._poses, "counters": counters}
+
+    def restore(self, content: Mapping[str, np.ndarray]) -> None:
+        """Takes over the images of another run of the same camera.
+
+        Raises:
+            ValueError: arrays of other shapes, or not finite.
+            KeyError: one is missing.
+        """
+        depths, poses, counters = (content[name] for name in ("depths", "poses", "counters"))
+        shapes = self._depths.shape, self._poses.shape, (2,)
+        finite = np.isfinite(depths).all() and np.isfinite(poses).all()
+        if (depths.shape, poses.shape, counters.shape) != shapes or not finite:
+            raise ValueError("the images of free space have other sizes")
+        self._depths, self._poses = depths.copy(), poses.copy()
+        self._taken, self._last = int(counters[0]), float(counters[1])
 
     def moved(
         self, features: Features, depth: np.ndarray | None, camera_from_world: np.ndarray

@@ -10,7 +10,7 @@ import numpy as np
 from ace_jax.data.frame import Frame
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.maps import SceneMap
+from ace_jax.maps import SceneMap, part
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.depth_bend import straightened
@@ -359,14 +359,21 @@ class LandmarkSlam(SlamSystem):
         fused = {number for number, _ in self.world.edges.unlearned}
         unadjusted = [n for n in self._being_mapped if n in fused]
         unmapped = [n for n in self._being_mapped if n not in fused] + self._unmapped
-        return {
-            "tracks": np.array(self.state is State.TRACKING),
-            "landmarks": landmark[self._landmarks],
-            "descriptors": self._descriptors,
-            "frames_since": np.array([self._frames_since_keyframe, self._frames_since_lost]),
-            "unmapped": np.array([place[n] for n in unmapped if n in place], np.int64),
-            "unadjusted": np.array([place[n] for n in unadjusted if n in place], np.int64),
-        }
+        recent = {f"recent/{name}": x for name, x in self._recent.content().items()}
+        air = {f"air/{name}": x for name, x in self._free_space.content().items()}
+        return (
+            recent
+            | air
+            | {
+                "tracks": np.array(self.state is State.TRACKING),
+                "landmarks": landmark[self._landmarks],
+                "descriptors": self._descriptors,
+                "frames_since": np.array([self._frames_since_keyframe, self._frames_since_lost]),
+                "age": np.array(self.mapping.age),
+                "unmapped": np.array([place[n] for n in unmapped if n in place], np.int64),
+                "unadjusted": np.array([place[n] for n in unadjusted if n in place], np.int64),
+            }
+        )
 
     def resume(self, frames: list[TrackedFrame], tracking: Mapping[str, np.ndarray]) -> None:
         """Goes on where another system was that had this map.
@@ -395,6 +402,8 @@ class LandmarkSlam(SlamSystem):
             or (tracking["tracks"] and (not frames or frames[-1].camera_from_reference is None))
         ):
             raise ValueError("what was tracked last is not in the map")
+        self._recent.restore(part(tracking, "recent/"))
+        self._free_space.restore(part(tracking, "air/"))
         self._landmarks = np.where(self.world.valid[landmarks], landmarks, NO_LANDMARK)
         self._descriptors = tracking["descriptors"]
         self._frames_since_keyframe, self._frames_since_lost = tracking["frames_since"].tolist()
@@ -404,6 +413,7 @@ class LandmarkSlam(SlamSystem):
         self._unmapped = unmapped
         if unmapped:
             self.mapping.submit(self._map())
+        self.mapping.age = int(tracking["age"])
 
     def finish(self) -> None:
         """Completes the mapping that still runs, and settles the map."""

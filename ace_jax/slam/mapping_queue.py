@@ -42,6 +42,9 @@ class MappingQueue:
             it if it is not done: the same frames then always see the same map, whatever the load.
             0 computes at once, on the caller's thread. None takes results as soon as they are
             there and never waits (a live camera).
+
+    Attributes:
+        age: frames since the present job began.
     """
 
     def __init__(self, lag: int | None = 0):
@@ -49,7 +52,7 @@ class MappingQueue:
         self._tasks: collections.deque[MappingTask] = collections.deque()
         self._running: MappingTask | None = None
         self._result: Future[Any] | None = None
-        self._age = 0
+        self.age = 0
         self._pool: ThreadPoolExecutor | None = None
 
     def submit(self, task: MappingTask) -> None:
@@ -60,8 +63,8 @@ class MappingQueue:
     def advance(self) -> None:
         """Once a frame, before it is tracked: takes the result that is due, begins the next job."""
         if self._result is not None:
-            self._age += 1
-            due = self._result.done() if self.lag is None else self._age >= self.lag
+            self.age += 1
+            due = self._result.done() if self.lag is None else self.age >= self.lag
             if due:
                 self._resume(self._result.result)
         self._begin()
@@ -83,7 +86,7 @@ class MappingQueue:
 
     def _resume(self, result: Callable[[], Any]) -> None:
         """Gives the running task a job's result, and starts its next job."""
-        self._result, self._age = None, 0
+        self._result, self.age = None, 0
         try:
             job = self._running.send(result())
             while self.lag == 0:

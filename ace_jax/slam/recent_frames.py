@@ -6,6 +6,7 @@ before, which is what is needed while people stand in the picture from the first
 
 import collections
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -34,6 +35,7 @@ MOVED = (0.06, 0.02)  # metres, and metres per metre of distance, that make a ma
 CROWD = 8  # moving matches, at least; fewer are mismatches
 REACH = 0.3  # metres from moving points within which what has no match moves as well,
 NEIGHBOURS = 3  # if it has so many of them there, and they are closer than as many that stand
+_FEATURES = tuple(field.name for field in dataclasses.fields(Features))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,38 @@ class RecentFrames:
         self._looks.append(_Look(time, features, camera_from_world))
         while self._looks[0].time < time - KEPT:
             self._looks.popleft()
+
+    def content(self) -> dict[str, np.ndarray]:
+        """The frames, as `restore` takes them."""
+        looks = self._looks
+        if not looks:
+            return {"times": np.zeros(0)}
+        stacked = {
+            name: np.stack([np.asarray(getattr(look.features, name)) for look in looks])
+            for name in _FEATURES
+        }
+        poses = np.stack([look.camera_from_world for look in looks])
+        return stacked | {"times": np.array([look.time for look in looks]), "poses": poses}
+
+    def restore(self, content: Mapping[str, np.ndarray]) -> None:
+        """Takes over the frames of another run with the same features.
+
+        Raises:
+            ValueError: arrays of different lengths, or not finite.
+            KeyError: one is missing.
+        """
+        self.forget()
+        count = len(content["times"])
+        if not count:
+            return
+        arrays = [content[name] for name in (*_FEATURES, "times", "poses")]
+        if any(len(x) != count or not np.isfinite(x).all() for x in arrays):
+            raise ValueError("the recent frames are not whole")
+        if content["uv"].shape[1:] != (content["depth"].shape[1], 2):
+            raise ValueError("the recent frames are not whole")
+        for i, time in enumerate(content["times"].tolist()):
+            features = Features(**{name: content[name][i] for name in _FEATURES})
+            self._looks.append(_Look(time, features, content["poses"][i]))
 
     def moving(self, time: float, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
         """Which features (N,) are not where they were, and what has no past beside them.

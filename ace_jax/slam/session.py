@@ -14,7 +14,7 @@ import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
-from ace_jax.maps import SceneMap, load_map
+from ace_jax.maps import SceneMap, load_map, part
 from ace_jax.slam.depth_bend import BendEstimator
 from ace_jax.slam.depth_planes import grid_pixels
 from ace_jax.slam.landmark_map import LANDMARK_ATTRIBUTES, NO_LANDMARK, Keyframe, LandmarkMap
@@ -115,11 +115,6 @@ def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> La
     if "edge/pairs" in extra:
         world.edges.adopt(part(extra, "edge/"), 0, len(observed))
     return world
-
-
-def part(extra: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Arrays whose names begin so, by the rest of their names."""
-    return {k.removeprefix(prefix): x for k, x in extra.items() if k.startswith(prefix)}
 
 
 def _check_shapes(
