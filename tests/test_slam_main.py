@@ -88,7 +88,7 @@ MISTAKES = {
         ["xfeat.onnx"],
     ),
     "weights of another model": (
-        ["--seq=folder/REC", "--weights_dir=TMP/other"],
+        ["--seq=folder/REC", "--features=xfeat", "--weights_dir=TMP/other"],
         ["xfeat.safetensors"],
     ),
     "unknown features": (["--seq=folder/REC", "--features=orb"], ["'orb'", "sift", "xfeat"]),

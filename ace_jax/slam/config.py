@@ -15,7 +15,8 @@ class SlamConfig:
         inverse_depth_sigma: depth sensor noise, 1/m (several times a Kinect's random noise:
             registration and scale errors are systematic, and a tight term bends the trajectory).
         max_depth: depth beyond it is not used, metres.
-        insert_depth: (nearest, farthest) depth at which a landmark is created, metres.
+        insert_depth: (nearest, farthest) depth at which a landmark is created, metres; beyond it
+            only if a keyframe shows fewer than `min_near_landmarks` nearer points.
         coarse_radius: search radius around the motion prediction, pixels.
         coarse_retry_radius: the same after a failed first search, pixels.
         fine_radius: search radius around the first pass's pose, pixels.
@@ -42,6 +43,8 @@ class SlamConfig:
         keyframe_rotation: radians to the nearest keyframe that make a new one.
         keyframe_overlap: a keyframe is made when fewer than this share of the last keyframe's
             landmarks is tracked.
+        keyframe_min_tracked: and when fewer landmarks than this are tracked while
+        keyframe_min_new: more features than this have depth and could become landmarks.
         local_keyframes: keyframes whose landmarks form the local map.
         max_local_landmarks: capacity of the local map (static shape).
         fuse_neighbours: keyframes that a new keyframe's landmarks are fused with.
@@ -67,6 +70,7 @@ class SlamConfig:
     inverse_depth_sigma: float = 0.0075
     max_depth: float = 10.0
     insert_depth: tuple[float, float] = (0.3, 4.0)
+    min_near_landmarks: int = 100
     coarse_radius: float = 20.0
     coarse_retry_radius: float = 50.0
     fine_radius: float = 8.0
@@ -88,6 +92,8 @@ class SlamConfig:
     keyframe_translation: float = 0.15
     keyframe_rotation: float = 0.175
     keyframe_overlap: float = 0.35
+    keyframe_min_tracked: int = 100
+    keyframe_min_new: int = 70
     local_keyframes: int = 20
     max_local_landmarks: int = 1536
     fuse_neighbours: int = 10

@@ -195,7 +195,7 @@ class LandmarkSlam(SlamSystem):
         anchor = self.world.keyframes[reference].camera_from_world
         camera_from_reference = pose @ np.linalg.inv(anchor)
         if self._may_map(features) and self._needs_keyframe(
-            pose, tracked.landmarks, reference, np.flatnonzero(shared)
+            pose, features, tracked.landmarks, reference, np.flatnonzero(shared)
         ):
             moving = self._recent.moving(frame.timestamp, features, pose)
             reference = self._insert_keyframe(
@@ -277,12 +277,21 @@ class LandmarkSlam(SlamSystem):
         )
 
     def _needs_keyframe(
-        self, pose: np.ndarray, landmarks: np.ndarray, reference: int, covisible: np.ndarray
+        self,
+        pose: np.ndarray,
+        features: Features,
+        landmarks: np.ndarray,
+        reference: int,
+        covisible: np.ndarray,
     ) -> bool:
         config = self.config
         if self._frames_since_keyframe < config.keyframe_min_gap:
             return False
         if len(covisible) == 0:
+            return True
+        # Little is known of this view, and much could be (ORB-SLAM2, III-E).
+        tracked, new = landmarks >= 0, (landmarks < 0) & (features.depth > 0)
+        if tracked.sum() < config.keyframe_min_tracked and new.sum() > config.keyframe_min_new:
             return True
         theirs = self.world.keyframes[reference].landmarks
         theirs = theirs[theirs >= 0]

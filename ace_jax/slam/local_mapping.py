@@ -153,12 +153,12 @@ class LocalMapper:
     def _create_landmarks(self, world: LandmarkMap, number: int, rgb: np.ndarray) -> None:
         keyframe = world.keyframes[number]
         near, far = self.config.insert_depth
-        new = np.flatnonzero(
-            (keyframe.landmarks < 0)
-            & keyframe.mask
-            & (keyframe.depth > near)
-            & (keyframe.depth < far)
-        )
+        depth = np.where(keyframe.mask & (keyframe.depth > near), keyframe.depth, np.inf)
+        # A view down a hall shows little else than far points, and they are better than none: the
+        # nearest ones make up the number (as in ORB-SLAM2, Mur-Artal and Tardos 2017, III-D).
+        nearest = np.sort(depth)[: self.config.min_near_landmarks]
+        far = max(far, float(nearest[np.isfinite(nearest)].max(initial=0.0)))
+        new = np.flatnonzero((keyframe.landmarks < 0) & (depth <= far))
         uv, depth = keyframe.uv[new], keyframe.depth[new]
         camera = self.camera
         in_camera = np.stack(

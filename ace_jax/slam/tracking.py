@@ -164,7 +164,7 @@ class Tracker:
                     break
         relocalized = step is None or not self._trusted(step)
         if relocalized:
-            found = self._relocalize(world, features, key())
+            found = self._relocalize(world, features, key(), last_landmarks)
             if found is None:
                 return lost
             start = found
@@ -209,7 +209,7 @@ class Tracker:
         self._match(block, features, pose, 1.0, self.proven(world, nothing))
         for depth in (0.0, 1.0) if self.needs_no_depth else (1.0,):
             seen = features.replace(depth=np.full_like(features.depth, depth))
-            self._relocalize(world, seen, jax.random.fold_in(key, 0))
+            self._relocalize(world, seen, jax.random.fold_in(key, 0), nothing)
 
     def _last_seen(
         self, world: LandmarkMap, landmarks: np.ndarray, descriptors: np.ndarray
@@ -261,18 +261,31 @@ class Tracker:
         nearest = int(np.argmin(np.linalg.norm(centres - centre(pose), axis=1) + turned))
         return list(world.keyframes)[nearest]
 
-    def _relocalize(self, world: LandmarkMap, features: Features, key) -> np.ndarray | None:
-        pose, inliers, success = relocalize(
-            world.descriptors[0],
-            world.points,
-            world.valid,
-            features,
-            self.camera,
-            key,
-            self.tau,
-            max_spread=0.15,
-            colour_only=self.needs_no_depth and not np.any(features.depth > 0),
-        )
-        if not bool(success) or int(inliers) < self.config.min_inliers:
-            return None
-        return np.asarray(pose)
+    def _relocalize(
+        self, world: LandmarkMap, features: Features, key, last_landmarks: np.ndarray
+    ) -> np.ndarray | None:
+        """Pose without a motion prior: where the camera was last, then anywhere in the map.
+
+        Few landmarks compete for a feature in the last place, so a wide step within it is found
+        where the whole map has too much that looks alike.
+        """
+        shared = world.covisibility(last_landmarks)
+        order = np.argsort(-shared, kind="stable")[: self.config.local_keyframes]
+        here = np.zeros(world.capacity, bool)
+        here[world.slots_seen_by(order[shared[order] > 0])] = True
+        here &= world.valid
+        for valid in (here, world.valid) if here.any() else (world.valid,):
+            pose, inliers, success = relocalize(
+                world.descriptors[0],
+                world.points,
+                valid,
+                features,
+                self.camera,
+                key,
+                self.tau,
+                max_spread=0.15,
+                colour_only=self.needs_no_depth and not np.any(features.depth > 0),
+            )
+            if bool(success) and int(inliers) >= self.config.min_inliers:
+                return np.asarray(pose)
+        return None
