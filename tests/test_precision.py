@@ -306,4 +306,4 @@ def test_rounded_operands_do_not_change_what_attention_is_sure_of(kind):
     found = rounded(function, kind)(queries, keys, points)
     # Each asks for itself: the scale is its floor, 1 mm.
     assert np.max(np.linalg.norm(found.xyz - points[: len(queries)], axis=1)) < 2e-3
-    assert np.max(found.scale) < 3e-3
+    assert np.max(found.scale) < 5e-3

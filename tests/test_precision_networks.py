@@ -36,7 +36,7 @@ def test_rounded_operands_do_not_change_what_the_landmark_transformer_is_sure_of
     found = rounded(head.apply, kind)(head.init(KEY, queries[:1], code), queries, code)
     # Each asks for itself: the scale is its floor, 1 mm.
     assert np.max(np.linalg.norm(found.xyz - points[: len(queries)], axis=1)) < 2e-3
-    assert np.max(found.scale) < 3e-3
+    assert np.max(found.scale) < 5e-3
 
 
 @pytest.mark.parametrize("kind", MANTISSA)
