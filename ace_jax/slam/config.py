@@ -103,4 +103,4 @@ class SlamConfig:
     max_keyframes: int = 320
     recent_keyframes: int = 50
     descriptors_per_landmark: int = 4
-    mapping_lag: int = 2
+    mapping_lag: int = 3
