@@ -83,9 +83,16 @@ def test_what_cannot_be_continued_is_one_line(killed, tmp_path):
         SlamCheckpoint(out, "others").unfinished()
     checkpoint = SlamCheckpoint(out, "settings")
     content = load_map(checkpoint.path)
-    for name in ("frame/reference", "frame/index"):
-        extra = dict(content.extra)
-        extra[name] = extra[name][:-1] if name == "frame/index" else extra[name] + 1000
+    beyond, short = lambda x: x + 10_000, lambda x: x[:-1]
+    for name, spoil in (
+        ("frame/reference", beyond),
+        ("frame/index", short),
+        ("tracking/landmarks", beyond),
+        ("tracking/recent/uv", short),
+        ("tracking/air/depths", short),
+        ("tracking/age", lambda x: np.zeros(3)),
+    ):
+        extra = content.extra | {name: spoil(content.extra[name])}
         save_map(checkpoint.path, type(content)(**{**vars(content), "extra": extra}))
         system = _continued(checkpoint.path)
         with pytest.raises(UserError, match="not a complete checkpoint"):
