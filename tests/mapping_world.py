@@ -1,10 +1,11 @@
 """A world of labelled points for the mapping tests: no rendering, no network, exact truth.
 
-An image of it carries only the number of its view; the extractor knows what that view shows.
+An image of it carries only the number of its view and its focal length; the extractor knows what
+that view shows.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,13 @@ from ace_jax.features import registry
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 
-CAMERA = Camera(525.0, 525.0, 320.0, 240.0, 640, 480)
+
+def camera(focal: float, width: int = 640, height: int = 480) -> Camera:
+    """A camera of the world: its principal point is the middle of the image."""
+    return Camera(focal, focal, width / 2, height / 2, width, height)
+
+
+CAMERA = camera(525.0)
 FEATURES = 192
 DIM = 32
 
@@ -58,30 +65,38 @@ class World:
         shift = np.array([_APART * room, 0.0, 0.0])
         return look_at(eye + shift, np.array([0.3 * np.sin(0.6 * phase), 0.0, 3.0]) + shift)
 
-    def observe(self, view: float, pixel_noise: float = 0.4, descriptor_noise: float = 0.05):
+    def observe(
+        self,
+        view: float,
+        camera: Camera = CAMERA,
+        pixel_noise: float = 0.4,
+        descriptor_noise: float = 0.05,
+    ):
         """Index of the points, uv (n, 2), depth (n,) and descriptors (n, DIM) in a view."""
         rng = np.random.default_rng([self.seed, round(1000 * view)])
         camera_from_world = np.linalg.inv(self.pose(view))
         point = self.points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-        uv = point[:, :2] / point[:, 2:] * 525.0 + np.array([320.0, 240.0])
-        inside = (uv > 8).all(axis=1) & (uv < [632, 472]).all(axis=1) & (point[:, 2] > 0.3)
+        size = np.array([camera.width, camera.height])
+        uv = point[:, :2] / point[:, 2:] * camera.fx + size / 2
+        inside = (uv > 8).all(axis=1) & (uv < size - 8).all(axis=1) & (point[:, 2] > 0.3)
         index = rng.permutation(np.flatnonzero(inside))[:FEATURES]
         noisy = self.descriptors[index] + descriptor_noise * rng.normal(size=(len(index), DIM))
         noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
         uv = uv[index] + pixel_noise * rng.normal(size=(len(index), 2))
         return index, uv, point[index, 2], noisy
 
-    def image(self, view: float) -> np.ndarray:
-        """(480, 640, 3) uint8 that names the view and the world, in hundredths."""
-        rgb = np.zeros((480, 640, 3), np.uint8)
-        number = round(100 * view)
+    def image(self, view: float, camera: Camera = CAMERA) -> np.ndarray:
+        """(H, W, 3) uint8 that names the view, the world and the focal length, in hundredths."""
+        rgb = np.zeros((camera.height, camera.width, 3), np.uint8)
+        number, focal = round(100 * view), round(100 * camera.fx)
         rgb[0, 0] = number // 256, number % 256, self.seed
+        rgb[0, 1] = focal // 65536, focal // 256 % 256, focal % 256
         return rgb
 
-    def depth(self, view: float) -> np.ndarray:
-        """(480, 640) metres, known around the features."""
-        _, uv, z, _ = self.observe(view)
-        image = np.zeros((480, 640), np.float32)
+    def depth(self, view: float, camera: Camera = CAMERA) -> np.ndarray:
+        """(H, W) metres, known around the features."""
+        _, uv, z, _ = self.observe(view, camera)
+        image = np.zeros((camera.height, camera.width), np.float32)
         for (u, v), value in zip(np.rint(uv).astype(int), z, strict=True):
             image[v - 2 : v + 3, u - 2 : u + 3] = value
         return image
@@ -105,7 +120,9 @@ class WorldExtractor:
         descriptors = np.zeros((FEATURES, DIM), np.float32)
         count = 0
         if rgb[0, 0].any():
-            _, found, _, known = World(seed).observe((256 * high + low) / 100)
+            focal = rgb[0, 1].astype(int) @ [65536, 256, 1] / 100
+            taken_by = camera(focal, rgb.shape[1], rgb.shape[0])
+            _, found, _, known = World(seed).observe((256 * high + low) / 100, taken_by)
             count = len(found)
             uv[:count], descriptors[:count] = found, known
         mask = np.arange(FEATURES) < count
@@ -132,6 +149,7 @@ class WorldSource:
         world: what they show.
         bad: positions that cannot be read.
         posed: whether poses are known.
+        camera_at: the camera of a position; None: `camera` everywhere.
     """
 
     views: tuple[float, ...]
@@ -141,6 +159,7 @@ class WorldSource:
     has_depth: bool = False
     name: str = "world"
     camera: Camera = CAMERA
+    camera_at: Callable[[int], Camera] | None = None
 
     def __len__(self) -> int:
         return len(self.views)
@@ -149,13 +168,14 @@ class WorldSource:
         if index in self.bad:
             raise BadFrame(f"view {index} is truncated")
         view = self.views[index]
+        taken_by = self.camera if self.camera_at is None else self.camera_at(index)
         return Frame(
             index=index,
             name=f"view-{view:g}",
             timestamp=float(index),
-            rgb=self.world.image(view),
-            depth=self.world.depth(view) if self.has_depth else None,
-            camera=self.camera,
+            rgb=self.world.image(view, taken_by),
+            depth=self.world.depth(view, taken_by) if self.has_depth else None,
+            camera=taken_by,
             world_from_camera=self.world.pose(view) if self.posed else None,
         )
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from mapping_world import CAMERA, World, WorldExtractor, WorldSource
 
+from ace_jax.geometry.camera import camera_rows
 from ace_jax.mapping import landmark_refinement
 from ace_jax.mapping.images import extract_images
 from ace_jax.models.landmark_search import Landmarks, first_rows, search, visible
@@ -116,9 +117,9 @@ def _refined(images, tracks, rounds=3, known=0, radius=25.0):
             np.stack([i.descriptors for i in images]),
             np.stack([i.uv for i in images]),
             np.stack([i.mask for i in images]),
-            CAMERA,
+            camera_rows([i.camera for i in images]).astype(np.float32),
             np.stack([i.camera_from_world for i in images]).astype(np.float32),
-            radius,
+            np.full(len(images), radius, np.float32),
             0.7,
             known,
         )

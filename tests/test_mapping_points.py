@@ -1,5 +1,6 @@
 """Depth from posed images: plane sweep on grids, triangulation of keypoints."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,10 +10,11 @@ import pytest
 from mapping_world import CAMERA, World, WorldExtractor, WorldSource
 
 from ace_jax.errors import UserError
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.camera import Camera, camera_rows
+from ace_jax.mapping import images as images_module
 from ace_jax.mapping import points
 from ace_jax.mapping.images import extract_images, regular_grid, select_frames
-from ace_jax.mapping.plane_sweep import inverse_depths, sweep
+from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.triangulation import triangulate
 
 VIEWS = tuple(range(1, 31))
@@ -50,13 +52,14 @@ def test_wrong_matches_are_not_triangulated():
         first.descriptors.astype(np.float32),
         first.uv,
         first.mask,
+        CAMERA,
         np.stack([o.descriptors[rng.permutation(len(o.uv))] for o in others]).astype(np.float32),
         np.stack([o.uv for o in others]),
         np.stack([o.mask for o in others]),
         np.stack([o.camera_from_world @ first.world_from_camera for o in others]).astype(
             np.float32
         ),
-        CAMERA,
+        camera_rows([o.camera for o in others]),
         min_matches=2,
     )
     assert np.isfinite(np.asarray(found.depth)).all()
@@ -95,17 +98,16 @@ _WAVES = np.random.default_rng(1).normal(size=(3, 16)) * 12.0
 
 
 @functools.cache
-def _cells():
-    v, u = np.mgrid[: GRID[0], : GRID[1]]
+def _cells(grid=GRID):
+    v, u = np.mgrid[: grid[0], : grid[1]]
     return ((np.stack([u.ravel(), v.ravel()], 1) + 0.5) * CELL - 0.5).astype(np.float32)
 
 
-def _relief(shift):
+def _relief(shift, camera=SMALL, grid=GRID):
     """Depth (N,) and descriptors (N, 32) of a tilted plane, from a camera moved along x."""
-    uv = _cells()
-    ray = np.stack(
-        [(uv[:, 0] - SMALL.cx) / SMALL.fx, (uv[:, 1] - SMALL.cy) / SMALL.fy, np.ones(len(uv))], 1
-    )
+    uv = _cells(grid)
+    x, y = (uv[:, 0] - camera.cx) / camera.fx, (uv[:, 1] - camera.cy) / camera.fy
+    ray = np.stack([x, y, np.ones(len(uv))], 1)
     # Plane n . X = 2 with n = (0.3, 0.1, 1): z = (2 - n . shift) / (n . ray).
     normal = np.array([0.3, 0.1, 1.0])
     depth = (2.0 - normal @ shift) / (ray @ normal)
@@ -115,30 +117,74 @@ def _relief(shift):
     return depth, (descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True))
 
 
+def _swept(reference, neighbours, relative, used, cameras=(SMALL,), grids=(GRID,)):
+    """A sweep of a reference whose neighbours have these cameras and grids, in turn."""
+    cameras, grids = ([x[k % len(x)] for k in range(len(neighbours))] for x in (cameras, grids))
+    return jax.jit(sweep, static_argnames="min_agreement")(
+        jnp.asarray(reference, jnp.float32),
+        _cells(),
+        np.ones(len(reference), bool),
+        SMALL,
+        jnp.asarray(neighbours, jnp.float32),
+        jnp.asarray(relative, jnp.float32),
+        camera_rows(cameras),
+        np.stack([grid_row(_cells(grid), grid) for grid in grids]),
+        np.array(used),
+        inverse_depths(0.8, 6.0),
+        min_agreement=3,
+    )
+
+
 def test_plane_sweep_finds_a_tilted_plane():
     depth, reference = _relief(np.zeros(3))
     shifts = np.array([[0.5, 0, 0], [-0.5, 0.05, 0], [0.4, 0.3, 0.05], [-0.3, -0.4, 0]])
     neighbours = np.stack([_relief(s)[1] for s in shifts])
     relative = np.tile(np.eye(4), (4, 1, 1))
     relative[:, :3, 3] = -shifts
-    run = jax.jit(sweep, static_argnames=("grid", "min_agreement"))
     # A padded neighbour must not count, whatever it holds.
-    found = run(
-        jnp.asarray(reference, jnp.float32),
-        jnp.asarray(np.concatenate([neighbours, np.zeros_like(neighbours[:1])]), jnp.float32),
-        jnp.asarray(np.concatenate([relative, relative[:1]]), jnp.float32),
-        jnp.array([True] * 4 + [False]),
-        _cells(),
-        SMALL,
-        inverse_depths(0.8, 6.0),
-        grid=GRID,
-        min_agreement=3,
+    found = _swept(
+        reference,
+        np.concatenate([neighbours, np.zeros_like(neighbours[:1])]),
+        np.concatenate([relative, relative[:1]]),
+        [True] * 4 + [False],
     )
     valid = np.asarray(found.valid)
     error = np.abs(np.asarray(found.depth) / depth - 1)[valid]
     assert valid.mean() > 0.4
     assert np.median(error) < 0.02
     assert np.quantile(error, 0.9) < 0.06
+
+
+def test_plane_sweep_takes_each_neighbours_camera_and_grid():
+    # Another focal length on the same grid, and a portrait image of fewer cells, padded.
+    cameras = SMALL.replace(fx=180.0, fy=190.0), Camera(200.0, 190.0, 80.0, 90.0, 160, 192)
+    grids = GRID, (24, 20)
+    depth, reference = _relief(np.zeros(3))
+    shifts = np.array([[0.5, 0, 0], [-0.5, 0.05, 0], [0.4, 0.3, 0.05], [-0.3, -0.4, 0]])
+    neighbours = np.zeros((4, *reference.shape))
+    for k, shift in enumerate(shifts):
+        seen = _relief(shift, cameras[k % 2], grids[k % 2])[1]
+        neighbours[k, : len(seen)] = seen
+    relative = np.tile(np.eye(4), (4, 1, 1))
+    relative[:, :3, 3] = -shifts
+    found = _swept(reference, neighbours, relative, [True] * 4, cameras, grids)
+    valid = np.asarray(found.valid)
+    error = np.abs(np.asarray(found.depth) / depth - 1)[valid]
+    assert valid.mean() > 0.15
+    assert np.median(error) < 0.03
+    assert np.quantile(error, 0.9) < 0.06
+
+
+def test_images_of_different_sizes_are_padded_to_the_same_number_of_features():
+    images = _images()
+    short = {
+        name: getattr(images[0], name)[:40]
+        for name in ("uv", "descriptors", "scores", "mask", "depth")
+    }
+    padded = images_module._padded(dataclasses.replace(images[0], **short), 50)
+    assert [len(getattr(padded, name)) for name in short] == [50] * 5
+    assert not padded.mask[40:].any()
+    np.testing.assert_array_equal(padded.uv[:40], images[0].uv[:40])
 
 
 def test_plane_sweep_rejects_what_does_not_match():
@@ -148,18 +194,7 @@ def test_plane_sweep_rejects_what_does_not_match():
     noise /= np.linalg.norm(noise, axis=2, keepdims=True)
     relative = np.tile(np.eye(4), (4, 1, 1))
     relative[:, 0, 3] = [0.5, -0.5, 0.4, -0.4]
-    run = jax.jit(sweep, static_argnames=("grid", "min_agreement"))
-    found = run(
-        jnp.asarray(reference, jnp.float32),
-        jnp.asarray(noise, jnp.float32),
-        jnp.asarray(relative, jnp.float32),
-        jnp.ones(4, bool),
-        _cells(),
-        SMALL,
-        inverse_depths(0.8, 6.0),
-        grid=GRID,
-        min_agreement=3,
-    )
+    found = _swept(reference, noise, relative, [True] * 4)
     assert np.asarray(found.valid).mean() < 0.1
     assert np.isfinite(np.asarray(found.depth)).all()
 

@@ -5,10 +5,12 @@ centre of the top-left pixel is (0, 0).
 """
 
 import math
+from collections.abc import Sequence
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 MIN_DEPTH = 0.1  # metres; nearer points are not projected (the division would blow up)
 SAME_CAMERA = 0.1  # pixels; two cameras that show each point that close to each other are one
@@ -51,6 +53,20 @@ def largest_shift(camera: Camera, other: Camera) -> float:
         ends = (abs((u - c) * other_f / f + other_c - u) for u in (0.0, size - 1.0))
         shifts.append(float(max(ends)))
     return math.hypot(*shifts)
+
+
+def camera_rows(cameras: Sequence[Camera]) -> np.ndarray:
+    """Cameras as one array (I, 6) float64: fx, fy, cx, cy, width, height."""
+    return np.array([[c.fx, c.fy, c.cx, c.cy, c.width, c.height] for c in cameras], np.float64)
+
+
+def camera_of(row: np.ndarray | jax.Array) -> Camera:
+    """The camera of a row (6,) of `camera_rows`; of rows (K, 6), one with fields (K,).
+
+    Made inside a jitted function its size is traced, so that images of other sizes need no other
+    program; such a camera cannot be passed on to a function that is jitted itself.
+    """
+    return Camera(*(row[..., i] for i in range(6)))
 
 
 def project(points: jax.Array, camera: Camera) -> jax.Array:

@@ -16,7 +16,7 @@ from ace_jax.mapping.progress import Progress, quiet
 
 @dataclasses.dataclass(frozen=True)
 class MappingImage:
-    """One posed image, reduced to its features.
+    """One posed image, reduced to its features; all images of a run have the same N.
 
     Attributes:
         frame: position of the frame in the source.
@@ -26,9 +26,10 @@ class MappingImage:
         scores: (N,) float32.
         mask: (N,) bool.
         depth: (N,) float32 measured z-depth in metres, 0 where unknown.
-        camera: intrinsics.
+        camera: intrinsics of this image.
         camera_from_world: (4, 4) float64.
-        grid: (rows, columns) if the features are a regular grid, row by row; else None.
+        grid: (rows, columns) if the features are a regular grid, row by row, padding after it;
+            else None.
     """
 
     frame: int
@@ -90,7 +91,20 @@ def extract_images(
     progress("features", len(frames), len(frames))
     if not images:
         raise UserError(f"none of the {len(frames)} mapping frames of {source.name} can be read")
-    return images
+    # Grids of images of different sizes have different numbers of cells.
+    rows = max(len(image.uv) for image in images)
+    return [image if len(image.uv) == rows else _padded(image, rows) for image in images]
+
+
+def _padded(image: MappingImage, rows: int) -> MappingImage:
+    """The image with masked features added, up to so many."""
+    missing = rows - len(image.uv)
+    arrays = {
+        name: np.pad(array, [(0, missing), *[(0, 0)] * (array.ndim - 1)])
+        for name in ("descriptors", "uv", "scores", "mask", "depth")
+        for array in [getattr(image, name)]
+    }
+    return dataclasses.replace(image, **arrays)
 
 
 def mapping_image(

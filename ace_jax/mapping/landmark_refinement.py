@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, camera_of
 from ace_jax.models.landmark_search import Landmarks, first_rows, search, visible
 from ace_jax.precision import full_precision
 
@@ -112,9 +112,9 @@ def refine(
     features: jax.Array,
     uv: jax.Array,
     mask: jax.Array,
-    camera: Camera,
+    cameras: jax.Array,
     camera_from_world: jax.Array,
-    radius: float,
+    radius: jax.Array,
     min_similarity: float,
     known: jax.Array | int = 0,
 ) -> Tracks:
@@ -125,9 +125,9 @@ def refine(
         features: (I, N, D) descriptors of the images, any float type.
         uv: (I, N, 2) pixels.
         mask: (I, N) bool.
-        camera: intrinsics of all images.
+        cameras: (I, 6) intrinsics of the images, see `camera_rows`.
         camera_from_world: (I, 4, 4).
-        radius: search radius, pixels.
+        radius: (I,) search radius, pixels.
         min_similarity: of a match.
         known: so many first rows are from an earlier map: they keep point, descriptor and views.
 
@@ -143,12 +143,13 @@ def refine(
 
     def image(carry: tuple, inputs: tuple[jax.Array, ...]) -> tuple[tuple, None]:
         normal, right, total, chances, found_in = carry
-        descriptors, pixels, used, pose = inputs
+        descriptors, pixels, used, intrinsics, pose, reach = inputs
+        camera = camera_of(intrinsics)
         descriptors = descriptors.astype(jnp.float32)
         seen, expected = visible(landmarks, camera, pose)
         rows, meant = first_rows(seen, block)
         sighting = search(
-            unit[rows], expected[rows], meant, descriptors, pixels, used, radius, min_similarity
+            unit[rows], expected[rows], meant, descriptors, pixels, used, reach, min_similarity
         )
         error = pixels[sighting.feature] - expected[rows]
         squared = jnp.sum(error**2, axis=1)
@@ -174,7 +175,7 @@ def refine(
         jnp.zeros(count),
         jnp.zeros(count, jnp.int32),
     )
-    inputs = (features, uv, mask, camera_from_world)
+    inputs = (features, uv, mask, cameras, camera_from_world, radius)
     (normal, right, total, chances, found_in), _ = jax.lax.scan(image, start, inputs)
     # A landmark that all images see from one side hardly moves along the ray.
     trace = jnp.trace(normal, axis1=1, axis2=2)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.features.selection import by_reliability
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.camera import camera_of, camera_rows
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks, empty, grow, refine
 from ace_jax.mapping.points import Depths, world_points
@@ -69,7 +69,7 @@ def build(
     pairs = list(zip(images, depths, strict=True))
     held_out = pairs[_HELD_OUT // 2 :: _HELD_OUT] if len(pairs) >= 2 * _HELD_OUT else []
     used = [pair for k, pair in enumerate(pairs) if k % _HELD_OUT != _HELD_OUT // 2 or not held_out]
-    store = _Store(images[0], options, known)
+    store = _Store(images[0].descriptors.shape[1], options, known)
     store.grow(used, progress)
     store.refine([image for image, _ in used], REFINE_RADII[0], progress)
     judges = [image for image, _ in held_out] or images
@@ -90,10 +90,9 @@ def build(
 class _Store:
     """Landmarks with room for more, and the compiled steps on them."""
 
-    def __init__(self, first: MappingImage, options: Any, known: Tracks | None):
-        self._options, self._first = options, first
-        self._scale = first.camera.width / 640.0
-        capacity, dim = options.capacity, first.descriptors.shape[1]
+    def __init__(self, dim: int, options: Any, known: Tracks | None):
+        self._options = options
+        capacity = options.capacity
         self._tracks = empty(capacity, dim)
         self._count = jnp.int32(0)
         self._known = 0
@@ -121,23 +120,22 @@ class _Store:
                 image.mask,
                 points,
                 depth.valid & image.mask,
-                image.camera,
+                camera_rows([image.camera])[0].astype(np.float32),
                 image.camera_from_world.astype(np.float32),
-                GROW_RADIUS * self._scale,
+                GROW_RADIUS * _scale(image),
                 self._options.min_similarity,
             )
 
     def refine(self, images: Sequence[MappingImage], radius: float, progress: Progress) -> None:
         progress("refinement", 0, 1)
-        same = [i for i in images if i.camera == self._first.camera]
         self._tracks = _refine(
             self._tracks,
-            np.stack([i.descriptors for i in same]),
-            np.stack([i.uv for i in same]),
-            np.stack([i.mask for i in same]),
-            self._first.camera,
-            np.stack([i.camera_from_world for i in same]).astype(np.float32),
-            radius * self._scale,
+            np.stack([i.descriptors for i in images]),
+            np.stack([i.uv for i in images]),
+            np.stack([i.mask for i in images]),
+            camera_rows([i.camera for i in images]).astype(np.float32),
+            np.stack([i.camera_from_world for i in images]).astype(np.float32),
+            np.array([radius * _scale(i) for i in images], np.float32),
             self._options.min_similarity,
             self._known,
         )
@@ -163,9 +161,25 @@ class _Store:
         return jax.tree.map(lambda x: x[rows], tracks)
 
 
+def _scale(image: MappingImage) -> float:
+    """Pixels of this image for one of an image of 640 columns."""
+    return image.camera.width / 640.0
+
+
 @functools.partial(jax.jit, donate_argnums=0)
-def _grow(tracks: Tracks, count: jax.Array, features: jax.Array, *rest: Any):
-    return grow(tracks, count, features.astype(jnp.float32), *rest)
+def _grow(
+    tracks: Tracks,
+    count: jax.Array,
+    features: jax.Array,
+    uv: jax.Array,
+    mask: jax.Array,
+    points: jax.Array,
+    has_point: jax.Array,
+    camera: jax.Array,
+    *rest: Any,
+):
+    features, camera = features.astype(jnp.float32), camera_of(camera)
+    return grow(tracks, count, features, uv, mask, points, has_point, camera, *rest)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -196,12 +210,14 @@ def measure(
     features = np.stack([images[k].descriptors[r] for k, r in zip(image, row, strict=True)])
     uv = np.stack([images[k].uv[r] for k, r in zip(image, row, strict=True)])
     poses = np.stack([images[k].camera_from_world for k in image]).astype(np.float32)
-    camera, tried = images[0].camera, []
+    cameras = camera_rows([images[k].camera for k in image]).astype(np.float32)
+    near = _NEAR_PX * np.array([_scale(images[k]) for k in image])
+    tried = []
     for tau in TEMPERATURES if options.tau is None else (options.tau,):
-        answer = _answers(landmarks, features, uv, poses, camera, tau)
+        answer = _answers(landmarks, features, uv, poses, cameras, tau)
         spread, error, metres = (np.asarray(x) for x in answer)
         kept = spread <= np.quantile(spread, options.keep_share)
-        share = np.mean(error[kept] < _NEAR_PX * camera.width / 640.0)
+        share = np.mean((error < near)[kept])
         tried.append((share, tau, spread, metres))
     _, tau, spread, metres = max(tried, key=lambda entry: entry[0])
     gain, floor = _calibrate(spread, metres)
@@ -214,12 +230,13 @@ def _answers(
     features: jax.Array,
     uv: jax.Array,
     poses: jax.Array,
-    camera: Camera,
+    cameras: jax.Array,
     tau: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Spread (metres), reprojection error (pixels) and the same error in metres."""
     features = features.astype(jnp.float32)
     out = attend(features, landmarks.descriptors, landmarks.points, tau, floor=1e-6)
+    camera = camera_of(cameras)
     reprojection = losses.reproject(out.xyz, poses, camera, uv)
     error = jnp.where(reprojection.valid, reprojection.error, losses.MAX_ERROR)
     return out.scale, error, error * reprojection.depth / camera.fx

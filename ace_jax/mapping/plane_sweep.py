@@ -9,8 +9,9 @@ stands out. No depth camera is needed; poses and intrinsics must be known.
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, camera_of, unproject
 from ace_jax.precision import full_precision
 
 
@@ -36,16 +37,31 @@ def inverse_depths(near: float, far: float, count: int = 96) -> jax.Array:
     return jnp.linspace(1.0 / far, 1.0 / near, count)
 
 
+def grid_row(uv: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """A regular grid of pixels as an array (6,): u and v of its first cell, steps, columns, rows.
+
+    Args:
+        uv: (N, 2) pixels of its cells, row by row, at least rows * columns.
+        grid: (rows, columns).
+    """
+    rows, columns = grid
+    first, last = uv[0], uv[rows * columns - 1]
+    step = np.maximum((last - first) / [columns - 1, rows - 1], 1e-6)
+    return np.array([*first, *step, columns, rows], np.float32)
+
+
 @full_precision
 def sweep(
     reference: jax.Array,
+    uv: jax.Array,
+    mask: jax.Array,
+    camera: Camera,
     neighbours: jax.Array,
     neighbours_from_reference: jax.Array,
-    neighbour_mask: jax.Array,
-    uv: jax.Array,
-    camera: Camera,
+    neighbours_cameras: jax.Array,
+    neighbours_grids: jax.Array,
+    neighbours_used: jax.Array,
     levels: jax.Array,
-    grid: tuple[int, int],
     min_agreement: int = 3,
     tolerance: float = 0.05,
     min_prominence: float = 0.03,
@@ -53,55 +69,54 @@ def sweep(
     """Sweeps one reference image.
 
     Args:
-        reference: (N, D) unit descriptors of the reference's cells, row by row.
-        neighbours: (K, N, D) those of the neighbours.
+        reference: (N, D) unit descriptors of the reference's features.
+        uv: (N, 2) their pixels.
+        mask: (N,) bool.
+        camera: intrinsics of the reference.
+        neighbours: (K, N', D) descriptors of the neighbours' cells, row by row.
         neighbours_from_reference: (K, 4, 4) neighbour camera from reference camera.
-        neighbour_mask: (K,) bool, False for padding.
-        uv: (N, 2) pixels of the cell centres, on a regular grid.
-        camera: intrinsics of all images.
+        neighbours_cameras: (K, 6) their intrinsics, see `camera_rows`.
+        neighbours_grids: (K, 6) places of their cells, see `grid_row`.
+        neighbours_used: (K,) bool, False for padding.
         levels: (B,) ascending, equally spaced inverse depths, 1/m.
-        grid: (rows, columns), static; rows * columns = N.
         min_agreement: neighbours whose own best depth must agree with the common one.
         tolerance: relative difference of inverse depth that counts as agreement.
         min_prominence: how far the peak must be above the best similarity elsewhere.
     """
-    rows, columns = grid
     count = levels.shape[0]
-    origin = uv[0]
-    pitch = jnp.maximum((uv[-1] - uv[0]) / jnp.array([columns - 1, rows - 1]), 1e-6)
-    rays = jnp.stack(
-        [
-            (uv[:, 0] - camera.cx) / camera.fx,
-            (uv[:, 1] - camera.cy) / camera.fy,
-            jnp.ones(uv.shape[0]),
-        ],
-        axis=-1,
-    )
+    rays = unproject(uv, jnp.ones(uv.shape[0]), camera)
 
     def neighbour(
         carry: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, ...]
     ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         total, views = carry
-        descriptors, pose, used = inputs
+        descriptors, pose, intrinsics, grid, used = inputs
+        beside = camera_of(intrinsics)
+        left, top, right_step, down_step, columns, rows = grid
         # Projection of the point at inverse depth w along a ray: R ray + w t, up to scale.
         turned = rays @ pose[:3, :3].T
         point = turned[:, None, :] + levels[None, :, None] * pose[:3, 3]
         depth = point[..., 2] / levels
         z = jnp.maximum(point[..., 2], MIN_DEPTH * levels)
-        column = (camera.fx * point[..., 0] / z + camera.cx - origin[0]) / pitch[0]
-        row = (camera.fy * point[..., 1] / z + camera.cy - origin[1]) / pitch[1]
+        column = (beside.fx * point[..., 0] / z + beside.cx - left) / right_step
+        row = (beside.fy * point[..., 1] / z + beside.cy - top) / down_step
         inside = (column >= 0) & (column <= columns - 1) & (row >= 0) & (row <= rows - 1)
         seen = inside & (depth > MIN_DEPTH) & used
-        similarity = _sample(reference @ descriptors.T, column, row, grid)
+        similarity = _sample(reference @ descriptors.T, column, row, columns, rows)
         similarity = jnp.where(seen, similarity, 0.0)
         own = jnp.argmax(jnp.where(seen, similarity, -jnp.inf), axis=1)
         own = jnp.where(seen.any(axis=1), own, -1)
         return (total + similarity, views + seen), own
 
     zeros = jnp.zeros((uv.shape[0], count))
-    (total, views), own = jax.lax.scan(
-        neighbour, (zeros, zeros), (neighbours, neighbours_from_reference, neighbour_mask)
+    inputs = (
+        neighbours,
+        neighbours_from_reference,
+        neighbours_cameras,
+        neighbours_grids,
+        neighbours_used,
     )
+    (total, views), own = jax.lax.scan(neighbour, (zeros, zeros), inputs)
     # A depth that only few neighbours see would win by luck.
     curve = jnp.where(views >= min_agreement, total / jnp.maximum(views, 1.0), -1.0)
     best = jnp.argmax(curve, axis=1)
@@ -114,22 +129,22 @@ def sweep(
     flank = jnp.abs(levels[None] - inverse[:, None]) < 2 * tolerance * inverse[:, None]
     rival = jnp.where(flank, -1.0, curve).max(axis=1)
     interior = (best > 0) & (best < count - 1)
-    valid = interior & (agreement >= min_agreement) & (peak - rival > min_prominence)
+    valid = mask & interior & (agreement >= min_agreement) & (peak - rival > min_prominence)
     return SweptDepth(depth=1.0 / inverse, peak=peak, agreement=agreement, valid=valid)
 
 
 def _sample(
-    similarity: jax.Array, column: jax.Array, row: jax.Array, grid: tuple[int, int]
+    similarity: jax.Array, column: jax.Array, row: jax.Array, columns: jax.Array, rows: jax.Array
 ) -> jax.Array:
     """Bilinear values (N, B) of each cell's similarity map (N, rows * columns) at (N, B) places."""
-    rows, columns = grid
+    columns, rows = columns.astype(jnp.int32), rows.astype(jnp.int32)
     column, row = jnp.clip(column, 0, columns - 1), jnp.clip(row, 0, rows - 1)
     x = jnp.minimum(jnp.floor(column).astype(jnp.int32), columns - 2)
     y = jnp.minimum(jnp.floor(row).astype(jnp.int32), rows - 2)
     fx, fy = column - x, row - y
     index = y * columns + x
 
-    def at(offset: int) -> jax.Array:
+    def at(offset: jax.Array | int) -> jax.Array:
         return jnp.take_along_axis(similarity, index + offset, axis=1)
 
     top = at(0) * (1 - fx) + at(1) * fx

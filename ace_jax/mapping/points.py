@@ -10,9 +10,9 @@ import numpy as np
 from absl import logging
 
 from ace_jax.errors import UserError
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.camera import camera_of, camera_rows
 from ace_jax.mapping.images import MappingImage
-from ace_jax.mapping.plane_sweep import inverse_depths, sweep
+from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.progress import Progress, quiet
 from ace_jax.mapping.triangulation import triangulate
 
@@ -53,7 +53,8 @@ def neighbours(images: Sequence[MappingImage], reference: int, scene_depth: floa
     baseline = np.linalg.norm(relative[:, :3, 3], axis=1) / scene_depth
     cosine = np.clip((np.trace(relative[:, :3, :3], axis1=1, axis2=2) - 1) / 2, -1, 1)
     usable = (np.degrees(np.arccos(cosine)) < MAX_TURN) & (baseline > _MIN_BASELINE)
-    usable &= np.array([image.camera == images[reference].camera for image in images])
+    on_grid = images[reference].grid is not None
+    usable &= np.array([(image.grid is not None) == on_grid for image in images])
     usable[reference] = False
     found = np.flatnonzero(usable)
     order = np.argsort(np.abs(np.log(baseline[found] / BASELINE)), kind="stable")
@@ -118,48 +119,45 @@ def _one(
     relative = np.stack(
         [images[j].camera_from_world @ image.world_from_camera for j in padded]
     ).astype(np.float32)
+    cameras = camera_rows([images[j].camera for j in (index, *padded)]).astype(np.float32)
     descriptors = np.stack([images[j].descriptors for j in padded])
+    features = (image.descriptors, image.uv, image.mask, cameras[0])
     if image.grid is None:
         found = _triangulate(
-            image.descriptors,
-            image.uv,
-            image.mask,
+            *features,
             descriptors,
             np.stack([images[j].uv for j in padded]),
             np.stack([images[j].mask for j in padded]) & used[:, None],
             relative,
-            image.camera,
+            cameras[1:],
         )
         return Depths(np.asarray(found.depth), np.asarray(found.valid))
     found = _sweep(
-        image.descriptors,
+        *features,
         descriptors,
         relative,
+        cameras[1:],
+        np.stack([grid_row(images[j].uv, images[j].grid) for j in padded]),
         used,
-        image.uv,
-        image.camera,
         inverse_depths(near, far, levels),
-        grid=image.grid,
         min_agreement=min(3, len(beside)),
     )
     return Depths(np.asarray(found.depth), np.asarray(found.valid))
 
 
-@functools.partial(jax.jit, static_argnames=("grid", "min_agreement"))
+@functools.partial(jax.jit, static_argnames="min_agreement")
 def _sweep(
     reference: jax.Array,
-    neighbour: jax.Array,
-    relative: jax.Array,
-    used: jax.Array,
     uv: jax.Array,
-    camera: Camera,
-    levels: jax.Array,
-    grid: tuple[int, int],
+    mask: jax.Array,
+    camera: jax.Array,
+    neighbour: jax.Array,
+    *rest: jax.Array,
     min_agreement: int,
 ):
     reference, neighbour = (x.astype(jnp.float32) for x in (reference, neighbour))
     return sweep(
-        reference, neighbour, relative, used, uv, camera, levels, grid, min_agreement=min_agreement
+        reference, uv, mask, camera_of(camera), neighbour, *rest, min_agreement=min_agreement
     )
 
 
@@ -168,16 +166,12 @@ def _triangulate(
     reference: jax.Array,
     uv: jax.Array,
     mask: jax.Array,
+    camera: jax.Array,
     neighbour: jax.Array,
-    neighbour_uv: jax.Array,
-    neighbour_mask: jax.Array,
-    relative: jax.Array,
-    camera: Camera,
+    *rest: jax.Array,
 ):
     reference, neighbour = (x.astype(jnp.float32) for x in (reference, neighbour))
-    return triangulate(
-        reference, uv, mask, neighbour, neighbour_uv, neighbour_mask, relative, camera
-    )
+    return triangulate(reference, uv, mask, camera_of(camera), neighbour, *rest)
 
 
 def _depth_range(

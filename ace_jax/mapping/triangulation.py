@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, camera_of, project, unproject
 from ace_jax.precision import full_precision
 
 _STEPS = 8
@@ -55,11 +55,12 @@ def triangulate(
     reference: jax.Array,
     uv: jax.Array,
     mask: jax.Array,
+    camera: Camera,
     neighbours: jax.Array,
     neighbours_uv: jax.Array,
     neighbours_mask: jax.Array,
     neighbours_from_reference: jax.Array,
-    camera: Camera,
+    neighbours_cameras: jax.Array,
     min_matches: int = 2,
     min_similarity: float = 0.8,
     max_error: float = 2.0,
@@ -71,18 +72,21 @@ def triangulate(
         reference: (N, D) unit descriptors.
         uv: (N, 2) their pixels.
         mask: (N,) bool.
+        camera: intrinsics of the reference.
         neighbours: (K, N', D) descriptors of the neighbours.
         neighbours_uv: (K, N', 2).
         neighbours_mask: (K, N') bool; all False for a padded neighbour.
         neighbours_from_reference: (K, 4, 4).
-        camera: intrinsics of all images.
+        neighbours_cameras: (K, 6) those of the neighbours, see `camera_rows`.
         min_matches: neighbours that must agree.
         min_similarity: least inner product of a match.
         max_error: largest distance from the epipolar line, and of the reprojection, pixels.
         min_parallax: largest angle between the viewing rays must exceed this, radians.
     """
-    focal, centre = jnp.array([camera.fx, camera.fy]), jnp.array([camera.cx, camera.cy])
-    rays = jnp.concatenate([(uv - centre) / focal, jnp.ones((uv.shape[0], 1))], axis=1)
+    rays = unproject(uv, jnp.ones(uv.shape[0]), camera)
+    beside = camera_of(neighbours_cameras[:, None])
+    focal = jnp.stack([beside.fx, beside.fy], axis=-1)
+    centre = jnp.stack([beside.cx, beside.cy], axis=-1)
 
     def match(inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         descriptors, pixels, used = inputs
@@ -95,7 +99,7 @@ def triangulate(
 
     # Along the ray a neighbour's pixel runs from the image of the infinite point towards the
     # epipole; a match far from that line is wrong whatever the depth.
-    near, far = project(turned * 0.3 + shift, camera), project(turned * 100.0 + shift, camera)
+    near, far = project(turned * 0.3 + shift, beside), project(turned * 100.0 + shift, beside)
     line = near - far
     length = jnp.linalg.norm(line, axis=-1)
     offset = seen - far
