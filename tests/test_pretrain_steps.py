@@ -126,16 +126,25 @@ def test_a_scenes_code_does_not_feel_the_others():
     np.testing.assert_allclose(*codes, atol=1e-6)
 
 
-def test_both_forms_learn_to_answer():
-    for form in FORMS:
-        config, steps, patches = _set_up(form)
-        state, seen = steps.init(KEY, patches), []
-        for i in range(config.steps):
-            key = jax.random.fold_in(KEY, i)
-            state, _ = steps.map(state, patches, key)
-            state, loss = steps.query(state, patches, key)
-            seen.append(float(loss))
-        assert np.mean(seen[-10:]) < np.mean(seen[:10]) - 0.3, form
+@pytest.mark.parametrize("form", FORMS)
+def test_both_forms_learn_to_answer(form):
+    config, steps, patches = _set_up(form)
+    state = steps.init(KEY, patches)
+    start = jax.tree.map(np.asarray, state)
+    for i in range(config.steps):
+        key = jax.random.fold_in(KEY, i)
+        state, _ = steps.map(state, patches, key)
+        state, _ = steps.query(state, patches, key)
+    start = start.replace(step=np.asarray(state.step))  # the support is the whole scene by then
+    trained = start.replace(transformer=jax.tree.map(np.asarray, state.transformer))
+
+    def loss(state):
+        """Mean over the same draws: between draws it differs by more than what is learned."""
+        draws = [jax.random.fold_in(KEY, 1000 + i) for i in range(20)]
+        return np.mean([float(steps.query(_on_device(state), patches, key)[1]) for key in draws])
+
+    # Seeds 0 to 3: 0.56 to 0.75 of what it was (observed), 0.17 to 0.48 (random).
+    assert loss(trained) < 0.93 * loss(start)  # 1 without learning
 
 
 def test_observed_codes_are_patches_of_the_mapping_images():
