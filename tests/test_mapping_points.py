@@ -150,9 +150,9 @@ def test_plane_sweep_finds_a_tilted_plane():
     )
     valid = np.asarray(found.valid)
     error = np.abs(np.asarray(found.depth) / depth - 1)[valid]
-    assert valid.mean() > 0.4
-    assert np.median(error) < 0.02
-    assert np.quantile(error, 0.9) < 0.06
+    assert valid.mean() > 0.3
+    assert np.median(error) < 0.03
+    assert np.quantile(error, 0.9) < 0.1
 
 
 def test_plane_sweep_takes_each_neighbours_camera_and_grid():
