@@ -63,6 +63,35 @@ def test_search_equals_the_exhaustive_one_and_is_one_to_one():
     assert is_found.sum() > 0.95 * len(np.unique(first[good]))
 
 
+def test_established_landmarks_come_first():
+    known = np.array(_unit(0, (4, 16)))
+    features = known[[0, 2]]
+    known[1] = 0.9 * known[0] + 0.1 * known[3]  # nearly the same as the first
+    place, uv = np.zeros((4, 2), np.float32), np.zeros((2, 2), np.float32)
+    everything = np.ones(4, bool)
+
+    def found(established):
+        arguments = known, place, everything, features, uv, np.ones(2, bool), 6.0, 0.7
+        return np.asarray(jax.jit(search)(*arguments, established=established).found)
+
+    np.testing.assert_array_equal(found(None), [True, False, True, False])
+    np.testing.assert_array_equal(found(np.array([0, 1, 0, 0], bool)), [False, True, True, False])
+    # One that matches nothing takes nothing away.
+    np.testing.assert_array_equal(found(np.array([0, 0, 0, 1], bool)), [True, False, True, False])
+
+
+def test_what_comes_after_the_last_wanted_landmark_is_not_looked_at():
+    known, place = np.array(_unit(0, (1000, 16))), np.zeros((1000, 2), np.float32)
+    wanted = np.arange(1000) < 300
+    rows = np.random.default_rng(0).permutation(1000)
+    features, uv = known[rows[[5, 280, 600]]], np.zeros((3, 2), np.float32)
+    found = jax.jit(search)(
+        10.0 * known, place, wanted, features, uv, np.ones(3, bool), 6.0, 0.9, rows=rows
+    )
+    np.testing.assert_array_equal(np.flatnonzero(found.found), [5, 280])
+    np.testing.assert_array_equal(np.asarray(found.feature)[[5, 280]], [0, 1])
+
+
 def test_search_with_nothing_to_find():
     found = jax.jit(search)(
         _unit(0, (5, 8)),
@@ -94,7 +123,7 @@ def _grown(views, noise=0.03, known=None, count=0):
         index, *_ = world.observe(view)
         points = np.zeros((len(image.uv), 3), np.float32)
         points[: len(index)] = world.points[index] + noise * rng.normal(size=(len(index), 3))
-        tracks, count = GROW(
+        tracks, count, _ = GROW(
             tracks,
             count,
             image.descriptors.astype(np.float32),
@@ -112,7 +141,7 @@ def _grown(views, noise=0.03, known=None, count=0):
 
 def _refined(images, tracks, rounds=3, known=0, radius=25.0):
     for _ in range(rounds):
-        tracks = REFINE(
+        tracks, _ = REFINE(
             tracks,
             np.stack([i.descriptors for i in images]),
             np.stack([i.uv for i in images]),
@@ -168,7 +197,7 @@ def test_a_full_store_takes_no_more():
     world_images, tracks, count = _grown((1.0, 2.0))
     small = tracks.replace(landmarks=jax.tree.map(jnp.array, tracks.landmarks))
     image = world_images[0]
-    grown, after = GROW(
+    grown, after, _ = GROW(
         small,
         jnp.int32(1024),
         image.descriptors.astype(np.float32),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mapping_world import World, WorldExtractor, WorldSource, camera, register
 
-from ace_jax.mapping import landmarks, points
+from ace_jax.mapping import landmark_store, landmarks, points
 from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.images import extract_images
 from ace_jax.mapping.pipeline import map_scene
@@ -74,8 +74,8 @@ def test_every_image_refines_the_landmarks_and_measures_the_constants():
         images = _images(name)
         depths = points.estimated_depths(images, None, None)
         options = _config().landmarks
-        tracks, constants = landmarks.build(images, depths, options, np.random.default_rng(0))
-        found[name] = tracks.landmarks.views, constants
+        kept, constants = landmarks.build(images, depths, options, np.random.default_rng(0))
+        found[name] = kept.tracks.landmarks.views, constants
     for name in ("0.01 px apart", "different"):
         views, constants = found[name]
         assert views.max() > 0.8 * found["equal"][0].max()
@@ -88,10 +88,9 @@ def test_another_camera_compiles_nothing_new():
     assert len({image.camera for image in images}) > 20
     depths = points.estimated_depths(images, None, None)
     landmarks.build(images, depths, _config().landmarks, np.random.default_rng(0))
-    programs = [f._cache_size() for f in (points._triangulate, landmarks._grow, landmarks._refine)]
+    compiled = points._triangulate, landmark_store._grow, landmark_store._refine
+    programs = [f._cache_size() for f in compiled]
     images = _images("equal")
     points.estimated_depths(images, None, None)
     landmarks.build(images, depths, _config().landmarks, np.random.default_rng(0))
-    assert programs == [
-        f._cache_size() for f in (points._triangulate, landmarks._grow, landmarks._refine)
-    ]
+    assert programs == [f._cache_size() for f in compiled]

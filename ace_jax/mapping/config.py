@@ -42,9 +42,15 @@ def base() -> ml_collections.ConfigDict:
             # or "none". Without a depth camera both and measured mean estimated.
             "points": {"source": "both", "near": placeholder(float), "far": placeholder(float)},
             "landmarks": {
-                "coarse": 4096,  # rows of the head: a query attends to all of them
-                "detail": 12288,  # further landmarks, for the guided search about a pose
-                "capacity": 32768,  # while mapping
+                # Rows of the head: a query attends to all of them. There is room for so many, and
+                # for more until every mapping image sees so many of them, up to a capacity.
+                "coarse": 4096,
+                "coarse_per_image": 256,
+                "coarse_capacity": 32768,
+                # Further landmarks, for the guided search about a pose: the same.
+                "detail": 2048,
+                "detail_per_image": 300,
+                "capacity": 262144,  # landmarks in all, while mapping and in the map
                 "rounds": 2,  # of refinement against all images
                 "min_views": 3,
                 "min_similarity": placeholder(float),  # None: what suits the features

@@ -19,6 +19,7 @@ from ace_jax.models.landmark_attention import LandmarkAttention, landmark_variab
 from ace_jax.models.landmark_search import Landmarks
 from ace_jax.training.checkpoints import Checkpoints
 
+FEW = 30  # landmarks in an image without which a query from there would hardly be answered
 _EXTRA = ("origins", "views", "repeatability")
 
 
@@ -32,17 +33,18 @@ def make(
 ) -> SceneMap:
     """Builds the map; features, camera and mean are left for the caller to fill in."""
     rng = np.random.default_rng(config.seed)
-    tracks, constants = build(
+    found, constants = build(
         images,
         depths,
         config.landmarks,
         rng,
         known=None if known is None else tracks_of(known),
+        known_coarse=0 if known is None else int(_filled(known).sum()),
         progress=progress,
     )
-    total = min(len(tracks.landmarks.points), config.landmarks.coarse + config.landmarks.detail)
-    coarse = min(total, config.landmarks.coarse)
+    tracks, coarse = found.tracks, found.coarse
     landmarks = tracks.landmarks
+    total = len(landmarks.points)
     variables = landmark_variables(
         landmarks.descriptors[:coarse],
         landmarks.points[:coarse],
@@ -54,6 +56,10 @@ def make(
     info: dict[str, Any] = {
         "landmarks": total,
         "tau": constants.tau,
+        "landmarks_left_out": found.left_out,
+        "few_landmarks": [
+            image.name for image, seen in zip(images, found.seen, strict=True) if seen < FEW
+        ],
         "landmark_options": {"min_similarity": config.landmarks.min_similarity},
     }
     sample = {}
@@ -94,10 +100,15 @@ def make(
     )
 
 
+def _filled(scene_map: SceneMap) -> np.ndarray:
+    """(M,) bool, which rows of the head hold a landmark."""
+    return np.asarray(scene_map.variables["params"]["bias"]) > -1e6
+
+
 def tracks_of(scene_map: SceneMap) -> Tracks:
     """The landmarks of a map, ready to be extended; what an older writer left out is guessed."""
     params, extra = scene_map.variables["params"], scene_map.extra
-    filled = np.asarray(params["bias"]) > -1e6
+    filled = _filled(scene_map)
     count = int(filled.sum())
     defaults = {
         "origins": np.full((count, 3), np.nan, np.float32),

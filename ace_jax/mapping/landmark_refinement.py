@@ -13,7 +13,6 @@ from ace_jax.geometry.camera import MIN_DEPTH, Camera, camera_of
 from ace_jax.models.landmark_search import Landmarks, first_rows, search, visible
 from ace_jax.precision import full_precision
 
-MAX_VISIBLE = 4096  # landmarks searched for in one image
 _KERNEL_PX = 2.0  # Geman-McClure scale of reprojection errors, pixels
 _MAX_STEP = 0.1  # metres a landmark may move at once
 
@@ -50,6 +49,38 @@ def empty(capacity: int, dim: int) -> Tracks:
     )
 
 
+def _shown(
+    landmarks: Landmarks,
+    camera: Camera,
+    camera_from_world: jax.Array,
+    features: jax.Array,
+    uv: jax.Array,
+    mask: jax.Array,
+    radius: jax.Array | float,
+    min_similarity: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(N,) row of the landmark that each feature shows, M for none; (M,) in view; (M, 2) where."""
+    seen, expected = visible(landmarks, camera, camera_from_world)
+    rows, meant = first_rows(seen, len(seen))
+    sighting = search(
+        landmarks.descriptors,
+        expected[rows],
+        meant,
+        features,
+        uv,
+        mask,
+        radius,
+        min_similarity,
+        rows=rows,
+        # Else what one image saw takes features away from the landmark that it should have been.
+        established=landmarks.views[rows] > 1,
+    )
+    # Of an image's few features instead of the many landmarks in view, all else is cheap.
+    shown = jnp.full(len(uv), len(seen), jnp.int32)
+    found = jnp.where(sighting.found, sighting.feature, len(uv))
+    return shown.at[found].set(rows.astype(jnp.int32), mode="drop"), seen, expected
+
+
 @full_precision
 def grow(
     tracks: Tracks,
@@ -63,7 +94,7 @@ def grow(
     camera_from_world: jax.Array,
     radius: float,
     min_similarity: float,
-) -> tuple[Tracks, jax.Array]:
+) -> tuple[Tracks, jax.Array, jax.Array]:
     """Adds one image.
 
     Args:
@@ -80,21 +111,18 @@ def grow(
         min_similarity: of a match.
 
     Returns:
-        The tracks and the new count.
+        The tracks, the new count, and (N,) int32 the row of the landmark that each feature shows,
+        M for none.
     """
     landmarks = tracks.landmarks
     capacity = landmarks.points.shape[0]
-    seen, expected = visible(landmarks, camera, camera_from_world)
-    rows, meant = first_rows(seen, min(MAX_VISIBLE, capacity))
-    known = landmarks.descriptors[rows]
-    unit = known / jnp.maximum(jnp.linalg.norm(known, axis=1, keepdims=True), 1e-6)
-    sighting = search(unit, expected[rows], meant, features, uv, mask, radius, min_similarity)
+    row, _, _ = _shown(
+        landmarks, camera, camera_from_world, features, uv, mask, radius, min_similarity
+    )
     # Rows beyond the capacity are dropped by the scatters.
-    found_rows = jnp.where(sighting.found, rows, capacity)
-    descriptors = landmarks.descriptors.at[found_rows].add(features[sighting.feature], mode="drop")
-    views = landmarks.views.at[found_rows].add(1, mode="drop")
-    taken = jnp.zeros(uv.shape[0], bool).at[sighting.feature].max(sighting.found)
-    fresh = mask & has_point & ~taken
+    descriptors = landmarks.descriptors.at[row].add(features, mode="drop")
+    views = landmarks.views.at[row].add(1, mode="drop")
+    fresh = mask & has_point & (row == capacity)
     slot = jnp.where(fresh, count + jnp.cumsum(fresh) - 1, capacity)
     centre = -camera_from_world[:3, :3].T @ camera_from_world[:3, 3]
     grown = Landmarks(
@@ -103,7 +131,12 @@ def grow(
         origins=landmarks.origins.at[slot].set(centre, mode="drop"),
         views=views.at[slot].set(1, mode="drop"),
     )
-    return tracks.replace(landmarks=grown), jnp.minimum(count + fresh.sum(), capacity)
+    count = jnp.minimum(count + fresh.sum(), capacity)
+    return (
+        tracks.replace(landmarks=grown),
+        count,
+        jnp.minimum(jnp.where(fresh, slot, row), capacity),
+    )
 
 
 @full_precision
@@ -117,7 +150,7 @@ def refine(
     radius: jax.Array,
     min_similarity: float,
     known: jax.Array | int = 0,
-) -> Tracks:
+) -> tuple[Tracks, jax.Array]:
     """One round over all images; call it two or three times.
 
     Args:
@@ -133,40 +166,35 @@ def refine(
 
     Returns:
         Landmarks with moved points, averaged descriptors and counted views. One that no image
-        sees keeps its point and has zero views.
+        sees keeps its point and has zero views. And (I, N) int32, the row of the landmark that
+        each feature shows, M for none.
     """
     landmarks = tracks.landmarks
     count, dim = landmarks.descriptors.shape
-    norm = jnp.linalg.norm(landmarks.descriptors, axis=1, keepdims=True)
-    unit = landmarks.descriptors / jnp.maximum(norm, 1e-6)
-    block = min(MAX_VISIBLE, count)
 
-    def image(carry: tuple, inputs: tuple[jax.Array, ...]) -> tuple[tuple, None]:
+    def image(carry: tuple, inputs: tuple[jax.Array, ...]) -> tuple[tuple, jax.Array]:
         normal, right, total, chances, found_in = carry
         descriptors, pixels, used, intrinsics, pose, reach = inputs
         camera = camera_of(intrinsics)
         descriptors = descriptors.astype(jnp.float32)
-        seen, expected = visible(landmarks, camera, pose)
-        rows, meant = first_rows(seen, block)
-        sighting = search(
-            unit[rows], expected[rows], meant, descriptors, pixels, used, reach, min_similarity
+        row, seen, expected = _shown(
+            landmarks, camera, pose, descriptors, pixels, used, reach, min_similarity
         )
-        error = pixels[sighting.feature] - expected[rows]
+        error = pixels - expected[row]  # of a row M, which is none, nothing is added below
         squared = jnp.sum(error**2, axis=1)
-        weight = jnp.where(sighting.found, 1.0 / (1.0 + squared / _KERNEL_PX**2) ** 2, 0.0)
-        point = landmarks.points[rows] @ pose[:3, :3].T + pose[:3, 3]
+        weight = 1.0 / (1.0 + squared / _KERNEL_PX**2) ** 2
+        point = landmarks.points[row] @ pose[:3, :3].T + pose[:3, 3]
         z = jnp.maximum(point[:, 2], MIN_DEPTH)
         x, y = point[:, 0] / z, point[:, 1] / z
         ju = (camera.fx / z)[:, None] * (pose[0, :3] - x[:, None] * pose[2, :3])
         jv = (camera.fy / z)[:, None] * (pose[1, :3] - y[:, None] * pose[2, :3])
         outer = ju[:, :, None] * ju[:, None, :] + jv[:, :, None] * jv[:, None, :]
-        found = jnp.where(sighting.found, rows, count)
-        normal = normal.at[found].add(weight[:, None, None] * outer, mode="drop")
+        normal = normal.at[row].add(weight[:, None, None] * outer, mode="drop")
         push = ju * error[:, :1] + jv * error[:, 1:]
-        right = right.at[found].add(weight[:, None] * push, mode="drop")
-        total = total.at[found].add(descriptors[sighting.feature], mode="drop")
-        chances = chances.at[jnp.where(meant, rows, count)].add(1.0, mode="drop")
-        return (normal, right, total, chances, found_in.at[found].add(1, mode="drop")), None
+        right = right.at[row].add(weight[:, None] * push, mode="drop")
+        total = total.at[row].add(descriptors, mode="drop")
+        found_in = found_in.at[row].add(1, mode="drop")
+        return (normal, right, total, chances + seen, found_in), row
 
     start = (
         jnp.zeros((count, 3, 3)),
@@ -176,7 +204,7 @@ def refine(
         jnp.zeros(count, jnp.int32),
     )
     inputs = (features, uv, mask, cameras, camera_from_world, radius)
-    (normal, right, total, chances, found_in), _ = jax.lax.scan(image, start, inputs)
+    (normal, right, total, chances, found_in), shown = jax.lax.scan(image, start, inputs)
     # A landmark that all images see from one side hardly moves along the ray.
     trace = jnp.trace(normal, axis1=1, axis2=2)
     damping = (0.1 + 1e-3 * trace)[:, None, None] * jnp.eye(3)
@@ -185,7 +213,7 @@ def refine(
     step = step * jnp.minimum(1.0, _MAX_STEP / jnp.maximum(length, 1e-9))
     old = jnp.arange(count) < known
     keep = (old | (found_in == 0))[:, None]
-    return Tracks(
+    refined = Tracks(
         landmarks=Landmarks(
             descriptors=jnp.where(keep, landmarks.descriptors, total),
             points=landmarks.points + jnp.where(old[:, None], 0.0, step),
@@ -196,3 +224,4 @@ def refine(
         chances=chances,
         recent=found_in.astype(jnp.float32),
     )
+    return refined, shown

@@ -18,6 +18,7 @@ from ace_jax.features.base import FeatureExtractor
 from ace_jax.mapping import checks, landmark_map, trained_map
 from ace_jax.mapping.config import MIN_SIMILARITY, TAU
 from ace_jax.mapping.images import MappingImage, extract_images, select_frames
+from ace_jax.mapping.landmark_map import FEW
 from ace_jax.mapping.points import Depths, estimated_depths, measured_depths
 from ace_jax.mapping.progress import Progress, quiet
 from ace_jax.maps import SceneMap
@@ -105,6 +106,7 @@ def map_scene(
         **made.info,
         "sequence": source.name,
         "mapping_images": len(frames),
+        "images_given": len(select_frames(source, None)),
         "checks": judged,
         "seconds": time.perf_counter() - started,
         "core_seconds": time.process_time() - used,
@@ -214,13 +216,21 @@ def _identity(config: ml_collections.ConfigDict, source: FrameSource, frames: Se
 def describe(made: SceneMap, size: int, path: Any) -> str:
     """A few lines for the terminal."""
     info = made.info
+    used, given = info["mapping_images"], info["images_given"]
+    kept_out = sum(judged["after"]["queries"] for judged in info["checks"].values())
     lines = [
         f"{path}: {size / 1e6:.2f} MB, {made.head} on {made.features}, "
-        f"{info['mapping_images']} images of {info['sequence']}",
+        f"{used} images of {info['sequence']}",
         f"{info['seconds']:.0f} s ({info['core_seconds']:.0f} core-seconds)",
     ]
+    if used + kept_out < given:
+        lines.append(f"{given} images have poses; config.max_frames takes more of them")
     if "landmarks" in info:
-        lines.append(f"{info['landmarks']} landmarks, temperature {info['tau']:g}")
+        lines.append(
+            f"{info['landmarks']} landmarks, {made.head_options['landmarks']} of them in the head, "
+            f"temperature {info['tau']:g}"
+        )
+        lines += left_out(info)
     if np.isfinite(info.get("error_px", np.nan)):
         lines.append(
             f"last training step: median error {info['error_px']:.1f} px, "
@@ -231,6 +241,24 @@ def describe(made: SceneMap, size: int, path: Any) -> str:
         text = _accuracy(after) if before is None else f"{_accuracy(before)} -> {_accuracy(after)}"
         lines.append(f"{after['queries']} {label} kept out of mapping: {text}")
     return "\n".join(lines)
+
+
+def left_out(info: dict[str, Any]) -> list[str]:
+    """Lines about what a map of landmarks lacks; none if it has everything."""
+    lines = []
+    if info.get("landmarks_left_out"):
+        lines.append(
+            f"{info['landmarks_left_out']} landmarks left out for want of room, evenly over the "
+            "images: config.landmarks.capacity and coarse_capacity give more"
+        )
+    poor = info.get("few_landmarks", [])
+    if poor:
+        names = ", ".join(poor[:3]) + (", ..." if len(poor) > 3 else "")
+        lines.append(
+            f"{len(poor)} of {info['mapping_images']} images see fewer than {FEW} landmarks, "
+            f"queries from there will fail ({names}): map more images around them"
+        )
+    return lines
 
 
 def _accuracy(figures: dict[str, float]) -> str:

@@ -99,10 +99,13 @@ def _figures(made: SceneMap, size: int) -> list[tuple[str, str]]:
         ("map", f"{size / 1e6:.2f} MB"),
         ("head", made.head),
         ("features", made.features),
-        ("mapping images", str(info["mapping_images"])),
+        ("mapping images", f"{info['mapping_images']} of {info['images_given']}"),
     ]
     if "landmarks" in info:
         rows.append(("landmarks", str(info["landmarks"])))
+        rows.append(("of them in the head", str(made.head_options["landmarks"])))
+        rows.append(("left out for want of room", str(info["landmarks_left_out"])))
+        rows.append(("images with hardly any", str(len(info["few_landmarks"]))))
     if np.isfinite(info.get("error_px", np.nan)):
         rows.append(("training's last median error", f"{info['error_px']:.1f} px"))
     return [*rows, ("core-seconds", f"{info['core_seconds']:.0f}")]

@@ -91,21 +91,27 @@ def search(
     features_mask: jax.Array,
     radius: jax.Array | float,
     min_similarity: jax.Array | float,
+    rows: jax.Array | None = None,
+    established: jax.Array | None = None,
 ) -> Sighting:
     """Matches M landmarks with N features near the places where they are expected.
 
     Args:
-        descriptors: (M, D) of the landmarks.
+        descriptors: (M, D) of the landmarks, of any length.
         expected_uv: (M, 2) pixels.
-        wanted: (M,) bool.
+        wanted: (M,) bool. What comes after the last one takes no time.
         features: (N, D) descriptors.
         features_uv: (N, 2) pixels.
         features_mask: (N,) bool.
         radius: search radius, pixels.
-        min_similarity: least inner product.
+        min_similarity: least cosine.
+        rows: (M,) the landmarks' rows in a larger table of `descriptors`; None: row by row.
+        established: (M,) bool, landmarks that come before the others where several match one
+            feature; among equals the most similar one has found it.
     """
     count = expected_uv.shape[0]
-    blocks = -(-count // _BLOCK)
+    rows = jnp.arange(count) if rows is None else rows
+    last = jnp.max(jnp.where(wanted, jnp.arange(count), -1))
     # Unwanted landmarks are expected nowhere.
     place = jnp.where(wanted[:, None], expected_uv, jnp.inf)
     column = jnp.arange(features.shape[0], dtype=jnp.int32)
@@ -113,8 +119,15 @@ def search(
     features_uv = jnp.where(features_mask[:, None], features_uv, jnp.inf)
     table = features.T
 
-    def block(rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        known, at = rows
+    padding = -count % _BLOCK
+    rows = jnp.pad(rows, (0, padding))
+    place = jnp.pad(place, ((0, padding), (0, 0)), constant_values=jnp.inf)
+
+    def block(index: jax.Array, answer: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        start = index * _BLOCK
+        known = descriptors[jax.lax.dynamic_slice_in_dim(rows, start, _BLOCK)]
+        known = known / jnp.maximum(jnp.linalg.norm(known, axis=1, keepdims=True), 1e-6)
+        at = jax.lax.dynamic_slice_in_dim(place, start, _BLOCK)
         du = at[:, 0, None] - features_uv[None, :, 0]
         dv = at[:, 1, None] - features_uv[None, :, 1]
         near = du * du + dv * dv < radius**2
@@ -122,17 +135,20 @@ def search(
         best = similarity.max(axis=1)
         # XLA's argmax is slow on CPUs.
         first = jnp.where(similarity >= best[:, None], column, column.size).min(axis=1)
-        return best, first
+        return tuple(
+            jax.lax.dynamic_update_slice_in_dim(old, new, start, 0)
+            for old, new in zip(answer, (best, first), strict=True)
+        )
 
-    padding = ((0, blocks * _BLOCK - count), (0, 0))
-    rows = (
-        jnp.pad(descriptors, padding).reshape(blocks, _BLOCK, -1),
-        jnp.pad(place, padding, constant_values=jnp.inf).reshape(blocks, _BLOCK, 2),
-    )
-    best, feature = (x.reshape(-1)[:count] for x in jax.lax.map(block, rows))
+    nothing = jnp.full(count + padding, _FAR), jnp.zeros(count + padding, jnp.int32)
+    answer = jax.lax.fori_loop(0, (last + _BLOCK) // _BLOCK, block, nothing)
+    best, feature = (x[:count] for x in answer)
     feature = jnp.minimum(feature, column.size - 1)
-    rival = jnp.full(column.size, _FAR).at[feature].max(best)
-    found = (best > min_similarity) & (best >= rival[feature])
+    matched = best > min_similarity
+    rank = best if established is None else best + 2.0 * established  # cosines differ by 2 at most
+    rank = jnp.where(matched, rank, _FAR)
+    rival = jnp.full(column.size, _FAR).at[feature].max(rank)
+    found = matched & (rank >= rival[feature])
     return Sighting(feature=feature, similarity=best, found=found)
 
 

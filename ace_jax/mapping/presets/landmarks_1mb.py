@@ -8,5 +8,11 @@ from ace_jax.mapping.config import with_changes
 def get_config() -> ConfigDict:
     """The configuration."""
     return with_changes(
-        checks={"images": 3, "features": 256}, landmarks={"coarse": 4096, "detail": 1024}
+        checks={"images": 3, "features": 256},
+        landmarks={
+            "coarse": 4096,
+            "coarse_per_image": 0,
+            "detail": 1024,
+            "detail_per_image": 0,
+        },
     )

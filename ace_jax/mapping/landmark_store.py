@@ -1,0 +1,242 @@
+"""The landmarks of a mapping run: room that grows, and the choice of those that a map keeps."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from ace_jax.geometry.camera import camera_of, camera_rows
+from ace_jax.mapping.images import MappingImage
+from ace_jax.mapping.landmark_refinement import Tracks, empty, grow, refine
+from ace_jax.mapping.landmark_selection import claims, how_many
+from ace_jax.mapping.points import Depths, world_points
+from ace_jax.mapping.progress import Progress
+from ace_jax.models.landmark_search import Landmarks
+
+GROW_RADIUS = 6.0  # pixels at 640 columns; measured depth is off by that much
+_FIRST_ROOM = 1 << 15  # landmarks; doubled when it is full, so that few sizes are compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The landmarks that a map keeps.
+
+    Attributes:
+        tracks: the landmarks, the head's first.
+        coarse: so many are the head's.
+        left_out: so many that enough images see are not kept for want of room.
+        seen: (I,) how many of the kept ones each image sees.
+    """
+
+    tracks: Tracks
+    coarse: int
+    left_out: int
+    seen: np.ndarray
+
+    @property
+    def head(self) -> Landmarks:
+        """The landmarks of the head."""
+        return jax.tree.map(lambda x: x[: self.coarse], self.tracks.landmarks)
+
+
+class LandmarkStore:
+    """Landmarks with room for more, and the compiled steps on them.
+
+    Args:
+        dim: descriptor length D.
+        options: the configuration's `landmarks`.
+        known: landmarks of an earlier map, which stay, or None.
+        known_coarse: so many of them, the first, are its head's.
+    """
+
+    def __init__(self, dim: int, options: Any, known: Tracks | None, known_coarse: int):
+        self._options, self._known_coarse = options, known_coarse
+        self._known = 0 if known is None else len(known.landmarks.points)
+        self._limit = max(options.capacity, 1 << (2 * self._known).bit_length())
+        self._tracks = empty(min(_FIRST_ROOM, self._limit), dim)
+        self._count = self._left_out = 0
+        self._seen: list[np.ndarray] = []  # by image: the row that each feature shows, -1 for none
+        if known is not None:
+            while self._room < self._known:
+                self._enlarge()
+            rows = slice(0, self._known)
+            self._tracks = jax.tree.map(
+                lambda room, old: room.at[rows].set(old), self._tracks, known
+            )
+            # Growing adds to descriptor sums: each view that was counted weighs one.
+            landmarks = self._tracks.landmarks
+            sums = landmarks.descriptors * landmarks.views[:, None]
+            self._tracks = self._tracks.replace(landmarks=landmarks.replace(descriptors=sums))
+            self._count = self._known
+
+    @property
+    def _room(self) -> int:
+        return self._tracks.chances.shape[0]
+
+    def _enlarge(self) -> None:
+        more = min(self._room, self._limit - self._room)
+        self._tracks = jax.tree.map(
+            lambda x: jnp.concatenate([x, jnp.zeros_like(x[:more])]), self._tracks
+        )
+
+    def grow(self, pairs: Sequence[tuple[MappingImage, Depths]], progress: Progress) -> None:
+        """Adds images, one by one."""
+        for done, (image, depth) in enumerate(pairs):
+            progress("landmarks", done, len(pairs))
+            usable = depth.valid & image.mask
+            if self._count + usable.sum() > self._room:
+                if self._room < self._limit:
+                    self._enlarge()
+                else:
+                    self._make_room()
+            points = world_points(image, np.where(depth.valid, depth.depth, 1.0))
+            self._tracks, count, shown = _grow(
+                self._tracks,
+                self._count,
+                image.descriptors,
+                image.uv,
+                image.mask,
+                points,
+                usable,
+                camera_rows([image.camera])[0].astype(np.float32),
+                image.camera_from_world.astype(np.float32),
+                GROW_RADIUS * pixel_scale(image),
+                self._options.min_similarity,
+            )
+            self._count = int(count)
+            self._seen.append(self._rows(shown))
+
+    def _rows(self, shown: jax.Array) -> np.ndarray:
+        shown = np.asarray(shown)
+        return np.where(shown < self._room, shown, -1)
+
+    def _make_room(self) -> None:
+        """Half of the room is freed: every image keeps as many of its best as the others do."""
+        views = np.asarray(self._tracks.landmarks.views)
+        claim = claims(np.stack(self._seen), views)
+        claim[: self._known] = -1
+        kept = np.zeros(self._room, bool)
+        kept[np.argsort(claim, kind="stable")[: max(self._room // 2, self._known)]] = True
+        self._left_out += int((views[~kept] >= self._options.min_views).sum())
+        logging.warning(
+            "%d landmarks fill the room of config.landmarks.capacity: those seen least are left "
+            "out, as many for every image",
+            self._count,
+        )
+        self._keep(kept)
+
+    def drop_lone(self) -> None:
+        """Removes what one image alone has seen: refinement has no use for it."""
+        lone = np.asarray(self._tracks.landmarks.views) < 2
+        lone[: self._known] = False
+        self._keep(~lone)
+
+    def _keep(self, chosen: np.ndarray) -> None:
+        """Moves the chosen (M,) among the landmarks in use together, and forgets the others."""
+        rows = np.flatnonzero(chosen[: self._count])
+        moved = np.full(self._room + 1, -1)
+        moved[rows] = np.arange(len(rows))
+        self._seen = [moved[seen] for seen in self._seen]
+        self._count = len(rows)
+        source = np.pad(rows, (0, self._room - len(rows)), constant_values=self._room)
+        self._tracks = jax.tree.map(
+            lambda x: x.at[source].get(mode="fill", fill_value=0), self._tracks
+        )
+
+    def refine(self, images: Sequence[MappingImage], radius: float, progress: Progress) -> None:
+        """One round over these images; the search radius is in pixels at 640 columns."""
+        progress("refinement", 0, 1)
+        self._tracks, shown = _refine(
+            self._tracks,
+            np.stack([i.descriptors for i in images]),
+            np.stack([i.uv for i in images]),
+            np.stack([i.mask for i in images]),
+            camera_rows([i.camera for i in images]).astype(np.float32),
+            np.stack([i.camera_from_world for i in images]).astype(np.float32),
+            np.array([radius * pixel_scale(i) for i in images], np.float32),
+            self._options.min_similarity,
+            self._known,
+        )
+        self._seen = list(self._rows(shown))
+        progress("refinement", 1, 1)
+
+    def select(self, rng: np.random.Generator) -> Selection:
+        """The landmarks to keep, of those that enough images see.
+
+        The landmarks that most images see come first, for they are found again most often; every
+        image has a claim to its first ones (see `claims`). Known ones that the images should show
+        and do not are gone.
+
+        Args:
+            rng: decides between landmarks that equally many images see.
+        """
+        options = self._options
+        tracks = jax.tree.map(np.asarray, self._tracks)
+        landmarks, room = tracks.landmarks, self._room
+        norm = np.linalg.norm(landmarks.descriptors, axis=1, keepdims=True)
+        row = np.arange(room)
+        known = row < self._known
+        expected = tracks.chances * np.clip(tracks.repeatability, 0.0, 1.0)
+        gone = known & (expected > 5) & (tracks.recent < 0.1 * expected)
+        good = (row < self._count) & (landmarks.views >= options.min_views) & ~gone
+        good &= np.isfinite(landmarks.points).all(axis=1) & (norm[:, 0] > 1e-6)
+        # What an earlier map's head holds stays there: the new images' shares begin with it.
+        settled = row < self._known_coarse
+        priority = landmarks.views + np.where(settled, 1e6, 0.0)
+        priority[: self._count] += rng.random(self._count)
+        seen = np.stack(self._seen)
+        claim = claims(np.where(np.append(good, False)[seen], seen, -1), priority)
+        claim[settled] = -1
+        order = np.flatnonzero(good)
+        order = order[np.lexsort((-priority[order], claim[order]))]
+        coarse = how_many(
+            claim[order], options.coarse_per_image, options.coarse, options.coarse_capacity
+        )
+        claim[known] = -1
+        rest = order[coarse:]
+        rest = rest[np.argsort(claim[rest], kind="stable")]
+        detail = how_many(
+            claim[rest], options.detail_per_image, options.detail, self._limit - coarse
+        )
+        rows = np.concatenate([order[:coarse], rest[:detail]])
+        kept = np.zeros(room + 1, bool)
+        kept[rows] = True
+        unit = landmarks.descriptors / np.maximum(norm, 1e-6)
+        tracks = tracks.replace(landmarks=landmarks.replace(descriptors=unit))
+        return Selection(
+            tracks=jax.tree.map(lambda x: x[rows], tracks),
+            coarse=coarse,
+            left_out=self._left_out + len(rest) - detail,
+            seen=kept[seen].sum(axis=1),
+        )
+
+
+def pixel_scale(image: MappingImage) -> float:
+    """Pixels of this image for one of an image of 640 columns."""
+    return image.camera.width / 640.0
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _grow(
+    tracks: Tracks,
+    count: jax.Array,
+    features: jax.Array,
+    uv: jax.Array,
+    mask: jax.Array,
+    points: jax.Array,
+    has_point: jax.Array,
+    camera: jax.Array,
+    *rest: Any,
+) -> tuple[Tracks, jax.Array, jax.Array]:
+    features, camera = features.astype(jnp.float32), camera_of(camera)
+    return grow(tracks, count, features, uv, mask, points, has_point, camera, *rest)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _refine(tracks: Tracks, *rest: Any) -> tuple[Tracks, jax.Array]:
+    return refine(tracks, *rest)

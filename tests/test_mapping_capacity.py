@@ -1,0 +1,138 @@
+"""A map covers all of its images: more images never make it worse, and what is left out is said."""
+
+import numpy as np
+import pytest
+from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, register
+
+from ace_jax.mapping import landmark_store
+from ace_jax.mapping.config import with_changes
+from ace_jax.mapping.landmark_selection import claims, how_many
+from ace_jax.mapping.pipeline import describe, map_scene
+from ace_jax.relocalizer import Relocalizer, Settings
+
+FIRST = tuple(range(1, 19))
+SECOND = tuple(range(SECOND_ROOM + 1, SECOND_ROOM + 19))
+QUERIES = tuple(np.arange(2.5, 17, 3))
+
+
+@pytest.fixture(autouse=True)
+def _world_features(monkeypatch):
+    register(monkeypatch)
+
+
+def _mapped(views, known=None, **changes):
+    options = {"coarse": 64, "detail": 64, "capacity": 2048, "min_similarity": 0.7}
+    config = with_changes(
+        features={"name": "world", "options": {}},
+        checks={"images": 0, "features": 1},
+        landmarks=options | changes,
+    )
+    return map_scene(WorldSource(tuple(views)), config, known=known)
+
+
+def _errors(made, views):
+    relocalizer = Relocalizer(
+        made, WorldExtractor(), Settings(max_queries=192, threshold=4.0, min_inliers=12)
+    )
+    answers = [relocalizer(World().image(view), CAMERA) for view in views]
+    return np.array(
+        [
+            np.linalg.norm(a.world_from_camera[:3, 3] - World().pose(v)[:3, 3])
+            if a.success
+            else np.inf
+            for a, v in zip(answers, views, strict=True)
+        ]
+    )
+
+
+def _both_rooms(made):
+    return np.concatenate([_errors(made, np.array(QUERIES) + room) for room in (0, SECOND_ROOM)])
+
+
+def test_every_image_gets_its_share():
+    rng = np.random.default_rng(0)
+    count = 400
+    # Images see windows of a long row of landmarks; the first half is seen ten times as often.
+    starts = np.concatenate([rng.integers(0, 150, 50), rng.integers(150, 340, 5)])
+    seen = np.stack([start + rng.permutation(60) for start in starts])
+    seen[3, 20:] = -1  # this one sees 20 only
+    claim = claims(seen, rng.random(count))
+    assert ((claim < count) == np.isin(np.arange(count), seen)).all()
+    for k in (1, 10, 30, 60):
+        shares = [(claim[rows[rows >= 0]] < k).sum() for rows in seen]
+        assert min(np.delete(shares, 3)) >= k
+        assert shares[3] == min(20, max(k, shares[3]))
+        # The same images again claim nothing more.
+        again = claims(np.concatenate([seen, seen]), np.random.default_rng(0).random(count))
+        assert (again < k).sum() <= len(starts) * k
+    np.testing.assert_array_equal(
+        claims(np.concatenate([seen, seen]), np.arange(count)), claims(seen, np.arange(count))
+    )
+
+
+def test_room_is_a_share_for_every_image_between_bounds():
+    claim = np.repeat(np.arange(50), 4)
+    assert how_many(claim, per_image=10, least=0, most=1000) == 40
+    assert how_many(claim, per_image=10, least=70, most=1000) == 70
+    assert how_many(claim, per_image=10, least=500, most=1000) == 200
+    assert how_many(claim, per_image=10, least=0, most=25) == 25
+
+
+def test_a_full_store_makes_room_for_the_images_that_come_later():
+    made = _mapped(FIRST + SECOND, capacity=640)  # the first room alone fills it
+    assert np.median(_both_rooms(made)) < 0.02
+    assert np.isfinite(_both_rooms(made)).all()
+    assert made.info["landmarks_left_out"] > 0
+    assert made.info["few_landmarks"] == []
+    assert "landmarks left out for want of room" in describe(made, 1, "map")
+
+
+def test_the_store_grows_with_what_the_images_see(monkeypatch):
+    monkeypatch.setattr(landmark_store, "_FIRST_ROOM", 128)
+    made = _mapped(FIRST + SECOND, coarse=1024, detail=1024)
+    assert made.info["landmarks_left_out"] == 0
+    monkeypatch.setattr(landmark_store, "_FIRST_ROOM", 2048)
+    at_once = _mapped(FIRST + SECOND, coarse=1024, detail=1024)
+    assert made.info["landmarks"] == at_once.info["landmarks"]
+    np.testing.assert_allclose(
+        made.variables["params"]["points"], at_once.variables["params"]["points"], atol=1e-4
+    )
+
+
+def test_the_head_follows_the_scene_and_not_the_number_of_images():
+    def rows(views):
+        return _mapped(views, coarse_per_image=60).head_options["landmarks"]
+
+    one_room = rows(FIRST)
+    assert rows(np.arange(1, 19, 0.5)) < 1.25 * one_room
+    assert 1.7 * one_room < rows(FIRST + SECOND) < 2.3 * one_room
+
+
+def test_an_update_keeps_the_heads_landmarks_and_adds_what_new_images_lack():
+    first = _mapped(FIRST, coarse_per_image=60)
+    before = first.variables["params"]["points"]
+    updated = _mapped(SECOND, known=first, coarse_per_image=60)
+    after = updated.variables["params"]["points"]
+    distance = np.linalg.norm(before[:, None] - after[None], axis=2).min(axis=1)
+    assert (distance < 1e-6).mean() > 0.95
+    assert np.isfinite(_both_rooms(updated)).all()
+    again = _mapped(np.array(FIRST) + 0.5, known=first, coarse_per_image=60)
+    assert again.head_options["landmarks"] < 1.25 * len(before)
+
+
+def test_images_that_see_hardly_any_landmark_are_named():
+    # Three lone views of the second room: nothing there is seen three times in its own place.
+    made = _mapped((*FIRST, SECOND[0]))
+    assert made.info["few_landmarks"] == [f"view-{SECOND[0]}"]
+    assert "1 of 19 images see fewer than 30 landmarks" in describe(made, 1, "map")
+
+
+def test_images_that_were_given_and_not_used_are_told():
+    config = with_changes(
+        features={"name": "world", "options": {}},
+        max_frames=12,
+        landmarks={"coarse": 64, "detail": 64, "capacity": 2048, "min_similarity": 0.7},
+    )
+    made = map_scene(WorldSource(FIRST), config)
+    assert "18 images have poses; config.max_frames takes more" in describe(made, 1, "map")
+    assert "config.max_frames" not in describe(_mapped(FIRST), 1, "map")
