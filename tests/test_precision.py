@@ -12,10 +12,10 @@ from products import MANTISSA, products, rounded
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.camera import Camera, camera_rows
 from ace_jax.geometry.kabsch import kabsch
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
-from ace_jax.mapping.plane_sweep import inverse_depths, sweep
+from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.triangulation import triangulate
 from ace_jax.models.landmark_attention import attend, nearest
 from ace_jax.models.landmark_search import Landmarks
@@ -169,17 +169,23 @@ def _sweep():
     uv = np.float32(np.stack(np.meshgrid(np.arange(8), np.arange(6)), -1).reshape(-1, 2) * 80 + 40)
     relative = np.stack([_moved(rng, np.eye(4), 0.02, 0.1) for _ in range(3)])
     descriptors = np.stack([_unit(rng, 48) for _ in range(4)])
+    cameras = np.tile(camera_rows([CAMERA]).astype(np.float32), (3, 1))
+    grids = np.tile(grid_row(uv, grid), (3, 1))
+    everything, used = np.ones(len(uv), bool), np.ones(3, bool)
+    levels = inverse_depths(0.5, 5.0, 8)
     return lambda d, r: sweep(
-        d[0], d[1:], r, np.ones(3, bool), uv, CAMERA, inverse_depths(0.5, 5.0, 8), grid
+        d[0], uv, everything, CAMERA, d[1:], r, cameras, grids, used, levels
     ), (descriptors, relative)
 
 
 def _triangulate():
     _, _, f = _features()
     relative = np.stack([_moved(np.random.default_rng(5), np.eye(4), 0.02, 0.1)])
-    return lambda r: triangulate(
-        f.descriptors, f.uv, f.mask, f.descriptors[None], f.uv[None], f.mask[None], r, CAMERA
-    ), (relative,)
+    camera = camera_rows([CAMERA]).astype(np.float32)
+    others = f.descriptors[None], f.uv[None], f.mask[None]
+    return lambda r: triangulate(f.descriptors, f.uv, f.mask, CAMERA, *others, r, camera), (
+        relative,
+    )
 
 
 def _loss():

@@ -20,7 +20,7 @@ class SlamConfig:
         coarse_radius: search radius around the motion prediction, pixels.
         coarse_retry_radius: the same after a failed first search, pixels.
         fine_radius: search radius around the first pass's pose, pixels.
-        min_cosine: least descriptor similarity of a match.
+        min_cosine: least descriptor similarity of a match; RootSIFT has its own.
         match_ratio: best over second-best descriptor distance must stay below it.
         max_view_angle: between the mean direction a landmark was seen from and now, radians.
         max_scale_change: ratio of distances at which a landmark was seen and is seen now.
