@@ -17,6 +17,7 @@ from ace_jax.data.images import read_depth
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.models.scene_coordinates import SceneCoordinates
+from ace_jax.precision import full_precision
 from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.fit import fit, patch_loss
 from ace_jax.training.patch_buffer import Batch
@@ -44,7 +45,9 @@ def _batch(poisoned: bool) -> Batch:
 
 
 def _apply(params, _, batch, __):
-    return SceneCoordinates(xyz=batch.features @ params["w"], scale=jnp.ones(8))
+    return SceneCoordinates(
+        xyz=full_precision(jnp.matmul)(batch.features, params["w"]), scale=jnp.ones(8)
+    )
 
 
 def _fit(checkpoints, poisoned_from, **changes):
