@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from ace_jax import errors
 from ace_jax.data.selection import open_frames
 from ace_jax.errors import UserError
-from ace_jax.relocalizer import Localization, Relocalizer
+from ace_jax.localization.relocalizer import Localization, Relocalizer
 from ace_jax.viewer.painter import uncertainty_colours
 
 REPO = Path(__file__).resolve().parent.parent

@@ -20,15 +20,15 @@ import test_mapping_pipeline
 
 from ace_jax.data.poses_file import read_poses
 from ace_jax.features.sift import Sift
+from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.mapping.pipeline import map_scene
-from ace_jax.maps import load_map, save_map
 from ace_jax.pretrain import run as pretraining
 from ace_jax.pretrain.journal import read_metrics
 from ace_jax.runtime import enable_compilation_cache
 from ace_jax.slam import run as slam
-from ace_jax.slam.checkpoint import SlamCheckpoint
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.session import load_session
+from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
+from ace_jax.slam.sessions.session import load_session
 
 MAPPING_STEPS, PRETRAIN_STEPS, FRAMES = 60, 10, 30
 

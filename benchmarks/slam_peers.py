@@ -18,7 +18,7 @@ from slam_runs import SFM_POSES, Row, Runner, figures, make_tables
 from ace_jax import errors
 from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.evaluation.trajectory import Trajectory, compare
-from ace_jax.slam.mesh import require_open3d
+from ace_jax.slam.reporting.mesh import require_open3d
 
 VOXEL, BLOCK, BLOCKS = 0.01, 16, 40_000
 MAX_DEPTH, MIN_DEPTH = 4.0, 0.1

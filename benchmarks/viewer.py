@@ -20,8 +20,8 @@ from ace_jax import errors
 from ace_jax.data.registry import open_sequence
 from ace_jax.errors import UserError
 from ace_jax.runtime import enable_compilation_cache
+from ace_jax.slam.reporting.live_view import SlamView
 from ace_jax.slam.run import SystemOptions, create_system, run
-from ace_jax.slam.view import SlamView
 from ace_jax.viewer.live import LiveView
 
 _SEQ = flags.DEFINE_string("seq", "synthetic/room0", "the recording")

@@ -13,9 +13,9 @@ from ace_jax.data.folder import Folder
 from ace_jax.data.images import read_depth_units
 from ace_jax.data.intrinsics import read_intrinsics
 from ace_jax.data.registration import DepthRegistration
-from ace_jax.data.rigid import invert
 from ace_jax.data.seven_scenes import COLOUR_FROM_DEPTH, DEPTH_CENTRE
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import invert
 
 
 def copy(clean: Path, target: Path) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 from data_scene import CAMERA, PlaneSource, plane_depth, pose, texture
 
 from ace_jax.data.export import export
-from ace_jax.data.rigid import to_quaternion
+from ace_jax.geometry.rigid import to_quaternion
 
 COUNT = 5
 LOST = 3  # the frame whose pose is not usable, where a format can say so

@@ -34,16 +34,16 @@ from ace_jax.errors import UserError
 from ace_jax.evaluation.files import read_trajectory
 from ace_jax.features import registry
 from ace_jax.geometry.camera import Camera
-from ace_jax.maps import SceneMap, checksum, save_map
+from ace_jax.localization.relocalizer import Relocalizer
+from ace_jax.localization.scene_map import SceneMap, checksum, save_map
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.models.landmark_transformer import LandmarkTransformer
 from ace_jax.models.scene_coordinate_heads import TriMLP
 from ace_jax.models.vit import VisionTransformer, ViTConfig
 from ace_jax.relocalize.queries import ImageQueries
-from ace_jax.relocalizer import Relocalizer
-from ace_jax.slam.checkpoint import SlamCheckpoint, _with_frames
-from ace_jax.slam.landmark_map import Keyframe, LandmarkMap
-from ace_jax.slam.session import load_session, with_session
+from ace_jax.slam.mapping.landmark_map import Keyframe, LandmarkMap
+from ace_jax.slam.sessions.checkpoint import SlamCheckpoint, _with_frames
+from ace_jax.slam.sessions.session import load_session, with_session
 from ace_jax.slam.system import TrackedFrame
 from ace_jax.weights import checkpoint, safetensors_io
 from ace_jax.weights.layout import to_checkpoint

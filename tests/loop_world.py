@@ -9,11 +9,11 @@ import dataclasses
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ace_jax.data.rigid import invert
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
-from ace_jax.slam.pose_graph import exp
+from ace_jax.geometry.pose_graph import exp
+from ace_jax.geometry.rigid import invert
+from ace_jax.slam.mapping.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 
 CAMERA = Camera(262.0, 262.0, 159.5, 119.5, 320, 240)
 FEATURES = 192

@@ -10,10 +10,10 @@ from ace_jax.data.export import export
 from ace_jax.data.folder import Folder
 from ace_jax.data.poses_file import PosedSource
 from ace_jax.data.registry import open_sequence
-from ace_jax.data.rigid import invert
 from ace_jax.data.subset import SubsetSource
 from ace_jax.data.verbs.check import check, save_picture
 from ace_jax.data.verbs.info import info
+from ace_jax.geometry.rigid import invert
 
 FRAMES = 60
 # What is hardest to see where the camera mostly turns; benchmarks/readers.py plants all in both.

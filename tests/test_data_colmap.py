@@ -8,8 +8,8 @@ from data_scene import CAMERA, PlaneSource, pose, texture
 from ace_jax.data.colmap import MODELS, Colmap, read_model
 from ace_jax.data.export import export
 from ace_jax.data.registry import open_sequence
-from ace_jax.data.rigid import invert
 from ace_jax.errors import UserError
+from ace_jax.geometry.rigid import invert
 
 pycolmap = pytest.importorskip("pycolmap", reason="pycolmap writes the models to compare with")
 

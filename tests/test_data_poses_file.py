@@ -12,14 +12,14 @@ from ace_jax.data.poses_file import (
     read_poses,
     with_poses,
 )
-from ace_jax.data.rigid import (
+from ace_jax.errors import UserError
+from ace_jax.geometry.rigid import (
     from_quaternion,
     invert,
     project_to_so3,
     slerp,
     to_quaternion,
 )
-from ace_jax.errors import UserError
 
 
 def tum_line(seconds, world_from_camera):

@@ -10,7 +10,7 @@ import pytest
 from ace_jax.data.frame import BadFrame
 from ace_jax.evaluation import charts, page, pictures
 from ace_jax.evaluation.trajectory import Trajectory
-from ace_jax.slam import report
+from ace_jax.slam.reporting import report
 
 
 def test_a_page_needs_no_network_and_shows_names_as_they_are(tmp_path):

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ace_jax.data.rigid import from_quaternion
 from ace_jax.evaluation.plots import save_figure, trajectory_figure, view_axes
 from ace_jax.evaluation.trajectory import Trajectory
+from ace_jax.geometry.rigid import from_quaternion
 
 
 def _turning_camera(up: np.ndarray, count: int = 40, turn: float = 2.0) -> Trajectory:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ace_jax.data.rigid import from_quaternion
 from ace_jax.evaluation import relocalization as evaluation
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import from_quaternion
 
 
 def _pose(degrees=0.0, x=0.0):

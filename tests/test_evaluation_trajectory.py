@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from ace_jax.data.rigid import from_quaternion
 from ace_jax.evaluation.trajectory import (
     NoOverlap,
     RunningAte,
@@ -16,6 +15,7 @@ from ace_jax.evaluation.trajectory import (
     associate,
     compare,
 )
+from ace_jax.geometry.rigid import from_quaternion
 
 TOLERANCE = 1e-6  # the agreement with evo that is promised
 

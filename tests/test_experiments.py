@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from repository import REPO
 from slam_scene import RoomSource
 
+from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.mapping.pipeline import map_scene
-from ace_jax.maps import load_map, save_map
 from ace_jax.models.map_code_transformer import MapCodeTransformer
 from ace_jax.weights import checkpoint, safetensors_io
 from ace_jax.weights.layout import to_checkpoint

@@ -16,7 +16,6 @@ from mapping_world import WorldExtractor
 from repository import REPO
 from slam_scene import CAMERA, RoomSource
 
-from ace_jax import relocalizer
 from ace_jax.data.depth_at_features import sample_depth
 from ace_jax.errors import UserError
 from ace_jax.export import standalone
@@ -25,9 +24,10 @@ from ace_jax.export.artifact import export
 from ace_jax.features.sift import Sift
 from ace_jax.geometry.camera import unproject
 from ace_jax.geometry.pose_result import PoseResult
-from ace_jax.maps import SceneMap
+from ace_jax.localization import relocalizer
+from ace_jax.localization.relocalizer import Relocalizer, default_settings
+from ace_jax.localization.scene_map import SceneMap
 from ace_jax.models.landmark_attention import landmark_variables
-from ace_jax.relocalizer import Relocalizer, default_settings
 
 INTRINSICS = [CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]
 

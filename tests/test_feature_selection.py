@@ -7,10 +7,10 @@ import pytest
 from ace_jax.features.base import Features
 from ace_jax.features.selection import by_reliability
 from ace_jax.geometry.camera import Camera
+from ace_jax.localization.relocalizer import answer_coordinates
 from ace_jax.mapping.checks import checks_of
 from ace_jax.mapping.images import MappingImage
 from ace_jax.models.scene_coordinates import SceneCoordinates
-from ace_jax.relocalizer import answer_coordinates
 
 
 def cells(columns, rows, size=8):

@@ -21,7 +21,7 @@ from ace_jax.data.frame import BadFrame
 from ace_jax.data.images import read_depth_units, read_rgb
 from ace_jax.data.intrinsics import read_intrinsics
 from ace_jax.errors import UserError
-from ace_jax.maps import load_map
+from ace_jax.localization.scene_map import load_map
 from ace_jax.weights import checkpoint
 
 TIMES = int(os.environ.get("ACE_JAX_FUZZ", "15"))

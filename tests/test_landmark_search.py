@@ -6,9 +6,9 @@ import numpy as np
 from mapping_world import CAMERA, World, WorldExtractor, WorldSource
 
 from ace_jax.geometry.camera import camera_rows
+from ace_jax.localization.landmark_search import Landmarks, first_rows, search, visible
 from ace_jax.mapping import landmark_refinement
 from ace_jax.mapping.images import extract_images
-from ace_jax.models.landmark_search import Landmarks, first_rows, search, visible
 
 SEEN = jax.jit(visible)
 GROW = jax.jit(landmark_refinement.grow)

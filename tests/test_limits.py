@@ -12,10 +12,10 @@ from slam_scene import CONFIG, RoomSource, make_system
 from ace_jax import errors
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
-from ace_jax.maps import load_map, save_map
-from ace_jax.slam import local_mapping
+from ace_jax.localization.scene_map import load_map, save_map
+from ace_jax.slam.mapping import local_mapping
 from ace_jax.slam.run import run
-from ace_jax.slam.session import load_session
+from ace_jax.slam.sessions.session import load_session
 
 
 @pytest.fixture(scope="module")

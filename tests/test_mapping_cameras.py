@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from mapping_world import World, WorldExtractor, WorldSource, camera, register
 
+from ace_jax.localization.relocalizer import Relocalizer, Settings
 from ace_jax.mapping import landmark_store, landmarks, points
 from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.images import extract_images
 from ace_jax.mapping.pipeline import map_scene
-from ace_jax.relocalizer import Relocalizer, Settings
 
 VIEWS = tuple(range(1, 25))
 QUERIES = tuple(np.arange(2.5, 24, 3))

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, register
 
+from ace_jax.localization.relocalizer import Relocalizer, Settings
 from ace_jax.mapping import landmark_store
 from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.landmark_selection import claims, how_many
 from ace_jax.mapping.pipeline import describe, map_scene
-from ace_jax.relocalizer import Relocalizer, Settings
 
 FIRST = tuple(range(1, 19))
 SECOND = tuple(range(SECOND_ROOM + 1, SECOND_ROOM + 19))

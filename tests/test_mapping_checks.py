@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from mapping_world import FEATURES, SECOND_ROOM, WorldExtractor, WorldSource, register
 
+from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.mapping import checks
 from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.images import mapping_image
 from ace_jax.mapping.pipeline import describe, map_scene
-from ace_jax.maps import load_map, save_map
 
 FIRST = tuple(np.arange(1, 17, 1.0))
 SECOND = tuple(SECOND_ROOM + np.arange(1, 17, 1.0))

@@ -9,10 +9,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from ace_jax import maps
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
-from ace_jax.maps import SceneMap, load_map, save_map
+from ace_jax.localization import scene_map as maps
+from ace_jax.localization.scene_map import SceneMap, load_map, save_map
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.models.map_code_transformer import MapCodeTransformer
 from ace_jax.models.scene_coordinate_heads import HomogeneousMLP

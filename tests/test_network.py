@@ -11,7 +11,7 @@ from slam_scene import RoomSource, make_system
 
 from ace_jax.errors import UserError
 from ace_jax.features import registry
-from ace_jax.relocalizer import Relocalizer
+from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.slam.run import run
 
 # Every way out goes through these: a connection, and the look-up of a name.

@@ -12,22 +12,22 @@ from products import MANTISSA, products, rounded
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
+from ace_jax.geometry.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.geometry.camera import Camera, camera_rows
+from ace_jax.geometry.depth_calibration import COEFFICIENTS, bend_equations
+from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.kabsch import kabsch
+from ace_jax.geometry.plane_registration import register
+from ace_jax.geometry.pose_optimization import NoiseModel, optimize_pose
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
+from ace_jax.geometry.relative_poses import RelativePoses
+from ace_jax.localization.landmark_search import Landmarks
+from ace_jax.localization.relocalizer import guided_pose
 from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.triangulation import triangulate
 from ace_jax.models.landmark_attention import attend, nearest
-from ace_jax.models.landmark_search import Landmarks
 from ace_jax.precision import full_precision, network_precision
-from ace_jax.relocalizer import guided_pose
-from ace_jax.slam.bundle_adjustment import BundleProblem, bundle_adjust
-from ace_jax.slam.depth_bend import COEFFICIENTS, bend_equations
-from ace_jax.slam.depth_planes import fit_planes
-from ace_jax.slam.depth_registration import register
-from ace_jax.slam.pose_optimization import NoiseModel, optimize_pose
-from ace_jax.slam.relative_poses import RelativePoses
-from ace_jax.slam.tracking import relocalize
+from ace_jax.slam.tracking.tracker import relocalize
 from ace_jax.training import losses
 
 KEY = jax.random.key(0)

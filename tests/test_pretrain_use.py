@@ -13,9 +13,10 @@ from slam_scene import RoomSource
 from ace_jax.errors import UserError
 from ace_jax.evaluation.relocalization import PoseErrors
 from ace_jax.features.sift import Sift
+from ace_jax.localization.relocalizer import Relocalizer
+from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.mapping.pipeline import map_scene
 from ace_jax.mapping.presets import ace_g_cpu
-from ace_jax.maps import load_map, save_map
 from ace_jax.models.landmark_attention import attend
 from ace_jax.models.shared_transformer import load_transformer
 from ace_jax.pretrain.export import export
@@ -23,7 +24,6 @@ from ace_jax.pretrain.forms import create_form
 from ace_jax.pretrain.scenes import Views
 from ace_jax.pretrain.throughput import scene_bytes
 from ace_jax.pretrain.validation import Answers, Validator, find_pose
-from ace_jax.relocalizer import Relocalizer
 from ace_jax.weights import safetensors_io
 
 SIFT = {"max_features": 150, "image_size": None}

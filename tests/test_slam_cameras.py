@@ -14,9 +14,9 @@ from ace_jax.data.frame import BadFrame, as_seen_by, own_cameras
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera, largest_shift, project, unproject
-from ace_jax.maps import save_map
+from ace_jax.localization.scene_map import save_map
 from ace_jax.slam.run import SystemOptions, create_system, run
-from ace_jax.slam.session import with_session
+from ace_jax.slam.sessions.session import with_session
 
 
 def zoomed(i: int) -> Camera:

@@ -10,11 +10,11 @@ from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, make_system
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
 from ace_jax.features.sift import Sift
-from ace_jax.maps import load_map, save_map
-from ace_jax.slam.checkpoint import SlamCheckpoint
+from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.run import run
-from ace_jax.slam.session import load_session
+from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
+from ace_jax.slam.sessions.session import load_session
 
 FRAMES, KILLED_AT = 30, 17
 

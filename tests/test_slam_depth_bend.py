@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from depth_scene import CAMERA, depth_image, view, views
 
-from ace_jax.slam.depth_bend import (
+from ace_jax.geometry.depth_calibration import (
     COEFFICIENTS,
     BendEstimator,
     bend_equations,
@@ -13,7 +13,7 @@ from ace_jax.slam.depth_bend import (
     straightened,
     straightened_planes,
 )
-from ace_jax.slam.depth_planes import fit_planes
+from ace_jax.geometry.depth_planes import fit_planes
 
 BEND = np.array([0.003, -0.008, 0.004, -0.006, 0.003, -0.006,
                  -0.004, 0.006, -0.004, 0.008, -0.003, 0.006])  # fmt: skip

@@ -10,12 +10,12 @@ import pytest
 from data_scene import rotation
 from depth_scene import CAMERA, WALLS, depth_image, view, views
 
+from ace_jax.geometry import relative_poses
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam import relative_poses
-from ace_jax.slam.depth_edges import MEMORY, TRUST_AFTER, DepthEdges
-from ace_jax.slam.depth_planes import fit_planes, grid_pixels
-from ace_jax.slam.depth_registration import Registration, register
-from ace_jax.slam.relative_poses import RelativePoses
+from ace_jax.geometry.depth_planes import fit_planes, grid_pixels
+from ace_jax.geometry.plane_registration import Registration, register
+from ace_jax.geometry.relative_poses import RelativePoses
+from ace_jax.slam.mapping.depth_edges import MEMORY, TRUST_AFTER, DepthEdges
 
 
 def planes_of(poses):

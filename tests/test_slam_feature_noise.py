@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ace_jax.slam.feature_noise import FeatureNoise
-from ace_jax.slam.pose_optimization import NoiseModel
+from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.slam.tracking.feature_noise import FeatureNoise
 
 
 def learned(sigma: float, frames: int = 300) -> NoiseModel:

@@ -5,7 +5,7 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam.free_space import FreeSpace
+from ace_jax.slam.tracking.free_space import FreeSpace
 
 CAMERA = Camera(150.0, 150.0, 79.5, 59.5, 160, 120)
 HERE = np.eye(4)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from slam_walkers import CAMERA, GATES, IS_PERSON, descriptors, moved, points, seen
 
-from ace_jax.slam.guided_pose import match_and_optimize
-from ace_jax.slam.matching import LandmarkBlock
-from ace_jax.slam.pose_optimization import NoiseModel
-from ace_jax.slam.rigid_motions import surface
+from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.rigid_motions import surface
+from ace_jax.localization.guided_matching import LandmarkBlock
+from ace_jax.slam.tracking.guided_pose import match_and_optimize
 
 NOISE = NoiseModel(pixel_sigma=1.0, inverse_depth_sigma=0.0075)
 

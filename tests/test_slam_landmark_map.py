@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
+from ace_jax.slam.mapping.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 
 CAPACITY, FEATURES, DIM, APPEARANCES = 24, 12, 4, 3
 

@@ -8,14 +8,14 @@ import loop_world as lw
 import numpy as np
 import pytest
 
-from ace_jax.data.rigid import invert
-from ace_jax.slam.loop_closing import LoopCloser, LoopClosure
-from ace_jax.slam.loop_config import LoopConfig
-from ace_jax.slam.loop_correction import build_graph, move_map
-from ace_jax.slam.matching import MatchGates
-from ace_jax.slam.place_evidence import Examination, holes, support
-from ace_jax.slam.pose_graph import exp
-from ace_jax.slam.pose_optimization import NoiseModel
+from ace_jax.geometry.pose_graph import exp
+from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.rigid import invert
+from ace_jax.localization.guided_matching import MatchGates
+from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
+from ace_jax.slam.loops.loop_config import LoopConfig
+from ace_jax.slam.loops.loop_correction import build_graph, move_map
+from ace_jax.slam.loops.verification import Examination, holes, support
 from ace_jax.slam.run import CompilationCounter
 
 DRIFT = (0.002, 0.0005, 0.002, 0.0005, 0.0008, 0.0003)  # per keyframe, metres and radians

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from ace_jax.slam.mapping_queue import MappingQueue, together
+from ace_jax.slam.mapping.mapping_queue import MappingQueue, together
 
 
 def recorder(log, name, jobs, value=None):

@@ -9,7 +9,7 @@ from data_scene import rotation
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam.matching import LandmarkBlock, MatchGates, guided_match
+from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates, guided_match
 
 CAMERA = Camera(300.0, 310.0, 159.5, 119.5, 320, 240)
 GATES = MatchGates(

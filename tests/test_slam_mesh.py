@@ -8,7 +8,7 @@ import pytest
 from slam_scene import HALF, RoomSource, world_from_camera
 
 from ace_jax.errors import UserError
-from ace_jax.slam import mesh
+from ace_jax.slam.reporting import mesh
 
 
 def _open3d():

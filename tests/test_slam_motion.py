@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam.motion import MAX_INTERVAL, Motion, unroll
+from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion, unroll
 
 CAMERA = Camera(500.0, 510.0, 320.0, 240.0, 640, 480)
 MOTION = Motion(angular=np.array([0.3, -1.5, 0.8]), linear=np.array([0.4, -0.2, 0.3]))

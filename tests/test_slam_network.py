@@ -10,17 +10,17 @@ from ace_jax.data.depth_at_features import sample_depth
 from ace_jax.evaluation.trajectory import Trajectory, compare
 from ace_jax.features.sift import Sift
 from ace_jax.geometry.camera import unproject
-from ace_jax.maps import load_map, save_map
+from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.models.scene_coordinate_heads import create_head
-from ace_jax.slam.network_distillation import DistilledNetworkSlam
-from ace_jax.slam.network_mapping import (
+from ace_jax.slam.networks.distillation import DistilledNetworkSlam
+from ace_jax.slam.networks.network_mapping import (
     LOSSES,
     NetworkConfig,
     NetworkMap,
     coordinate_loss,
     predict,
 )
-from ace_jax.slam.network_slam import HEAD_OPTIONS, NetworkSlam, blank_features
+from ace_jax.slam.networks.network_slam import HEAD_OPTIONS, NetworkSlam, blank_features
 from ace_jax.slam.run import CompilationCounter
 from ace_jax.slam.system import State
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ace_jax.data.poses_file import read_poses
-from ace_jax.data.rigid import from_quaternion
 from ace_jax.evaluation.trajectory import Trajectory
-from ace_jax.slam.outputs import (
+from ace_jax.geometry.rigid import from_quaternion
+from ace_jax.slam.reporting.outputs import (
     plot_trajectory,
     trajectory_metrics,
     write_json,

@@ -9,8 +9,8 @@ import pytest
 from precision import double_precision
 from scipy.spatial.transform import Rotation
 
-from ace_jax.data.rigid import invert
-from ace_jax.slam import pose_graph as pg
+from ace_jax.geometry import pose_graph as pg
+from ace_jax.geometry.rigid import invert
 
 SIGMA = np.array([0.004] * 3 + [0.001] * 3)  # metres, radians, of one edge
 

@@ -8,7 +8,7 @@ import pytest
 from data_scene import rotation
 
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam.pose_optimization import (
+from ace_jax.geometry.pose_optimization import (
     NoiseModel,
     chi_square_inliers,
     optimize_pose,

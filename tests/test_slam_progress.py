@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from ace_jax.slam.progress import Progress
+from ace_jax.slam.reporting.progress import Progress
 
 
 class _Terminal(io.StringIO):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from slam_walkers import CAMERA, GATES, IS_PERSON, moved, points, seen
 
-from ace_jax.slam.recent_frames import CROWD, RecentFrames
+from ace_jax.slam.tracking.moving_features import CROWD, RecentFrames
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ace_jax.data.poses_file import PosedSource, read_poses
 from ace_jax.data.registry import open_sequence
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
-from ace_jax.maps import load_map
+from ace_jax.localization.scene_map import load_map
 from ace_jax.slam.run import (
     CompilationCounter,
     RunResult,

@@ -8,14 +8,20 @@ from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, make_system
 
 from ace_jax.errors import UserError
 from ace_jax.features.sift import Sift
-from ace_jax.maps import load_map, part, save_map
-from ace_jax.slam.checkpoint import SlamCheckpoint
-from ace_jax.slam.depth_bend import COEFFICIENTS, BendEquations, BendEstimator, rebent, straightened
-from ace_jax.slam.depth_edges import DepthEdges
-from ace_jax.slam.depth_registration import Registration
+from ace_jax.geometry.depth_calibration import (
+    COEFFICIENTS,
+    BendEquations,
+    BendEstimator,
+    rebent,
+    straightened,
+)
+from ace_jax.geometry.plane_registration import Registration
+from ace_jax.localization.scene_map import load_map, part, save_map
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.merging import merge
-from ace_jax.slam.session import load_session, with_session
+from ace_jax.slam.mapping.depth_edges import DepthEdges
+from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
+from ace_jax.slam.sessions.merging import merge
+from ace_jax.slam.sessions.session import load_session, with_session
 from ace_jax.slam.system import State
 
 BEND = np.array([0.003, -0.008, 0.004, -0.006, 0.003, -0.006,

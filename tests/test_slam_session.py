@@ -9,10 +9,10 @@ from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, make_system, world_
 
 from ace_jax.errors import UserError
 from ace_jax.features.sift import Sift
-from ace_jax.maps import load_map, save_map
+from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.merging import find_overlap, merge
-from ace_jax.slam.session import load_session, with_session
+from ace_jax.slam.sessions.merging import find_overlap, merge
+from ace_jax.slam.sessions.session import load_session, with_session
 from ace_jax.slam.system import State
 
 FRAMES = 24

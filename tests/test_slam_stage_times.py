@@ -2,7 +2,7 @@
 
 import time
 
-from ace_jax.slam.stage_times import StageClock, StageTimes
+from ace_jax.slam.reporting.stage_times import StageClock, StageTimes
 
 
 def test_a_lap_books_what_passed_since_the_last_one():

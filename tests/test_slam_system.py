@@ -12,7 +12,7 @@ from ace_jax.evaluation.trajectory import Trajectory, compare
 from ace_jax.features.base import Features
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.system import State
-from ace_jax.slam.tracking import Tracked
+from ace_jax.slam.tracking.tracker import Tracked
 
 
 def _run(

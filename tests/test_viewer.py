@@ -10,8 +10,8 @@ from absl.testing import flagsaver
 from slam_scene import CAMERA, RoomSource, make_system
 
 from ace_jax.errors import UserError
+from ace_jax.slam.reporting.live_view import SlamView
 from ace_jax.slam.run import run
-from ace_jax.slam.view import SlamView
 from ace_jax.viewer import __main__ as viewer
 from ace_jax.viewer import flag, live
 from ace_jax.viewer.live import LiveView, View

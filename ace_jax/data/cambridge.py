@@ -16,9 +16,9 @@ from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import image_size
 from ace_jax.data.places import existing, inside, read_text
 from ace_jax.data.poses_file import image_stem
-from ace_jax.data.rigid import from_quaternion, invert
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import from_quaternion, invert
 
 URL = "https://www.repository.cam.ac.uk/handle/1810/251342"
 SPLITS = ("train", "test")

@@ -17,10 +17,10 @@ from ace_jax.data.frame import FrameSource
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.places import images as images_in
 from ace_jax.data.places import inside, natural, own_folder, read_text, with_slashes
-from ace_jax.data.rigid import from_quaternion, invert
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.distortion import Distortion, Fisheye, RadialTangential
+from ace_jax.geometry.rigid import from_quaternion, invert
 
 UNITS_PER_METRE = 1000.0
 _MAX_SIDE = 65536  # pixels; a forged file must not ask for more

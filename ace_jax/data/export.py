@@ -21,9 +21,9 @@ from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.data.images import SATURATED
 from ace_jax.data.intrinsics import FILE_NAME, intrinsics_text
 from ace_jax.data.recording import iterate
-from ace_jax.data.rigid import invert, to_quaternion
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import invert, to_quaternion
 
 FOLDER_UNITS_PER_METRE = 5000.0
 

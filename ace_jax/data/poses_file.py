@@ -11,8 +11,9 @@ from absl import logging
 from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma, own_cameras, timed
 from ace_jax.data.places import with_slashes
 from ace_jax.data.recording import iterate
-from ace_jax.data.rigid import clean_poses, from_quaternion, invert, slerp, to_quaternion
+from ace_jax.data.stored_poses import clean_poses
 from ace_jax.errors import UserError
+from ace_jax.geometry.rigid import from_quaternion, invert, slerp, to_quaternion
 
 MAX_NEIGHBOUR = 0.05  # seconds: a pose is interpolated only between neighbours this near
 MAX_NEAREST = 0.02  # seconds: a single neighbour must be this near

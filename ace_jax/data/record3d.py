@@ -16,9 +16,9 @@ from ace_jax.data.arkit import OPENGL_FROM_OPENCV, camera_of, read_json
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import first_size
 from ace_jax.data.places import images, natural, own_folder
-from ace_jax.data.rigid import from_quaternion
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import from_quaternion
 
 UNITS_PER_METRE = 1000.0
 _WHAT = "metadata.json, rgb/ and depth/, as Record3D exports them"

@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 
 from ace_jax.data.frame import BadFrame, Frame
-from ace_jax.data.rigid import clean_poses, count_poses
+from ace_jax.data.stored_poses import clean_poses, count_poses
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 

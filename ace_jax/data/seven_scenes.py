@@ -15,9 +15,9 @@ from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
 from ace_jax.data.places import existing, read_text, shortened
 from ace_jax.data.poses_file import read_pose_files
 from ace_jax.data.registration import DepthRegistration
-from ace_jax.data.rigid import invert
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import invert
 
 URL = "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes/"
 FRAMES_PER_SECOND = 30.0

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ace_jax.data.rigid import project_to_so3
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import project_to_so3
 
 THRESHOLDS = ((0.10, 10.0), (0.05, 5.0), (0.02, 2.0), (0.01, 1.0))  # metres, degrees
 

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from ace_jax.data.rigid import invert
+from ace_jax.geometry.rigid import invert
 
 MAX_DIFFERENCE = 0.02  # seconds; the TUM benchmark's own default
 MIN_MATCHES = 3  # fewer points do not fix a rotation

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
     from ace_jax.export.artifact import export
-    from ace_jax.relocalizer import Relocalizer
+    from ace_jax.localization.relocalizer import Relocalizer
 
     relocalizer = Relocalizer.load(argv[1], _WEIGHTS_DIR.value, seed=_SEED.value)
     info = export(relocalizer, _OUT.value, size, _PLATFORMS.value)

@@ -23,7 +23,7 @@ from ace_jax.features.extractor import NetworkExtractor
 from ace_jax.features.image import resize, working_size
 from ace_jax.features.sift import Sift
 from ace_jax.files import replacing, write_json
-from ace_jax.relocalizer import Relocalizer
+from ace_jax.localization.relocalizer import Relocalizer
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -13,10 +13,10 @@ from ace_jax.evaluation.relocalization import pose_errors, summary
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.features.selection import by_reliability
 from ace_jax.geometry.camera import Camera
+from ace_jax.localization.relocalizer import Relocalizer
+from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping.images import MappingImage
-from ace_jax.maps import SceneMap
 from ace_jax.models.shared_transformer import load_transformer
-from ace_jax.relocalizer import Relocalizer
 
 _MIN_PARTS = 8  # at most one image in so many is kept out
 _ARRAYS = ("descriptors", "uv", "mask", "camera_from_world", "camera")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, camera_of
-from ace_jax.models.landmark_search import Landmarks, first_rows, search, visible
+from ace_jax.localization.landmark_search import Landmarks, first_rows, search, visible
 from ace_jax.precision import full_precision
 
 _KERNEL_PX = 2.0  # Geman-McClure scale of reprojection errors, pixels

@@ -11,12 +11,12 @@ import numpy as np
 from absl import logging
 
 from ace_jax.geometry.camera import camera_of, camera_rows
+from ace_jax.localization.landmark_search import Landmarks
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks, empty, grow, refine
 from ace_jax.mapping.landmark_selection import claims, how_many
 from ace_jax.mapping.points import Depths, world_points
 from ace_jax.mapping.progress import Progress
-from ace_jax.models.landmark_search import Landmarks
 
 GROW_RADIUS = 6.0  # pixels at 640 columns; measured depth is off by that much
 _FIRST_ROOM = 1 << 15  # landmarks; doubled when it is full, so that few sizes are compiled

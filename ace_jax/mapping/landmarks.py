@@ -11,13 +11,13 @@ import numpy as np
 from ace_jax.errors import UserError
 from ace_jax.features.selection import by_reliability
 from ace_jax.geometry.camera import camera_of, camera_rows
+from ace_jax.localization.landmark_search import Landmarks
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks
 from ace_jax.mapping.landmark_store import LandmarkStore, Selection, pixel_scale
 from ace_jax.mapping.points import Depths
 from ace_jax.mapping.progress import Progress, quiet
 from ace_jax.models.landmark_attention import attend
-from ace_jax.models.landmark_search import Landmarks
 from ace_jax.training import losses
 
 TEMPERATURES = (15.0, 25.0, 40.0, 60.0, 80.0, 100.0, 130.0, 170.0, 220.0, 300.0)

@@ -15,13 +15,13 @@ from ace_jax.data.frame import FrameSource
 from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
-from ace_jax.mapping import checks, landmark_map, trained_map
+from ace_jax.localization.scene_map import SceneMap
+from ace_jax.mapping import attention_map, checks, trained_map
+from ace_jax.mapping.attention_map import FEW
 from ace_jax.mapping.config import MIN_SIMILARITY, TAU
 from ace_jax.mapping.images import MappingImage, extract_images, select_frames
-from ace_jax.mapping.landmark_map import FEW
 from ace_jax.mapping.points import Depths, estimated_depths, measured_depths
 from ace_jax.mapping.progress import Progress, quiet
-from ace_jax.maps import SceneMap
 from ace_jax.training.checkpoints import Checkpoints
 
 
@@ -65,7 +65,7 @@ def map_scene(
     try:
         if config.head.name == "landmark_attention":
             images, depths = _images_with_points(source, frames, extractor, config, progress)
-            made = landmark_map.make(images, depths, config, checkpoints, progress, known)
+            made = attention_map.make(images, depths, config, checkpoints, progress, known)
         else:
             made = trained_map.make(
                 source,

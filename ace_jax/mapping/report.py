@@ -16,11 +16,11 @@ from ace_jax.evaluation.charts import map_figure
 from ace_jax.evaluation.pictures import with_answers
 from ace_jax.evaluation.relocalization import pose_errors
 from ace_jax.features import registry
+from ace_jax.localization.relocalizer import Localization, Relocalizer
+from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping import checks
 from ace_jax.mapping.images import select_frames
-from ace_jax.maps import SceneMap
 from ace_jax.models.shared_transformer import load_transformer
-from ace_jax.relocalizer import Localization, Relocalizer
 
 
 @dataclasses.dataclass(frozen=True)

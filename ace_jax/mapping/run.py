@@ -9,6 +9,7 @@ import ml_collections
 
 from ace_jax.data.frame import FrameSource
 from ace_jax.errors import UserError
+from ace_jax.localization.scene_map import SceneMap, load_map, save_map
 from ace_jax.mapping.pipeline import describe, map_scene
 from ace_jax.mapping.progress import Bars, Progress
 from ace_jax.mapping.report import (
@@ -18,7 +19,6 @@ from ace_jax.mapping.report import (
     report_path,
     write_report,
 )
-from ace_jax.maps import SceneMap, load_map, save_map
 from ace_jax.viewer.answers import view_of
 from ace_jax.viewer.live import LiveView
 

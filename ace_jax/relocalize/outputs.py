@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ace_jax.data.rigid import to_quaternion
 from ace_jax.files import replacing
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import to_quaternion
 
 
 def write_ace_poses(

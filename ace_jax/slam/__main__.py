@@ -88,9 +88,9 @@ def main(_: Sequence[str]) -> int | None:
     # Imported here so that --help and bad flags answer at once.
     from ace_jax.data.registry import open_sequence
     from ace_jax.slam import mesh, run
-    from ace_jax.slam.checkpoint import SlamCheckpoint
-    from ace_jax.slam.report import summary
-    from ace_jax.slam.view import SlamView
+    from ace_jax.slam.reporting.live_view import SlamView
+    from ace_jax.slam.reporting.report import summary
+    from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
 
     source = open_sequence(
         _SEQ.value,

@@ -10,25 +10,25 @@ import numpy as np
 from ace_jax.data.frame import Frame
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.maps import SceneMap, part
+from ace_jax.geometry.depth_calibration import straightened
+from ace_jax.geometry.depth_planes import fit_planes
+from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.rigid import centre, orthonormalized
+from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
+from ace_jax.localization.guided_matching import MatchGates
+from ace_jax.localization.scene_map import SceneMap, part
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.depth_bend import straightened
-from ace_jax.slam.depth_planes import fit_planes
-from ace_jax.slam.feature_noise import FeatureNoise
-from ace_jax.slam.free_space import FreeSpace
-from ace_jax.slam.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
-from ace_jax.slam.local_mapping import LocalMapper
-from ace_jax.slam.loop_closing import LoopCloser, LoopClosure, LoopConfig
-from ace_jax.slam.mapping_queue import MappingQueue, MappingTask
-from ace_jax.slam.matching import MatchGates
-from ace_jax.slam.motion import MAX_INTERVAL
-from ace_jax.slam.pose_optimization import NoiseModel
-from ace_jax.slam.poses import centre, orthonormalized
-from ace_jax.slam.recent_frames import RecentFrames
-from ace_jax.slam.stage_times import StageClock
+from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure, LoopConfig
+from ace_jax.slam.mapping.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
+from ace_jax.slam.mapping.local_mapping import LocalMapper
+from ace_jax.slam.mapping.mapping_queue import MappingQueue, MappingTask
+from ace_jax.slam.reporting.stage_times import StageClock
 from ace_jax.slam.system import SlamSystem, State, TrackedFrame
-from ace_jax.slam.tracking import Tracked, Tracker
+from ace_jax.slam.tracking.feature_noise import FeatureNoise
+from ace_jax.slam.tracking.free_space import FreeSpace
+from ace_jax.slam.tracking.moving_features import RecentFrames
+from ace_jax.slam.tracking.tracker import Tracked, Tracker
 
 _ATTENTION_TAU = {"xfeat": 80.0, "blobs": 160.0, "sift": 160.0}
 # Any two RootSIFT descriptors are alike: no entry is negative. With XFeat's 0.75 wide steps (every

@@ -29,11 +29,11 @@ def main(arguments: Sequence[str]) -> None:
     """Merges as the flags say."""
     enable_compilation_cache()
     from ace_jax.features import registry
-    from ace_jax.maps import save_map
+    from ace_jax.localization.scene_map import save_map
     from ace_jax.slam.config import SlamConfig
     from ace_jax.slam.landmark_slam import LandmarkSlam
-    from ace_jax.slam.merging import merge
-    from ace_jax.slam.session import load_session, with_session
+    from ace_jax.slam.sessions.merging import merge
+    from ace_jax.slam.sessions.session import load_session, with_session
 
     if len(arguments) != 3:
         raise errors.UserError(

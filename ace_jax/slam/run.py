@@ -19,21 +19,21 @@ from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError, limit_reached
 from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.features import registry
-from ace_jax.maps import save_map
+from ace_jax.localization.scene_map import save_map
 from ace_jax.runtime import peak_memory_mb
-from ace_jax.slam import outputs
-from ace_jax.slam.checkpoint import SlamCheckpoint
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.network_distillation import DistilledNetworkSlam
-from ace_jax.slam.network_slam import HEAD_OPTIONS
-from ace_jax.slam.progress import Progress
-from ace_jax.slam.report import write_report
-from ace_jax.slam.session import load_session, with_session
-from ace_jax.slam.stage_times import WARM_UP_FRAMES
+from ace_jax.slam.networks.distillation import DistilledNetworkSlam
+from ace_jax.slam.networks.network_slam import HEAD_OPTIONS
+from ace_jax.slam.reporting import outputs
+from ace_jax.slam.reporting.live_view import SlamView
+from ace_jax.slam.reporting.progress import Progress
+from ace_jax.slam.reporting.report import write_report
+from ace_jax.slam.reporting.stage_times import WARM_UP_FRAMES
+from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
+from ace_jax.slam.sessions.session import load_session, with_session
 from ace_jax.slam.stream import FeatureStream, Observation
 from ace_jax.slam.system import SlamSystem, State
-from ace_jax.slam.view import SlamView
 
 DEFAULT_HEAD = "landmark_attention"
 # Of all recordings the one that loses none, with weights at hand or not (docs/slam.md).

@@ -15,9 +15,9 @@ from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
 from ace_jax.data.frame import Frame, as_seen_by
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
-from ace_jax.maps import SceneMap
-from ace_jax.slam.motion import Motion, unroll
-from ace_jax.slam.stage_times import StageClock, StageTimes
+from ace_jax.geometry.rolling_shutter import Motion, unroll
+from ace_jax.localization.scene_map import SceneMap
+from ace_jax.slam.reporting.stage_times import StageClock, StageTimes
 
 MIN_DEPTH_DELAY = 1e-3  # seconds; less moves the picture by under a pixel
 PLANAR_RADIUS = 5.0  # pixels of a 640-pixel-wide image around a feature that must be one surface

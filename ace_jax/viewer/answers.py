@@ -1,7 +1,7 @@
 """How an answer of the relocalizer looks in the live view."""
 
 from ace_jax.data.frame import Frame
-from ace_jax.relocalizer import Localization
+from ace_jax.localization.relocalizer import Localization
 from ace_jax.viewer.live import View
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from ace_jax.data.checks.finding import Finding
 from ace_jax.data.checks.structure import unit_finding
 from ace_jax.data.frame import Frame
-from ace_jax.data.rigid import invert
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import invert
 
 GAPS = (2, 5, 10, 20)  # frames between the two of a pair
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenCV's camera axes in OpenGL's, and back

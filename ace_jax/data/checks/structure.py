@@ -9,7 +9,7 @@ import numpy as np
 from ace_jax.data.checks.finding import Finding
 from ace_jax.data.frame import BadFrame, Frame, FrameSource, timed
 from ace_jax.data.images import image_size
-from ace_jax.data.rigid import PoseCounts
+from ace_jax.data.stored_poses import PoseCounts
 from ace_jax.geometry.camera import Camera
 
 MIN_FRAMES = 10

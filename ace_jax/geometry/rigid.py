@@ -1,0 +1,101 @@
+"""Rigid motions on the host: float64 NumPy, for stored poses, keyframes and trajectories."""
+
+import numpy as np
+
+
+def project_to_so3(matrices: np.ndarray) -> np.ndarray:
+    """Nearest rotations (Frobenius) to matrices (..., 3, 3): U diag(1, 1, det UV^T) V^T."""
+    u, _, vt = np.linalg.svd(matrices)
+    u[..., :, 2] *= np.sign(np.linalg.det(u @ vt))[..., None]
+    return u @ vt
+
+
+def invert(transforms: np.ndarray) -> np.ndarray:
+    """Inverses (..., 4, 4) of rigid transforms (..., 4, 4)."""
+    inverse = np.zeros_like(transforms)
+    rotation_t = np.swapaxes(transforms[..., :3, :3], -1, -2)
+    inverse[..., :3, :3] = rotation_t
+    inverse[..., :3, 3] = -(rotation_t @ transforms[..., :3, 3:])[..., 0]
+    inverse[..., 3, 3] = 1.0
+    return inverse
+
+
+def from_quaternion(wxyz: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Transforms (..., 4, 4) from quaternions (..., 4), w first, and translations (..., 3).
+
+    Quaternions are normalised; a zero or non-finite one gives NaN.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        w, x, y, z = np.moveaxis(wxyz / np.linalg.norm(wxyz, axis=-1, keepdims=True), -1, 0)
+    transform = np.zeros((*w.shape, 4, 4))
+    transform[..., 0, :3] = np.stack(
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1
+    )
+    transform[..., 1, :3] = np.stack(
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1
+    )
+    transform[..., 2, :3] = np.stack(
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1
+    )
+    transform[..., :3, 3] = translation
+    transform[..., 3, 3] = 1.0
+    return transform
+
+
+def to_quaternion(rotation: np.ndarray) -> np.ndarray:
+    """Unit quaternion (4,), w first and w >= 0, of a rotation (3, 3).
+
+    The quaternion is the dominant eigenvector of a symmetric 4 x 4 matrix that is linear in R
+    (Bar-Itzhack, "New method for extracting the quaternion from a rotation matrix", 2000), which
+    needs no case distinction and is exact to rounding for every angle.
+    """
+    r = rotation
+    k = np.array(
+        [
+            [r[0, 0] + r[1, 1] + r[2, 2], 0.0, 0.0, 0.0],
+            [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], 0.0, 0.0],
+            [r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0.0],
+            [
+                r[1, 0] - r[0, 1],
+                r[0, 2] + r[2, 0],
+                r[1, 2] + r[2, 1],
+                r[2, 2] - r[0, 0] - r[1, 1],
+            ],
+        ]
+    )
+    wxyz = np.linalg.eigh(k, UPLO="L")[1][:, -1]
+    return wxyz if wxyz[0] >= 0 else -wxyz
+
+
+def slerp(wxyz_a: np.ndarray, wxyz_b: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    """Quaternions (N, 4) between unit quaternions (N, 4) at fractions (N,), the short way."""
+    cosine = np.sum(wxyz_a * wxyz_b, axis=-1)
+    wxyz_b = np.where(cosine[:, None] < 0, -wxyz_b, wxyz_b)
+    angle = np.arccos(np.clip(np.abs(cosine), 0.0, 1.0))
+    # For a vanishing angle both weights tend to the linear ones; sin(angle) would divide 0 by 0.
+    small = angle < 1e-7
+    sine = np.where(small, 1.0, np.sin(angle))
+    weight_a = np.where(small, 1.0 - fraction, np.sin((1.0 - fraction) * angle) / sine)
+    weight_b = np.where(small, fraction, np.sin(fraction * angle) / sine)
+    return weight_a[:, None] * wxyz_a + weight_b[:, None] * wxyz_b
+
+
+def orthonormalized(pose: np.ndarray) -> np.ndarray:
+    """The (4, 4) float64 pose with its rotation projected to SO(3); float32 products drift off."""
+    result = np.eye(4)
+    result[:3, :3] = project_to_so3(pose[:3, :3].astype(np.float64))
+    result[:3, 3] = pose[:3, 3]
+    return result
+
+
+def centre(camera_from_world: np.ndarray) -> np.ndarray:
+    """(3,) centre of a (4, 4) camera in the world, metres."""
+    return -camera_from_world[:3, :3].T @ camera_from_world[:3, 3]
+
+
+def difference(pose: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Metres between the centres of two cameras (4, 4) camera_from_world, radians between them."""
+    pose, other = np.asarray(pose, np.float64), np.asarray(other, np.float64)
+    distance = np.linalg.norm(centre(pose) - centre(other))
+    cosine = (np.trace(pose[:3, :3] @ other[:3, :3].T) - 1) / 2
+    return float(distance), float(np.arccos(np.clip(cosine, -1, 1)))

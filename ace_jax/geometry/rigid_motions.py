@@ -1,0 +1,88 @@
+"""Matches follow as many rigid motions as things move; which are they, and whose is the largest?
+
+One after the other by RANSAC (Torr, "Geometric motion segmentation and model selection", Phil.
+Trans. R. Soc. 1998). They are compared by the square metres of surface that they explain: what
+stands still is larger than what walks in front of it, even if that covers most of the picture or
+has most of the features.
+"""
+
+import functools
+
+import jax
+import numpy as np
+
+from ace_jax.features.base import Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.pose_result import PoseResult
+from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
+from ace_jax.geometry.surface import in_camera
+
+INVERSE_DEPTH_SIGMA = 0.002  # 1/m; a Kinect's noise, as what else is wrong is the same a moment ago
+CLOSE = 0.02  # metres; nearer than this a point always agrees
+CELLS_ACROSS = 16  # of the picture, in which points count together
+HYPOTHESES = 512
+MOST_MOTIONS = 3  # that are looked for beside the first one
+
+
+@jax.jit
+def _align(
+    points: jax.Array, seen: jax.Array, mask: jax.Array, limit: jax.Array, key: jax.Array
+) -> PoseResult:
+    return estimate_rigid_transform(
+        points, seen, key, mask, threshold=limit, max_hypotheses=HYPOTHESES
+    )
+
+
+@functools.cache
+def _key() -> jax.Array:
+    return jax.random.key(0)  # not at import, where it would start the device
+
+
+def beside(
+    camera_from_world: np.ndarray, points: np.ndarray, features: Features, camera: Camera
+) -> np.ndarray:
+    """Which features (N,) are within their depth's noise of their points (N, 3)."""
+    moved = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+    apart = np.linalg.norm(moved - in_camera(features.uv, features.depth, camera), axis=1)
+    return (features.depth > 0) & (apart < _limit(features))
+
+
+def most_common_motion(
+    points: np.ndarray, features: Features, asked: np.ndarray, camera: Camera
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The pose that most matches agree with, from their depth alone.
+
+    Args:
+        points: (N, 3) what each feature is matched with, world, metres.
+        features: N features with depth.
+        asked: (N,) bool, the matches.
+        camera: intrinsics.
+
+    Returns:
+        (4, 4) camera_from_world and the matches (N,) that agree, or None.
+    """
+    asked = asked & (features.depth > 0)
+    seen = in_camera(features.uv, features.depth, camera).astype(np.float32)
+    result = _align(np.asarray(points, np.float32), seen, asked, _limit(features), _key())
+    if not bool(result.success):
+        return None
+    pose = np.asarray(result.camera_from_world)
+    return pose, asked & beside(pose, points, features, camera)
+
+
+def surface(
+    points: np.ndarray, uv: np.ndarray, camera_from_world: np.ndarray, camera: Camera
+) -> float:
+    """Square metres of surface around points (M, 3) seen at uv (M, 2).
+
+    A cell of the picture counts once, however many points it shows.
+    """
+    side = camera.width / CELLS_ACROSS
+    z = points @ camera_from_world[2, :3] + camera_from_world[2, 3]
+    column, row = np.floor(uv / side).astype(np.int64).T
+    _, cell, count = np.unique(row * CELLS_ACROSS + column, return_inverse=True, return_counts=True)
+    return float(np.sum(np.square(z * side / camera.fx) / count[cell]))
+
+
+def _limit(features: Features) -> np.ndarray:
+    return np.asarray(depth_threshold(features.depth, INVERSE_DEPTH_SIGMA, floor=CLOSE))

@@ -1,0 +1,1 @@
+"""Localization in a known scene: scene maps, landmarks, matching, the relocalizer."""

@@ -1,0 +1,1 @@
+"""Loop closing: place recognition, geometric verification and correction."""

@@ -1,0 +1,432 @@
+"""Loop closing: a place that was mapped long ago is recognised, and the drift since taken out.
+
+For each new keyframe: old keyframes that the drift so far may have brought here, a vote of
+descriptors among them, RANSAC over 3D-3D matches, a guided search in the old map, and then proof:
+the same correction in several keyframes, landmarks found wherever they are expected, depth that
+does not contradict them, no second place that fits as well. Only then the pose graph is optimised,
+landmarks move with the keyframes that made them, and duplicates are fused. The stages are those of
+ORB-SLAM (Mur-Artal and Tardos, T-RO 2017, section VII); the map is only touched in the last step.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Generator
+from typing import Any
+
+import jax
+import numpy as np
+
+from ace_jax.features.base import Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.pose_graph import optimize_pose_graph
+from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.rigid import difference, invert, orthonormalized
+from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates
+from ace_jax.slam.loops.loop_config import LoopConfig
+from ace_jax.slam.loops.loop_correction import Place, build_graph, move_map, moved_block, places_of
+from ace_jax.slam.loops.verification import (
+    Examination,
+    align,
+    examine,
+    holes,
+    match_mutually,
+    support,
+)
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
+from ace_jax.slam.mapping.mapping_queue import Job
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopClosure:
+    """What a closed loop did.
+
+    Attributes:
+        keyframe: the newest keyframe that recognised the place.
+        old_keyframe: the old keyframe that it was recognised in.
+        confirmed_by: keyframes that agreed on the correction.
+        inliers: old landmarks matched in them, together.
+        drift: metres between where the newest keyframe was and where it belongs.
+        drift_angle: radians, the same for its direction.
+        correction: (4, 4) new_world_from_old_world for everything that hangs on the newest
+            keyframes: a camera_from_world that was computed before becomes
+            `camera_from_world @ invert(correction)`.
+        fused: landmarks that turned out to be one.
+    """
+
+    keyframe: int
+    old_keyframe: int
+    confirmed_by: tuple[int, ...]
+    inliers: int
+    drift: float
+    drift_angle: float
+    correction: np.ndarray
+    fused: int
+
+
+@dataclasses.dataclass
+class _Hypothesis:
+    """A correction that some keyframes agree on, and how long ago the last one did."""
+
+    old_from_drifted: np.ndarray
+    places: list[Place]
+    age: int = 0
+
+
+class LoopCloser:
+    """Closes loops in a `LandmarkMap`, one keyframe after the other.
+
+    Args:
+        camera: intrinsics.
+        config: when two places are the same.
+        gates: of guided matching; the radius is that of `config`.
+        noise: standard deviations to begin with.
+        seed: of RANSAC.
+
+    Attributes:
+        noise: standard deviations, as learned so far.
+        outcomes: how often the search ended how, for reports.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        config: LoopConfig,
+        gates: MatchGates,
+        noise: NoiseModel,
+        seed: int = 0,
+    ):
+        self.camera = camera
+        self.config = config
+        self.noise = noise
+        self.outcomes: collections.Counter[str] = collections.Counter()
+        pixel = camera.width / 640.0
+        self._gates = gates
+        self._radii = np.float32([config.wide_radius * pixel, config.fine_radius * pixel])
+        self._near_radius = np.float32(config.near_radius * pixel)
+        self._key = jax.random.key(seed)
+        self._hypothesis: _Hypothesis | None = None
+        self._rest_until = 0
+
+    def warm_up(self, world: LandmarkMap, features: Features) -> None:
+        """Compiles every program with blank features."""
+        nothing = np.full(1, -1)
+        keys, mask = self._first_appearances(world, np.zeros(0, np.int64))
+        match_mutually(features.descriptors, features.mask, keys, mask, self._gates.min_cosine)
+        block = world.block(nothing, self.config.max_group_landmarks)
+        self._align(block, features, 0, self.noise)
+        self._examine(block, features, np.eye(4), self.noise)
+
+    def close(self, world: LandmarkMap, number: int) -> Generator[Job, Any, LoopClosure | None]:
+        """Looks for a loop at a new keyframe, and closes it.
+
+        Yields computations; the value of a `yield` is what the computation returned. One search
+        at a time. The map may grow in between; it is changed only in the step that returns a
+        closure, after which the caller owes its own poses the `LoopClosure.correction`.
+        """
+        if number < self._rest_until:
+            return None
+        old, local_slots = self._old_keyframes(world, number)
+        if len(old) == 0:
+            self._hypothesis = None
+            self.outcomes["nothing near"] += 1
+            return None
+        if self._hypothesis is not None:
+            place = yield from self._confirm(world, number, old, local_slots)
+        else:
+            place = yield from self._discover(world, number, old, local_slots)
+        if place is None:
+            self._lose_patience()
+            return None
+        if self._hypothesis is None:
+            pose = world.keyframes[number].camera_from_world
+            self._hypothesis = _Hypothesis(invert(place.camera_from_world) @ pose, [])
+        hypothesis = self._hypothesis
+        hypothesis.places.append(place)
+        hypothesis.age = 0
+        yield from self._confirm_earlier(world, number, old, local_slots)
+        if len(hypothesis.places) < self.config.confirmations:
+            self.outcomes["waits for confirmation"] += 1
+            return None
+        self._hypothesis = None
+        closure = yield from self._correct(world, number, hypothesis)
+        self.outcomes["not correctable" if closure is None else "closed"] += 1
+        if closure is not None:
+            self._rest_until = number + self.config.rest
+        return closure
+
+    def _confirm_earlier(self, world, number, old, local_slots) -> Generator[Job, Any, None]:
+        """Asks the keyframes before this one, as long as confirmations are missing."""
+        places = self._hypothesis.places
+        for earlier in range(number - 1, max(number - 1 - self.config.confirmations, -1), -1):
+            if len(places) >= self.config.confirmations:
+                return
+            if earlier > max(old) and earlier not in [p.number for p in places]:
+                place = yield from self._confirm(world, earlier, old, local_slots)
+                if place is None:
+                    return  # before that the camera saw even less of the old place
+                places.append(place)
+
+    def _lose_patience(self) -> None:
+        if self._hypothesis is not None:
+            self._hypothesis.age += 1
+            if self._hypothesis.age > self.config.patience:
+                self._hypothesis = None
+
+    def _old_keyframes(self, world: LandmarkMap, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Old keyframes that may see what this one sees, nearest first; and the local slots."""
+        config = self.config
+        here = world.keyframes[number]
+        numbers = np.array(list(world.keyframes))
+        numbers = numbers[numbers <= number - config.min_gap]
+        if len(numbers) == 0:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        poses = np.stack([world.keyframes[n].camera_from_world for n in numbers])
+        path = here.travelled - np.array([world.keyframes[n].travelled for n in numbers])
+        distance = np.linalg.norm(invert(poses)[:, :3, 3] - here.centre, axis=1)
+        turned = np.arccos(np.clip(poses[:, 2, :3] @ here.camera_from_world[2, :3], -1, 1))
+        near = (distance < config.view_distance + self._drift(path)) & (
+            turned < config.view_angle + self._drift_angle(path)
+        )
+        if not near.any():
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        shared = world.covisibility(world.keyframes[number].landmarks)
+        neighbours = np.flatnonzero(shared >= config.min_covisible)
+        local_slots = world.slots_seen_by(np.union1d(neighbours, [number]))
+        near &= world.covisibility(local_slots)[numbers] < config.min_covisible
+        order = np.argsort(np.where(near, distance, np.inf), kind="stable")
+        return numbers[order[: int(near.sum())]], local_slots
+
+    def _drift(self, path: np.ndarray | float) -> np.ndarray | float:
+        return self.config.drift[0] + self.config.drift[1] * path
+
+    def _drift_angle(self, path: np.ndarray | float) -> np.ndarray | float:
+        return self.config.drift_angle[0] + self.config.drift_angle[1] * path
+
+    def _discover(self, world, number, old, local_slots) -> Generator[Job, Any, Place | None]:
+        """The old place that this keyframe shows, without a prior."""
+        config = self.config
+        slots = world.slots_seen_by(old[: config.max_candidates])
+        slots = slots[~np.isin(slots, local_slots)]
+        slots = world.most_observed(slots, config.max_candidate_landmarks)
+        if len(slots) < config.min_inliers:
+            self.outcomes["nothing near"] += 1
+            return None
+        keyframe = world.keyframes[number]
+        keys, mask = self._first_appearances(world, slots)
+        serials = world.serial[slots]
+        match = yield lambda: np.asarray(
+            match_mutually(keyframe.descriptors, keyframe.mask, keys, mask, self._gates.min_cosine)
+        )
+        slots = slots[match[match >= 0]]
+        slots = slots[world.serial[slots] == serials[match[match >= 0]]]
+        votes = np.zeros(world.next_number, np.int64)
+        votes[old] = world.covisibility(slots)[old]
+        first = int(np.argmax(votes))
+        if votes[first] < config.min_votes:
+            self.outcomes["few votes"] += 1
+            return None
+        group = self._group(world, first, old)
+        place = yield from self._inspect(world, number, first, group, local_slots, None)
+        if place is None:
+            return None
+        votes[group] = 0
+        second = int(np.argmax(votes))
+        if votes[second] >= config.min_votes:
+            group = self._group(world, second, old)
+            rival = yield from self._inspect(world, number, second, group, local_slots, None)
+            if (
+                rival is not None
+                and rival.inliers > config.rival * place.inliers
+                and not self._agree(rival.camera_from_world, place.camera_from_world)
+            ):
+                self.outcomes["two places alike"] += 1
+                return None
+        return place
+
+    def _confirm(self, world, number, old, local_slots) -> Generator[Job, Any, Place | None]:
+        """The place of a keyframe where the hypothesis expects it, or None."""
+        pose = world.keyframes[number].camera_from_world
+        predicted = pose @ invert(self._hypothesis.old_from_drifted)
+        poses = np.stack([world.keyframes[n].camera_from_world for n in old])
+        centre = invert(predicted)[:3, 3]
+        distance = np.linalg.norm(invert(poses)[:, :3, 3] - centre, axis=1)
+        turned = np.arccos(np.clip(poses[:, 2, :3] @ predicted[2, :3], -1, 1))
+        anchor = int(old[np.argmin(distance + turned)])
+        group = self._group(world, anchor, old)
+        place = yield from self._inspect(world, number, anchor, group, local_slots, predicted)
+        if place is not None and not self._agree(place.camera_from_world, predicted):
+            self.outcomes["corrections differ"] += 1
+            return None
+        return place
+
+    def _agree(self, pose: np.ndarray, other: np.ndarray) -> bool:
+        drift, angle = difference(pose, other)
+        return drift < self.config.agreement[0] and angle < self.config.agreement[1]
+
+    def _group(self, world: LandmarkMap, anchor: int, old: np.ndarray) -> np.ndarray:
+        """An old keyframe and those of `old` that share most with it."""
+        shared = world.covisibility(world.keyframes[anchor].landmarks)[old]
+        shared[old == anchor] = np.iinfo(shared.dtype).max
+        order = np.argsort(-shared, kind="stable")[: self.config.group_keyframes]
+        return old[order[shared[order] > 0]]
+
+    def _inspect(
+        self, world, number, anchor, group, local_slots, predicted
+    ) -> Generator[Job, Any, Place | None]:
+        """Where a keyframe is in the old local map around `anchor`, if that is beyond doubt."""
+        slots = world.slots_seen_by(group)
+        slots = slots[~np.isin(slots, local_slots)]
+        slots = world.most_observed(slots, self.config.max_group_landmarks)
+        if len(slots) < self.config.min_inliers:
+            self.outcomes["small old map"] += 1
+            return None
+        block = world.block(slots, self.config.max_group_landmarks)
+        features, old_features = (world.keyframes[n].features for n in (number, anchor))
+        old_pose = world.keyframes[anchor].camera_from_world
+        noise = self.noise  # as it is now: tracking learns while the job runs
+
+        def job() -> tuple[Examination, Examination] | None:
+            start = predicted
+            if start is None:
+                aligned = self._align(block, features, number, noise)
+                if not bool(aligned.success):
+                    return None
+                start = aligned.camera_from_world
+            seen = self._examine(block, features, start, noise)
+            return seen, self._examine(block, old_features, old_pose, noise)
+
+        result = yield job
+        if result is None:
+            self.outcomes["no pose"] += 1
+            return None
+        seen, reference = result
+        pose = orthonormalized(seen.camera_from_world)
+        drift, angle = difference(pose, world.keyframes[number].camera_from_world)
+        small = drift < self.config.small_drift[0] and angle < self.config.small_drift[1]
+        doubt = self._doubt(seen, reference, small)
+        if doubt is None and not self._plausible(world, number, anchor, pose):
+            doubt = "more than drift"
+        if doubt is not None:
+            self.outcomes[doubt] += 1
+            return None
+        return Place(number, anchor, pose, seen.inliers, group)
+
+    def _doubt(self, seen: Examination, reference: Examination, small: bool) -> str | None:
+        """What speaks against the place; None if nothing does."""
+        config = self.config
+        limits = config.min_inliers, config.min_support, config.max_holes, config.max_contradicted
+        inliers, least, most_holes, contradicted = config.small_evidence if small else limits
+        if seen.inliers < inliers:
+            return "few inliers"
+        if np.sum(seen.found > 0) < config.min_cells:
+            return "matches in one corner"
+        if support(seen) < least * support(reference):
+            return "landmarks missing"
+        if holes(seen) > most_holes:
+            return "holes"
+        if seen.contradicted > contradicted * (seen.agreeing + seen.contradicted):
+            return "depth contradicts"
+        return None
+
+    def _plausible(self, world: LandmarkMap, number: int, anchor: int, pose: np.ndarray) -> bool:
+        """Whether drift since `anchor` can explain the correction."""
+        here = world.keyframes[number]
+        path = here.travelled - world.keyframes[anchor].travelled
+        drift, angle = difference(pose, here.camera_from_world)
+        return drift < self._drift(path) and angle < self._drift_angle(path)
+
+    def _correct(self, world, number, hypothesis) -> Generator[Job, Any, LoopClosure | None]:
+        """Pose graph, landmarks, duplicates."""
+        config = self.config
+        numbers = np.array(list(world.keyframes))
+        before = np.stack([k.camera_from_world for k in world.keyframes.values()])
+        table = np.stack([k.landmarks for k in world.keyframes.values()])
+        anchors = world.anchors()
+        places = [dataclasses.replace(p, old=int(anchors[p.old])) for p in hypothesis.places]
+        slots = world.slots_seen_by(np.unique(np.concatenate([p.group for p in places])))
+        shared = world.covisibility(world.keyframes[number].landmarks)
+        shared[: number + 1 - config.min_gap] = 0
+        shared[number] = np.iinfo(shared.dtype).max
+        recent = np.argsort(-shared, kind="stable")[: config.fuse_keyframes]
+        recent = recent[shared[recent] >= config.min_covisible]
+        slots = slots[~np.isin(slots, world.slots_seen_by(recent))]
+        slots = world.most_observed(slots, config.max_group_landmarks)
+        serials = world.serial[slots]
+        made_at = places_of(world, numbers, world.created_at[slots])
+        block = world.block(slots, config.max_group_landmarks)
+        features = [world.keyframes[n].features for n in recent]
+        recent_places = np.searchsorted(numbers, recent)
+        here = int(np.searchsorted(numbers, number))
+        noise = self.noise
+
+        def job():
+            graph = build_graph(numbers, before, table, places, config)
+            result = optimize_pose_graph(graph)
+            if not result.success or not np.all(result.weights[graph.is_loop]):
+                return None
+            after = result.camera_from_world
+            there = moved_block(block, (invert(after) @ before)[made_at])
+            matches = [
+                self._examine(there, f, after[n], noise).matches
+                for n, f in zip(recent_places, features, strict=True)
+            ]
+            return after, matches
+
+        result = yield job
+        if result is None:
+            return None
+        after, matches = result
+        moved = invert(after) @ before
+        drift, angle = difference(after[here], before[here])
+        move_map(world, numbers, moved)
+        alive = world.serial[slots] == serials
+        fused = 0
+        for row, match in zip(recent, matches, strict=True):
+            features_matched = np.flatnonzero(match >= 0)
+            features_matched = features_matched[alive[match[features_matched]]]
+            given = slots[match[features_matched]]
+            fused += world.show(int(row), features_matched, given, keep_given=True)
+        return LoopClosure(
+            keyframe=number,
+            old_keyframe=places[0].old,
+            confirmed_by=tuple(sorted(p.number for p in places)),
+            inliers=sum(p.inliers for p in places),
+            drift=drift,
+            drift_angle=angle,
+            correction=moved[-1],
+            fused=fused,
+        )
+
+    def _first_appearances(
+        self, world: LandmarkMap, slots: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One descriptor of each landmark and a mask, padded to the vote's capacity."""
+        size = self.config.max_candidate_landmarks
+        keys = np.zeros((size, world.descriptors.shape[2]), np.float32)
+        keys[: len(slots)] = world.descriptors[0, slots]
+        return keys, np.arange(size) < len(slots)
+
+    def _align(self, block: LandmarkBlock, features: Features, number: int, noise: NoiseModel):
+        return align(
+            block,
+            features,
+            self.camera,
+            noise,
+            self._gates.min_cosine,
+            self._key,
+            np.int32(number),
+        )
+
+    def _examine(
+        self, block: LandmarkBlock, features: Features, pose: np.ndarray, noise: NoiseModel
+    ) -> Examination:
+        return examine(
+            block,
+            features,
+            pose,
+            self.camera,
+            self._gates,
+            self._radii,
+            noise,
+            self._near_radius,
+        )

@@ -1,0 +1,136 @@
+"""What a proven loop changes: pose graph, keyframes with the landmarks they made, duplicates."""
+
+import dataclasses
+
+import numpy as np
+import scipy.sparse
+
+from ace_jax.geometry.pose_graph import PoseGraph
+from ace_jax.geometry.rigid import invert
+from ace_jax.localization.guided_matching import LandmarkBlock
+from ace_jax.slam.loops.loop_config import LoopConfig
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A keyframe found in the old map.
+
+    Attributes:
+        number: the keyframe.
+        old: the old keyframe.
+        camera_from_world: (4, 4) where it belongs in the old map.
+        inliers: matched landmarks.
+        group: old keyframes whose landmarks they are.
+    """
+
+    number: int
+    old: int
+    camera_from_world: np.ndarray
+    inliers: int
+    group: np.ndarray
+
+
+def build_graph(
+    numbers: np.ndarray,
+    poses: np.ndarray,
+    table: np.ndarray,
+    places: list[Place],
+    config: LoopConfig,
+) -> PoseGraph:
+    """Pose graph of a map: what neighbours measure of each other, and the new loop.
+
+    Args:
+        numbers: (K,) of the keyframes, ascending.
+        poses: (K, 4, 4) camera_from_world.
+        table: (K, N) landmark of each keyframe's features, -1 where there is none.
+        places: keyframes found in the old map; their `old` ones are among the K.
+        config: how many edges, and how good they are.
+    """
+    count = len(poses)
+    rows, features = np.nonzero(table >= 0)
+    sees = scipy.sparse.csr_array(
+        (np.ones(len(rows), np.int32), (rows, table[rows, features])),
+        shape=(count, int(table.max(initial=0)) + 1),
+    )
+    shared = (sees @ sees.T).tocoo()
+    later = (shared.row > shared.col) & (shared.data >= config.min_covisible)
+    first, second, weight = shared.col[later], shared.row[later], shared.data[later]
+    is_old = numbers[second] - numbers[first] >= config.min_gap
+    # Rank each edge among those of its later keyframe, recent and old ones apart.
+    order = np.lexsort((first, -weight, is_old, second))
+    start = np.r_[True, (np.diff(second[order]) != 0) | (np.diff(is_old[order]) != 0)]
+    index = np.arange(len(order))
+    rank = index - np.maximum.accumulate(np.where(start[: len(order)], index, 0))
+    kept = order[rank < np.where(is_old[order], config.max_loop_edges, config.max_edges)]
+    first, second, weight = first[kept], second[kept], weight[kept].astype(float)
+    # The chain keeps a keyframe that shares nothing (after the camera was lost) in the graph.
+    chained = np.isin(np.arange(1, count), second[second - first == 1])
+    loose = np.flatnonzero(~chained) + 1
+    olds = np.searchsorted(numbers, [p.old for p in places])
+    found = np.searchsorted(numbers, [p.number for p in places])
+    first = np.r_[first, loose - 1, olds].astype(np.int64)
+    second = np.r_[second, loose, found].astype(np.int64)
+    weight = np.r_[weight, np.ones(len(loose)), [p.inliers for p in places]]
+    measured = poses[second] @ invert(poses)[first]
+    if places:
+        found_poses = np.stack([p.camera_from_world for p in places])
+        measured[-len(places) :] = found_poses @ invert(poses[olds])
+    precision = 1.0 / np.repeat(np.square(config.edge_sigma), 3)
+    scale = weight / config.edge_landmarks
+    return PoseGraph(
+        camera_from_world=poses,
+        first=first,
+        second=second,
+        second_from_first=measured,
+        information=scale[:, None, None] * np.diag(precision),
+        is_loop=np.arange(len(first)) >= len(first) - len(places),
+        fixed=np.arange(count) == 0,
+    )
+
+
+def move_map(world: LandmarkMap, numbers: np.ndarray, new_from_old: np.ndarray) -> None:
+    """Moves keyframes and the landmarks that they made.
+
+    Args:
+        world: the map; may have grown meanwhile, what is newer moves with the last motion.
+        numbers: (K,) ascending: all the keyframes it had.
+        new_from_old: (K, 4, 4) motion of the world around each of them.
+    """
+    back = invert(new_from_old)
+    place = places_of(world, numbers, np.arange(world.next_number))
+    for number, keyframe in world.keyframes.items():
+        keyframe.camera_from_world = keyframe.camera_from_world @ back[place[number]]
+    slots = np.flatnonzero(world.valid)
+    moved = new_from_old[place[world.created_at[slots]]]
+    world.points[slots] = _apply(moved, world.points[slots])
+    world.view_directions[slots] = _turn(moved, world.view_directions[slots])
+
+
+def places_of(world: LandmarkMap, numbers: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Where in `numbers` the keyframes that `of` hang on stand; the last place if they are newer.
+
+    Args:
+        world: the map.
+        numbers: (K,) ascending: the keyframes it has, or had before the newest ones came.
+        of: (M,) numbers of keyframes and former ones.
+    """
+    return np.minimum(np.searchsorted(numbers, world.anchors()[of]), len(numbers) - 1)
+
+
+def moved_block(block: LandmarkBlock, new_from_old: np.ndarray) -> LandmarkBlock:
+    """A block whose first M landmarks are moved, each by its own (M, 4, 4) motion."""
+    count = len(new_from_old)
+    points, directions = block.points.copy(), block.view_directions.copy()
+    points[:count] = _apply(new_from_old, points[:count])
+    directions[:count] = _turn(new_from_old, directions[:count])
+    return block.replace(points=points, view_directions=directions)
+
+
+def _apply(motions: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(M, 3) float32 points, each moved by its own (M, 4, 4) motion."""
+    return (_turn(motions, points) + motions[:, :3, 3]).astype(np.float32)
+
+
+def _turn(motions: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    return np.einsum("mij,mj->mi", motions[:, :3, :3], directions).astype(np.float32)

@@ -1,0 +1,152 @@
+"""Whether a keyframe shows a place: matching without a prior, guided search, and the evidence."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ace_jax.features.base import Features
+from ace_jax.geometry.camera import Camera, unproject
+from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
+from ace_jax.localization.guided_matching import (
+    LandmarkBlock,
+    MatchGates,
+    neighbours,
+    visible,
+)
+from ace_jax.models.landmark_attention import EMPTY, nearest
+from ace_jax.slam.tracking.guided_pose import match_and_optimize
+
+CELLS = (6, 4)  # columns and rows of the grid in which evidence is counted
+
+
+@dataclasses.dataclass
+class Examination:
+    """What a keyframe shows of a block of P landmarks, seen from its best pose.
+
+    Attributes:
+        camera_from_world: (4, 4).
+        matches: (N,) landmark of each feature, -1 where there is none.
+        expected: (24,) landmarks that should be in view, by cell of the image.
+        found: (24,) those of them that were matched.
+        agreeing: landmarks with a depth beside them that fits.
+        contradicted: landmarks with depths beside them of which none fits.
+    """
+
+    camera_from_world: np.ndarray
+    matches: np.ndarray
+    expected: np.ndarray
+    found: np.ndarray
+    agreeing: int
+    contradicted: int
+
+    @property
+    def inliers(self) -> int:
+        """Matched landmarks."""
+        return int(np.sum(self.matches >= 0))
+
+
+@jax.jit
+def match_mutually(
+    queries: jax.Array,
+    query_mask: jax.Array,
+    keys: jax.Array,
+    key_mask: jax.Array,
+    min_cosine: float,
+) -> jax.Array:
+    """(N,) index of the key that is a query's best and vice versa, -1 where there is none."""
+    index, similarity = nearest(queries, keys, jnp.where(key_mask, 0.0, EMPTY))
+    back, _ = nearest(keys, queries, jnp.where(query_mask, 0.0, EMPTY))
+    mutual = back[index] == jnp.arange(queries.shape[0])
+    return jnp.where(query_mask & mutual & (similarity > min_cosine), index, -1)
+
+
+@functools.partial(jax.jit, static_argnames=("max_hypotheses",))
+def align(
+    block: LandmarkBlock,
+    features: Features,
+    camera: Camera,
+    noise: NoiseModel,
+    min_cosine: float,
+    key: jax.Array,
+    number: jax.Array,
+    max_hypotheses: int = 512,
+):
+    """Pose of features among landmarks without a prior: mutual matches, then RANSAC-Kabsch."""
+    appearances, size, dim = block.descriptors.shape
+    match = match_mutually(
+        features.descriptors,
+        features.mask & (features.depth > 0),
+        block.descriptors.reshape(-1, dim),
+        jnp.tile(block.mask, appearances),
+        min_cosine,
+    )
+    return estimate_rigid_transform(
+        block.points[jnp.maximum(match, 0) % size],
+        unproject(features.uv, features.depth, camera),
+        jax.random.fold_in(key, number),
+        mask=match >= 0,
+        threshold=depth_threshold(features.depth, noise.inverse_depth_sigma, floor=0.05),
+        max_hypotheses=max_hypotheses,
+    )
+
+
+def examine(
+    block: LandmarkBlock,
+    features: Features,
+    camera_from_world: np.ndarray,
+    camera: Camera,
+    gates: MatchGates,
+    radii: np.ndarray,
+    noise: NoiseModel,
+    near_radius: float,
+) -> Examination:
+    """Guided matching from a predicted pose, and what speaks for and against the place."""
+    pose = np.asarray(camera_from_world, np.float32)
+    for radius in radii:
+        step = match_and_optimize(
+            block, features, pose, camera, gates.replace(radius=radius), noise
+        )
+        pose = step.camera_from_world
+    matches = step.matches
+    found = np.zeros(len(block.mask), bool)
+    found[matches[matches >= 0]] = True
+
+    uv, seen = visible(block, pose, camera, gates)
+    column = np.clip(uv[:, 0] / camera.width * CELLS[0], 0, CELLS[0] - 1).astype(int)
+    row = np.clip(uv[:, 1] / camera.height * CELLS[1], 0, CELLS[1] - 1).astype(int)
+    cell, cells = row * CELLS[0] + column, CELLS[0] * CELLS[1]
+
+    inverse_z = 1.0 / np.maximum(block.points @ pose[2, :3] + pose[2, 3], 1e-3)
+    measured = features.mask & (features.depth > 0)
+    landmark, feature = neighbours(uv, seen, features.uv, measured, near_radius)
+    sigmas = np.abs(1.0 / features.depth[feature] - inverse_z[landmark]) / noise.inverse_depth_sigma
+    agrees, differs = found.copy(), np.zeros(len(found), bool)
+    agrees[landmark[sigmas < 4.0]] = True
+    differs[landmark[sigmas > 6.0]] = True
+    return Examination(
+        camera_from_world=pose,
+        matches=matches,
+        expected=np.bincount(cell[seen], minlength=cells),
+        found=np.bincount(cell[seen & found], minlength=cells),
+        agreeing=int(agrees.sum()),
+        contradicted=int((differs & ~agrees).sum()),
+    )
+
+
+def support(seen: Examination) -> float:
+    """Share of the expected landmarks that were found."""
+    return float(seen.found.sum()) / max(float(seen.expected.sum()), 1.0)
+
+
+def holes(seen: Examination, least: int = 8, share: float = 0.25) -> float:
+    """Share of the cells with `least` expected landmarks whose support is below `share` of all's.
+
+    Chance thins matches out everywhere; another object empties a region.
+    """
+    counted = seen.expected >= least
+    empty = seen.found < share * support(seen) * seen.expected
+    return float(np.sum(counted & empty)) / max(float(np.sum(counted)), 1.0)

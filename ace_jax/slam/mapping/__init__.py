@@ -1,0 +1,1 @@
+"""The landmark map of SLAM and its local mapping."""

@@ -1,0 +1,1 @@
+"""Scene-coordinate networks as SLAM maps, distilled from the landmark map."""

@@ -1,0 +1,199 @@
+"""SLAM that tracks with a network in every frame, and teaches it from bundle-adjusted keyframes.
+
+A network trained online on two CPU cores locates a frame to some centimetres: enough to find the
+camera in every frame and to relocalize, not enough to build the next part of the map upon. Here
+the network's pose is where guided matching starts (the feature-matching data association of
+DESIGN 4.3), keyframes are adjusted together with landmarks, and the network learns from the
+adjusted keyframes. The saved map is the network alone.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from ace_jax.data.frame import Frame
+from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import difference
+from ace_jax.localization.guided_matching import LandmarkBlock
+from ace_jax.localization.scene_map import SceneMap
+from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
+from ace_jax.slam.networks.network_mapping import NetworkConfig, NetworkMap
+from ace_jax.slam.networks.network_slam import (
+    HEAD_OPTIONS,
+    blank_features,
+    network_scene_map,
+    untrained,
+)
+from ace_jax.slam.reporting.stage_times import StageClock
+from ace_jax.slam.system import TrackedFrame
+from ace_jax.slam.tracking.tracker import Tracked, Tracker
+
+SAME_PLACE = 0.02  # metres between two poses that are one
+CLEARLY_MORE = 1.2  # times as many inliers
+
+
+class NetworkTracker(Tracker):
+    """Relocalizes every frame by the network; guided matching starts from there.
+
+    The motion prediction competes with it (`_better`): where the network has seen little it is
+    wrong by 10 cm and more, and then neighbouring landmarks of similar looks are mistaken for each
+    other (redkitchen 0-299: 4.0 cm without the choice). Landmark attention is the last resort, as
+    in `Tracker`, when neither start is any good.
+
+    Args:
+        tracker: whose constants to use.
+        network: the map.
+
+    Attributes:
+        located: frames that were tracked from the network's pose.
+    """
+
+    def __init__(self, tracker: Tracker, network: NetworkMap):
+        self.__dict__.update(vars(tracker))
+        self.network = network
+        self.located = 0
+
+    def track(
+        self,
+        world: LandmarkMap,
+        unrolled: Callable[[np.ndarray | None], Features],
+        predicted: np.ndarray | None,
+        last_landmarks: np.ndarray,
+        last_descriptors: np.ndarray,
+        key: Callable[[], jax.Array],
+    ) -> Tracked:
+        """Tracks one frame; see `Tracker.track`."""
+        features = unrolled(None)
+        found = self._locate(features, key())
+        last = self._last_seen(world, last_landmarks, last_descriptors)
+        proven = self.proven(world, last_landmarks)
+        start = self._better(last, proven, features, found, predicted)
+        tracked = super().track(world, unrolled, start, last_landmarks, last_descriptors, key)
+        if start is found is not None and tracked.camera_from_world is not None:
+            self.located += not tracked.relocalized
+        return tracked
+
+    def _better(
+        self,
+        last: LandmarkBlock,
+        proven: np.ndarray,
+        features: Features,
+        found: np.ndarray | None,
+        predicted: np.ndarray | None,
+    ) -> np.ndarray | None:
+        """The network's pose `found`, or the prediction if that explains the last landmarks better.
+
+        Guided matching from each either ends in the same pose, or one of them is mistaken; then
+        the network's must have found clearly more of the last frame's landmarks.
+        """
+        if found is None or predicted is None:
+            return predicted if found is None else found
+        from_found, from_predicted = (
+            self._match(last, features, pose, self.config.coarse_radius, proven)
+            for pose in (found, predicted)
+        )
+        inliers, needed = int(from_found.num_inliers), int(from_predicted.num_inliers)
+        apart, _ = difference(from_found.camera_from_world, from_predicted.camera_from_world)
+        if apart > SAME_PLACE:
+            needed *= CLEARLY_MORE
+        return found if inliers >= needed else predicted
+
+    def _locate(self, features: Features, key: jax.Array) -> np.ndarray | None:
+        _, result, _ = self.network.locate(features, None, key)
+        if not bool(result.success) or int(result.num_inliers) < self.config.min_inliers:
+            return None
+        return np.asarray(result.camera_from_world)
+
+
+class DistilledNetworkSlam(LandmarkSlam):
+    """SLAM with a network that learns from a landmark map; the network is what is saved.
+
+    Args:
+        camera: intrinsics of the frames.
+        extractor: features.
+        head: "tri_mlp" or "homogeneous_mlp".
+        config: constants of the loop.
+        network: constants of the network.
+        seed: of every random draw.
+        head_options: sizes of the head; default `HEAD_OPTIONS`.
+        feature_options: how `extractor` was made, noted in the map.
+        mapping_lag: how mapping runs beside tracking, see `MappingQueue`.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        extractor: FeatureExtractor,
+        head: str = "tri_mlp",
+        config: SlamConfig | None = None,
+        network: NetworkConfig | None = None,
+        seed: int = 0,
+        head_options: dict | None = None,
+        feature_options: dict | None = None,
+        mapping_lag: int | None = 0,
+    ):
+        self._head_options = dict(head_options or HEAD_OPTIONS[head])
+        self.network = untrained(head, self._head_options, extractor, camera, network, seed)
+        super().__init__(
+            camera,
+            extractor,
+            config,
+            seed,
+            feature_options=feature_options,
+            mapping_lag=mapping_lag,
+        )
+        self._inlier_ratios: dict[int, float] = {}  # of keyframes, by number
+        self.tracker = NetworkTracker(self.tracker, self.network)
+        self.network.warm_up(blank_features(extractor))
+
+    def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
+        known = self.world.next_number
+        tracked = super()._locate(frame, features, clock)
+        if tracked.live_camera_from_world is None:
+            return tracked
+        new = self.world.next_number > known
+        pose = self.corrected_pose(tracked)
+        if not known:
+            self.network.start(features)
+        self.network.hold(features, pose)
+        if new:
+            self.network.add(features, pose, known)
+            self._inlier_ratios[known] = self.world.keyframes[known].inlier_ratio
+        self._correct_keyframes()
+        steps = self.network.config.steps if known else self.network.config.first_steps
+        self._train(steps, frame.index)
+        clock.lap("training")
+        return tracked
+
+    def _correct_keyframes(self) -> None:
+        for place, number in enumerate(self.network.keyframe_at):
+            self.network.camera_from_world[place] = self.reference_pose(number)
+
+    def _train(self, steps: int, frame_index: int) -> None:
+        ratios = np.array([self._inlier_ratios[number] for number in self.network.keyframe_at])
+        window = self.network.window(ratios, frame_index)
+        self.network.train_on(window, steps, frame_index)
+
+    def finish(self) -> None:
+        """The last corrections, then training on all keyframes alike."""
+        super().finish()
+        if not self.network.keyframe_at:
+            return
+        self._correct_keyframes()
+        self.network.train_evenly(self.network.config.final_steps)
+
+    def scene_map(self) -> SceneMap:
+        """The network."""
+        centres = np.array([k.centre for k in self.world.keyframes.values()]).reshape(-1, 3)
+        return network_scene_map(
+            self.network,
+            self.extractor,
+            self.camera,
+            centres,
+            self._head_options,
+            self._feature_options,
+        )

@@ -1,0 +1,1 @@
+"""What a SLAM run reports: files, pages, live view, progress, times."""

@@ -1,0 +1,83 @@
+"""What the live view is told of SLAM: reads the system, changes nothing."""
+
+import numpy as np
+
+from ace_jax.data.frame import BadFrame
+from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.mapping.landmark_map import NO_LANDMARK
+from ace_jax.slam.stream import Observation
+from ace_jax.slam.system import SlamSystem, State
+from ace_jax.viewer.live import LiveView, View
+
+
+class SlamView:
+    """Hands a run's frames to a live view.
+
+    Args:
+        live: the view.
+    """
+
+    def __init__(self, live: LiveView) -> None:
+        self._live = live
+        self._keyframes = 0
+
+    def frame(
+        self,
+        system: SlamSystem,
+        observation: Observation,
+        world_from_camera: np.ndarray | None,
+        ground_truth: np.ndarray | None,
+        milliseconds: float,
+    ) -> None:
+        """Shows the frame that was just processed; takes microseconds."""
+        frame = observation.frame
+        if isinstance(frame, BadFrame):
+            return
+        picture = {}
+        if self._live.wants_picture():
+            picture = {"rgb": frame.rgb, **_features(system, observation)}
+        self._live.show(
+            View(
+                index=frame.index,
+                timestamp=frame.timestamp,
+                camera=frame.camera,
+                world_from_camera=world_from_camera,
+                ground_truth=ground_truth,
+                milliseconds={"frame": milliseconds, **system.times.newest},
+                keyframes=self._new_keyframes(system),
+                note="" if system.state is State.TRACKING else system.state.value,
+                **picture,
+            )
+        )
+
+    def finish(self, system: SlamSystem) -> None:
+        """Shows the finished map."""
+        self._live.show_map(*system.points(), always=False)
+
+    def _new_keyframes(self, system: SlamSystem) -> np.ndarray | None:
+        keyframes = getattr(getattr(system, "world", None), "keyframes", {})
+        if len(keyframes) == self._keyframes:
+            return None
+        self._keyframes = len(keyframes)
+        return np.array([keyframe.centre for keyframe in keyframes.values()])
+
+
+def _features(system: SlamSystem, observation: Observation) -> dict[str, np.ndarray]:
+    """uv, xyz and sigma of the features; those without a landmark have NaN.
+
+    A landmark's deviation follows from its first-order depth noise, sigma d^2, averaged over the
+    keyframes that see it.
+    """
+    features = observation.features
+    mask = np.asarray(features.mask)
+    uv = np.asarray(features.uv)[mask]
+    unknown = {"xyz": np.full((len(uv), 3), np.nan), "sigma": np.full(len(uv), np.nan)}
+    if not isinstance(system, LandmarkSlam) or len(system.last_landmarks) != len(mask):
+        return {"uv": uv, **unknown}
+    slots = system.last_landmarks[mask]
+    known = slots != NO_LANDMARK
+    world, found = system.world, slots[known]
+    unknown["xyz"][known] = world.points[found]
+    noise = system.config.inverse_depth_sigma * world.distances[found] ** 2
+    unknown["sigma"][known] = noise / np.sqrt(np.maximum(world.observations[found], 1))
+    return {"uv": uv, **unknown}

@@ -1,0 +1,1 @@
+"""SLAM maps on disk: sessions, checkpoints of running programs, merging."""

@@ -1,0 +1,164 @@
+"""A SLAM run that was killed goes on: the map and the trajectory so far, in one file, now and then.
+
+The file is a session (see `session`, so it is a map as well) with the frames that were processed,
+and where tracking stood. A reader sees the last whole one or the one before; writing is on a thread
+of its own.
+
+A run that goes on from it tracks the next frame as if nothing had happened, and maps the keyframes
+that were not mapped yet. It differs from the undisturbed run by what is rounded in the file
+(descriptors), by the order in which slots of landmarks are used again, by mapping results that come
+some frames later, and by a loop that waited for confirmation, which is not kept.
+"""
+
+import dataclasses
+import hashlib
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from ace_jax.errors import UserError
+from ace_jax.localization.scene_map import SceneMap, load_map, part, save_map
+from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
+from ace_jax.slam.sessions.session import with_session
+from ace_jax.slam.system import TrackedFrame
+
+FILE_NAME = "checkpoint.safetensors"
+_TRACKING = "tracking/"
+_NUMBERS = ("index", "timestamp", "reference")
+
+
+class SlamCheckpoint:
+    """The state of one run, kept in `checkpoint.safetensors` in its folder.
+
+    Args:
+        out: the run's folder.
+        settings: what must not change between a run and its continuation.
+        seconds: between two savings; 0 saves after every frame.
+    """
+
+    def __init__(self, out: Path, settings: object, seconds: float = 30.0):
+        self.path = out / FILE_NAME
+        self._identity = hashlib.sha256(repr(settings).encode()).hexdigest()
+        self._seconds = seconds
+        self._saved_at = time.monotonic()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._found: SceneMap | None = None  # read, but not restored yet
+
+    def unfinished(self) -> bool:
+        """Whether there is an interrupted run to go on with.
+
+        Raises:
+            UserError: there is one, but of another recording or other settings, or it is damaged.
+        """
+        if not self.path.is_file():
+            return False
+        if self._content().info.get("checkpoint") != self._identity:
+            raise UserError(
+                f"{self.path} is of an unfinished run with other settings; give the same flags "
+                "again, choose another --out, or delete the file"
+            )
+        return True
+
+    def restore(self, system: LandmarkSlam) -> int:
+        """Lets a system, made with this file as its session, go on where the run was.
+
+        Returns:
+            The number of the next frame.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        scene_map, self._found = self._content(), None
+        try:
+            frames = _frames(scene_map, len(system.world.keyframes))
+            system.resume(frames, part(scene_map.extra, _TRACKING))
+            return int(scene_map.info["next_frame"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{self.path} is not a complete checkpoint ({error}); delete it to start anew"
+            ) from error
+
+    def _content(self) -> SceneMap:
+        """The file, read once for both questions: is it this run's, and what is in it."""
+        if self._found is None:
+            self._found = load_map(self.path)
+        return self._found
+
+    def frame_done(self, system: LandmarkSlam, next_frame: int) -> None:
+        """Saves if it is time, and the last saving is over; what is saved is as of now.
+
+        A place that cannot be written costs a warning, not the run.
+        """
+        now = time.monotonic()
+        busy = self._writing is not None and not self._writing.done()
+        if now - self._saved_at < self._seconds or busy or not system.world.keyframes:
+            return
+        self._saved_at = now
+        frames = _hung_on_live(system.frames, system.world)
+        content = _with_frames(with_session(system.scene_map(), system.world), frames)
+        tracking = {f"{_TRACKING}{name}": x for name, x in system.tracking_state().items()}
+        info = {"checkpoint": self._identity, "next_frame": next_frame}
+        content = dataclasses.replace(
+            content, extra=content.extra | tracking, info=content.info | info
+        )
+        self._writing = self._pool.submit(self._write, content)
+
+    def _write(self, content: SceneMap) -> None:
+        try:
+            save_map(self.path, content, half=True)
+        except UserError as error:
+            logging.warning("this run cannot be continued from here: %s", error)
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._pool.shutdown(wait=True)
+
+    def remove(self) -> None:
+        """The run is finished: there is nothing to go on with."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _hung_on_live(frames: list[TrackedFrame], world: LandmarkMap) -> list[TrackedFrame]:
+    """Frames that refer to keyframes by the places that these have in a session."""
+    place = {number: i for i, number in enumerate(world.keyframes)}
+    gone = {number: world.anchored(number) for number in world.retired}
+
+    def hung(frame: TrackedFrame) -> TrackedFrame:
+        if frame.camera_from_reference is None:
+            return frame
+        number, relative = frame.reference, frame.camera_from_reference
+        if number in gone:
+            number, motion = gone[number]
+            relative = relative @ motion
+        return dataclasses.replace(frame, reference=place[number], camera_from_reference=relative)
+
+    return [hung(frame) for frame in frames]
+
+
+def _with_frames(content: SceneMap, frames: list[TrackedFrame]) -> SceneMap:
+    nowhere = np.full((4, 4), np.nan)
+    extra = {f"frame/{name}": np.array([getattr(f, name) for f in frames]) for name in _NUMBERS}
+    for name in ("live_camera_from_world", "camera_from_reference"):
+        poses = [getattr(f, name) for f in frames]
+        extra[f"frame/{name}"] = np.stack([nowhere if p is None else p for p in poses])
+    return dataclasses.replace(content, extra=content.extra | extra)
+
+
+def _frames(content: SceneMap, keyframes: int) -> list[TrackedFrame]:
+    extra = content.extra
+    numbers = [extra[f"frame/{name}"].tolist() for name in _NUMBERS]
+    live, relative = (
+        [None if np.isnan(pose).any() else pose for pose in extra[f"frame/{name}"]]
+        for name in ("live_camera_from_world", "camera_from_reference")
+    )
+    frames = [TrackedFrame(i, t, a, r, b) for i, t, r, a, b in
+              zip(*numbers, live, relative, strict=True)]  # fmt: skip
+    if any(frame.reference >= keyframes for frame in frames):
+        raise ValueError("frames refer to keyframes that are not there")
+    return frames

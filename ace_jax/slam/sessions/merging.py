@@ -1,0 +1,99 @@
+"""Two maps of places that overlap become one.
+
+Keyframes of the second map are relocalized in the first; the motion that most of them agree on
+brings the second map's world into the first's. Then its keyframes and landmarks move over, and
+fusing and bundle adjustment join the two where they overlap.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from ace_jax.errors import UserError
+from ace_jax.geometry.rigid import orthonormalized
+from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
+
+MAX_DISAGREEMENT = (0.05, np.deg2rad(2.0))  # metres, radians: between keyframes of one overlap
+MIN_AGREEING = 3  # keyframes
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """Where two maps meet.
+
+    Attributes:
+        first_from_second: (4, 4) world of the second map to world of the first, metres.
+        keyframes: numbers of the second map's keyframes that agree on it.
+        found: keyframes of the second map that were relocalized at all.
+    """
+
+    first_from_second: np.ndarray
+    keyframes: tuple[int, ...]
+    found: int
+
+
+def find_overlap(first: LandmarkSlam, second: LandmarkMap) -> Overlap | None:
+    """The motion between two maps that most keyframes agree on; None where too few do."""
+    motions, numbers = [], []
+    for number, keyframe in second.keyframes.items():
+        pose = first.locate_keyframe(keyframe)
+        if pose is not None:
+            motions.append(np.linalg.inv(pose) @ keyframe.camera_from_world)
+            numbers.append(number)
+    if not motions:
+        return None
+    # Compared where the cameras are: a rotation about a far origin would look like a translation.
+    centres = np.array([second.keyframes[n].centre for n in numbers])
+    poses = np.array(motions)
+    there = np.einsum("aij,bj->abi", poses[:, :3, :3], centres) + poses[:, None, :3, 3]
+    distance = np.linalg.norm(there - there[np.arange(len(there)), np.arange(len(there))], axis=2)
+    trace = np.einsum("aij,bij->ab", poses[:, :3, :3], poses[:, :3, :3])
+    angle = np.arccos(np.clip((trace - 1) / 2, -1, 1))
+    agree = (distance < MAX_DISAGREEMENT[0]) & (angle < MAX_DISAGREEMENT[1])
+    best = int(np.argmax(agree.sum(1)))
+    members = np.flatnonzero(agree[best])
+    if len(members) < MIN_AGREEING:
+        return None
+    mean = poses[members].mean(0)
+    return Overlap(
+        first_from_second=orthonormalized(mean),
+        keyframes=tuple(numbers[m] for m in members),
+        found=len(numbers),
+    )
+
+
+def merge(first: LandmarkSlam, second: LandmarkMap) -> Overlap:
+    """Brings the second map into the first one's system.
+
+    Raises:
+        UserError: they show no common place, or the merged map would be too large.
+    """
+    overlap = find_overlap(first, second)
+    if overlap is None:
+        raise UserError(
+            "the two maps show no common place: at least "
+            f"{MIN_AGREEING} keyframes of the second must be found in the first"
+        )
+    move = overlap.first_from_second
+    landmarks, keyframes = second.content()
+    landmarks["points"] = landmarks["points"] @ move[:3, :3].T + move[:3, 3]
+    landmarks["view_directions"] = landmarks["view_directions"] @ move[:3, :3].T
+    back = np.linalg.inv(move)
+    keyframes = [
+        dataclasses.replace(k, camera_from_world=orthonormalized(k.camera_from_world @ back))
+        for k in keyframes
+    ]
+    world, known = first.world, first.world.next_number
+    _, place = second.places()
+    try:
+        world.adopt(landmarks, keyframes, second.depth_bend, first.camera)
+    except ValueError as error:
+        raise UserError(f"the merged map is too large: {error}") from error
+    world.edges.adopt(second.edges.content(place), known, len(keyframes))
+    world.bend.include(second.bend)
+    world.correct_depth(world.bend.bend, first.camera)
+    for number in overlap.keyframes:
+        first.refine_keyframe(known + place[number])
+    first.finish()
+    return overlap

@@ -1,0 +1,153 @@
+"""SLAM that goes on another day: the whole map with its keyframes in a file, and back.
+
+The file is an ordinary scene map (it relocalizes too) whose extras hold what tracking and
+mapping need beyond it: keyframes with the surfaces that their depth images show and how these were
+registered, who observes which landmark, every appearance, and what was learned of the camera (its
+depth's bend, the noise of features). Sessions of earlier versions lack some of that, and SLAM
+learns it anew.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from ace_jax.errors import UserError
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.depth_calibration import BendEstimator
+from ace_jax.geometry.depth_planes import grid_pixels
+from ace_jax.localization.scene_map import SceneMap, load_map, part
+from ace_jax.slam.mapping.landmark_map import (
+    LANDMARK_ATTRIBUTES,
+    NO_LANDMARK,
+    Keyframe,
+    LandmarkMap,
+)
+
+_SENSOR = ("depth_bend", "settled_bend", "pixel_residual")
+_KEYFRAMES = ("camera_from_world", "uv", "descriptors", "depth", "mask", "landmarks")
+
+
+def with_session(scene_map: SceneMap, world: LandmarkMap) -> SceneMap:
+    """A map file's content together with everything that SLAM needs to go on."""
+    landmarks, keyframes = world.content()
+    extra = {
+        f"keyframe/{name}": np.stack([getattr(k, name) for k in keyframes]) for name in _KEYFRAMES
+    }
+    extra["keyframe/frame_index"] = np.array([k.frame_index for k in keyframes])
+    extra["keyframe/inlier_ratio"] = np.array([k.inlier_ratio for k in keyframes])
+    rows, columns = grid_pixels(scene_map.camera)
+    unknown = np.zeros((len(rows), len(columns), 3), np.float32)
+    extra["keyframe/planes"] = np.stack([unknown if k.planes is None else k.planes
+                                         for k in keyframes])  # fmt: skip
+    extra["depth_bend"] = world.depth_bend
+    extra["settled_bend"] = world.settled_bend
+    extra["pixel_residual"] = np.array(world.pixel_residual)
+    extra |= {f"landmark/{name}": values for name, values in landmarks.items()}
+    extra |= {f"bend/{name}": values for name, values in world.bend.content().items()}
+    _, places = world.places()
+    extra |= {f"edge/{name}": values for name, values in world.edges.content(places).items()}
+    return dataclasses.replace(scene_map, extra=scene_map.extra | extra)
+
+
+def load_session(path: Path | str, capacity: int) -> tuple[SceneMap, LandmarkMap]:
+    """Reads what `with_session` made.
+
+    Args:
+        path: the file.
+        capacity: landmarks that the map may have, old and new ones.
+
+    Raises:
+        UserError: no such file, damaged, a map without a session, or larger than the capacity.
+    """
+    scene_map = load_map(path)
+    extra = scene_map.extra
+    if "keyframe/landmarks" not in extra:
+        raise UserError(
+            f"{path} is a map without a session; take the session.safetensors beside it"
+        )
+    try:
+        world = _restored(extra, scene_map.camera, capacity)
+    except (KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
+        raise UserError(f"{path} is not a complete session ({error}); record it again") from error
+    return scene_map, world
+
+
+def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> LandmarkMap:
+    count = len(extra["landmark/points"])
+    appearances, _, dim = extra["landmark/descriptors"].shape
+    if count > capacity:
+        raise ValueError(f"{count} landmarks, at most {capacity} fit")
+    world = LandmarkMap(capacity, dim, appearances)
+    # Sessions of earlier versions have none of these.
+    bend = extra.get("depth_bend", world.depth_bend)
+    rows, columns = grid_pixels(camera)
+    planes = np.zeros((len(extra["keyframe/uv"]), len(rows), len(columns), 3), np.float32)
+    extra = {
+        "depth_bend": bend,
+        "settled_bend": bend,
+        "pixel_residual": np.array(0.0),
+        "keyframe/planes": planes,
+    } | extra
+    keyframes = {name: extra[f"keyframe/{name}"] for name in _KEYFRAMES}
+    observed = keyframes["landmarks"]
+    if observed.size == 0 or observed.min() < NO_LANDMARK or observed.max() >= count:
+        raise ValueError("observations of landmarks that are not there")
+    _check_shapes(extra, world, dim, (len(rows), len(columns)))
+    for name, values in extra.items():
+        if name.startswith(("keyframe/", "landmark/", *_SENSOR)) and not np.isfinite(values).all():
+            raise ValueError(f"{name} holds values that are not finite")
+    world.depth_bend = np.asarray(extra["depth_bend"], np.float64)
+    world.settled_bend = np.asarray(extra["settled_bend"], np.float64)
+    world.pixel_residual = max(float(extra["pixel_residual"]), 0.0)
+    world.bend = BendEstimator(world.depth_bend)
+    if "bend/prior" in extra:
+        world.bend = BendEstimator.restored(part(extra, "bend/"))
+    world.adopt(
+        {name: extra[f"landmark/{name}"] for name in (*LANDMARK_ATTRIBUTES, "descriptors")},
+        [
+            Keyframe(
+                frame_index=int(extra["keyframe/frame_index"][i]),
+                inlier_ratio=float(extra["keyframe/inlier_ratio"][i]),
+                planes=extra["keyframe/planes"][i] if extra["keyframe/planes"][i].any() else None,
+                **{name: values[i] for name, values in keyframes.items()},
+            )
+            for i in range(len(observed))
+        ],
+        world.depth_bend,
+        camera,
+    )
+    if "edge/pairs" in extra:
+        world.edges.adopt(part(extra, "edge/"), 0, len(observed))
+    return world
+
+
+def _check_shapes(
+    extra: dict[str, np.ndarray], world: LandmarkMap, dim: int, grid: tuple[int, int]
+) -> None:
+    """Whether all arrays are of as many keyframes, features and landmarks.
+
+    Raises:
+        ValueError: one is not.
+    """
+    keyframes, features = extra["keyframe/landmarks"].shape
+    landmarks, appearances = len(extra["landmark/points"]), len(extra["landmark/descriptors"])
+    wanted = {
+        "depth_bend": world.depth_bend.shape,
+        "settled_bend": world.depth_bend.shape,
+        "pixel_residual": (),
+        "keyframe/planes": (keyframes, *grid, 3),
+        "keyframe/camera_from_world": (keyframes, 4, 4),
+        "keyframe/uv": (keyframes, features, 2),
+        "keyframe/descriptors": (keyframes, features, dim),
+        "keyframe/depth": (keyframes, features),
+        "keyframe/mask": (keyframes, features),
+        "keyframe/frame_index": (keyframes,),
+        "keyframe/inlier_ratio": (keyframes,),
+        "landmark/descriptors": (appearances, landmarks, dim),
+    }
+    for name in LANDMARK_ATTRIBUTES:
+        wanted[f"landmark/{name}"] = (landmarks, *getattr(world, name).shape[1:])
+    for name, shape in wanted.items():
+        if extra[name].shape != shape:
+            raise ValueError(f"{name} has shape {extra[name].shape}, not {shape}")

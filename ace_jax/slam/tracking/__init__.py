@@ -1,0 +1,1 @@
+"""Camera tracking: the pose of each frame in the landmark map."""

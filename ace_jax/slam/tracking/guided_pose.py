@@ -1,0 +1,140 @@
+"""Pose from guided matching: landmarks around a prediction, then motion-only optimisation."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from ace_jax.features.base import Features
+from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.pose_optimization import CHI2_PIXEL, NoiseModel, optimize_pose
+from ace_jax.geometry.rigid_motions import MOST_MOTIONS, most_common_motion, surface
+from ace_jax.localization.guided_matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
+
+
+@dataclasses.dataclass
+class GuidedPose:
+    """Pose of a camera among known landmarks, from N features.
+
+    Attributes:
+        camera_from_world: (4, 4) float32.
+        matches: (N,) index into the landmark block, -1 where there is none or it is an outlier.
+        num_matches: before outliers were removed.
+        num_inliers: after that.
+    """
+
+    camera_from_world: np.ndarray
+    matches: np.ndarray
+    num_matches: int
+    num_inliers: int
+
+
+DRAGGED = 1.3  # times the cost of proven landmarks that others may add before they are ignored
+RIVALS = (20, 0.25)  # outliers, and share of the matches, that are asked for a motion of their own
+
+_optimize_pose = jax.jit(optimize_pose)
+
+
+def match_and_optimize(
+    block: LandmarkBlock,
+    features: Features,
+    camera_from_world: np.ndarray,
+    camera: Camera,
+    gates: MatchGates,
+    noise: NoiseModel,
+    proven: np.ndarray | None = None,
+    min_proven: int = 0,
+    several_motions: bool = False,
+) -> GuidedPose:
+    """Guided matching from a predicted pose, then motion-only optimisation.
+
+    Matches may follow several motions, of people who walk through the picture. What the first pose
+    leaves over is asked for a pose of its own, and the one that explains the most square metres of
+    surface is the camera's: what stands still is larger than what walks in front of it.
+
+    Args:
+        block: P landmarks.
+        features: N features.
+        camera_from_world: (4, 4) predicted pose.
+        camera: intrinsics.
+        gates: what a match must satisfy.
+        noise: standard deviations.
+        proven: (P,) bool, landmarks that several keyframes have seen in one place; None: all are
+            alike.
+        min_proven: if so many of them are matched and the others drag the pose away from them,
+            they alone move it: what is new may belong to someone who walks.
+        several_motions: whether other motions than the first pose's are looked for.
+    """
+    matches = guided_match(block, features, camera_from_world, camera, gates)
+    found = matches >= 0
+    points = block.points[np.maximum(matches, 0)]
+    start = np.asarray(camera_from_world, np.float32)
+
+    def explained_by(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return optimized(start, points, features, found, votes, camera, noise)
+
+    def area(pose: np.ndarray, of: np.ndarray) -> float:
+        return surface(points[of], features.uv[of], pose, camera)
+
+    def cost(pose: np.ndarray, of: np.ndarray) -> float:
+        squared = np.square(pixel_errors(points[of], features.uv[of], pose, camera))
+        return float(np.sum(np.minimum(squared, CHI2_PIXEL * noise.pixel_sigma**2)))
+
+    pose, inliers = explained_by(found)
+    left, rivals = found & ~inliers, max(RIVALS[0], RIVALS[1] * found.sum())
+    for _ in range(MOST_MOTIONS if several_motions else 0):
+        if left.sum() < rivals:
+            break
+        others = [explained_by(left)]
+        if (motion := most_common_motion(points, features, left, camera)) is not None:
+            others.append(optimized(motion[0], points, features, found, motion[1], camera, noise))
+        rival, agreeing = max(others, key=lambda other: area(*other))
+        if area(rival, agreeing) > area(pose, inliers):
+            pose, inliers = rival, agreeing
+        left &= ~agreeing
+    votes = found if proven is None else found & proven[np.maximum(matches, 0)]
+    if min_proven <= votes.sum() < found.sum():
+        alone, agreeing = explained_by(votes)
+        if cost(pose, votes) > DRAGGED * cost(alone, votes):
+            pose, inliers = alone, agreeing
+    return GuidedPose(
+        camera_from_world=pose,
+        matches=np.where(inliers, matches, NO_MATCH),
+        num_matches=int(found.sum()),
+        num_inliers=int(inliers.sum()),
+    )
+
+
+def optimized(
+    start: np.ndarray,
+    points: np.ndarray,
+    features: Features,
+    found: np.ndarray,
+    votes: np.ndarray,
+    camera: Camera,
+    noise: NoiseModel,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pose (4, 4) that N features have among their landmarks, and which agree with it (N,).
+
+    Args:
+        start: (4, 4) camera_from_world.
+        points: (N, 3) landmark of each feature, world, metres.
+        features: N features.
+        found: (N,) bool, those that have a landmark,
+        votes: (N,) bool, and those of them that may move the pose.
+        camera: intrinsics.
+        noise: standard deviations.
+    """
+    observed = points, features.uv, features.depth, found
+    return tuple(map(np.asarray, _optimize_pose(start, *observed, camera, noise, votes)))
+
+
+def pixel_errors(
+    points: np.ndarray, uv: np.ndarray, camera_from_world: np.ndarray, camera: Camera
+) -> np.ndarray:
+    """(N,) distances of features (N, 2) from the projections of points (N, 3), pixels."""
+    x, y, z = camera_from_world[:3, :3] @ points.T + camera_from_world[:3, 3:]
+    z = np.maximum(z, MIN_DEPTH)
+    return np.hypot(
+        camera.fx * x / z + camera.cx - uv[:, 0], camera.fy * y / z + camera.cy - uv[:, 1]
+    )

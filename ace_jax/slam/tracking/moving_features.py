@@ -1,0 +1,224 @@
+"""What moves, by its own features: where they are now, and where they were a moment ago.
+
+`free_space.py` knows what moves from where nothing was; this knows it without having seen the place
+before, which is what is needed while people stand in the picture from the first frame on.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from ace_jax.features.base import Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.pose_optimization import CHI2_PIXEL, NoiseModel
+from ace_jax.geometry.rigid import centre, difference
+from ace_jax.geometry.rigid_motions import (
+    INVERSE_DEPTH_SIGMA,
+    MOST_MOTIONS,
+    beside,
+    most_common_motion,
+    surface,
+)
+from ace_jax.geometry.surface import in_world, nth_nearest
+from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates, guided_match
+from ace_jax.slam.tracking.guided_pose import optimized, pixel_errors
+
+SHORT, LONG, KEPT = 0.095, 0.245, 0.5  # seconds to look back; at 30 Hz three and eight frames
+RADIUS = 60.0  # pixels of a picture 640 wide that a feature may be from where it stood
+PIXEL_SIGMA = 1.0  # pixels of a picture 640 wide; neighbouring frames show a feature alike
+CLEARLY = 1.1  # times the surface that another motion must explain to be the camera's
+MOST_DRAGGED = 0.1  # metres that a walking person can have dragged a pose within SHORT
+FEWEST = 10  # matches that are asked for a motion
+MOVED = (0.06, 0.02)  # metres, and metres per metre of distance, that make a match a moving one
+CROWD = 8  # moving matches, at least; fewer are mismatches
+REACH = 0.3  # metres from moving points within which what has no match moves as well,
+NEIGHBOURS = 3  # if it has so many of them there, and they are closer than as many that stand
+_FEATURES = tuple(field.name for field in dataclasses.fields(Features))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    time: float
+    features: Features
+    camera_from_world: np.ndarray
+
+
+class RecentFrames:
+    """Keeps the features of the last half second and compares a new frame with them.
+
+    Args:
+        camera: intrinsics of the frames.
+        gates: what a match must satisfy, except for its radius.
+    """
+
+    def __init__(self, camera: Camera, gates: MatchGates) -> None:
+        self._camera = camera
+        pixel = camera.width / 640.0
+        self._gates = gates.replace(radius=np.float32(RADIUS * pixel))
+        self._noise = NoiseModel(PIXEL_SIGMA * pixel, INVERSE_DEPTH_SIGMA)
+        self._looks: collections.deque[_Look] = collections.deque()
+
+    def warm_up(self, features: Features) -> None:
+        """Compiles the search for motions with blank features."""
+        nowhere = np.zeros((len(features.mask), 3), np.float32)
+        most_common_motion(nowhere, features, features.mask, self._camera)
+
+    def forget(self) -> None:
+        """Drops all frames: the world's axes have changed, or the camera was lost."""
+        self._looks.clear()
+
+    def remember(self, time: float, features: Features, camera_from_world: np.ndarray) -> None:
+        """Keeps the features of a tracked frame, those of moving things too.
+
+        Args:
+            time: seconds.
+            features: N features.
+            camera_from_world: (4, 4).
+        """
+        self._looks.append(_Look(time, features, camera_from_world))
+        while self._looks[0].time < time - KEPT:
+            self._looks.popleft()
+
+    def content(self) -> dict[str, np.ndarray]:
+        """The frames, as `restore` takes them."""
+        looks = self._looks
+        if not looks:
+            return {"times": np.zeros(0)}
+        stacked = {
+            name: np.stack([np.asarray(getattr(look.features, name)) for look in looks])
+            for name in _FEATURES
+        }
+        poses = np.stack([look.camera_from_world for look in looks])
+        return stacked | {"times": np.array([look.time for look in looks]), "poses": poses}
+
+    def restore(self, content: Mapping[str, np.ndarray]) -> None:
+        """Takes over the frames of another run with the same features.
+
+        Raises:
+            ValueError: arrays of different lengths, or not finite.
+            KeyError: one is missing.
+        """
+        self.forget()
+        count = len(content["times"])
+        if not count:
+            return
+        arrays = [content[name] for name in (*_FEATURES, "times", "poses")]
+        if any(len(x) != count or not np.isfinite(x).all() for x in arrays):
+            raise ValueError("the recent frames are not whole")
+        if content["uv"].shape[1:] != (content["depth"].shape[1], 2):
+            raise ValueError("the recent frames are not whole")
+        for i, time in enumerate(content["times"].tolist()):
+            features = Features(**{name: content[name][i] for name in _FEATURES})
+            self._looks.append(_Look(time, features, content["poses"][i]))
+
+    def moving(self, time: float, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
+        """Which features (N,) are not where they were, and what has no past beside them.
+
+        Args:
+            time: of the frame, seconds.
+            features: N features with depth.
+            camera_from_world: (4, 4) where the camera is.
+        """
+        matched = self._match(time, LONG, features, camera_from_world)
+        if matched is None:
+            matched = self._match(time, SHORT, features, camera_from_world)
+        if matched is None:
+            return np.zeros(len(features.mask), bool)
+        found, then = matched
+        now = self._points(features, camera_from_world)
+        way = np.linalg.norm(now - then, axis=1)
+        moved = found & (way > MOVED[0] + MOVED[1] * features.depth)
+        return _spread(now, features, moved, found & ~moved)
+
+    def corrected(
+        self, time: float, features: Features, camera_from_world: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Pose and moving features, if the camera was taken to follow something that moves.
+
+        Args:
+            time: of the frame, seconds.
+            features: N features with depth.
+            camera_from_world: (4, 4) where the camera seems to be.
+
+        Returns:
+            None, or the (4, 4) pose that explains clearly more surface, and which features (N,)
+            follow other motions than that.
+        """
+        matched = self._match(time, SHORT, features, camera_from_world)
+        if matched is None:
+            return None
+        found, then = matched
+        agree = found & self._agree(camera_from_world, then, features)
+        most = CLEARLY * self._surface(agree, then, features, camera_from_world)
+        best, left = None, found
+        for _ in range(MOST_MOTIONS):
+            if left.sum() < FEWEST:
+                break
+            motion = most_common_motion(then, features, left, self._camera)
+            if motion is None:
+                break
+            start, votes = motion
+            pose, _ = optimized(start, then, features, left, votes, self._camera, self._noise)
+            agree = found & self._agree(pose, then, features)
+            area = self._surface(agree, then, features, pose)
+            dragged, _ = difference(pose, camera_from_world)
+            if area > most and dragged < MOST_DRAGGED:
+                most, best = area, (pose, agree)
+            left = left & ~agree & ~votes
+        if best is None:
+            return None
+        pose, agree = best
+        return pose, _spread(self._points(features, pose), features, found & ~agree, agree)
+
+    def _points(self, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
+        """(N, 3) world points of features."""
+        return in_world(features.uv, features.depth, self._camera, camera_from_world)
+
+    def _match(
+        self, time: float, ago: float, features: Features, camera_from_world: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Which features were seen `ago` seconds back or earlier, and where they were (N, 3)."""
+        looks = [look for look in self._looks if look.time <= time - ago]
+        if not looks:
+            return None
+        then, pose = looks[-1].features, looks[-1].camera_from_world
+        points = self._points(then, pose)
+        to_camera = centre(pose) - points
+        distances = np.linalg.norm(to_camera, axis=1)
+        block = LandmarkBlock(
+            points=points.astype(np.float32),
+            descriptors=np.asarray(then.descriptors)[None],
+            view_directions=to_camera / np.maximum(distances, 1e-6)[:, None],
+            distances=distances,
+            mask=then.mask & (then.depth > 0),
+        )
+        seen = features.replace(mask=features.mask & (features.depth > 0))
+        match = guided_match(block, seen, camera_from_world, self._camera, self._gates)
+        return match >= 0, block.points[np.maximum(match, 0)]
+
+    def _agree(self, pose: np.ndarray, then: np.ndarray, features: Features) -> np.ndarray:
+        """Which features (N,) are where a pose puts what was seen then, to the pixel."""
+        gate = np.sqrt(CHI2_PIXEL) * self._noise.pixel_sigma
+        near = pixel_errors(then, features.uv, pose, self._camera) < gate
+        return near & beside(pose, then, features, self._camera)
+
+    def _surface(
+        self, chosen: np.ndarray, then: np.ndarray, features: Features, pose: np.ndarray
+    ) -> float:
+        return surface(then[chosen], features.uv[chosen], pose, self._camera)
+
+
+def _spread(
+    points: np.ndarray, features: Features, moved: np.ndarray, still: np.ndarray
+) -> np.ndarray:
+    """Moving features (N,): those that moved, if they are many, and what is new beside them."""
+    moving = moved.copy()
+    if moved.sum() < CROWD:
+        return np.zeros(len(moved), bool)
+    unknown = features.mask & (features.depth > 0) & ~moved & ~still
+    to_moved = nth_nearest(points[unknown], points[moved], NEIGHBOURS, REACH)
+    to_still = nth_nearest(points[unknown], points[still], NEIGHBOURS)
+    moving[unknown] = np.isfinite(to_moved) & (to_moved < to_still)
+    return moving
