@@ -7,7 +7,7 @@ import numpy as np
 
 from ace_jax.files import replacing
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.rigid import to_quaternion
+from ace_jax.geometry.rigid import invert, to_quaternion
 
 
 def write_ace_poses(
@@ -63,7 +63,7 @@ def write_colmap(
 
 def _numbers(world_from_camera: np.ndarray) -> str:
     """`qw qx qy qz tx ty tz`, world to camera."""
-    pose = np.linalg.inv(world_from_camera)
+    pose = invert(world_from_camera)
     return " ".join(f"{value:.9f}" for value in (*to_quaternion(pose[:3, :3]), *pose[:3, 3]))
 
 

@@ -19,6 +19,7 @@ from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError, limit_reached
 from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.features import registry
+from ace_jax.geometry.rigid import invert
 from ace_jax.localization.scene_map import save_map
 from ace_jax.runtime import peak_memory_mb
 from ace_jax.slam.config import SlamConfig
@@ -314,7 +315,7 @@ def _process(system: SlamSystem, observation: Observation, log: _FrameLog) -> np
     spent = {"read": observation.read_ms, "features": observation.features_ms}
     tracked = system.process(observation.frame, observation.features, spent)
     pose = tracked.live_camera_from_world
-    return None if pose is None else np.linalg.inv(pose)
+    return None if pose is None else invert(pose)
 
 
 def _read_ahead(frames: Prefetcher) -> Iterator[Arrival]:

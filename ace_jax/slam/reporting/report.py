@@ -10,6 +10,7 @@ import numpy as np
 from ace_jax.data.frame import BadFrame, FrameSource
 from ace_jax.evaluation import pictures
 from ace_jax.evaluation.trajectory import NoOverlap, Trajectory, compare
+from ace_jax.geometry.rigid import invert
 from ace_jax.slam.reporting.stage_times import WARM_UP_FRAMES
 
 if TYPE_CHECKING:
@@ -147,8 +148,8 @@ def worst_frames(
     """
     lost = [frame for frame in frames if frame.live_camera_from_world is None]
     found = [frame for frame in frames if frame.live_camera_from_world is not None]
-    live = np.array([np.linalg.inv(f.live_camera_from_world) for f in found]).reshape(-1, 4, 4)
-    final = np.array([np.linalg.inv(corrected_pose(f)) for f in found]).reshape(-1, 4, 4)
+    live = np.array([invert(f.live_camera_from_world) for f in found]).reshape(-1, 4, 4)
+    final = np.array([invert(corrected_pose(f)) for f in found]).reshape(-1, 4, 4)
     metres = np.linalg.norm(final[:, :3, 3] - live[:, :3, 3], axis=1)
     text = "moved {:.1f} cm by later corrections"
     if reference is not None:
