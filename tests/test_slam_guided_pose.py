@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from slam_walkers import CAMERA, GATES, IS_PERSON, descriptors, moved, points, seen
 
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid_motions import surface
 from ace_jax.localization.guided_matching import LandmarkBlock
 from ace_jax.slam.tracking.guided_pose import match_and_optimize

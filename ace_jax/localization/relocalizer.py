@@ -24,8 +24,9 @@ from ace_jax.features.selection import by_reliability
 from ace_jax.geometry import rigid, robust_loss
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.pose_refinement import Observations, refine_pose
+from ace_jax.geometry.pose_refinement import refine_pose
 from ace_jax.geometry.pose_result import PoseResult
+from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations
 from ace_jax.localization.landmark_search import Landmarks, first_rows, search, visible
 from ace_jax.localization.scene_map import SceneMap, load_map
 from ace_jax.models.landmark_attention import EMPTY
@@ -514,7 +515,7 @@ def guided_pose(
             sighting.found.astype(jnp.float32),
         ),
         camera,
-        pixel_sigma=_GUIDED_SIGMA * scale,
+        NoiseModel(_GUIDED_SIGMA * scale, DEFAULT_NOISE.inverse_depth_sigma),
         loss=robust_loss.geman_mcclure,
         num_steps=5,
     )

@@ -12,7 +12,7 @@ from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import straightened
 from ace_jax.geometry.depth_planes import fit_planes
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import difference, invert, orthonormalized
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.guided_matching import MatchGates

@@ -19,7 +19,7 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_graph import optimize_pose_graph
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import (
     difference,
     invert,

@@ -9,8 +9,8 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera, unproject
-from ace_jax.geometry.pose_optimization import NoiseModel
 from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.localization.guided_matching import (
     LandmarkBlock,
     MatchGates,

@@ -13,7 +13,7 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import unproject_to_world
-from ace_jax.geometry.pose_optimization import CHI2_PIXEL, NoiseModel
+from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel
 from ace_jax.geometry.rigid import centre, difference
 from ace_jax.geometry.rigid_motions import (
     INVERSE_DEPTH_SIGMA,

@@ -16,8 +16,8 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera, unproject
-from ace_jax.geometry.pose_optimization import NoiseModel
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import nearest_view
 from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates
 from ace_jax.models.landmark_attention import EMPTY, attend
