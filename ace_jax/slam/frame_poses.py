@@ -5,6 +5,7 @@ import enum
 
 import numpy as np
 
+from ace_jax.geometry.rigid import invert
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion
 from ace_jax.slam.mapping.keyframe import Keyframes
 
@@ -91,5 +92,5 @@ class FramePoses:
         """
         tracked = [f for f in self.frames if f.live_camera_from_world is not None]
         poses = [f.live_camera_from_world if live else self.corrected(f) for f in tracked]
-        inverse = np.array([np.linalg.inv(pose) for pose in poses]).reshape(-1, 4, 4)
+        inverse = np.array([invert(pose) for pose in poses]).reshape(-1, 4, 4)
         return np.array([f.timestamp for f in tracked]), inverse

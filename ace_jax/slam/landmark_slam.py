@@ -11,7 +11,7 @@ from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.pose_optimization import NoiseModel
-from ace_jax.geometry.rigid import orthonormalized
+from ace_jax.geometry.rigid import invert, orthonormalized
 from ace_jax.localization.guided_matching import MatchGates
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.models.landmark_attention import landmark_variables
@@ -98,7 +98,7 @@ class LandmarkSlam:
         self.times = StageTimes()
         self.frozen = self.needs_no_depth = frozen
 
-        pixel = camera.width / 640.0
+        pixel = camera.pixel_scale
         self._noise = FeatureNoise(
             NoiseModel(config.pixel_sigma * pixel, config.inverse_depth_sigma),
             config.min_pixel_sigma * pixel,
@@ -324,7 +324,7 @@ class LandmarkSlam:
         if tracked.inlier_ratio >= config.small_spread_inlier_ratio:
             return False
         spread = np.linalg.eigvalsh(np.cov(tracked.features.uv[tracked.landmarks >= 0].T))[0]
-        least = config.min_inlier_spread * self.camera.width / 640.0
+        least = config.min_inlier_spread * self.camera.pixel_scale
         return bool(np.sqrt(max(spread, 0.0)) < least)
 
     def _reference(
@@ -337,7 +337,7 @@ class LandmarkSlam:
         most = len(shared) - 1 - int(np.argmax(shared[::-1]))
         keyframes = self.landmark_map.keyframes
         reference = most if shared[most] else keyframes.newest
-        relative = pose @ np.linalg.inv(keyframes[reference].camera_from_world)
+        relative = pose @ invert(keyframes[reference].camera_from_world)
         return reference, relative, np.flatnonzero(shared)
 
     def _insert_keyframe(self, frame: Frame, tracked: Tracked, pose: np.ndarray) -> int:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ace_jax.features.base import Features
-from ace_jax.geometry.rigid import centre, invert
+from ace_jax.geometry.rigid import difference
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 
@@ -70,8 +70,7 @@ class KeyframeSelection:
             return True
         # Far from all keyframes that see the same.
         poses = np.stack([landmark_map.keyframes[n].camera_from_world for n in covisible])
-        apart = np.linalg.norm(invert(poses)[:, :3, 3] - centre(camera_from_world), axis=1)
-        near = apart < config.keyframe_translation
-        trace = np.einsum("kij,ij->k", poses[near, :3, :3], camera_from_world[:3, :3])
-        angle = np.arccos(np.clip((trace - 1) / 2, -1, 1))
-        return not np.any(angle < config.keyframe_rotation)
+        metres, radians = difference(poses, camera_from_world)
+        return not np.any(
+            (metres < config.keyframe_translation) & (radians < config.keyframe_rotation)
+        )

@@ -39,7 +39,7 @@ class FrameFeatures:
         self._camera = camera
         self._extractor = extractor
         self._max_depth = max_depth
-        self._planar_radius = PLANAR_RADIUS * camera.width / 640.0
+        self._planar_radius = PLANAR_RADIUS * camera.pixel_scale
 
     def raw(self, frame: Frame) -> Features:
         """Features on the host, with the sensor's depth if it was taken with the colours.
