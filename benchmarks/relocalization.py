@@ -37,8 +37,9 @@ from ace_jax import errors
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.selection import open_frames
 from ace_jax.evaluation import relocalization as evaluation
-from ace_jax.localization.relocalizer import Relocalizer, load_maps, locate_among
+from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import load_map, save_map
+from ace_jax.localization.several_maps import load_maps, locate_among
 from ace_jax.mapping.images import extract_images
 from ace_jax.mapping.pipeline import map_scene
 from ace_jax.runtime import enable_compilation_cache

@@ -44,6 +44,17 @@ class MappingImage:
     grid: tuple[int, int] | None
 
     @property
+    def features(self) -> Features:
+        """The image's features, descriptors in 16 bits."""
+        return Features(
+            uv=self.uv,
+            descriptors=self.descriptors,
+            scores=self.scores,
+            mask=self.mask,
+            depth=self.depth,
+        )
+
+    @property
     def world_from_camera(self) -> np.ndarray:
         """(4, 4) float64."""
         return np.linalg.inv(self.camera_from_world)

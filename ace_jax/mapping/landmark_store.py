@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from ace_jax.features.base import Features
 from ace_jax.geometry.camera import camera_of, camera_rows
-from ace_jax.localization.landmark_search import Landmarks
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks, empty, grow, refine
 from ace_jax.mapping.landmark_selection import claims, how_many
@@ -70,7 +71,7 @@ class LandmarkStore:
             )
             # Growing adds to descriptor sums: each view that was counted weighs one.
             landmarks = self._tracks.landmarks
-            sums = landmarks.descriptors * landmarks.views[:, None]
+            sums = landmarks.descriptors * landmarks.views[:, None, None]
             self._tracks = self._tracks.replace(landmarks=landmarks.replace(descriptors=sums))
             self._count = self._known
 
@@ -98,15 +99,12 @@ class LandmarkStore:
             self._tracks, count, shown = _grow(
                 self._tracks,
                 self._count,
-                image.descriptors,
-                image.uv,
-                image.mask,
+                image.features,
                 points,
                 usable,
                 camera_rows([image.camera])[0].astype(np.float32),
                 image.camera_from_world.astype(np.float32),
-                GROW_RADIUS * pixel_scale(image),
-                self._options.min_similarity,
+                MatchGates(GROW_RADIUS * pixel_scale(image), self._options.min_similarity),
             )
             self._count = int(count)
             self._seen.append(self._rows(shown))
@@ -153,13 +151,13 @@ class LandmarkStore:
         progress("refinement", 0, 1)
         self._tracks, shown = _refine(
             self._tracks,
-            np.stack([i.descriptors for i in images]),
-            np.stack([i.uv for i in images]),
-            np.stack([i.mask for i in images]),
+            jax.tree.map(lambda *rows: np.stack(rows), *(i.features for i in images)),
             camera_rows([i.camera for i in images]).astype(np.float32),
             np.stack([i.camera_from_world for i in images]).astype(np.float32),
-            np.array([radius * pixel_scale(i) for i in images], np.float32),
-            self._options.min_similarity,
+            MatchGates(
+                np.array([radius * pixel_scale(i) for i in images], np.float32),
+                self._options.min_similarity,
+            ),
             self._known,
         )
         self._seen = list(self._rows(shown))
@@ -178,13 +176,13 @@ class LandmarkStore:
         options = self._options
         tracks = jax.tree.map(np.asarray, self._tracks)
         landmarks, room = tracks.landmarks, self._room
-        norm = np.linalg.norm(landmarks.descriptors, axis=1, keepdims=True)
+        norm = np.linalg.norm(landmarks.descriptors, axis=2, keepdims=True)
         row = np.arange(room)
         known = row < self._known
         expected = tracks.chances * np.clip(tracks.repeatability, 0.0, 1.0)
         gone = known & (expected > 5) & (tracks.recent < 0.1 * expected)
         good = (row < self._count) & (landmarks.views >= options.min_views) & ~gone
-        good &= np.isfinite(landmarks.points).all(axis=1) & (norm[:, 0] > 1e-6)
+        good &= np.isfinite(landmarks.points).all(axis=1) & (norm[:, 0, 0] > 1e-6)
         # What an earlier map's head holds stays there: the new images' shares begin with it.
         settled = row < self._known_coarse
         priority = landmarks.views + np.where(settled, 1e6, 0.0)
@@ -225,18 +223,14 @@ def pixel_scale(image: MappingImage) -> float:
 def _grow(
     tracks: Tracks,
     count: jax.Array,
-    features: jax.Array,
-    uv: jax.Array,
-    mask: jax.Array,
+    features: Features,
     points: jax.Array,
     has_point: jax.Array,
     camera: jax.Array,
     *rest: Any,
 ) -> tuple[Tracks, jax.Array, jax.Array]:
-    features, camera = features.astype(jnp.float32), camera_of(camera)
-    return grow(tracks, count, features, uv, mask, points, has_point, camera, *rest)
+    features = features.replace(descriptors=features.descriptors.astype(jnp.float32))
+    return grow(tracks, count, features, points, has_point, camera_of(camera), *rest)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _refine(tracks: Tracks, *rest: Any) -> tuple[Tracks, jax.Array]:
-    return refine(tracks, *rest)
+_refine = jax.jit(refine, donate_argnums=0)

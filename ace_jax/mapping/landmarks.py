@@ -11,7 +11,7 @@ import numpy as np
 from ace_jax.errors import UserError
 from ace_jax.features.selection import by_reliability
 from ace_jax.geometry.camera import camera_of, camera_rows
-from ace_jax.localization.landmark_search import Landmarks
+from ace_jax.localization.landmarks import Landmarks
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks
 from ace_jax.mapping.landmark_store import LandmarkStore, Selection, pixel_scale
@@ -137,7 +137,7 @@ def _answers(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Spread (metres), reprojection error (pixels) and the same error in metres."""
     features = features.astype(jnp.float32)
-    out = attend(features, landmarks.descriptors, landmarks.points, tau, floor=1e-6)
+    out = attend(features, landmarks.descriptors[:, 0], landmarks.points, tau, floor=1e-6)
     camera = camera_of(cameras)
     reprojection = losses.reproject(out.xyz, poses, camera, uv)
     error = jnp.where(reprojection.valid, reprojection.error, losses.MAX_ERROR)

@@ -15,12 +15,11 @@ from ace_jax.evaluation import page
 from ace_jax.evaluation.charts import map_figure
 from ace_jax.evaluation.pictures import with_answers
 from ace_jax.evaluation.relocalization import pose_errors
-from ace_jax.features import registry
 from ace_jax.localization.relocalizer import Localization, Relocalizer
 from ace_jax.localization.scene_map import SceneMap
+from ace_jax.localization.stored_landmarks import landmarks_of
 from ace_jax.mapping import checks
 from ace_jax.mapping.images import select_frames
-from ace_jax.models.shared_transformer import load_transformer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +74,15 @@ def write_report(
     ]
     if len(curve) > 1:
         parts += [page.heading("Training"), page.drawing(_training(curve), "loss and error")]
-    points = landmarks_of(made)
-    if points is not None:
+    landmarks = landmarks_of(made)
+    if landmarks is not None:
         poses = source.poses()[frames]
         note = "Red dots are the mapping images' cameras."
         parts += [
             page.heading("Map", note),
-            page.drawing(map_figure(points, None, poses, path=False), "the map from two views"),
+            page.drawing(
+                map_figure(landmarks.points, None, poses, path=False), "the map from two views"
+            ),
         ]
     if answers:
         note = "Worst first. Inliers green, outliers red, filtered out grey."
@@ -149,17 +150,6 @@ def _training(curve: Sequence[tuple[int, float, float]]) -> Figure:
     return figure
 
 
-def landmarks_of(made: SceneMap) -> np.ndarray | None:
-    """(M, 3) landmarks; None for heads that have none."""
-    if made.head != "landmark_attention":
-        return None
-    params = made.variables["params"]
-    parts = [np.asarray(params["points"])[np.asarray(params["bias"]) > -1e6]]
-    if "detail_points" in made.extra:
-        parts.append(made.extra["detail_points"])
-    return np.concatenate(parts)
-
-
 def answer_checks(
     made: SceneMap, source: FrameSource, weights_dir: str | None = None
 ) -> list[CheckAnswer]:
@@ -169,12 +159,7 @@ def answer_checks(
     # An updated map's checks are a selection of old and new images: no image belongs to them.
     if "updates" in made.info or len(carried) != len(kept_out) or not carried:
         return []
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in made.feature_options.items()}
-    transformer = None
-    if made.code is not None:
-        transformer = load_transformer(made.info["transformer"], weights_dir)
-    extractor = registry.create(made.features, weights_dir, **options)
-    relocalizer = Relocalizer(made, extractor, transformer=transformer)
+    relocalizer = Relocalizer.of(made, weights_dir)
     found = []
     for index, check in zip(kept_out, carried, strict=True):
         try:

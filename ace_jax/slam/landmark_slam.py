@@ -15,7 +15,7 @@ from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.pose_optimization import NoiseModel
 from ace_jax.geometry.rigid import centre, orthonormalized
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
-from ace_jax.localization.guided_matching import MatchGates
+from ace_jax.localization.landmarks import MatchGates
 from ace_jax.localization.scene_map import SceneMap, part
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig

@@ -18,7 +18,8 @@ from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.plane_registration import register
 from ace_jax.geometry.pose_optimization import NoiseModel, residuals_of
 from ace_jax.geometry.rigid import difference, invert, orthonormalized
-from ace_jax.localization.guided_matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
+from ace_jax.localization.guided_matching import NO_MATCH, guided_match
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.mapping.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
 from ace_jax.slam.mapping.mapping_queue import MappingTask, together
@@ -41,7 +42,7 @@ def _explained(poses, points, uv, depth, camera, noise) -> jax.Array:
 
 
 def match_into(
-    block: LandmarkBlock,
+    block: Landmarks,
     features: Features,
     poses: np.ndarray,
     camera: Camera,
@@ -213,7 +214,7 @@ class LocalMapper:
         theirs = theirs[: self.config.max_fuse_landmarks]
         serials = world.serial[own], world.serial[theirs]
         # The keyframe's landmarks look as they do in the keyframe: its neighbours' views are close.
-        block = world.block(own, len(own)).replace(descriptors=keyframe.descriptors[None].copy())
+        block = world.block(own, len(own)).replace(descriptors=keyframe.descriptors[:, None].copy())
         into_neighbours = functools.partial(
             match_into,
             block,

@@ -9,7 +9,8 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.pose_optimization import CHI2_PIXEL, NoiseModel, optimize_pose
 from ace_jax.geometry.rigid_motions import MOST_MOTIONS, most_common_motion, surface
-from ace_jax.localization.guided_matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
+from ace_jax.localization.guided_matching import NO_MATCH, guided_match
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 
 
 @dataclasses.dataclass
@@ -36,7 +37,7 @@ _optimize_pose = jax.jit(optimize_pose)
 
 
 def match_and_optimize(
-    block: LandmarkBlock,
+    block: Landmarks,
     features: Features,
     camera_from_world: np.ndarray,
     camera: Camera,
