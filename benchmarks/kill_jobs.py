@@ -72,12 +72,16 @@ def slam_job(folder: Path) -> None:
     """Tracks and maps a toy room, keeping its state ten times a second."""
     enable_compilation_cache()
     checkpoint = SlamCheckpoint(folder, "toy", 0.1)
-    world = None
+    landmark_map = None
     if checkpoint.unfinished():
-        _, world = load_session(checkpoint.path, slam_scene.CONFIG.max_landmarks)
+        _, landmark_map = load_session(checkpoint.path, slam_scene.CONFIG.max_landmarks)
     extractor = Sift(image_size=None, max_features=slam_scene.FEATURES)
     system = LandmarkSlam(
-        slam_scene.CAMERA, extractor, slam_scene.CONFIG, world=world, close_loops=False
+        slam_scene.CAMERA,
+        extractor,
+        slam_scene.CONFIG,
+        landmark_map=landmark_map,
+        close_loops=False,
     )
     slam.run(slam_scene.RoomSource(FRAMES), system, folder, checkpoint=checkpoint)
 

@@ -85,8 +85,8 @@ def soak(source: FrameSource, weights_dir: str | None, every: int) -> list[Sampl
                             _resident(),
                             np.diff(wall) * 1e3,
                             np.diff(core) * 1e3,
-                            len(system.world.keyframes),
-                            len(system.world),
+                            len(system.landmark_map.keyframes),
+                            len(system.landmark_map),
                             tracked / (len(wall) - 1),
                             compilations.count,
                         )

@@ -98,7 +98,7 @@ def _weights(family: str, module: nn.Module, config: dict[str, Any], *inputs: tu
 def _world() -> LandmarkMap:
     """A small map of two keyframes."""
     rng = np.random.default_rng(1)
-    world = LandmarkMap(64, DIM, 4)
+    landmark_map = LandmarkMap(64, DIM, 4)
     for number in range(2):
         keyframe = Keyframe(
             frame_index=3 * number,
@@ -110,10 +110,10 @@ def _world() -> LandmarkMap:
             landmarks=np.full(FEATURES, -1, np.int32),
             inlier_ratio=1.0,
         )
-        world.add_keyframe(keyframe)
-    world.create(0, np.arange(10), rng.normal(size=(10, 3)), np.zeros((10, 3), np.uint8))
-    world.observe(1, np.arange(5), np.flatnonzero(world.valid)[:5])
-    return world
+        landmark_map.add_keyframe(keyframe)
+    landmark_map.create(0, np.arange(10), rng.normal(size=(10, 3)), np.zeros((10, 3), np.uint8))
+    landmark_map.observe(1, np.arange(5), np.flatnonzero(landmark_map.valid)[:5])
+    return landmark_map
 
 
 def _saved(scene_map: SceneMap) -> bytes:
@@ -176,10 +176,12 @@ def samples(shared: Path | None) -> dict[str, bytes]:
 
 
 def _use_checkpoint(path: Path) -> None:
-    _, world = load_session(path, 64)
+    _, landmark_map = load_session(path, 64)
     kept = SlamCheckpoint(path.parent, "x")
     kept.path = path
-    kept.restore(types.SimpleNamespace(world=world, resume=lambda frames, tracking: None))
+    kept.restore(
+        types.SimpleNamespace(landmark_map=landmark_map, resume=lambda frames, tracking: None)
+    )
     kept.close()
 
 

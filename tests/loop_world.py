@@ -98,7 +98,7 @@ class Recording:
         self.scene = scene
         self.drift = np.asarray(drift, float)
         self.share = share
-        self.world = LandmarkMap(CAPACITY, DIM, 4)
+        self.landmark_map = LandmarkMap(CAPACITY, DIM, 4)
         self.truth: list[np.ndarray] = []
         self.ids: list[np.ndarray] = []
         self._rng = np.random.default_rng(seed)
@@ -108,27 +108,29 @@ class Recording:
         estimate = camera_from_world
         if self.truth:
             moved = camera_from_world @ invert(self.truth[-1])
-            last = self.world.keyframes[self.world.newest].camera_from_world
+            last = self.landmark_map.keyframes[self.landmark_map.newest].camera_from_world
             estimate = exp(self.drift[None])[0] @ moved @ last
         ids, uv, depth, descriptors = self._observe(camera_from_world)
         slot_of = self._local_slots()
         mask = ids >= 0
         slots = np.where(mask, slot_of[ids], NO_LANDMARK).astype(np.int32)
         keyframe = Keyframe(len(self.truth), estimate, uv, descriptors, depth, mask, slots, 1.0)
-        number = self.world.add_keyframe(keyframe)
+        number = self.landmark_map.add_keyframe(keyframe)
         self.truth.append(camera_from_world)
         self.ids.append(ids)
         new = np.flatnonzero(mask & (slots < 0))
         rays = (uv - [CAMERA.cx, CAMERA.cy]) / CAMERA.fx
         in_camera = depth[new, None] * np.concatenate([rays[new], np.ones((len(new), 1))], 1)
         points = (in_camera - estimate[:3, 3]) @ estimate[:3, :3]
-        self.world.create(number, new, points.astype(np.float32), np.zeros((len(new), 3), np.uint8))
-        self.world.cull(number)
+        self.landmark_map.create(
+            number, new, points.astype(np.float32), np.zeros((len(new), 3), np.uint8)
+        )
+        self.landmark_map.cull(number)
         return number
 
     def error(self) -> float:
         """RMSE of the keyframes' centres, metres; the first pose is exact."""
-        found = np.stack([k.centre for k in self.world.keyframes.values()])
+        found = np.stack([k.centre for k in self.landmark_map.keyframes.values()])
         true = invert(np.stack(self.truth))[:, :3, 3]
         return float(np.sqrt(np.mean(np.sum((found - true) ** 2, 1))))
 
@@ -164,9 +166,11 @@ class Recording:
         """(L,) slot of each landmark that the tracker would find, -1 for the others."""
         slot_of = np.full(len(self.scene.points), NO_LANDMARK)
         if self.truth:
-            shared = self.world.covisibility(self.world.keyframes[self.world.newest].landmarks)
+            shared = self.landmark_map.covisibility(
+                self.landmark_map.keyframes[self.landmark_map.newest].landmarks
+            )
             for number in np.flatnonzero(shared >= NEIGHBOURS):
-                slots = self.world.keyframes[number].landmarks
+                slots = self.landmark_map.keyframes[number].landmarks
                 known = slots >= 0
                 slot_of[self.ids[number][known]] = slots[known]
         return slot_of

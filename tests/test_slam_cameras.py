@@ -109,7 +109,7 @@ def session(tmp_path_factory):
     for frame in RoomSource(4):
         system.process(frame)
     path = tmp_path_factory.mktemp("session") / "session.safetensors"
-    save_map(path, with_session(system.scene_map(), system.world), half=True)
+    save_map(path, with_session(system.scene_map(), system.landmark_map), half=True)
     return path
 
 

@@ -33,9 +33,9 @@ class Dying(RoomSource):
 
 
 def _continued(path):
-    _, world = load_session(path, CONFIG.max_landmarks)
+    _, landmark_map = load_session(path, CONFIG.max_landmarks)
     extractor = Sift(image_size=None, max_features=FEATURES)
-    return LandmarkSlam(CAMERA, extractor, CONFIG, world=world, close_loops=False)
+    return LandmarkSlam(CAMERA, extractor, CONFIG, landmark_map=landmark_map, close_loops=False)
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +120,12 @@ def test_frames_of_retired_keyframes_come_back_where_they_were(tmp_path):
     system, source = make_system(config=config), RoomSource(60)
     for frame in source:
         system.process(frame)
-    assert any(frame.reference in system.world.retired for frame in system.frames)
+    assert any(frame.reference in system.landmark_map.retired for frame in system.frames)
     checkpoint = SlamCheckpoint(tmp_path, "settings", seconds=0.0)
     checkpoint.frame_done(system, 60)
     checkpoint.close()
     later = _continued(checkpoint.path)
-    assert len(later.world.keyframes) == len(system.world.keyframes) <= 5
+    assert len(later.landmark_map.keyframes) == len(system.landmark_map.keyframes) <= 5
     assert checkpoint.restore(later) == 60
     for ours, theirs in zip(later.final_trajectory(), system.final_trajectory(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-9)

@@ -41,7 +41,7 @@ def follow(
     for pose in path:
         number = recording.add(pose)
         if task is None:
-            task, result, age = closer.close(recording.world, number), None, lag
+            task, result, age = closer.close(recording.landmark_map, number), None, lag
         age += 1
         while task is not None and age > lag:
             try:
@@ -64,20 +64,22 @@ def ring(turns: float = 1.2) -> tuple[lw.Recording, list[LoopClosure], LoopClose
 
 def check(recording: lw.Recording) -> None:
     """What must hold of any map."""
-    world = recording.world
-    counts = np.zeros(world.capacity, int)
-    for keyframe in world.keyframes.values():
+    landmark_map = recording.landmark_map
+    counts = np.zeros(landmark_map.capacity, int)
+    for keyframe in landmark_map.keyframes.values():
         slots = keyframe.landmarks[keyframe.landmarks >= 0]
         assert len(np.unique(slots)) == len(slots)
-        assert world.valid[slots].all()
+        assert landmark_map.valid[slots].all()
         counts[slots] += 1
         np.testing.assert_allclose(
             keyframe.camera_from_world[:3, :3] @ keyframe.camera_from_world[:3, :3].T,
             np.eye(3),
             atol=1e-9,
         )
-    np.testing.assert_array_equal(counts[world.valid], world.observations[world.valid])
-    assert np.isfinite(world.points[world.valid]).all()
+    np.testing.assert_array_equal(
+        counts[landmark_map.valid], landmark_map.observations[landmark_map.valid]
+    )
+    assert np.isfinite(landmark_map.points[landmark_map.valid]).all()
 
 
 def test_a_drifting_round_is_closed():
@@ -93,14 +95,14 @@ def test_a_drifting_round_is_closed():
     path = np.stack(recording.truth)
     for pose in path:
         open_loop.add(pose)
-    drifted = invert(open_loop.world.keyframes[closure.keyframe].camera_from_world)[:3, 3]
+    drifted = invert(open_loop.landmark_map.keyframes[closure.keyframe].camera_from_world)[:3, 3]
     off = np.linalg.norm(drifted - invert(path[closure.keyframe])[:3, 3])
     assert abs(closure.drift - off) < 0.15 * off
     assert recording.error() < 0.45 * open_loop.error()
     # The camera goes on in the old map: its newest keyframes observe landmarks of the first ones.
-    world = recording.world
-    seen = world.keyframes[world.newest].landmarks
-    assert np.sum(world.created_at[seen[seen >= 0]] < 40) > 20
+    landmark_map = recording.landmark_map
+    seen = landmark_map.keyframes[landmark_map.newest].landmarks
+    assert np.sum(landmark_map.created_at[seen[seen >= 0]] < 40) > 20
 
 
 def test_the_same_recording_gives_the_same_bits():
@@ -109,7 +111,9 @@ def test_the_same_recording_gives_the_same_bits():
     repeated = follow(again, np.stack(recording.truth), make_closer())
     assert [c.keyframe for c in closures] == [c.keyframe for c in repeated]
     for one, two in zip(
-        recording.world.keyframes.values(), again.world.keyframes.values(), strict=True
+        recording.landmark_map.keyframes.values(),
+        again.landmark_map.keyframes.values(),
+        strict=True,
     ):
         np.testing.assert_array_equal(one.camera_from_world, two.camera_from_world)
 
@@ -118,9 +122,9 @@ def test_results_may_come_late_and_slots_be_used_again():
     rng = np.random.default_rng(0)
 
     def recycle(recording: lw.Recording) -> None:
-        world = recording.world
-        alive = np.flatnonzero(world.valid & (world.created_at > 0))
-        world.remove(rng.choice(alive, 40, replace=False))
+        landmark_map = recording.landmark_map
+        alive = np.flatnonzero(landmark_map.valid & (landmark_map.created_at > 0))
+        landmark_map.remove(rng.choice(alive, 40, replace=False))
 
     recording = lw.Recording(lw.ring_scene(), DRIFT)
     closer = make_closer()
@@ -130,7 +134,7 @@ def test_results_may_come_late_and_slots_be_used_again():
     assert closures[0].keyframe < len(recording.truth) - 3
     check(recording)
     assert recording.error() < 0.5 * 0.22
-    steps = np.diff(np.stack([k.centre for k in recording.world.keyframes.values()]), axis=0)
+    steps = np.diff(np.stack([k.centre for k in recording.landmark_map.keyframes.values()]), axis=0)
     assert np.linalg.norm(steps, axis=1).max() < 0.3
 
 
@@ -139,7 +143,7 @@ def test_noise_that_is_learned_while_a_search_runs_does_not_change_it():
     again, closer = lw.Recording(lw.ring_scene(), DRIFT), make_closer()
     steps = 0
     for pose in np.stack(recording.truth):
-        task, result = closer.close(again.world, again.add(pose)), None
+        task, result = closer.close(again.landmark_map, again.add(pose)), None
         try:
             while True:
                 job = task.send(result)
@@ -151,7 +155,9 @@ def test_noise_that_is_learned_while_a_search_runs_does_not_change_it():
     assert steps > 3
     assert closer.outcomes["closed"] == len(closures)
     for one, two in zip(
-        recording.world.keyframes.values(), again.world.keyframes.values(), strict=True
+        recording.landmark_map.keyframes.values(),
+        again.landmark_map.keyframes.values(),
+        strict=True,
     ):
         np.testing.assert_array_equal(one.camera_from_world, two.camera_from_world)
 
@@ -204,7 +210,7 @@ def test_nothing_compiles_after_warm_up():
     config = dataclasses.replace(CONFIG, max_candidate_landmarks=1024, max_group_landmarks=512)
     closer = make_closer(config)
     recording = lw.Recording(lw.ring_scene(), DRIFT)
-    closer.warm_up(recording.world, lw.BLANK)
+    closer.warm_up(recording.landmark_map, lw.BLANK)
     with CompilationCounter() as compilations:
         closures = follow(recording, lw.ring_path(150, 1.13), closer)
     assert closures
@@ -222,29 +228,29 @@ def test_moving_a_map_keeps_what_keyframes_see():
     recording = lw.Recording(lw.ring_scene(), DRIFT)
     for pose in lw.ring_path(6, 0.05):
         recording.add(pose)
-    world = recording.world
-    slots = np.flatnonzero(world.valid & (world.created_at == 2))
+    landmark_map = recording.landmark_map
+    slots = np.flatnonzero(landmark_map.valid & (landmark_map.created_at == 2))
 
     def in_camera() -> np.ndarray:
-        pose = world.keyframes[2].camera_from_world
-        return world.points[slots] @ pose[:3, :3].T + pose[:3, 3]
+        pose = landmark_map.keyframes[2].camera_from_world
+        return landmark_map.points[slots] @ pose[:3, :3].T + pose[:3, 3]
 
     before = in_camera()
-    newest = world.keyframes[world.newest].camera_from_world.copy()
+    newest = landmark_map.keyframes[landmark_map.newest].camera_from_world.copy()
     motion = exp(np.random.default_rng(0).normal(size=(4, 6)) * 0.3)
-    move_map(world, np.arange(4), motion)
+    move_map(landmark_map, np.arange(4), motion)
     np.testing.assert_allclose(in_camera(), before, atol=2e-6)
     # A keyframe beyond the motions follows the last one.
-    moved = world.keyframes[world.newest].camera_from_world @ motion[-1]
+    moved = landmark_map.keyframes[landmark_map.newest].camera_from_world @ motion[-1]
     np.testing.assert_allclose(moved, newest, atol=1e-12)
 
 
 def test_the_graph_holds_every_keyframe():
     recording, _, _ = ring()
-    world = recording.world
-    table = np.stack([k.landmarks for k in world.keyframes.values()])
+    landmark_map = recording.landmark_map
+    table = np.stack([k.landmarks for k in landmark_map.keyframes.values()])
     table[50] = -1  # a keyframe that shares nothing
-    poses = np.stack([k.camera_from_world for k in world.keyframes.values()])
+    poses = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
     graph = build_graph(np.arange(len(poses)), poses, table, [], CONFIG)
     edges = set(zip(graph.first.tolist(), graph.second.tolist(), strict=True))
     assert {(n, n + 1) for n in range(len(poses) - 1)} <= edges

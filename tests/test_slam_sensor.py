@@ -51,22 +51,24 @@ def evidence(bend: np.ndarray, weight: float = 1e9) -> BendEstimator:
 
 def assert_all_depth_is_corrected(system: LandmarkSlam, source: RoomSource) -> None:
     """Depth of each keyframe is what the sensor said there, corrected by the map's bend."""
-    for keyframe in system.world.keyframes.values():
+    for keyframe in system.landmark_map.keyframes.values():
         seen = system.observe(source[keyframe.frame_index]).depth
         known = (keyframe.depth > 0) & (seen > 0)
         assert known.sum() > 100
-        wanted = straightened(keyframe.uv, seen, CAMERA, system.world.depth_bend)
+        wanted = straightened(keyframe.uv, seen, CAMERA, system.landmark_map.depth_bend)
         np.testing.assert_allclose(keyframe.depth[known], wanted[known], rtol=1e-4)
 
 
 def restored(path, **options) -> LandmarkSlam:
-    _, world = load_session(path, CONFIG.max_landmarks)
+    _, landmark_map = load_session(path, CONFIG.max_landmarks)
     extractor = Sift(image_size=None, max_features=FEATURES)
-    return LandmarkSlam(CAMERA, extractor, CONFIG, world=world, close_loops=False, **options)
+    return LandmarkSlam(
+        CAMERA, extractor, CONFIG, landmark_map=landmark_map, close_loops=False, **options
+    )
 
 
 def saved(system: LandmarkSlam, path):
-    save_map(path, with_session(system.scene_map(), system.world), half=True)
+    save_map(path, with_session(system.scene_map(), system.landmark_map), half=True)
     return path
 
 
@@ -88,8 +90,8 @@ def test_a_keyframe_is_corrected_by_the_bend_that_counts_when_it_comes(lag, monk
 
     def learn(bend):
         yield lambda: None
-        system.world.correct_depth(bend, CAMERA)
-        corrected.append(len(system.world.keyframes))
+        system.landmark_map.correct_depth(bend, CAMERA)
+        corrected.append(len(system.landmark_map.keyframes))
 
     corrected = []
     for frame in source:
@@ -98,26 +100,28 @@ def test_a_keyframe_is_corrected_by_the_bend_that_counts_when_it_comes(lag, monk
             system.mapping.submit(learn(BEND * frame.index / 6))
     # The queue takes the result before the lag's last frame, which is a keyframe, too.
     assert corrected == [2 + max(lag, 1), 6 + max(lag, 1)]
-    assert len(system.world.keyframes) == 10
+    assert len(system.landmark_map.keyframes) == 10
     assert_all_depth_is_corrected(system, source)
 
 
 def test_what_was_learned_comes_back(bent, tmp_path):
-    world, again = bent.world, restored(saved(bent, tmp_path / "session"))
-    assert np.abs(world.depth_bend).max() > 1e-3
-    assert len(world.edges) > 5
-    np.testing.assert_array_equal(again.world.depth_bend, world.depth_bend)
-    np.testing.assert_array_equal(again.world.bend.bend, world.bend.bend)
-    assert again.world.edges.trust == world.edges.trust
-    assert again.world.edges.unlearned == world.edges.unlearned != []
-    numbers, rows = np.array(list(world.keyframes)), np.arange(len(world.keyframes))
+    landmark_map, again = bent.landmark_map, restored(saved(bent, tmp_path / "session"))
+    assert np.abs(landmark_map.depth_bend).max() > 1e-3
+    assert len(landmark_map.edges) > 5
+    np.testing.assert_array_equal(again.landmark_map.depth_bend, landmark_map.depth_bend)
+    np.testing.assert_array_equal(again.landmark_map.bend.bend, landmark_map.bend.bend)
+    assert again.landmark_map.edges.trust == landmark_map.edges.trust
+    assert again.landmark_map.edges.unlearned == landmark_map.edges.unlearned != []
+    numbers, rows = np.array(list(landmark_map.keyframes)), np.arange(len(landmark_map.keyframes))
     for mine, theirs in zip(
-        again.world.edges.within(numbers, rows, 4, 16).__dict__.values(),
-        world.edges.within(numbers, rows, 4, 16).__dict__.values(),
+        again.landmark_map.edges.within(numbers, rows, 4, 16).__dict__.values(),
+        landmark_map.edges.within(numbers, rows, 4, 16).__dict__.values(),
         strict=True,
     ):
         np.testing.assert_array_equal(mine, theirs)
-    for mine, theirs in zip(again.world.keyframes.values(), world.keyframes.values(), strict=True):
+    for mine, theirs in zip(
+        again.landmark_map.keyframes.values(), landmark_map.keyframes.values(), strict=True
+    ):
         np.testing.assert_array_equal(mine.planes, theirs.planes)
     sigma = bent.tracker.noise.pixel_sigma
     assert sigma != make_system().tracker.noise.pixel_sigma
@@ -126,7 +130,7 @@ def test_what_was_learned_comes_back(bent, tmp_path):
 
 def test_landmarks_still_belong_to_the_keyframe_that_made_them(bent, tmp_path):
     """Closing a loop moves a landmark with its keyframe."""
-    again = restored(saved(bent, tmp_path / "session")).world
+    again = restored(saved(bent, tmp_path / "session")).landmark_map
     made = again.created_at[again.valid]
     assert len(np.unique(made)) > 3
     for slot in np.flatnonzero(again.valid):
@@ -141,8 +145,8 @@ def test_sessions_of_earlier_versions_are_read(bent, tmp_path):
     assert len(old) < len(content.extra) - 8
     save_map(tmp_path / "old", dataclasses.replace(content, extra=old))
     again = restored(tmp_path / "old")
-    np.testing.assert_array_equal(again.world.bend.bend, bent.world.depth_bend)
-    assert len(again.world.edges) == 0
+    np.testing.assert_array_equal(again.landmark_map.bend.bend, bent.landmark_map.depth_bend)
+    assert len(again.landmark_map.edges) == 0
     assert again.tracker.noise.pixel_sigma == make_system().tracker.noise.pixel_sigma
     for i in range(30, 36):
         again.process(BentRoom(36)[i])
@@ -172,11 +176,11 @@ def test_a_resumed_run_follows_the_undisturbed_one(lag, tmp_path):
             at = frame.index
             kept.frame_done(whole, at + 1)
             kept.close()
-            noise, bend = whole.tracker.noise.pixel_sigma, whole.world.bend.bend
+            noise, bend = whole.tracker.noise.pixel_sigma, whole.landmark_map.bend.bend
     whole.finish()
     again = restored(kept.path, mapping_lag=lag)
     assert again.tracker.noise.pixel_sigma == noise
-    np.testing.assert_array_equal(again.world.bend.bend, bend)
+    np.testing.assert_array_equal(again.landmark_map.bend.bend, bend)
     assert kept.restore(again) == at + 1
     assert again.state is State.TRACKING
     stands = part(load_map(kept.path).extra, "tracking/")
@@ -186,8 +190,8 @@ def test_a_resumed_run_follows_the_undisturbed_one(lag, tmp_path):
     for i in range(at + 1, len(source)):
         again.process(source[i])
     again.finish()
-    assert len(again.world.keyframes) == len(whole.world.keyframes)
-    assert np.abs(again.world.depth_bend - whole.world.depth_bend).max() < 1e-3
+    assert len(again.landmark_map.keyframes) == len(whole.landmark_map.keyframes)
+    assert np.abs(again.landmark_map.depth_bend - whole.landmark_map.depth_bend).max() < 1e-3
     for mine, theirs in (
         (again.live_trajectory(), whole.live_trajectory()),
         (again.final_trajectory(), whole.final_trajectory()),
@@ -205,13 +209,13 @@ def test_merged_maps_have_one_bend(tmp_path):
         second.process(source[i])
     for system, bend in ((first, 0.5 * BEND), (second, 1.5 * BEND)):
         system.finish()
-        system.world.bend = evidence(bend)
-        system.world.correct_depth(bend, CAMERA)
-    edges = len(first.world.edges) + len(second.world.edges)
-    merge(first, second.world)
-    np.testing.assert_allclose(first.world.depth_bend, BEND, atol=3e-4)
+        system.landmark_map.bend = evidence(bend)
+        system.landmark_map.correct_depth(bend, CAMERA)
+    edges = len(first.landmark_map.edges) + len(second.landmark_map.edges)
+    merge(first, second.landmark_map)
+    np.testing.assert_allclose(first.landmark_map.depth_bend, BEND, atol=3e-4)
     assert_all_depth_is_corrected(first, source)
-    assert len(first.world.edges) >= edges
+    assert len(first.landmark_map.edges) >= edges
 
 
 def test_edges_of_keyframes_that_are_gone_are_not_kept():

@@ -24,9 +24,11 @@ def run(system, views):
 
 
 def resumed(path, **options):
-    _, world = load_session(path, CONFIG.max_landmarks)
+    _, landmark_map = load_session(path, CONFIG.max_landmarks)
     extractor = Sift(image_size=None, max_features=FEATURES)
-    return LandmarkSlam(CAMERA, extractor, CONFIG, world=world, close_loops=False, **options)
+    return LandmarkSlam(
+        CAMERA, extractor, CONFIG, landmark_map=landmark_map, close_loops=False, **options
+    )
 
 
 def errors(tracked, views, first):
@@ -44,42 +46,43 @@ def recorded(tmp_path_factory):
     run(system, range(FRAMES))
     system.finish()
     path = tmp_path_factory.mktemp("session") / "session.safetensors"
-    save_map(path, with_session(system.scene_map(), system.world), half=True)
+    save_map(path, with_session(system.scene_map(), system.landmark_map), half=True)
     return path, system
 
 
 def test_what_comes_back_is_what_was_saved(recorded):
     path, system = recorded
-    scene_map, world = load_session(path, CONFIG.max_landmarks)
-    saved = system.world
+    scene_map, landmark_map = load_session(path, CONFIG.max_landmarks)
+    saved = system.landmark_map
     assert scene_map.features == "sift"
-    assert len(world) == len(saved)
-    assert len(world.keyframes) == len(saved.keyframes)
+    assert len(landmark_map) == len(saved)
+    assert len(landmark_map.keyframes) == len(saved.keyframes)
     order = np.flatnonzero(saved.valid)
     place = {slot: i for i, slot in enumerate(order)}
-    back = {slot: i for i, slot in enumerate(np.flatnonzero(world.valid))}
-    for ours, theirs in zip(world.keyframes.values(), saved.keyframes.values(), strict=True):
+    back = {slot: i for i, slot in enumerate(np.flatnonzero(landmark_map.valid))}
+    for ours, theirs in zip(landmark_map.keyframes.values(), saved.keyframes.values(), strict=True):
         np.testing.assert_array_equal(ours.camera_from_world, theirs.camera_from_world)
         assert [back.get(s, -1) for s in ours.landmarks] == [
             place.get(s, -1) for s in theirs.landmarks
         ]
     mine = ours.landmarks[ours.landmarks >= 0]
     np.testing.assert_array_equal(
-        world.points[mine], saved.points[theirs.landmarks[theirs.landmarks >= 0]]
+        landmark_map.points[mine], saved.points[theirs.landmarks[theirs.landmarks >= 0]]
     )
     np.testing.assert_array_equal(
-        np.sort(world.observations[world.valid]), np.sort(saved.observations[saved.valid])
+        np.sort(landmark_map.observations[landmark_map.valid]),
+        np.sort(saved.observations[saved.valid]),
     )
 
 
 def test_the_sensor_stays_known(recorded, tmp_path):
     _, system = recorded
-    content = with_session(system.scene_map(), system.world)
-    bend = np.linspace(-0.01, 0.01, len(system.world.depth_bend))
+    content = with_session(system.scene_map(), system.landmark_map)
+    bend = np.linspace(-0.01, 0.01, len(system.landmark_map.depth_bend))
     extra = content.extra | {"depth_bend": bend}
     save_map(tmp_path / "bent", dataclasses.replace(content, extra=extra), half=True)
     again = resumed(tmp_path / "bent")
-    np.testing.assert_allclose(again.world.depth_bend, bend, atol=1e-5)
+    np.testing.assert_allclose(again.landmark_map.depth_bend, bend, atol=1e-5)
     frame = RoomSource(1)[0]
     features = again.observe(frame)
     known = features.depth > 0
@@ -87,7 +90,7 @@ def test_the_sensor_stays_known(recorded, tmp_path):
     assert np.abs(straight / features.depth[known] - 1).max() > 2e-3
     del extra["depth_bend"]  # a session of an earlier version
     save_map(tmp_path / "old", dataclasses.replace(content, extra=extra), half=True)
-    np.testing.assert_array_equal(resumed(tmp_path / "old").world.depth_bend, 0.0)
+    np.testing.assert_array_equal(resumed(tmp_path / "old").landmark_map.depth_bend, 0.0)
 
 
 def test_depth_comes_with_the_features_unless_it_was_taken_later(recorded):
@@ -120,17 +123,17 @@ def test_going_on_starts_lost_finds_itself_and_maps_in_the_same_axes(recorded):
     tracked = run(later, views)
     assert all(t.live_camera_from_world is not None for t in tracked)
     assert errors(tracked, views, 0).max() < 0.03
-    assert len(later.world.keyframes) > len(system.world.keyframes)
+    assert len(later.landmark_map.keyframes) > len(system.landmark_map.keyframes)
 
 
 def test_a_frozen_map_stays_as_it_is(recorded):
     path, _ = recorded
     system = resumed(path, frozen=True)
-    points, known = system.world.points.copy(), len(system.world.keyframes)
+    points, known = system.landmark_map.points.copy(), len(system.landmark_map.keyframes)
     tracked = run(system, range(FRAMES + 4))
     assert sum(t.live_camera_from_world is not None for t in tracked) >= FRAMES
-    assert len(system.world.keyframes) == known
-    np.testing.assert_array_equal(system.world.points, points)
+    assert len(system.landmark_map.keyframes) == known
+    np.testing.assert_array_equal(system.landmark_map.points, points)
 
 
 def test_colour_alone_is_enough_in_a_frozen_map(recorded):
@@ -159,14 +162,16 @@ def test_two_sessions_become_one(recorded, tmp_path):
     run(second, views)
     second.finish()
     system = resumed(path)
-    overlap = find_overlap(system, second.world)
+    overlap = find_overlap(system, second.landmark_map)
     assert len(overlap.keyframes) >= 3
     truth = np.linalg.inv(world_from_camera(0)) @ world_from_camera(16)
     assert np.linalg.norm((overlap.first_from_second - truth)[:3, 3]) < 0.02
-    apart = len(system.world) + len(second.world)
-    merge(system, second.world)
-    assert len(system.world.keyframes) == len(first.world.keyframes) + len(second.world.keyframes)
-    assert len(system.world) < 0.95 * apart, "what both have seen is fused"
+    apart = len(system.landmark_map) + len(second.landmark_map)
+    merge(system, second.landmark_map)
+    assert len(system.landmark_map.keyframes) == len(first.landmark_map.keyframes) + len(
+        second.landmark_map.keyframes
+    )
+    assert len(system.landmark_map) < 0.95 * apart, "what both have seen is fused"
     # The merged map knows the views of both.
     system.state = State.LOST
     for view in (2, 38):
@@ -181,7 +186,7 @@ def test_sessions_of_different_places_are_not_merged(recorded):
     for i in range(10):
         other.process(source[i])
     with pytest.raises(UserError, match="no common place"):
-        merge(resumed(path), other.world)
+        merge(resumed(path), other.landmark_map)
 
 
 def test_files_that_do_not_serve(recorded, tmp_path):
@@ -193,7 +198,7 @@ def test_files_that_do_not_serve(recorded, tmp_path):
         load_session(tmp_path / "map", CONFIG.max_landmarks)
     with pytest.raises(UserError, match="at most 10 fit"):
         load_session(path, 10)
-    content = with_session(system.scene_map(), system.world)
+    content = with_session(system.scene_map(), system.landmark_map)
     broken = {
         "keyframe/landmarks": lambda x: x + 10_000,
         "keyframe/uv": lambda x: x * np.nan,

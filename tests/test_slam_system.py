@@ -33,14 +33,16 @@ def _ate(system: LandmarkSlam, source: RoomSource) -> float:
 
 
 def _map_of(system: LandmarkSlam) -> dict:
-    world = system.world
+    landmark_map = system.landmark_map
     arrays = {
-        name: value.copy() for name, value in vars(world).items() if isinstance(value, np.ndarray)
+        name: value.copy()
+        for name, value in vars(landmark_map).items()
+        if isinstance(value, np.ndarray)
     }
     assert {"points", "descriptors", "valid", "observations"} <= arrays.keys()
     keyframes = [
         (k.frame_index, k.camera_from_world.copy(), k.landmarks.copy())
-        for k in world.keyframes.values()
+        for k in landmark_map.keyframes.values()
     ]
     return {**arrays, "keyframes": keyframes}
 
@@ -89,7 +91,7 @@ def test_every_frame_can_be_relocalized_without_a_prediction():
     assert _ate(system, source) < 0.01
 
 
-def test_a_view_through_a_slit_is_no_pose_if_half_of_the_matches_disagree():
+def test_inliers_in_a_narrow_strip_are_no_pose_if_half_of_the_matches_disagree():
     system = make_system()
     uv = np.stack([np.linspace(10, 300, 40), np.full(40, 100.0) + np.arange(40) % 7], 1)
     features = Features(uv, np.zeros((40, 128)), np.ones(40), np.ones(40, bool), np.ones(40))
@@ -110,11 +112,11 @@ def test_the_map_rests_for_a_while_after_the_camera_was_lost():
         system.process(frame)
         if frame.index == 10:
             assert system.state is State.LOST
-            known = len(system.world.keyframes)
+            known = len(system.landmark_map.keyframes)
         if 10 < frame.index <= 10 + CONFIG.keyframe_probation:
             assert system.state is State.TRACKING
-            assert len(system.world.keyframes) == known
-    assert len(system.world.keyframes) > known
+            assert len(system.landmark_map.keyframes) == known
+    assert len(system.landmark_map.keyframes) > known
 
 
 def test_starts_when_there_is_something_to_see():
@@ -142,7 +144,7 @@ def test_poses_are_rigid_camera_to_world_motions():
 def test_points_lie_on_the_walls_and_the_map_file_has_them_all():
     system, _ = _run(RoomSource(10))
     points, colours = system.points()
-    assert len(points) == len(colours) == len(system.world) > 100
+    assert len(points) == len(colours) == len(system.landmark_map) > 100
     start = world_from_camera(0)
     in_room = points @ start[:3, :3].T + start[:3, 3]
     from_wall = np.abs(np.abs(in_room) - [2.0, 1.2, 1.6]).min(1)
@@ -203,7 +205,7 @@ def test_frames_whose_depth_is_unusable_are_still_tracked(value):
         tracked = system.process(frame)
         assert tracked.live_camera_from_world is not None
         assert np.isfinite(tracked.live_camera_from_world).all()
-    assert np.isfinite(system.world.points).all()
+    assert np.isfinite(system.landmark_map.points).all()
     assert _ate(system, source) < 0.01
 
 
@@ -222,9 +224,9 @@ def test_a_full_map_retires_keyframes_and_keeps_the_trajectory():
     system, states = _run(source, config=config)
     system.finish()
     assert set(states) == {State.TRACKING}
-    assert len(system.world.keyframes) == 4
-    assert len(system.world.retired) >= 2
-    assert any(frame.reference in system.world.retired for frame in system.frames)
+    assert len(system.landmark_map.keyframes) == 4
+    assert len(system.landmark_map.retired) >= 2
+    assert any(frame.reference in system.landmark_map.retired for frame in system.frames)
     final = Trajectory(*system.final_trajectory())
     errors = compare(final, Trajectory(source.timestamps(), source.poses())).ate_trans_m
     assert len(errors) == 60
@@ -233,13 +235,13 @@ def test_a_full_map_retires_keyframes_and_keeps_the_trajectory():
 
 def _adjustments(system: LandmarkSlam) -> list[tuple[int, list[int]]]:
     """Filled as the system runs: each bundle adjustment's frame and the keyframes that it moves."""
-    log, within = [], system.world.edges.within
+    log, within = [], system.landmark_map.edges.within
 
     def watched(window, rows, num_free, capacity):
         log.append((len(system.frames), window[rows < num_free].tolist()))
         return within(window, rows, num_free, capacity)
 
-    system.world.edges.within = watched
+    system.landmark_map.edges.within = watched
     return log
 
 
@@ -253,7 +255,7 @@ def test_every_keyframe_is_adjusted_soon_however_fast_they_come(gap, lag):
         adjusted = _adjustments(system)
         _, states = _run(source, system)
         assert set(states) == {State.TRACKING}
-        keyframes = [(n, k.frame_index) for n, k in system.world.keyframes.items()]
+        keyframes = [(n, k.frame_index) for n, k in system.landmark_map.keyframes.items()]
         assert np.all(np.diff([frame for _, frame in keyframes]) == gap)
         for number, made in keyframes[1:]:  # the first one has no neighbours, and does not move
             if made + 3 * lag < len(source):
@@ -269,14 +271,14 @@ def test_mapping_that_falls_behind_takes_what_waits_together(monkeypatch):
     system, source = make_system(config=config, mapping_lag=1000), RoomSource(30)
     adjusted, fused, fuse = _adjustments(system), [], system.mapper._fuse
 
-    def watched(world, number, neighbours):
+    def watched(landmark_map, number, neighbours):
         fused.append(number)
-        return fuse(world, number, neighbours)
+        return fuse(landmark_map, number, neighbours)
 
     monkeypatch.setattr(system.mapper, "_fuse", watched)
     _, states = _run(source, system)
     assert set(states) == {State.TRACKING}
-    made = list(system.world.keyframes)
+    made = list(system.landmark_map.keyframes)
     assert len(made) > 12
     assert fused == [1]
     system.finish()

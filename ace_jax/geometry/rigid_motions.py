@@ -1,9 +1,9 @@
-"""Matches follow as many rigid motions as things move; which are they, and whose is the largest?
+"""Sequential RANSAC over rigid motions; the camera's is the one that explains the largest surface.
 
-One after the other by RANSAC (Torr, "Geometric motion segmentation and model selection", Phil.
-Trans. R. Soc. 1998). They are compared by the square metres of surface that they explain: what
-stands still is larger than what walks in front of it, even if that covers most of the picture or
-has most of the features.
+Matches follow several motions where things move (Torr, "Geometric motion segmentation and model
+selection", Phil. Trans. R. Soc. 1998). Motions are compared by the square metres of surface that
+they explain: the static scene is larger than what walks in front of it, even if that covers most of
+the image or has most of the features.
 """
 
 import functools

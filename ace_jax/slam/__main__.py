@@ -87,7 +87,8 @@ def main(_: Sequence[str]) -> int | None:
     enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
     from ace_jax.data.registry import open_sequence
-    from ace_jax.slam import mesh, run
+    from ace_jax.slam import run
+    from ace_jax.slam.reporting import mesh
     from ace_jax.slam.reporting.live_view import SlamView
     from ace_jax.slam.reporting.report import summary
     from ace_jax.slam.sessions.checkpoint import SlamCheckpoint

@@ -27,13 +27,13 @@ class SlamConfig:
         min_inliers: fewer matched landmarks mean that tracking is lost.
         min_inlier_ratio: inliers over matches in the first pass below which it is repeated by
             global relocalization.
-        proven_observations: keyframes that have seen a proven landmark, at least,
-        min_proven: if so many are matched, others may not drag the pose away from them.
-        unsteady_agreement: with less agreement (see `Tracked`), and fewer than `min_proven` proven
-            landmarks, the camera may be following someone who walks.
-        slit_width: standard deviation of the inliers across the direction in which they spread
-            least, pixels; less is a view through a slit,
-        slit_inlier_ratio: in which a pose needs at least this ratio of inliers.
+        well_observed_by: keyframes that observe a well-observed landmark, at least,
+        min_well_observed: if so many are matched, others may not drag the pose away from them.
+        unsteady_agreement: with less agreement (see `Tracked`), and fewer than `min_well_observed`
+            well-observed landmarks, the camera may be following someone who walks.
+        min_inlier_spread: standard deviation of the inliers along the direction in which they
+            spread least, pixels; with less, one direction is not observed (aperture problem),
+        small_spread_inlier_ratio: and the pose needs at least this ratio of inliers.
         keyframe_min_gap: frames between keyframes, at least.
         keyframe_probation: frames tracked in a row before the map grows again, after a loss.
         max_fused: keyframes that are fused at a time; older ones that wait as well are adjusted,
@@ -80,11 +80,11 @@ class SlamConfig:
     max_scale_change: float = 2.0
     min_inliers: int = 20
     min_inlier_ratio: float = 0.35
-    proven_observations: int = 3
-    min_proven: int = 25
+    well_observed_by: int = 3
+    min_well_observed: int = 25
     unsteady_agreement: float = 0.7
-    slit_width: float = 40.0
-    slit_inlier_ratio: float = 0.7
+    min_inlier_spread: float = 40.0
+    small_spread_inlier_ratio: float = 0.7
     keyframe_min_gap: int = 2
     keyframe_probation: int = 8
     max_fused: int = 4

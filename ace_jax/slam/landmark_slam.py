@@ -52,9 +52,9 @@ class LandmarkSlam(SlamSystem):
         relocalize_always: do without the motion prediction (relocalize every frame, as ACE-SLAM).
         feature_options: how `extractor` was made, noted in the map.
         mapping_lag: how mapping runs beside tracking, see `MappingQueue`.
-        world: a map to go on from, see `session`; the camera is looked for in it first.
-        frozen: look for the camera in `world` alone and leave it as it is. Frames then need no
-            depth.
+        landmark_map: a map to go on from, see `session`; the camera is looked for in it first.
+        frozen: look for the camera in `landmark_map` alone and leave it as it is; frames then need
+            no depth.
         close_loops: recognise places that were mapped long ago and take out the drift since.
 
     Attributes:
@@ -70,17 +70,17 @@ class LandmarkSlam(SlamSystem):
         relocalize_always: bool = False,
         feature_options: dict | None = None,
         mapping_lag: int | None = 0,
-        world: LandmarkMap | None = None,
+        landmark_map: LandmarkMap | None = None,
         frozen: bool = False,
         close_loops: bool = True,
     ):
-        if frozen and world is None:
+        if frozen and landmark_map is None:
             raise ValueError("there is no map to look for the camera in")
         self.config = config = config or SlamConfig()
         super().__init__(camera, extractor, config.max_depth)
         self._feature_options = dict(feature_options or {})
         pixel = camera.width / 640.0
-        self.world = world or LandmarkMap(
+        self.landmark_map = landmark_map or LandmarkMap(
             config.max_landmarks, extractor.dim, config.descriptors_per_landmark
         )
         self._free_space = FreeSpace(camera)
@@ -89,7 +89,7 @@ class LandmarkSlam(SlamSystem):
             config.min_pixel_sigma * pixel,
             config.pixel_sigma_factor,
             config.noise_memory,
-            self.world.pixel_residual,
+            self.landmark_map.pixel_residual,
         )
         noise = self._noise.model
         gates = MatchGates(
@@ -118,7 +118,7 @@ class LandmarkSlam(SlamSystem):
         self._loops = None
         if close_loops and not frozen:
             self._loops = LoopCloser(camera, LoopConfig(), gates, noise, seed)
-        if world is not None:
+        if landmark_map is not None:
             self.state = State.LOST
         self._key = jax.random.key(seed)
         self._landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
@@ -137,22 +137,22 @@ class LandmarkSlam(SlamSystem):
             mask=np.zeros(count, bool),
             depth=np.zeros(count, np.float32),
         )
-        self.tracker.warm_up(self.world, blank, self._key)
+        self.tracker.warm_up(self.landmark_map, blank, self._key)
         self._recent.warm_up(blank)
         if not self.frozen:
-            self.mapper.warm_up(self.world, blank)
+            self.mapper.warm_up(self.landmark_map, blank)
         if self._loops is not None:
-            self._loops.warm_up(self.world, blank)
+            self._loops.warm_up(self.landmark_map, blank)
 
     def _update_map(self) -> None:
         self.mapping.advance()
 
     def _depth_at(self, frame: Frame, features: Features) -> np.ndarray:
         depth = super()._depth_at(frame, features)
-        return straightened(features.uv, depth, self.camera, self.world.depth_bend)
+        return straightened(features.uv, depth, self.camera, self.landmark_map.depth_bend)
 
     def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
-        if not self.world.keyframes:
+        if not self.landmark_map.keyframes:
             return self._start(frame, features, clock)
         return self._continue(frame, features, clock)
 
@@ -189,13 +189,13 @@ class LandmarkSlam(SlamSystem):
         if frame.depth is not None:
             self._free_space.remember(frame.timestamp, frame.depth, pose)
         self._noise.learn(tracked.pixel_error)
-        self.world.pixel_residual = self._noise.residual
+        self.landmark_map.pixel_residual = self._noise.residual
         self.tracker.noise = self.mapper.noise = self._noise.model
         if self._loops is not None:
             self._loops.noise = self._noise.model
-        shared = self.world.covisibility(tracked.landmarks)
+        shared = self.landmark_map.covisibility(tracked.landmarks)
         reference = self._most_covisible(shared)
-        anchor = self.world.keyframes[reference].camera_from_world
+        anchor = self.landmark_map.keyframes[reference].camera_from_world
         camera_from_reference = pose @ np.linalg.inv(anchor)
         if self._may_map(features) and self._needs_keyframe(
             pose, features, tracked.landmarks, reference, np.flatnonzero(shared)
@@ -217,7 +217,7 @@ class LandmarkSlam(SlamSystem):
         """The frame's pose, sought again without what moves if the camera seems to follow that."""
         track = functools.partial(
             self.tracker.track,
-            self.world,
+            self.landmark_map,
             last_landmarks=self._landmarks,
             last_descriptors=self._descriptors,
             key=functools.partial(jax.random.fold_in, self._key, frame.index),
@@ -236,9 +236,10 @@ class LandmarkSlam(SlamSystem):
 
     def _is_steady(self, tracked: Tracked) -> bool:
         """Whether a pose is one that nobody who walks has dragged along."""
-        proven = np.sum(self.tracker.proven(self.world, tracked.landmarks))
+        well_observed = np.sum(self.tracker.well_observed(self.landmark_map, tracked.landmarks))
         return (
-            tracked.agreement >= self.config.unsteady_agreement or proven >= self.config.min_proven
+            tracked.agreement >= self.config.unsteady_agreement
+            or well_observed >= self.config.min_well_observed
         )
 
     def _predicted(self, timestamp: float) -> np.ndarray:
@@ -253,19 +254,21 @@ class LandmarkSlam(SlamSystem):
     def _most_covisible(self, shared: np.ndarray) -> int:
         """The keyframe that shares most landmarks with a frame; the newest of several."""
         most = len(shared) - 1 - int(np.argmax(shared[::-1]))
-        return most if shared[most] else self.world.newest
+        return most if shared[most] else self.landmark_map.newest
 
     def _ambiguous(self, tracked: Tracked) -> bool:
-        """Whether a displaced pose would explain the frame as well.
+        """Whether a displaced pose would explain the frame as well (the aperture problem).
 
-        What is seen through a slit repeats along it (cupboards, tiles): half of the matches then
-        agree with a pose that is off by a hand's breadth.
+        In a narrow strip of the image, structure that repeats along it (cupboards, tiles) lets half
+        of the matches agree with a pose that is displaced by 10 cm.
         """
         config = self.config
-        if tracked.inlier_ratio >= config.slit_inlier_ratio:
+        if tracked.inlier_ratio >= config.small_spread_inlier_ratio:
             return False
         spread = np.linalg.eigvalsh(np.cov(tracked.features.uv[tracked.landmarks >= 0].T))[0]
-        return bool(np.sqrt(max(spread, 0.0)) < config.slit_width * self.camera.width / 640.0)
+        return bool(
+            np.sqrt(max(spread, 0.0)) < config.min_inlier_spread * self.camera.width / 640.0
+        )
 
     def _may_map(self, features: Features) -> bool:
         """Whether this frame is good enough to be learned from.
@@ -296,12 +299,12 @@ class LandmarkSlam(SlamSystem):
         tracked, new = landmarks >= 0, (landmarks < 0) & (features.depth > 0)
         if tracked.sum() < config.keyframe_min_tracked and new.sum() > config.keyframe_min_new:
             return True
-        theirs = self.world.keyframes[reference].landmarks
+        theirs = self.landmark_map.keyframes[reference].landmarks
         theirs = theirs[theirs >= 0]
         tracked = np.isin(theirs, landmarks[landmarks >= 0]).sum()
         if tracked < config.keyframe_overlap * len(theirs):
             return True
-        poses = np.stack([self.world.keyframes[n].camera_from_world for n in covisible])
+        poses = np.stack([self.landmark_map.keyframes[n].camera_from_world for n in covisible])
         centres = -np.einsum("kji,kj->ki", poses[:, :3, :3], poses[:, :3, 3])
         near = np.linalg.norm(centres - centre(pose), axis=1) < config.keyframe_translation
         trace = np.einsum("kij,ij->k", poses[near, :3, :3], pose[:3, :3])
@@ -327,7 +330,7 @@ class LandmarkSlam(SlamSystem):
             inlier_ratio=inlier_ratio,
             planes=None if frame.depth is None else fit_planes(frame.depth, self.camera),
         )
-        number = self.mapper.insert(self.world, keyframe, frame.rgb)
+        number = self.mapper.insert(self.landmark_map, keyframe, frame.rgb)
         # The frame's features now show the landmarks that were made of them.
         self._landmarks = keyframe.landmarks.copy()
         self._descriptors = features.descriptors
@@ -341,34 +344,39 @@ class LandmarkSlam(SlamSystem):
         """What new keyframes set off: all that wait when its turn comes are mapped together."""
         numbers, self._unmapped = self._unmapped, []
         self._being_mapped = numbers
-        yield from self.mapper.refine(self.world, numbers)
+        yield from self.mapper.refine(self.landmark_map, numbers)
         self._being_mapped = []
         if self._loops is not None and len(self._unmapped) <= self.config.max_waiting_loops:
-            closure = yield from self._loops.close(self.world, numbers[-1])
+            closure = yield from self._loops.close(self.landmark_map, numbers[-1])
             if closure is not None:
                 self.closures.append(closure)
                 self._free_space.forget()
                 self._recent.forget()
-        self.world.retire_surplus(self.config.max_keyframes, self.config.recent_keyframes)
+        self.landmark_map.retire_surplus(self.config.max_keyframes, self.config.recent_keyframes)
 
     def locate_keyframe(self, keyframe: Keyframe) -> np.ndarray | None:
         """(4, 4) camera_from_world of another map's keyframe in this map, or None."""
         features = keyframe.features
         nothing = np.full(len(keyframe.mask), NO_LANDMARK, np.int32)
         tracked = self.tracker.track(
-            self.world, lambda _: features, None, nothing, keyframe.descriptors, lambda: self._key
+            self.landmark_map,
+            lambda _: features,
+            None,
+            nothing,
+            keyframe.descriptors,
+            lambda: self._key,
         )
         return tracked.camera_from_world
 
     def refine_keyframe(self, number: int) -> None:
         """Fuses a keyframe that was taken over from another map with what is here, and adjusts."""
-        self.mapping.submit(self.mapper.refine(self.world, [number]))
+        self.mapping.submit(self.mapper.refine(self.landmark_map, [number]))
         self.mapping.finish()
 
     def tracking_state(self) -> dict[str, np.ndarray]:
         """Where tracking stands, for `resume`; keyframes and landmarks by `LandmarkMap.places`."""
-        landmark, place = self.world.places()
-        fused = {number for number, _ in self.world.edges.unlearned}
+        landmark, place = self.landmark_map.places()
+        fused = {number for number, _ in self.landmark_map.edges.unlearned}
         unadjusted = [n for n in self._being_mapped if n in fused]
         unmapped = [n for n in self._being_mapped if n not in fused] + self._unmapped
         recent = {f"recent/{name}": x for name, x in self._recent.content().items()}
@@ -409,19 +417,19 @@ class LandmarkSlam(SlamSystem):
         if (
             landmarks.shape != self._landmarks.shape
             or tracking["descriptors"].shape != self._descriptors.shape
-            or np.any((landmarks < NO_LANDMARK) | (landmarks >= self.world.capacity))
-            or not all(number in self.world.keyframes for number in unmapped + unadjusted)
+            or np.any((landmarks < NO_LANDMARK) | (landmarks >= self.landmark_map.capacity))
+            or not all(number in self.landmark_map.keyframes for number in unmapped + unadjusted)
             or (tracking["tracks"] and (not frames or frames[-1].camera_from_reference is None))
         ):
             raise ValueError("what was tracked last is not in the map")
         self._recent.restore(part(tracking, "recent/"))
         self._free_space.restore(part(tracking, "air/"))
-        self._landmarks = np.where(self.world.valid[landmarks], landmarks, NO_LANDMARK)
+        self._landmarks = np.where(self.landmark_map.valid[landmarks], landmarks, NO_LANDMARK)
         self._descriptors = tracking["descriptors"]
         self._frames_since_keyframe, self._frames_since_lost = tracking["frames_since"].tolist()
         self.state = State.TRACKING if tracking["tracks"] else State.LOST
         if unadjusted:
-            self.mapping.submit(self.mapper.adjust(self.world, unadjusted))
+            self.mapping.submit(self.mapper.adjust(self.landmark_map, unadjusted))
         self._unmapped = unmapped
         if unmapped:
             self.mapping.submit(self._map())
@@ -431,7 +439,7 @@ class LandmarkSlam(SlamSystem):
         """Completes the mapping that still runs, and settles the map."""
         self.mapping.finish()
         if not self.frozen:
-            self.mapping.submit(self.mapper.settle(self.world))
+            self.mapping.submit(self.mapper.settle(self.landmark_map))
             self.mapping.finish()
 
     @property
@@ -441,23 +449,25 @@ class LandmarkSlam(SlamSystem):
 
     def reference_pose(self, number: int) -> np.ndarray:
         """(4, 4) camera_from_world of a keyframe, as corrected so far."""
-        return self.world.pose_of(number)
+        return self.landmark_map.pose_of(number)
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks (M, 3) world, metres, and their colours (M, 3) uint8."""
-        return self.world.points[self.world.valid], self.world.colours[self.world.valid]
+        return self.landmark_map.points[self.landmark_map.valid], self.landmark_map.colours[
+            self.landmark_map.valid
+        ]
 
     def scene_map(self) -> SceneMap:
         """A landmark-attention head that holds every landmark with its mean descriptor."""
-        valid = self.world.valid
-        descriptors = self.world.descriptors[:, valid].sum(0)
+        valid = self.landmark_map.valid
+        descriptors = self.landmark_map.descriptors[:, valid].sum(0)
         norm = np.linalg.norm(descriptors, axis=1, keepdims=True)
         variables = landmark_variables(
             jnp.asarray(descriptors / np.maximum(norm, 1e-6)),
-            jnp.asarray(self.world.points[valid]),
+            jnp.asarray(self.landmark_map.points[valid]),
             attention_tau(self.extractor.name),
         )
-        centres = np.array([k.centre for k in self.world.keyframes.values()]).reshape(-1, 3)
+        centres = np.array([k.centre for k in self.landmark_map.keyframes.values()]).reshape(-1, 3)
         return SceneMap(
             head="landmark_attention",
             head_options={"landmarks": int(valid.sum()), "dim": self.extractor.dim},

@@ -52,15 +52,15 @@ def main(arguments: Sequence[str]) -> None:
         extractor,
         config,
         feature_options=first_map.feature_options,
-        world=first,
+        landmark_map=first,
         close_loops=False,
     )
     overlap = merge(system, second)
     out = Path(_OUT.value)
-    size = save_map(out, with_session(system.scene_map(), system.world), half=True)
+    size = save_map(out, with_session(system.scene_map(), system.landmark_map), half=True)
     print(
         f"{len(overlap.keyframes)} of the second map's {len(second.keyframes)} keyframes lie in "
-        f"the first; {len(system.world)} landmarks, {size / 1e6:.1f} MB in {out}"
+        f"the first; {len(system.landmark_map)} landmarks, {size / 1e6:.1f} MB in {out}"
     )
 
 

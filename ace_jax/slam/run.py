@@ -103,7 +103,7 @@ def create_system(source: FrameSource, options: SystemOptions) -> SlamSystem:
     if options.session is not None:
         if options.head != DEFAULT_HEAD:
             raise UserError(f"a session can be continued with --head {DEFAULT_HEAD} alone")
-        scene_map, world = load_session(options.session, config.max_landmarks)
+        scene_map, landmark_map = load_session(options.session, config.max_landmarks)
         camera = scene_map.camera
         if not own_cameras(source) or (camera.width, camera.height) != (
             source.camera.width,
@@ -114,7 +114,7 @@ def create_system(source: FrameSource, options: SystemOptions) -> SlamSystem:
             scene_map.features, options.weights_dir, **scene_map.feature_options
         )
         scene_map.require_features(extractor)
-        common |= {"world": world, "frozen": options.frozen}
+        common |= {"landmark_map": landmark_map, "frozen": options.frozen}
         common |= {"feature_options": scene_map.feature_options}
     else:
         camera = source.camera
@@ -342,8 +342,10 @@ def write_results(
     outputs.write_points_ply(out / "points.ply", *system.points())
     scene_map = system.scene_map()
     map_bytes = save_map(out / "map.safetensors", scene_map, half=True)
-    if isinstance(system, LandmarkSlam) and system.world.keyframes:
-        save_map(out / "session.safetensors", with_session(scene_map, system.world), half=True)
+    if isinstance(system, LandmarkSlam) and system.landmark_map.keyframes:
+        save_map(
+            out / "session.safetensors", with_session(scene_map, system.landmark_map), half=True
+        )
     poses = source.poses()
     reference = None if poses is None else Trajectory(source.timestamps(), poses)
     stage_ms = system.times.by_stage()
@@ -363,7 +365,7 @@ def write_results(
     metrics.update(extra)
     if isinstance(system, LandmarkSlam):
         metrics["loops_closed"] = len(system.closures)
-        metrics["keyframes"] = len(system.world.keyframes)
+        metrics["keyframes"] = len(system.landmark_map.keyframes)
     outputs.write_json(out / "metrics.json", metrics)
     outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)
     write_report(out, source, system, metrics, frame_seconds, stage_ms, reference)

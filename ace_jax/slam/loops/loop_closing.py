@@ -107,16 +107,18 @@ class LoopCloser:
         self._hypothesis: _Hypothesis | None = None
         self._rest_until = 0
 
-    def warm_up(self, world: LandmarkMap, features: Features) -> None:
+    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> None:
         """Compiles every program with blank features."""
         nothing = np.full(1, -1)
-        keys, mask = self._first_appearances(world, np.zeros(0, np.int64))
+        keys, mask = self._first_appearances(landmark_map, np.zeros(0, np.int64))
         match_mutually(features.descriptors, features.mask, keys, mask, self._gates.min_cosine)
-        block = world.block(nothing, self.config.max_group_landmarks)
+        block = landmark_map.block(nothing, self.config.max_group_landmarks)
         self._align(block, features, 0, self.noise)
         self._examine(block, features, np.eye(4), self.noise)
 
-    def close(self, world: LandmarkMap, number: int) -> Generator[Job, Any, LoopClosure | None]:
+    def close(
+        self, landmark_map: LandmarkMap, number: int
+    ) -> Generator[Job, Any, LoopClosure | None]:
         """Looks for a loop at a new keyframe, and closes it.
 
         Yields computations; the value of a `yield` is what the computation returned. One search
@@ -125,43 +127,43 @@ class LoopCloser:
         """
         if number < self._rest_until:
             return None
-        old, local_slots = self._old_keyframes(world, number)
+        old, local_slots = self._old_keyframes(landmark_map, number)
         if len(old) == 0:
             self._hypothesis = None
             self.outcomes["nothing near"] += 1
             return None
         if self._hypothesis is not None:
-            place = yield from self._confirm(world, number, old, local_slots)
+            place = yield from self._confirm(landmark_map, number, old, local_slots)
         else:
-            place = yield from self._discover(world, number, old, local_slots)
+            place = yield from self._discover(landmark_map, number, old, local_slots)
         if place is None:
             self._lose_patience()
             return None
         if self._hypothesis is None:
-            pose = world.keyframes[number].camera_from_world
+            pose = landmark_map.keyframes[number].camera_from_world
             self._hypothesis = _Hypothesis(invert(place.camera_from_world) @ pose, [])
         hypothesis = self._hypothesis
         hypothesis.places.append(place)
         hypothesis.age = 0
-        yield from self._confirm_earlier(world, number, old, local_slots)
+        yield from self._confirm_earlier(landmark_map, number, old, local_slots)
         if len(hypothesis.places) < self.config.confirmations:
             self.outcomes["waits for confirmation"] += 1
             return None
         self._hypothesis = None
-        closure = yield from self._correct(world, number, hypothesis)
+        closure = yield from self._correct(landmark_map, number, hypothesis)
         self.outcomes["not correctable" if closure is None else "closed"] += 1
         if closure is not None:
             self._rest_until = number + self.config.rest
         return closure
 
-    def _confirm_earlier(self, world, number, old, local_slots) -> Generator[Job, Any, None]:
+    def _confirm_earlier(self, landmark_map, number, old, local_slots) -> Generator[Job, Any, None]:
         """Asks the keyframes before this one, as long as confirmations are missing."""
         places = self._hypothesis.places
         for earlier in range(number - 1, max(number - 1 - self.config.confirmations, -1), -1):
             if len(places) >= self.config.confirmations:
                 return
             if earlier > max(old) and earlier not in [p.number for p in places]:
-                place = yield from self._confirm(world, earlier, old, local_slots)
+                place = yield from self._confirm(landmark_map, earlier, old, local_slots)
                 if place is None:
                     return  # before that the camera saw even less of the old place
                 places.append(place)
@@ -172,16 +174,18 @@ class LoopCloser:
             if self._hypothesis.age > self.config.patience:
                 self._hypothesis = None
 
-    def _old_keyframes(self, world: LandmarkMap, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def _old_keyframes(
+        self, landmark_map: LandmarkMap, number: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Old keyframes that may see what this one sees, nearest first; and the local slots."""
         config = self.config
-        here = world.keyframes[number]
-        numbers = np.array(list(world.keyframes))
+        here = landmark_map.keyframes[number]
+        numbers = np.array(list(landmark_map.keyframes))
         numbers = numbers[numbers <= number - config.min_gap]
         if len(numbers) == 0:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        poses = np.stack([world.keyframes[n].camera_from_world for n in numbers])
-        path = here.travelled - np.array([world.keyframes[n].travelled for n in numbers])
+        poses = np.stack([landmark_map.keyframes[n].camera_from_world for n in numbers])
+        path = here.travelled - np.array([landmark_map.keyframes[n].travelled for n in numbers])
         distance = np.linalg.norm(invert(poses)[:, :3, 3] - here.centre, axis=1)
         turned = np.arccos(np.clip(poses[:, 2, :3] @ here.camera_from_world[2, :3], -1, 1))
         near = (distance < config.view_distance + self._drift(path)) & (
@@ -189,10 +193,10 @@ class LoopCloser:
         )
         if not near.any():
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        shared = world.covisibility(world.keyframes[number].landmarks)
+        shared = landmark_map.covisibility(landmark_map.keyframes[number].landmarks)
         neighbours = np.flatnonzero(shared >= config.min_covisible)
-        local_slots = world.slots_seen_by(np.union1d(neighbours, [number]))
-        near &= world.covisibility(local_slots)[numbers] < config.min_covisible
+        local_slots = landmark_map.slots_seen_by(np.union1d(neighbours, [number]))
+        near &= landmark_map.covisibility(local_slots)[numbers] < config.min_covisible
         order = np.argsort(np.where(near, distance, np.inf), kind="stable")
         return numbers[order[: int(near.sum())]], local_slots
 
@@ -202,38 +206,40 @@ class LoopCloser:
     def _drift_angle(self, path: np.ndarray | float) -> np.ndarray | float:
         return self.config.drift_angle[0] + self.config.drift_angle[1] * path
 
-    def _discover(self, world, number, old, local_slots) -> Generator[Job, Any, Place | None]:
+    def _discover(
+        self, landmark_map, number, old, local_slots
+    ) -> Generator[Job, Any, Place | None]:
         """The old place that this keyframe shows, without a prior."""
         config = self.config
-        slots = world.slots_seen_by(old[: config.max_candidates])
+        slots = landmark_map.slots_seen_by(old[: config.max_candidates])
         slots = slots[~np.isin(slots, local_slots)]
-        slots = world.most_observed(slots, config.max_candidate_landmarks)
+        slots = landmark_map.most_observed(slots, config.max_candidate_landmarks)
         if len(slots) < config.min_inliers:
             self.outcomes["nothing near"] += 1
             return None
-        keyframe = world.keyframes[number]
-        keys, mask = self._first_appearances(world, slots)
-        serials = world.serial[slots]
+        keyframe = landmark_map.keyframes[number]
+        keys, mask = self._first_appearances(landmark_map, slots)
+        serials = landmark_map.serial[slots]
         match = yield lambda: np.asarray(
             match_mutually(keyframe.descriptors, keyframe.mask, keys, mask, self._gates.min_cosine)
         )
         slots = slots[match[match >= 0]]
-        slots = slots[world.serial[slots] == serials[match[match >= 0]]]
-        votes = np.zeros(world.next_number, np.int64)
-        votes[old] = world.covisibility(slots)[old]
+        slots = slots[landmark_map.serial[slots] == serials[match[match >= 0]]]
+        votes = np.zeros(landmark_map.next_number, np.int64)
+        votes[old] = landmark_map.covisibility(slots)[old]
         first = int(np.argmax(votes))
         if votes[first] < config.min_votes:
             self.outcomes["few votes"] += 1
             return None
-        group = self._group(world, first, old)
-        place = yield from self._inspect(world, number, first, group, local_slots, None)
+        group = self._group(landmark_map, first, old)
+        place = yield from self._inspect(landmark_map, number, first, group, local_slots, None)
         if place is None:
             return None
         votes[group] = 0
         second = int(np.argmax(votes))
         if votes[second] >= config.min_votes:
-            group = self._group(world, second, old)
-            rival = yield from self._inspect(world, number, second, group, local_slots, None)
+            group = self._group(landmark_map, second, old)
+            rival = yield from self._inspect(landmark_map, number, second, group, local_slots, None)
             if (
                 rival is not None
                 and rival.inliers > config.rival * place.inliers
@@ -243,17 +249,19 @@ class LoopCloser:
                 return None
         return place
 
-    def _confirm(self, world, number, old, local_slots) -> Generator[Job, Any, Place | None]:
+    def _confirm(self, landmark_map, number, old, local_slots) -> Generator[Job, Any, Place | None]:
         """The place of a keyframe where the hypothesis expects it, or None."""
-        pose = world.keyframes[number].camera_from_world
+        pose = landmark_map.keyframes[number].camera_from_world
         predicted = pose @ invert(self._hypothesis.old_from_drifted)
-        poses = np.stack([world.keyframes[n].camera_from_world for n in old])
+        poses = np.stack([landmark_map.keyframes[n].camera_from_world for n in old])
         centre = invert(predicted)[:3, 3]
         distance = np.linalg.norm(invert(poses)[:, :3, 3] - centre, axis=1)
         turned = np.arccos(np.clip(poses[:, 2, :3] @ predicted[2, :3], -1, 1))
         anchor = int(old[np.argmin(distance + turned)])
-        group = self._group(world, anchor, old)
-        place = yield from self._inspect(world, number, anchor, group, local_slots, predicted)
+        group = self._group(landmark_map, anchor, old)
+        place = yield from self._inspect(
+            landmark_map, number, anchor, group, local_slots, predicted
+        )
         if place is not None and not self._agree(place.camera_from_world, predicted):
             self.outcomes["corrections differ"] += 1
             return None
@@ -263,26 +271,26 @@ class LoopCloser:
         drift, angle = difference(pose, other)
         return drift < self.config.agreement[0] and angle < self.config.agreement[1]
 
-    def _group(self, world: LandmarkMap, anchor: int, old: np.ndarray) -> np.ndarray:
+    def _group(self, landmark_map: LandmarkMap, anchor: int, old: np.ndarray) -> np.ndarray:
         """An old keyframe and those of `old` that share most with it."""
-        shared = world.covisibility(world.keyframes[anchor].landmarks)[old]
+        shared = landmark_map.covisibility(landmark_map.keyframes[anchor].landmarks)[old]
         shared[old == anchor] = np.iinfo(shared.dtype).max
         order = np.argsort(-shared, kind="stable")[: self.config.group_keyframes]
         return old[order[shared[order] > 0]]
 
     def _inspect(
-        self, world, number, anchor, group, local_slots, predicted
+        self, landmark_map, number, anchor, group, local_slots, predicted
     ) -> Generator[Job, Any, Place | None]:
         """Where a keyframe is in the old local map around `anchor`, if that is beyond doubt."""
-        slots = world.slots_seen_by(group)
+        slots = landmark_map.slots_seen_by(group)
         slots = slots[~np.isin(slots, local_slots)]
-        slots = world.most_observed(slots, self.config.max_group_landmarks)
+        slots = landmark_map.most_observed(slots, self.config.max_group_landmarks)
         if len(slots) < self.config.min_inliers:
             self.outcomes["small old map"] += 1
             return None
-        block = world.block(slots, self.config.max_group_landmarks)
-        features, old_features = (world.keyframes[n].features for n in (number, anchor))
-        old_pose = world.keyframes[anchor].camera_from_world
+        block = landmark_map.block(slots, self.config.max_group_landmarks)
+        features, old_features = (landmark_map.keyframes[n].features for n in (number, anchor))
+        old_pose = landmark_map.keyframes[anchor].camera_from_world
         noise = self.noise  # as it is now: tracking learns while the job runs
 
         def job() -> tuple[Examination, Examination] | None:
@@ -301,10 +309,10 @@ class LoopCloser:
             return None
         seen, reference = result
         pose = orthonormalized(seen.camera_from_world)
-        drift, angle = difference(pose, world.keyframes[number].camera_from_world)
+        drift, angle = difference(pose, landmark_map.keyframes[number].camera_from_world)
         small = drift < self.config.small_drift[0] and angle < self.config.small_drift[1]
         doubt = self._doubt(seen, reference, small)
-        if doubt is None and not self._plausible(world, number, anchor, pose):
+        if doubt is None and not self._plausible(landmark_map, number, anchor, pose):
             doubt = "more than drift"
         if doubt is not None:
             self.outcomes[doubt] += 1
@@ -328,33 +336,35 @@ class LoopCloser:
             return "depth contradicts"
         return None
 
-    def _plausible(self, world: LandmarkMap, number: int, anchor: int, pose: np.ndarray) -> bool:
+    def _plausible(
+        self, landmark_map: LandmarkMap, number: int, anchor: int, pose: np.ndarray
+    ) -> bool:
         """Whether drift since `anchor` can explain the correction."""
-        here = world.keyframes[number]
-        path = here.travelled - world.keyframes[anchor].travelled
+        here = landmark_map.keyframes[number]
+        path = here.travelled - landmark_map.keyframes[anchor].travelled
         drift, angle = difference(pose, here.camera_from_world)
         return drift < self._drift(path) and angle < self._drift_angle(path)
 
-    def _correct(self, world, number, hypothesis) -> Generator[Job, Any, LoopClosure | None]:
+    def _correct(self, landmark_map, number, hypothesis) -> Generator[Job, Any, LoopClosure | None]:
         """Pose graph, landmarks, duplicates."""
         config = self.config
-        numbers = np.array(list(world.keyframes))
-        before = np.stack([k.camera_from_world for k in world.keyframes.values()])
-        table = np.stack([k.landmarks for k in world.keyframes.values()])
-        anchors = world.anchors()
+        numbers = np.array(list(landmark_map.keyframes))
+        before = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
+        table = np.stack([k.landmarks for k in landmark_map.keyframes.values()])
+        anchors = landmark_map.anchors()
         places = [dataclasses.replace(p, old=int(anchors[p.old])) for p in hypothesis.places]
-        slots = world.slots_seen_by(np.unique(np.concatenate([p.group for p in places])))
-        shared = world.covisibility(world.keyframes[number].landmarks)
+        slots = landmark_map.slots_seen_by(np.unique(np.concatenate([p.group for p in places])))
+        shared = landmark_map.covisibility(landmark_map.keyframes[number].landmarks)
         shared[: number + 1 - config.min_gap] = 0
         shared[number] = np.iinfo(shared.dtype).max
         recent = np.argsort(-shared, kind="stable")[: config.fuse_keyframes]
         recent = recent[shared[recent] >= config.min_covisible]
-        slots = slots[~np.isin(slots, world.slots_seen_by(recent))]
-        slots = world.most_observed(slots, config.max_group_landmarks)
-        serials = world.serial[slots]
-        made_at = places_of(world, numbers, world.created_at[slots])
-        block = world.block(slots, config.max_group_landmarks)
-        features = [world.keyframes[n].features for n in recent]
+        slots = slots[~np.isin(slots, landmark_map.slots_seen_by(recent))]
+        slots = landmark_map.most_observed(slots, config.max_group_landmarks)
+        serials = landmark_map.serial[slots]
+        made_at = places_of(landmark_map, numbers, landmark_map.created_at[slots])
+        block = landmark_map.block(slots, config.max_group_landmarks)
+        features = [landmark_map.keyframes[n].features for n in recent]
         recent_places = np.searchsorted(numbers, recent)
         here = int(np.searchsorted(numbers, number))
         noise = self.noise
@@ -378,14 +388,14 @@ class LoopCloser:
         after, matches = result
         moved = invert(after) @ before
         drift, angle = difference(after[here], before[here])
-        move_map(world, numbers, moved)
-        alive = world.serial[slots] == serials
+        move_map(landmark_map, numbers, moved)
+        alive = landmark_map.serial[slots] == serials
         fused = 0
         for row, match in zip(recent, matches, strict=True):
             features_matched = np.flatnonzero(match >= 0)
             features_matched = features_matched[alive[match[features_matched]]]
             given = slots[match[features_matched]]
-            fused += world.show(int(row), features_matched, given, keep_given=True)
+            fused += landmark_map.show(int(row), features_matched, given, keep_given=True)
         return LoopClosure(
             keyframe=number,
             old_keyframe=places[0].old,
@@ -398,12 +408,12 @@ class LoopCloser:
         )
 
     def _first_appearances(
-        self, world: LandmarkMap, slots: np.ndarray
+        self, landmark_map: LandmarkMap, slots: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """One descriptor of each landmark and a mask, padded to the vote's capacity."""
         size = self.config.max_candidate_landmarks
-        keys = np.zeros((size, world.descriptors.shape[2]), np.float32)
-        keys[: len(slots)] = world.descriptors[0, slots]
+        keys = np.zeros((size, landmark_map.descriptors.shape[2]), np.float32)
+        keys[: len(slots)] = landmark_map.descriptors[0, slots]
         return keys, np.arange(size) < len(slots)
 
     def _align(self, block: Landmarks, features: Features, number: int, noise: NoiseModel):

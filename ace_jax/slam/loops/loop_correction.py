@@ -1,4 +1,4 @@
-"""What a proven loop changes: pose graph, keyframes with the landmarks they made, duplicates."""
+"""Correction of the map by a verified loop: pose graph, then keyframes and their landmarks."""
 
 import dataclasses
 
@@ -89,33 +89,33 @@ def build_graph(
     )
 
 
-def move_map(world: LandmarkMap, numbers: np.ndarray, new_from_old: np.ndarray) -> None:
+def move_map(landmark_map: LandmarkMap, numbers: np.ndarray, new_from_old: np.ndarray) -> None:
     """Moves keyframes and the landmarks that they made.
 
     Args:
-        world: the map; may have grown meanwhile, what is newer moves with the last motion.
+        landmark_map: the map; may have grown meanwhile, what is newer moves with the last motion.
         numbers: (K,) ascending: all the keyframes it had.
         new_from_old: (K, 4, 4) motion of the world around each of them.
     """
     back = invert(new_from_old)
-    place = places_of(world, numbers, np.arange(world.next_number))
-    for number, keyframe in world.keyframes.items():
+    place = places_of(landmark_map, numbers, np.arange(landmark_map.next_number))
+    for number, keyframe in landmark_map.keyframes.items():
         keyframe.camera_from_world = keyframe.camera_from_world @ back[place[number]]
-    slots = np.flatnonzero(world.valid)
-    moved = new_from_old[place[world.created_at[slots]]]
-    world.points[slots] = _apply(moved, world.points[slots])
-    world.view_directions[slots] = _turn(moved, world.view_directions[slots])
+    slots = np.flatnonzero(landmark_map.valid)
+    moved = new_from_old[place[landmark_map.created_at[slots]]]
+    landmark_map.points[slots] = _apply(moved, landmark_map.points[slots])
+    landmark_map.view_directions[slots] = _turn(moved, landmark_map.view_directions[slots])
 
 
-def places_of(world: LandmarkMap, numbers: np.ndarray, of: np.ndarray) -> np.ndarray:
+def places_of(landmark_map: LandmarkMap, numbers: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Where in `numbers` the keyframes that `of` hang on stand; the last place if they are newer.
 
     Args:
-        world: the map.
+        landmark_map: the map.
         numbers: (K,) ascending: the keyframes it has, or had before the newest ones came.
         of: (M,) numbers of keyframes and former ones.
     """
-    return np.minimum(np.searchsorted(numbers, world.anchors()[of]), len(numbers) - 1)
+    return np.minimum(np.searchsorted(numbers, landmark_map.anchors()[of]), len(numbers) - 1)
 
 
 def moved_block(block: Landmarks, new_from_old: np.ndarray) -> Landmarks:

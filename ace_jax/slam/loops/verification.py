@@ -1,4 +1,4 @@
-"""Whether a keyframe shows a place: matching without a prior, guided search, and the evidence."""
+"""Geometric verification of loop candidates."""
 
 import dataclasses
 import functools

@@ -85,9 +85,9 @@ class LocalMapper:
         self.gates = gates
         self.noise = noise
 
-    def warm_up(self, world: LandmarkMap, features: Features) -> None:
+    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> None:
         """Compiles the mapping programs with blank features."""
-        block = world.block(np.full(1, -1), 1)
+        block = landmark_map.block(np.full(1, -1), 1)
         for count in (self.config.fuse_neighbours, 1):
             stacked = jax.tree.map(lambda x, n=count: np.stack([x] * n), features)
             poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
@@ -98,7 +98,7 @@ class LocalMapper:
         poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
         pairs = planes, np.stack([planes] * count), poses, self.camera
         register(*pairs)
-        bend_equations(*pairs, bend=world.depth_bend)
+        bend_equations(*pairs, bend=landmark_map.depth_bend)
         size, points = config.window_free + config.window_fixed, config.max_window_landmarks
         nothing = np.zeros(0, int)
         _bundle_adjust(
@@ -109,49 +109,54 @@ class LocalMapper:
                 uv=np.zeros((size, points, 2), np.float32),
                 depth=np.zeros((size, points), np.float32),
                 observed=np.zeros((size, points), bool),
-                relative=world.edges.within(nothing, nothing, 0, config.max_window_edges),
+                relative=landmark_map.edges.within(nothing, nothing, 0, config.max_window_edges),
             ),
             self.camera,
             self.noise,
         )
 
-    def insert(self, world: LandmarkMap, keyframe: Keyframe, rgb: np.ndarray) -> int:
+    def insert(self, landmark_map: LandmarkMap, keyframe: Keyframe, rgb: np.ndarray) -> int:
         """Adds a keyframe and the landmarks that it shows first; returns its number."""
-        number = world.add_keyframe(keyframe)
-        self._create_landmarks(world, number, rgb)
+        number = landmark_map.add_keyframe(keyframe)
+        self._create_landmarks(landmark_map, number, rgb)
         return number
 
-    def refine(self, world: LandmarkMap, numbers: Sequence[int]) -> MappingTask:
+    def refine(self, landmark_map: LandmarkMap, numbers: Sequence[int]) -> MappingTask:
         """Makes the map around new keyframes consistent: fusing, bundle adjustment, culling.
 
         Two jobs, however many keyframes there are: the newest `max_fused` are fused, all are
         adjusted together, as far as the window holds them.
 
         Args:
-            world: the map; it may grow between the steps.
+            landmark_map: the map; it may grow between the steps.
             numbers: the keyframes, oldest first.
         """
-        neighbours = {n: self._neighbours(world, n, self.config.fuse_neighbours) for n in numbers}
+        neighbours = {
+            n: self._neighbours(landmark_map, n, self.config.fuse_neighbours) for n in numbers
+        }
         tied = [n for n in numbers if len(neighbours[n])]
         if tied:
             yield from together(
                 [
-                    self._learn_bend(world),
-                    *(self._fuse(world, n, neighbours[n]) for n in tied[-self.config.max_fused :]),
+                    self._learn_bend(landmark_map),
+                    *(
+                        self._fuse(landmark_map, n, neighbours[n])
+                        for n in tied[-self.config.max_fused :]
+                    ),
                 ]
             )
-            yield from self.adjust(world, tied)
-        world.cull(numbers[-1])
+            yield from self.adjust(landmark_map, tied)
+        landmark_map.cull(numbers[-1])
 
-    def settle(self, world: LandmarkMap) -> MappingTask:
+    def settle(self, landmark_map: LandmarkMap) -> MappingTask:
         """Adjusts every keyframe once more if its depth is known better now than at its time."""
-        if not np.array_equal(world.depth_bend, world.settled_bend):
-            for number in list(world.keyframes):
-                yield from self.adjust(world, [number])
-            world.settled_bend = world.depth_bend
+        if not np.array_equal(landmark_map.depth_bend, landmark_map.settled_bend):
+            for number in list(landmark_map.keyframes):
+                yield from self.adjust(landmark_map, [number])
+            landmark_map.settled_bend = landmark_map.depth_bend
 
-    def _create_landmarks(self, world: LandmarkMap, number: int, rgb: np.ndarray) -> None:
-        keyframe = world.keyframes[number]
+    def _create_landmarks(self, landmark_map: LandmarkMap, number: int, rgb: np.ndarray) -> None:
+        keyframe = landmark_map.keyframes[number]
         near, far = self.config.insert_depth
         depth = np.where(keyframe.mask & (keyframe.depth > near), keyframe.depth, np.inf)
         # A view down a hall shows little else than far points, and they are better than none: the
@@ -176,18 +181,18 @@ class LocalMapper:
         points = (in_camera - translation) @ rotation
         u = np.clip(np.rint(uv[:, 0]).astype(int), 0, rgb.shape[1] - 1)
         v = np.clip(np.rint(uv[:, 1]).astype(int), 0, rgb.shape[0] - 1)
-        world.create(number, new, points.astype(np.float32), rgb[v, u])
+        landmark_map.create(number, new, points.astype(np.float32), rgb[v, u])
 
-    def _neighbours(self, world: LandmarkMap, number: int, count: int) -> np.ndarray:
+    def _neighbours(self, landmark_map: LandmarkMap, number: int, count: int) -> np.ndarray:
         """Keyframes that share at least `min_covisible` landmarks, best first."""
-        shared = world.covisibility(world.keyframes[number].landmarks)
+        shared = landmark_map.covisibility(landmark_map.keyframes[number].landmarks)
         shared[number] = 0
         order = np.argsort(-shared, kind="stable")[:count]
         return order[shared[order] >= self.config.min_covisible]
 
-    def _features_of(self, world: LandmarkMap, numbers: np.ndarray, size: int):
+    def _features_of(self, landmark_map: LandmarkMap, numbers: np.ndarray, size: int):
         """Features and poses of keyframes, padded to `size` by masked copies of the first."""
-        chosen = [world.keyframes[n] for n in numbers]
+        chosen = [landmark_map.keyframes[n] for n in numbers]
         padded = chosen + [chosen[0]] * (size - len(chosen))
         mask = np.stack([k.mask for k in padded])
         mask[len(chosen) :] = False
@@ -201,88 +206,91 @@ class LocalMapper:
         poses = np.stack([k.camera_from_world for k in padded]).astype(np.float32)
         return features, poses
 
-    def _fuse(self, world: LandmarkMap, number: int, neighbours: np.ndarray) -> MappingTask:
+    def _fuse(self, landmark_map: LandmarkMap, number: int, neighbours: np.ndarray) -> MappingTask:
         """Landmarks of the keyframe matched into its neighbours, and theirs into the keyframe.
 
         At the same time its depth image is registered to theirs.
         """
-        keyframe = world.keyframes[number]
+        keyframe = landmark_map.keyframes[number]
         own = keyframe.landmarks.copy()
-        theirs = world.slots_seen_by(neighbours)
+        theirs = landmark_map.slots_seen_by(neighbours)
         theirs = theirs[~np.isin(theirs, own)]
-        theirs = theirs[world.in_view(theirs, keyframe.camera_from_world, self.camera)]
+        theirs = theirs[landmark_map.in_view(theirs, keyframe.camera_from_world, self.camera)]
         theirs = theirs[: self.config.max_fuse_landmarks]
-        serials = world.serial[own], world.serial[theirs]
+        serials = landmark_map.serial[own], landmark_map.serial[theirs]
         # The keyframe's landmarks look as they do in the keyframe: its neighbours' views are close.
-        block = world.block(own, len(own)).replace(descriptors=keyframe.descriptors[:, None].copy())
+        block = landmark_map.block(own, len(own)).replace(
+            descriptors=keyframe.descriptors[:, None].copy()
+        )
         into_neighbours = functools.partial(
             match_into,
             block,
-            *self._features_of(world, neighbours, self.config.fuse_neighbours),
+            *self._features_of(landmark_map, neighbours, self.config.fuse_neighbours),
             self.camera,
             self.gates,
             self.noise,
         )
         into_keyframe = functools.partial(
             match_into,
-            world.block(theirs, max(len(theirs), 1)),
-            *self._features_of(world, np.array([number]), 1),
+            landmark_map.block(theirs, max(len(theirs), 1)),
+            *self._features_of(landmark_map, np.array([number]), 1),
             self.camera,
             self.gates,
             self.noise,
         )
-        near = self._with_planes(world, neighbours)
-        registration = self._of_pairs(world, register, number, near)
+        near = self._with_planes(landmark_map, neighbours)
+        registration = self._of_pairs(landmark_map, register, number, near)
         matches, back, found = yield lambda: (
             np.asarray(into_neighbours()),
             np.asarray(into_keyframe()),
             jax.tree.map(np.asarray, registration()),
         )
         if found is not None:
-            world.edges.add(number, near, found)
-        own = np.where(world.serial[own] == serials[0], own, NO_LANDMARK)
-        theirs = np.where(world.serial[theirs] == serials[1], theirs, NO_LANDMARK)
+            landmark_map.edges.add(number, near, found)
+        own = np.where(landmark_map.serial[own] == serials[0], own, NO_LANDMARK)
+        theirs = np.where(landmark_map.serial[theirs] == serials[1], theirs, NO_LANDMARK)
         for row, neighbour in enumerate(neighbours):
             features = np.flatnonzero(matches[row] >= 0)
-            world.show(int(neighbour), features, own[matches[row][features]])
+            landmark_map.show(int(neighbour), features, own[matches[row][features]])
         features = np.flatnonzero(back[0] >= 0)
-        world.show(number, features, theirs[back[0][features]])
+        landmark_map.show(number, features, theirs[back[0][features]])
 
-    def _learn_bend(self, world: LandmarkMap) -> MappingTask:
+    def _learn_bend(self, landmark_map: LandmarkMap) -> MappingTask:
         """What the keyframes that were registered last say of the bend.
 
         They were adjusted since then, so their poses are better now.
         """
-        pairs = list(world.edges.unlearned)
+        pairs = list(landmark_map.edges.unlearned)
         jobs = [
-            self._of_pairs(world, bend_equations, *pair, bend=world.depth_bend) for pair in pairs
+            self._of_pairs(landmark_map, bend_equations, *pair, bend=landmark_map.depth_bend)
+            for pair in pairs
         ]
         try:
             found = yield lambda: [jax.tree.map(np.asarray, job()) for job in jobs]
         finally:
-            del world.edges.unlearned[: len(pairs)]
+            del landmark_map.edges.unlearned[: len(pairs)]
         for equations in found:
             if equations is not None:
-                world.bend.add(equations)
-                world.correct_depth(world.bend.bend, self.camera)
+                landmark_map.bend.add(equations)
+                landmark_map.correct_depth(landmark_map.bend.bend, self.camera)
 
-    def _with_planes(self, world: LandmarkMap, numbers: np.ndarray) -> list[int]:
+    def _with_planes(self, landmark_map: LandmarkMap, numbers: np.ndarray) -> list[int]:
         """Those of some keyframes, best first, that a depth image is registered to."""
-        known = [n for n in numbers.tolist() if world.keyframes[n].planes is not None]
+        known = [n for n in numbers.tolist() if landmark_map.keyframes[n].planes is not None]
         return known[: self.config.registered_neighbours]
 
     def _of_pairs(
-        self, world: LandmarkMap, compute: Callable, number: int, others: list[int], **more
+        self, landmark_map: LandmarkMap, compute: Callable, number: int, others: list[int], **more
     ) -> Callable:
         """A computation on the surfaces and relative poses of a keyframe and others.
 
         Where one of them has no surfaces, or is gone, it returns None.
         """
-        chosen = [world.keyframes.get(n) for n in (number, *others)]
+        chosen = [landmark_map.keyframes.get(n) for n in (number, *others)]
         if not others or any(k is None or k.planes is None for k in chosen):
             return lambda: None
         chosen += chosen[1:2] * (self.config.registered_neighbours - len(others))
-        planes, bend = np.stack([k.planes for k in chosen]), world.depth_bend
+        planes, bend = np.stack([k.planes for k in chosen]), landmark_map.depth_bend
         poses = np.stack([k.camera_from_world for k in chosen])
         relative = (poses[1:] @ invert(poses[0])).astype(np.float32)
 
@@ -292,20 +300,20 @@ class LocalMapper:
 
         return job
 
-    def adjust(self, world: LandmarkMap, numbers: Sequence[int]) -> MappingTask:
+    def adjust(self, landmark_map: LandmarkMap, numbers: Sequence[int]) -> MappingTask:
         """Bundle adjustment of keyframes and of those that see most of the same landmarks.
 
         Where the window cannot hold all of `numbers`, the last ones are adjusted.
         """
         config = self.config
         free = np.array(numbers[::-1][: config.window_free], np.int64)
-        others = self._neighbours(world, numbers[-1], config.window_free + len(free))
+        others = self._neighbours(landmark_map, numbers[-1], config.window_free + len(free))
         others = others[~np.isin(others, free)]
         free = np.concatenate([free, others[: config.window_free - len(free)]])
-        slots = world.slots_seen_by(free)
-        slots = slots[world.observations[slots] >= 2]
-        slots = world.most_observed(slots, config.max_window_landmarks)
-        shared = world.covisibility(slots)
+        slots = landmark_map.slots_seen_by(free)
+        slots = slots[landmark_map.observations[slots] >= 2]
+        slots = landmark_map.most_observed(slots, config.max_window_landmarks)
+        shared = landmark_map.covisibility(slots)
         shared[free] = 0
         fixed = np.argsort(-shared, kind="stable")[: config.window_fixed]
         fixed = fixed[shared[fixed] > 0]
@@ -314,14 +322,14 @@ class LocalMapper:
         num_free, size = config.window_free, config.window_free + config.window_fixed
         place = np.concatenate([np.arange(len(free)), num_free + np.arange(len(fixed))])
         num_points = config.max_window_landmarks
-        local = np.full(world.capacity + 1, -1, np.int64)
+        local = np.full(landmark_map.capacity + 1, -1, np.int64)
         local[slots] = np.arange(len(slots))
         uv = np.zeros((size, num_points, 2), np.float32)
         depth = np.zeros((size, num_points), np.float32)
         feature_of = np.full((size, num_points), -1, np.int32)
         poses = np.tile(np.eye(4, dtype=np.float32), (size, 1, 1))
         for row, keyframe_number in zip(place, window, strict=True):
-            keyframe = world.keyframes[keyframe_number]
+            keyframe = landmark_map.keyframes[keyframe_number]
             column = local[keyframe.landmarks]
             features = np.flatnonzero(column >= 0)
             column = column[features]
@@ -335,8 +343,8 @@ class LocalMapper:
             observed[: len(free)].sum(1) >= MIN_BUNDLE_OBSERVATIONS
         )
         points = np.zeros((num_points, 3), np.float32)
-        points[: len(slots)] = world.points[slots]
-        serials = world.serial[slots]
+        points[: len(slots)] = landmark_map.points[slots]
+        serials = landmark_map.serial[slots]
         problem = BundleProblem(
             camera_from_world=poses,
             free=may_move,
@@ -344,7 +352,7 @@ class LocalMapper:
             uv=uv,
             depth=np.where(depth < config.max_depth, depth, 0.0),
             observed=observed,
-            relative=world.edges.within(window, place, num_free, config.max_window_edges),
+            relative=landmark_map.edges.within(window, place, num_free, config.max_window_edges),
         )
         adjust = functools.partial(_bundle_adjust, problem, self.camera, self.noise)
         result = yield lambda: jax.tree.map(np.asarray, adjust())
@@ -353,22 +361,22 @@ class LocalMapper:
         adjusted = result.camera_from_world.astype(np.float64)
         moved = np.flatnonzero(may_move)
         if any(
-            _moved_too_far(world.keyframes[free[row]].camera_from_world, adjusted[row])
+            _moved_too_far(landmark_map.keyframes[free[row]].camera_from_world, adjusted[row])
             for row in moved
         ):
             return
         for row in moved:
-            world.keyframes[free[row]].camera_from_world = orthonormalized(adjusted[row])
-        alive = world.valid[slots] & (world.serial[slots] == serials)
-        world.points[slots[alive]] = result.points[: len(slots)][alive]
+            landmark_map.keyframes[free[row]].camera_from_world = orthonormalized(adjusted[row])
+        alive = landmark_map.valid[slots] & (landmark_map.serial[slots] == serials)
+        landmark_map.points[slots[alive]] = result.points[: len(slots)][alive]
         outliers = observed & ~result.inliers
         slot_of = np.append(slots, np.full(num_points - len(slots), NO_LANDMARK))
         for row, keyframe_number in zip(place, window, strict=True):
             column = np.flatnonzero(outliers[row])
             features = feature_of[row, column]
             # Fusing may have given the feature another landmark meanwhile.
-            same = world.keyframes[keyframe_number].landmarks[features] == slot_of[column]
-            world.forget(int(keyframe_number), features[same])
+            same = landmark_map.keyframes[keyframe_number].landmarks[features] == slot_of[column]
+            landmark_map.forget(int(keyframe_number), features[same])
 
 
 def _moved_too_far(before: np.ndarray, after: np.ndarray) -> bool:

@@ -59,7 +59,7 @@ class NetworkTracker(Tracker):
 
     def track(
         self,
-        world: LandmarkMap,
+        landmark_map: LandmarkMap,
         unrolled: Callable[[np.ndarray | None], Features],
         predicted: np.ndarray | None,
         last_landmarks: np.ndarray,
@@ -69,10 +69,12 @@ class NetworkTracker(Tracker):
         """Tracks one frame; see `Tracker.track`."""
         features = unrolled(None)
         found = self._locate(features, key())
-        last = self._last_seen(world, last_landmarks, last_descriptors)
-        proven = self.proven(world, last_landmarks)
-        start = self._better(last, proven, features, found, predicted)
-        tracked = super().track(world, unrolled, start, last_landmarks, last_descriptors, key)
+        last = self._last_seen(landmark_map, last_landmarks, last_descriptors)
+        well_observed = self.well_observed(landmark_map, last_landmarks)
+        start = self._better(last, well_observed, features, found, predicted)
+        tracked = super().track(
+            landmark_map, unrolled, start, last_landmarks, last_descriptors, key
+        )
         if start is found is not None and tracked.camera_from_world is not None:
             self.located += not tracked.relocalized
         return tracked
@@ -80,7 +82,7 @@ class NetworkTracker(Tracker):
     def _better(
         self,
         last: Landmarks,
-        proven: np.ndarray,
+        well_observed: np.ndarray,
         features: Features,
         found: np.ndarray | None,
         predicted: np.ndarray | None,
@@ -93,7 +95,7 @@ class NetworkTracker(Tracker):
         if found is None or predicted is None:
             return predicted if found is None else found
         from_found, from_predicted = (
-            self._match(last, features, pose, self.config.coarse_radius, proven)
+            self._match(last, features, pose, self.config.coarse_radius, well_observed)
             for pose in (found, predicted)
         )
         inliers, needed = int(from_found.num_inliers), int(from_predicted.num_inliers)
@@ -151,18 +153,18 @@ class DistilledNetworkSlam(LandmarkSlam):
         self.network.warm_up(blank_features(extractor))
 
     def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
-        known = self.world.next_number
+        known = self.landmark_map.next_number
         tracked = super()._locate(frame, features, clock)
         if tracked.live_camera_from_world is None:
             return tracked
-        new = self.world.next_number > known
+        new = self.landmark_map.next_number > known
         pose = self.corrected_pose(tracked)
         if not known:
             self.network.start(features)
         self.network.hold(features, pose)
         if new:
             self.network.add(features, pose, known)
-            self._inlier_ratios[known] = self.world.keyframes[known].inlier_ratio
+            self._inlier_ratios[known] = self.landmark_map.keyframes[known].inlier_ratio
         self._correct_keyframes()
         steps = self.network.config.steps if known else self.network.config.first_steps
         self._train(steps, frame.index)
@@ -188,7 +190,7 @@ class DistilledNetworkSlam(LandmarkSlam):
 
     def scene_map(self) -> SceneMap:
         """The network."""
-        centres = np.array([k.centre for k in self.world.keyframes.values()]).reshape(-1, 3)
+        centres = np.array([k.centre for k in self.landmark_map.keyframes.values()]).reshape(-1, 3)
         return network_scene_map(
             self.network,
             self.extractor,

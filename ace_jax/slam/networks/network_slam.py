@@ -252,13 +252,13 @@ class NetworkSlam(SlamSystem):
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """The keyframes' points (M, 3) world, metres, and their colours (M, 3) uint8."""
-        world = [
+        landmark_map = [
             (k.points - k.camera_from_world[:3, 3]) @ k.camera_from_world[:3, :3]
             for k in self.keyframes
         ]
-        if not world:
+        if not landmark_map:
             return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
-        return np.concatenate(world), np.concatenate([k.colours for k in self.keyframes])
+        return np.concatenate(landmark_map), np.concatenate([k.colours for k in self.keyframes])
 
     def scene_map(self) -> SceneMap:
         """The network."""

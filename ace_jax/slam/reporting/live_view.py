@@ -55,7 +55,7 @@ class SlamView:
         self._live.show_map(*system.points(), always=False)
 
     def _new_keyframes(self, system: SlamSystem) -> np.ndarray | None:
-        keyframes = getattr(getattr(system, "world", None), "keyframes", {})
+        keyframes = getattr(getattr(system, "landmark_map", None), "keyframes", {})
         if len(keyframes) == self._keyframes:
             return None
         self._keyframes = len(keyframes)
@@ -76,8 +76,8 @@ def _features(system: SlamSystem, observation: Observation) -> dict[str, np.ndar
         return {"uv": uv, **unknown}
     slots = system.last_landmarks[mask]
     known = slots != NO_LANDMARK
-    world, found = system.world, slots[known]
-    unknown["xyz"][known] = world.points[found]
-    noise = system.config.inverse_depth_sigma * world.distances[found] ** 2
-    unknown["sigma"][known] = noise / np.sqrt(np.maximum(world.observations[found], 1))
+    landmark_map, found = system.landmark_map, slots[known]
+    unknown["xyz"][known] = landmark_map.points[found]
+    noise = system.config.inverse_depth_sigma * landmark_map.distances[found] ** 2
+    unknown["sigma"][known] = noise / np.sqrt(np.maximum(landmark_map.observations[found], 1))
     return {"uv": uv, **unknown}

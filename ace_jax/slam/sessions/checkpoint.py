@@ -75,7 +75,7 @@ class SlamCheckpoint:
         """
         scene_map, self._found = self._content(), None
         try:
-            frames = _frames(scene_map, len(system.world.keyframes))
+            frames = _frames(scene_map, len(system.landmark_map.keyframes))
             system.resume(frames, part(scene_map.extra, _TRACKING))
             return int(scene_map.info["next_frame"])
         except (KeyError, ValueError, TypeError) as error:
@@ -96,11 +96,11 @@ class SlamCheckpoint:
         """
         now = time.monotonic()
         busy = self._writing is not None and not self._writing.done()
-        if now - self._saved_at < self._seconds or busy or not system.world.keyframes:
+        if now - self._saved_at < self._seconds or busy or not system.landmark_map.keyframes:
             return
         self._saved_at = now
-        frames = _hung_on_live(system.frames, system.world)
-        content = _with_frames(with_session(system.scene_map(), system.world), frames)
+        frames = _hung_on_live(system.frames, system.landmark_map)
+        content = _with_frames(with_session(system.scene_map(), system.landmark_map), frames)
         tracking = {f"{_TRACKING}{name}": x for name, x in system.tracking_state().items()}
         info = {"checkpoint": self._identity, "next_frame": next_frame}
         content = dataclasses.replace(
@@ -124,10 +124,10 @@ class SlamCheckpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _hung_on_live(frames: list[TrackedFrame], world: LandmarkMap) -> list[TrackedFrame]:
+def _hung_on_live(frames: list[TrackedFrame], landmark_map: LandmarkMap) -> list[TrackedFrame]:
     """Frames that refer to keyframes by the places that these have in a session."""
-    place = {number: i for i, number in enumerate(world.keyframes)}
-    gone = {number: world.anchored(number) for number in world.retired}
+    place = {number: i for i, number in enumerate(landmark_map.keyframes)}
+    gone = {number: landmark_map.anchored(number) for number in landmark_map.retired}
 
     def hung(frame: TrackedFrame) -> TrackedFrame:
         if frame.camera_from_reference is None:

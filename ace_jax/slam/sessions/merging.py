@@ -84,15 +84,15 @@ def merge(first: LandmarkSlam, second: LandmarkMap) -> Overlap:
         dataclasses.replace(k, camera_from_world=orthonormalized(k.camera_from_world @ back))
         for k in keyframes
     ]
-    world, known = first.world, first.world.next_number
+    landmark_map, known = first.landmark_map, first.landmark_map.next_number
     _, place = second.places()
     try:
-        world.adopt(landmarks, keyframes, second.depth_bend, first.camera)
+        landmark_map.adopt(landmarks, keyframes, second.depth_bend, first.camera)
     except ValueError as error:
         raise UserError(f"the merged map is too large: {error}") from error
-    world.edges.adopt(second.edges.content(place), known, len(keyframes))
-    world.bend.include(second.bend)
-    world.correct_depth(world.bend.bend, first.camera)
+    landmark_map.edges.adopt(second.edges.content(place), known, len(keyframes))
+    landmark_map.bend.include(second.bend)
+    landmark_map.correct_depth(landmark_map.bend.bend, first.camera)
     for number in overlap.keyframes:
         first.refine_keyframe(known + place[number])
     first.finish()

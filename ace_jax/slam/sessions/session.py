@@ -28,9 +28,9 @@ _SENSOR = ("depth_bend", "settled_bend", "pixel_residual")
 _KEYFRAMES = ("camera_from_world", "uv", "descriptors", "depth", "mask", "landmarks")
 
 
-def with_session(scene_map: SceneMap, world: LandmarkMap) -> SceneMap:
+def with_session(scene_map: SceneMap, landmark_map: LandmarkMap) -> SceneMap:
     """A map file's content together with everything that SLAM needs to go on."""
-    landmarks, keyframes = world.content()
+    landmarks, keyframes = landmark_map.content()
     extra = {
         f"keyframe/{name}": np.stack([getattr(k, name) for k in keyframes]) for name in _KEYFRAMES
     }
@@ -40,13 +40,13 @@ def with_session(scene_map: SceneMap, world: LandmarkMap) -> SceneMap:
     unknown = np.zeros((len(rows), len(columns), 3), np.float32)
     extra["keyframe/planes"] = np.stack([unknown if k.planes is None else k.planes
                                          for k in keyframes])  # fmt: skip
-    extra["depth_bend"] = world.depth_bend
-    extra["settled_bend"] = world.settled_bend
-    extra["pixel_residual"] = np.array(world.pixel_residual)
+    extra["depth_bend"] = landmark_map.depth_bend
+    extra["settled_bend"] = landmark_map.settled_bend
+    extra["pixel_residual"] = np.array(landmark_map.pixel_residual)
     extra |= {f"landmark/{name}": values for name, values in landmarks.items()}
-    extra |= {f"bend/{name}": values for name, values in world.bend.content().items()}
-    _, places = world.places()
-    extra |= {f"edge/{name}": values for name, values in world.edges.content(places).items()}
+    extra |= {f"bend/{name}": values for name, values in landmark_map.bend.content().items()}
+    _, places = landmark_map.places()
+    extra |= {f"edge/{name}": values for name, values in landmark_map.edges.content(places).items()}
     return dataclasses.replace(scene_map, extra=scene_map.extra | extra)
 
 
@@ -67,10 +67,10 @@ def load_session(path: Path | str, capacity: int) -> tuple[SceneMap, LandmarkMap
             f"{path} is a map without a session; take the session.safetensors beside it"
         )
     try:
-        world = _restored(extra, scene_map.camera, capacity)
+        landmark_map = _restored(extra, scene_map.camera, capacity)
     except (KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is not a complete session ({error}); record it again") from error
-    return scene_map, world
+    return scene_map, landmark_map
 
 
 def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> LandmarkMap:
@@ -78,9 +78,9 @@ def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> La
     appearances, _, dim = extra["landmark/descriptors"].shape
     if count > capacity:
         raise ValueError(f"{count} landmarks, at most {capacity} fit")
-    world = LandmarkMap(capacity, dim, appearances)
+    landmark_map = LandmarkMap(capacity, dim, appearances)
     # Sessions of earlier versions have none of these.
-    bend = extra.get("depth_bend", world.depth_bend)
+    bend = extra.get("depth_bend", landmark_map.depth_bend)
     rows, columns = grid_pixels(camera)
     planes = np.zeros((len(extra["keyframe/uv"]), len(rows), len(columns), 3), np.float32)
     extra = {
@@ -93,17 +93,17 @@ def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> La
     observed = keyframes["landmarks"]
     if observed.size == 0 or observed.min() < NO_LANDMARK or observed.max() >= count:
         raise ValueError("observations of landmarks that are not there")
-    _check_shapes(extra, world, dim, (len(rows), len(columns)))
+    _check_shapes(extra, landmark_map, dim, (len(rows), len(columns)))
     for name, values in extra.items():
         if name.startswith(("keyframe/", "landmark/", *_SENSOR)) and not np.isfinite(values).all():
             raise ValueError(f"{name} holds values that are not finite")
-    world.depth_bend = np.asarray(extra["depth_bend"], np.float64)
-    world.settled_bend = np.asarray(extra["settled_bend"], np.float64)
-    world.pixel_residual = max(float(extra["pixel_residual"]), 0.0)
-    world.bend = BendEstimator(world.depth_bend)
+    landmark_map.depth_bend = np.asarray(extra["depth_bend"], np.float64)
+    landmark_map.settled_bend = np.asarray(extra["settled_bend"], np.float64)
+    landmark_map.pixel_residual = max(float(extra["pixel_residual"]), 0.0)
+    landmark_map.bend = BendEstimator(landmark_map.depth_bend)
     if "bend/prior" in extra:
-        world.bend = BendEstimator.restored(part(extra, "bend/"))
-    world.adopt(
+        landmark_map.bend = BendEstimator.restored(part(extra, "bend/"))
+    landmark_map.adopt(
         {name: extra[f"landmark/{name}"] for name in (*LANDMARK_ATTRIBUTES, "descriptors")},
         [
             Keyframe(
@@ -114,16 +114,16 @@ def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> La
             )
             for i in range(len(observed))
         ],
-        world.depth_bend,
+        landmark_map.depth_bend,
         camera,
     )
     if "edge/pairs" in extra:
-        world.edges.adopt(part(extra, "edge/"), 0, len(observed))
-    return world
+        landmark_map.edges.adopt(part(extra, "edge/"), 0, len(observed))
+    return landmark_map
 
 
 def _check_shapes(
-    extra: dict[str, np.ndarray], world: LandmarkMap, dim: int, grid: tuple[int, int]
+    extra: dict[str, np.ndarray], landmark_map: LandmarkMap, dim: int, grid: tuple[int, int]
 ) -> None:
     """Whether all arrays are of as many keyframes, features and landmarks.
 
@@ -133,8 +133,8 @@ def _check_shapes(
     keyframes, features = extra["keyframe/landmarks"].shape
     landmarks, appearances = len(extra["landmark/points"]), len(extra["landmark/descriptors"])
     wanted = {
-        "depth_bend": world.depth_bend.shape,
-        "settled_bend": world.depth_bend.shape,
+        "depth_bend": landmark_map.depth_bend.shape,
+        "settled_bend": landmark_map.depth_bend.shape,
         "pixel_residual": (),
         "keyframe/planes": (keyframes, *grid, 3),
         "keyframe/camera_from_world": (keyframes, 4, 4),
@@ -147,7 +147,7 @@ def _check_shapes(
         "landmark/descriptors": (appearances, landmarks, dim),
     }
     for name in LANDMARK_ATTRIBUTES:
-        wanted[f"landmark/{name}"] = (landmarks, *getattr(world, name).shape[1:])
+        wanted[f"landmark/{name}"] = (landmarks, *getattr(landmark_map, name).shape[1:])
     for name, shape in wanted.items():
         if extra[name].shape != shape:
             raise ValueError(f"{name} has shape {extra[name].shape}, not {shape}")

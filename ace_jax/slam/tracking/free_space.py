@@ -1,9 +1,9 @@
-"""What moves: points where an earlier depth image saw nothing but air.
+"""Moving-object detection from free space: surfaces where earlier depth images saw none.
 
-A depth image says where surfaces are and also where none are: between the camera and what it saw.
-A surface that is now in such a place has moved there (a person who walks in), so its features tell
-nothing about the camera. Ray-traced free space removes dynamic objects from occupancy maps in the
-same way (Hornung et al., OctoMap, Autonomous Robots 2013).
+A depth image says where surfaces are and that the space between them and the camera is empty. A
+surface that is now in space seen to be empty has moved there (a person who walks in), and its
+features say nothing about the camera's motion. Ray-traced free space removes dynamic objects from
+occupancy maps in the same way (Hornung et al., OctoMap, Autonomous Robots 2013).
 """
 
 from collections.abc import Mapping

@@ -30,7 +30,7 @@ class GuidedPose:
     num_inliers: int
 
 
-DRAGGED = 1.3  # times the cost of proven landmarks that others may add before they are ignored
+DRAGGED = 1.3  # factor by which new landmarks may raise the cost of the well-observed ones
 RIVALS = (20, 0.25)  # outliers, and share of the matches, that are asked for a motion of their own
 
 _optimize_pose = jax.jit(optimize_pose)
@@ -43,8 +43,8 @@ def match_and_optimize(
     camera: Camera,
     gates: MatchGates,
     noise: NoiseModel,
-    proven: np.ndarray | None = None,
-    min_proven: int = 0,
+    well_observed: np.ndarray | None = None,
+    min_well_observed: int = 0,
     several_motions: bool = False,
 ) -> GuidedPose:
     """Guided matching from a predicted pose, then motion-only optimisation.
@@ -60,10 +60,9 @@ def match_and_optimize(
         camera: intrinsics.
         gates: what a match must satisfy.
         noise: standard deviations.
-        proven: (P,) bool, landmarks that several keyframes have seen in one place; None: all are
-            alike.
-        min_proven: if so many of them are matched and the others drag the pose away from them,
-            they alone move it: what is new may belong to someone who walks.
+        well_observed: (P,) bool, landmarks that several keyframes observe; None: not used.
+        min_well_observed: with at least so many of them matched, they alone determine the pose
+            where the others would drag it away: new landmarks may lie on a walking person.
         several_motions: whether other motions than the first pose's are looked for.
     """
     matches = guided_match(block, features, camera_from_world, camera, gates)
@@ -93,8 +92,8 @@ def match_and_optimize(
         if area(rival, agreeing) > area(pose, inliers):
             pose, inliers = rival, agreeing
         left &= ~agreeing
-    votes = found if proven is None else found & proven[np.maximum(matches, 0)]
-    if min_proven <= votes.sum() < found.sum():
+    votes = found if well_observed is None else found & well_observed[np.maximum(matches, 0)]
+    if min_well_observed <= votes.sum() < found.sum():
         alone, agreeing = explained_by(votes)
         if cost(pose, votes) > DRAGGED * cost(alone, votes):
             pose, inliers = alone, agreeing

@@ -1,7 +1,7 @@
-"""What moves, by its own features: where they are now, and where they were a moment ago.
+"""Moving-object detection from feature tracks over the last half second.
 
-`free_space.py` knows what moves from where nothing was; this knows it without having seen the place
-before, which is what is needed while people stand in the picture from the first frame on.
+`free_space.py` detects motion into space that was seen to be empty; this needs no earlier view of
+the place, so it works when people stand in the image from the first frame on.
 """
 
 import collections

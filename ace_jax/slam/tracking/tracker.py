@@ -132,7 +132,7 @@ class Tracker:
 
     def track(
         self,
-        world: LandmarkMap,
+        landmark_map: LandmarkMap,
         unrolled: Callable[[np.ndarray | None], Features],
         predicted: np.ndarray | None,
         last_landmarks: np.ndarray,
@@ -142,7 +142,7 @@ class Tracker:
         """Tracks one frame.
 
         Args:
-            world: the map; not changed.
+            landmark_map: the map; not changed.
             unrolled: features of the frame, with depth, for an estimate of its pose (4, 4) or
                 None: what the rolling shutter did to them depends on the motion.
             predicted: (4, 4) camera_from_world expected from the motion so far, or None.
@@ -155,33 +155,33 @@ class Tracker:
         lost = Tracked(None, np.full(count, NO_LANDMARK, np.int32), features, 0.0, 0.0, False, 0.0)
         step, slots = None, last_landmarks
         if predicted is not None and not self.relocalize_always:
-            block = self._last_seen(world, last_landmarks, last_descriptors)
-            proven = self.proven(world, last_landmarks)
+            block = self._last_seen(landmark_map, last_landmarks, last_descriptors)
+            well_observed = self.well_observed(landmark_map, last_landmarks)
             for radius in (self.config.coarse_radius, self.config.coarse_retry_radius):
-                step = self._match(block, features, predicted, radius, proven)
+                step = self._match(block, features, predicted, radius, well_observed)
                 if self._trusted(step):
                     break
         relocalized = step is None or not self._trusted(step)
         if relocalized:
-            found = self._relocalize(world, features, key(), last_landmarks)
+            found = self._relocalize(landmark_map, features, key(), last_landmarks)
             if found is None:
                 return lost
             start = found
-            seen_by = self._nearest_keyframe(world, start)
-            slots = world.keyframes[seen_by].landmarks
+            seen_by = self._nearest_keyframe(landmark_map, start)
+            slots = landmark_map.keyframes[seen_by].landmarks
         else:
             start = step.camera_from_world
             slots = last_landmarks[step.matches[step.matches >= 0]]
-        local = self._local_map(world, slots, start)
-        block = world.block(local, len(local))
+        local = self._local_map(landmark_map, slots, start)
+        block = landmark_map.block(local, len(local))
         radius = self.config.fine_radius * (2 if relocalized else 1)
         if not relocalized:
             features = unrolled(start)
-        proven = self.proven(world, local)
-        fine = self._match(block, features, start, radius, proven, several_motions=True)
+        well_observed = self.well_observed(landmark_map, local)
+        fine = self._match(block, features, start, radius, well_observed, several_motions=True)
         if relocalized:
             start, radius = fine.camera_from_world, self.config.fine_radius
-            fine = self._match(block, features, start, radius, proven)
+            fine = self._match(block, features, start, radius, well_observed)
         if fine.num_inliers < self.config.min_inliers * (2 if relocalized else 1):
             return lost
         matches, seen = fine.matches, fine.matches >= 0
@@ -200,28 +200,30 @@ class Tracker:
             agreement=min(coarse_ratio, inlier_ratio),
         )
 
-    def warm_up(self, world: LandmarkMap, features: Features, key: jax.Array) -> None:
+    def warm_up(self, landmark_map: LandmarkMap, features: Features, key: jax.Array) -> None:
         """Compiles the tracking programs with blank features."""
         nothing = np.full(len(features.mask), NO_LANDMARK)
         pose = np.eye(4, dtype=np.float32)
-        block = self._last_seen(world, nothing, features.descriptors)
-        self._match(block, features, pose, 1.0, self.proven(world, nothing))
+        block = self._last_seen(landmark_map, nothing, features.descriptors)
+        self._match(block, features, pose, 1.0, self.well_observed(landmark_map, nothing))
         for depth in (0.0, 1.0) if self.needs_no_depth else (1.0,):
             seen = features.replace(depth=np.full_like(features.depth, depth))
-            self._relocalize(world, seen, jax.random.fold_in(key, 0), nothing)
+            self._relocalize(landmark_map, seen, jax.random.fold_in(key, 0), nothing)
 
     def _last_seen(
-        self, world: LandmarkMap, landmarks: np.ndarray, descriptors: np.ndarray
+        self, landmark_map: LandmarkMap, landmarks: np.ndarray, descriptors: np.ndarray
     ) -> Landmarks:
         """The last frame's landmarks as they looked in it."""
-        return world.block(landmarks, len(landmarks)).replace(descriptors=descriptors[:, None])
+        return landmark_map.block(landmarks, len(landmarks)).replace(
+            descriptors=descriptors[:, None]
+        )
 
-    def proven(self, world: LandmarkMap, slots: np.ndarray) -> np.ndarray:
+    def well_observed(self, landmark_map: LandmarkMap, slots: np.ndarray) -> np.ndarray:
         """Which of some landmarks (-1: none) enough keyframes observe."""
-        return (slots >= 0) & (world.observations[slots] >= self.config.proven_observations)
+        return (slots >= 0) & (landmark_map.observations[slots] >= self.config.well_observed_by)
 
     def _match(
-        self, block, features, pose, radius, proven, several_motions: bool = False
+        self, block, features, pose, radius, well_observed, several_motions: bool = False
     ) -> GuidedPose:
         gates = self.gates.replace(radius=np.float32(radius * self._pixel))
         return match_and_optimize(
@@ -231,8 +233,8 @@ class Tracker:
             self.camera,
             gates,
             self.noise,
-            proven,
-            self.config.min_proven,
+            well_observed,
+            self.config.min_well_observed,
             several_motions,
         )
 
@@ -241,42 +243,42 @@ class Tracker:
         return step.num_inliers >= least
 
     def _local_map(
-        self, world: LandmarkMap, slots: np.ndarray, camera_from_world: np.ndarray
+        self, landmark_map: LandmarkMap, slots: np.ndarray, camera_from_world: np.ndarray
     ) -> np.ndarray:
         """Slots in view, seen by the keyframes that share most with `slots`."""
-        shared = world.covisibility(slots)
+        shared = landmark_map.covisibility(slots)
         order = np.argsort(-shared, kind="stable")[: self.config.local_keyframes]
-        local = world.slots_seen_by(order[shared[order] > 0])
-        local = local[world.in_view(local, camera_from_world, self.camera)]
-        local = world.most_observed(local, self.config.max_local_landmarks)
+        local = landmark_map.slots_seen_by(order[shared[order] > 0])
+        local = local[landmark_map.in_view(local, camera_from_world, self.camera)]
+        local = landmark_map.most_observed(local, self.config.max_local_landmarks)
         return local if len(local) else np.full(1, NO_LANDMARK)
 
-    def _nearest_keyframe(self, world: LandmarkMap, camera_from_world: np.ndarray) -> int:
+    def _nearest_keyframe(self, landmark_map: LandmarkMap, camera_from_world: np.ndarray) -> int:
         """The keyframe whose view (position and direction) is closest to a pose."""
         pose = np.asarray(camera_from_world, np.float64)
-        poses = np.stack([k.camera_from_world for k in world.keyframes.values()])
+        poses = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
         centres = invert(poses)[:, :3, 3]
         turned = np.arccos(np.clip(poses[:, 2, :3] @ pose[2, :3], -1, 1))
         nearest = int(np.argmin(np.linalg.norm(centres - centre(pose), axis=1) + turned))
-        return list(world.keyframes)[nearest]
+        return list(landmark_map.keyframes)[nearest]
 
     def _relocalize(
-        self, world: LandmarkMap, features: Features, key, last_landmarks: np.ndarray
+        self, landmark_map: LandmarkMap, features: Features, key, last_landmarks: np.ndarray
     ) -> np.ndarray | None:
         """Pose without a motion prior: where the camera was last, then anywhere in the map.
 
         Few landmarks compete for a feature in the last place, so a wide step within it is found
         where the whole map has too much that looks alike.
         """
-        shared = world.covisibility(last_landmarks)
+        shared = landmark_map.covisibility(last_landmarks)
         order = np.argsort(-shared, kind="stable")[: self.config.local_keyframes]
-        here = np.zeros(world.capacity, bool)
-        here[world.slots_seen_by(order[shared[order] > 0])] = True
-        here &= world.valid
-        for valid in (here, world.valid) if here.any() else (world.valid,):
+        here = np.zeros(landmark_map.capacity, bool)
+        here[landmark_map.slots_seen_by(order[shared[order] > 0])] = True
+        here &= landmark_map.valid
+        for valid in (here, landmark_map.valid) if here.any() else (landmark_map.valid,):
             pose, inliers, success = relocalize(
-                world.descriptors[0],
-                world.points,
+                landmark_map.descriptors[0],
+                landmark_map.points,
                 valid,
                 features,
                 self.camera,
