@@ -20,9 +20,9 @@ from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks
 from ace_jax.mapping.landmarks import build
 from ace_jax.mapping.points import Depths
-from ace_jax.mapping.progress import Progress
 from ace_jax.mapping.trained_map import fill_from_images, rehearsal_of, sample_of, train
 from ace_jax.models.landmark_attention import LandmarkAttention
+from ace_jax.progress import Progress
 from ace_jax.training.checkpoints import Checkpoints
 
 FEW = 30  # landmarks in an image without which a query from there would hardly be answered

@@ -11,7 +11,7 @@ from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
-from ace_jax.mapping.progress import Progress, quiet
+from ace_jax.progress import Progress, quiet
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks, empty, grow, refine
 from ace_jax.mapping.landmark_selection import claims, how_many
 from ace_jax.mapping.points import Depths, world_points
-from ace_jax.mapping.progress import Progress
+from ace_jax.progress import Progress
 
 GROW_RADIUS = 6.0  # pixels at 640 columns; measured depth is off by that much
 _FIRST_ROOM = 1 << 15  # landmarks; doubled when it is full, so that few sizes are compiled
@@ -108,6 +108,7 @@ class LandmarkStore:
             )
             self._count = int(count)
             self._seen.append(self._rows(shown))
+        progress("landmarks", len(pairs), len(pairs))
 
     def _rows(self, shown: jax.Array) -> np.ndarray:
         shown = np.asarray(shown)
@@ -146,9 +147,8 @@ class LandmarkStore:
             lambda x: x.at[source].get(mode="fill", fill_value=0), self._tracks
         )
 
-    def refine(self, images: Sequence[MappingImage], radius: float, progress: Progress) -> None:
+    def refine(self, images: Sequence[MappingImage], radius: float) -> None:
         """One round over these images; the search radius is in pixels at 640 columns."""
-        progress("refinement", 0, 1)
         self._tracks, shown = _refine(
             self._tracks,
             jax.tree.map(lambda *rows: np.stack(rows), *(i.features for i in images)),
@@ -161,7 +161,6 @@ class LandmarkStore:
             self._known,
         )
         self._seen = list(self._rows(shown))
-        progress("refinement", 1, 1)
 
     def select(self, rng: np.random.Generator) -> Selection:
         """The landmarks to keep, of those that enough images see.
@@ -171,7 +170,7 @@ class LandmarkStore:
         and do not are gone.
 
         Args:
-            rng: decides between landmarks that equally many images see.
+            rng: decides between landmarks that equally many images see, and the order of the rows.
         """
         options = self._options
         tracks = jax.tree.map(np.asarray, self._tracks)
@@ -201,7 +200,8 @@ class LandmarkStore:
         detail = how_many(
             claim[rest], options.detail_per_image, options.detail, self._limit - coarse
         )
-        rows = np.concatenate([order[:coarse], rest[:detail]])
+        # A query uses the first landmarks in view: they must come from all over it.
+        rows = np.concatenate([rng.permutation(part) for part in (order[:coarse], rest[:detail])])
         kept = np.zeros(room + 1, bool)
         kept[rows] = True
         unit = landmarks.descriptors / np.maximum(norm, 1e-6)

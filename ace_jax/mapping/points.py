@@ -13,8 +13,8 @@ from ace_jax.errors import UserError
 from ace_jax.geometry.camera import camera_of, camera_rows
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
-from ace_jax.mapping.progress import Progress, quiet
 from ace_jax.mapping.triangulation import triangulate
+from ace_jax.progress import Progress, quiet
 
 NEIGHBOURS = 8
 MAX_TURN = 25.0  # degrees between a reference and its neighbours

@@ -12,13 +12,13 @@ from ace_jax.errors import UserError
 from ace_jax.localization.scene_map import SceneMap, load_map, save_map
 from ace_jax.localization.stored_landmarks import landmarks_of
 from ace_jax.mapping.pipeline import describe, map_scene
-from ace_jax.mapping.progress import Bars, Progress
 from ace_jax.mapping.report import (
     CheckAnswer,
     answer_checks,
     report_path,
     write_report,
 )
+from ace_jax.progress import Progress, StageBars
 from ace_jax.viewer.answers import view_of
 from ace_jax.viewer.live import LiveView
 
@@ -49,7 +49,7 @@ def run(
         raise UserError(f"cannot write {out}: {error.strerror}") from error
     known = load_map(update) if update else None
     checkpoints = out.with_name(f"{out.name}.checkpoints")
-    bars = Bars()
+    bars = StageBars()
     progress = bars if view is None else _Shown(bars, view)
     try:
         made = map_scene(source, config, weights_dir, checkpoints, progress, known)

@@ -18,10 +18,10 @@ from ace_jax.features.base import FeatureExtractor
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.points import Depths, world_points
-from ace_jax.mapping.progress import Progress, quiet
 from ace_jax.models.landmark_transformer import code_of
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.models.shared_transformer import load_transformer
+from ace_jax.progress import Progress, quiet
 from ace_jax.training import augmentation
 from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.fit import fit
