@@ -1,4 +1,4 @@
-"""The landmark-attention map of a scene."""
+"""Mapping with a landmark-attention head: landmarks, their calibration, training if asked for."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from ace_jax.models.landmark_attention import LandmarkAttention
 from ace_jax.progress import Progress
 from ace_jax.training.checkpoints import Checkpoints
 
-FEW = 30  # landmarks in an image without which a query from there would hardly be answered
+FEW = 30  # landmarks in view; fewer than a query needs inliers, see `default_settings`
 
 
 def make(

@@ -1,4 +1,4 @@
-"""Check images: kept out of mapping, answered by the finished map, and carried along in it.
+"""Validation images: kept out of mapping, localized in the finished map, and carried along in it.
 
 They tell how good a map is as soon as it is made, and whether an update has made it forget.
 """
@@ -17,7 +17,7 @@ from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping.images import MappingImage
 
-_MIN_PARTS = 8  # at most one image in so many is kept out
+_MIN_PARTS = 8  # at most one image in so many is kept out: the others still cover the scene
 _ARRAYS = ("descriptors", "uv", "mask", "camera_from_world", "camera")
 
 

@@ -1,4 +1,4 @@
-"""The landmarks of a mapping run: room that grows, and the choice of those that a map keeps."""
+"""The growing store of landmarks while mapping, and the selection of those that a map keeps."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from ace_jax.mapping.landmark_selection import claims, how_many
 from ace_jax.mapping.points import Depths, world_points
 from ace_jax.progress import Progress
 
-GROW_RADIUS = 6.0  # pixels at 640 columns; measured depth is off by that much
+GROW_RADIUS = 6.0  # pixels at 640 columns, tuned on redkitchen; measured depth is off by that
 _FIRST_ROOM = 1 << 15  # landmarks; doubled when it is full, so that few sizes are compiled
 
 

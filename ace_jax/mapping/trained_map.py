@@ -28,7 +28,7 @@ from ace_jax.training.fit import fit
 from ace_jax.training.patch_buffer import Batch, PatchBuffer, PatchBufferBuilder, PatchSampler
 
 _FILL, _INIT, _TRAIN, _REHEARSE = range(4)  # streams of the seed's key
-_DEFAULT_REACH = 5.0  # metres beyond the cameras that a scene of unknown extent is given
+_DEFAULT_REACH = 5.0  # metres beyond the cameras, of a scene of unknown extent: a room's size
 _ROUNDS = 100  # of all frames at most, when augmentation fills the buffer
 
 WithPoints = Callable[[], tuple[list[MappingImage], list[Depths]]]

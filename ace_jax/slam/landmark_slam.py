@@ -456,12 +456,8 @@ class LandmarkSlam(SlamSystem):
             self.landmark_map.valid
         ]
 
-    def scene_map(self, calibrated: bool = False) -> SceneMap:
-        """A landmark-attention head that holds every landmark with its mean descriptor.
-
-        Args:
-            calibrated: find out how the predicted scales follow the errors, which takes a second.
-        """
+    def scene_map(self) -> SceneMap:
+        """A landmark-attention head that holds every landmark with its mean descriptor."""
         landmark_map, tau = self.landmark_map, attention_tau(self.extractor.name)
         landmarks = landmark_map.block(np.flatnonzero(landmark_map.valid), len(landmark_map))
         entries = landmark_entries(_with_mean_descriptor(landmarks), len(landmark_map), tau=tau)
@@ -474,7 +470,6 @@ class LandmarkSlam(SlamSystem):
             feature_checksum=self.extractor.weights_checksum,
             camera=self.camera,
             mean=centres.mean(0) if len(centres) else np.zeros(3),
-            info={"landmark_options": {"min_similarity": self.tracker.gates.min_cosine}},
         )
 
 
