@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ace_jax.data.frame import FrameSource
-from ace_jax.data.stream_faults import FAULTS
 from ace_jax.evaluation.trajectory import Trajectory, compare
 from ace_jax.slam.run import SystemOptions, create_system, run
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from stream_faults import FAULTS
 
 FALSE_POSE = 0.1  # metres; a pose that far off is a false one
 WITHIN = 10  # frames in which a camera has to be found again

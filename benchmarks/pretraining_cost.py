@@ -12,6 +12,7 @@ from absl import flags
 from machine import stamp
 from markdown import asked, publish, table
 from pretraining_runs import DOCS, Bench, open_bench
+from throughput import matmul_peak, scene_bytes, step_flops
 
 from ace_jax import errors
 from ace_jax.pretrain import presets
@@ -19,7 +20,6 @@ from ace_jax.pretrain.forms import create_form
 from ace_jax.pretrain.scenes import Views
 from ace_jax.pretrain.sources import create_source
 from ace_jax.pretrain.steps import create_steps
-from ace_jax.pretrain.throughput import matmul_peak, scene_bytes, step_flops
 from ace_jax.runtime import enable_compilation_cache
 from ace_jax.training.mesh import SceneMesh
 

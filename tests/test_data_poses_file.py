@@ -5,6 +5,7 @@ import pytest
 from data_scene import PlaneSource, pose, rotation
 
 from ace_jax.data.frame import FrameSource
+from ace_jax.data.pose_writers import write_trajectory_tum
 from ace_jax.data.poses_file import (
     NamedPoses,
     Trajectory,
@@ -164,3 +165,38 @@ def test_matrices(tmp_path):
     path.write_text("1 2 3\n")
     with pytest.raises(UserError, match=r"line 1.*4 x 4"):
         read_matrices(path)
+
+
+def _poses(count: int = 20) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return from_quaternion(rng.normal(size=(count, 4)), rng.normal(size=(count, 3)))
+
+
+def test_tum_lines(tmp_path):
+    poses, times = _poses(), np.arange(20) / 30 + 1305031102.175304
+    poses[4] = np.nan
+    write_trajectory_tum(tmp_path / "new" / "t.tum", times, poses)
+    lines = (tmp_path / "new" / "t.tum").read_text().splitlines()
+    assert len(lines) == 19
+    for line in lines:
+        assert line == line.strip()
+        assert len(line.split(" ")) == 8
+    keep = np.arange(20) != 4
+    read = read_poses(tmp_path / "new" / "t.tum")
+    np.testing.assert_array_equal(read.timestamps, times[keep])
+    np.testing.assert_allclose(read.world_from_camera, poses[keep], atol=1e-8)
+
+
+def test_evo_reads_the_trajectory(tmp_path):
+    pytest.importorskip("evo")
+    from evo.tools import file_interface
+
+    write_trajectory_tum(tmp_path / "t.tum", np.arange(20) / 30, _poses())
+    read = file_interface.read_tum_trajectory_file(str(tmp_path / "t.tum"))
+    np.testing.assert_allclose(np.stack(read.poses_se3), _poses(), atol=1e-8)
+    np.testing.assert_array_equal(read.timestamps, np.arange(20) / 30)
+
+
+def test_a_trajectory_without_poses_is_an_empty_file(tmp_path):
+    write_trajectory_tum(tmp_path / "t.tum", np.arange(3), np.full((3, 4, 4), np.nan))
+    assert (tmp_path / "t.tum").read_text() == ""

@@ -76,7 +76,10 @@ def test_calls_are_found():
     [
         ("from ace_jax.data.registry import nothing", ImportError),
         ("from ace_jax.data.registry import open_sequence\nopen_sequence('a')", TypeError),
-        ("from ace_jax import relocalizer\nrelocalizer.as_camera(1, 2, tall=3)", TypeError),
+        (
+            "from ace_jax.localization import relocalizer\nrelocalizer.as_camera(1, 2, tall=3)",
+            TypeError,
+        ),
     ],
 )
 def test_a_wrong_example_is_found(code, error):

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 import ace_jax
+from ace_jax.data.pose_writers import write_trajectory_tum
 from ace_jax.errors import UserError
 from ace_jax.evaluation.files import read_trajectory
-from ace_jax.evaluation.report import errors_summary, errors_table
-from ace_jax.evaluation.trajectory import Trajectory, compare
+from ace_jax.evaluation.trajectory import Trajectory, compare, errors_summary, errors_table
 from ace_jax.geometry.rigid import from_quaternion, invert, to_quaternion
-from ace_jax.slam.reporting.outputs import write_trajectory_tum
 
 PACKAGE_ROOT = Path(ace_jax.__file__).parent.parent
 

@@ -18,25 +18,30 @@ def test_a_page_needs_no_network_and_shows_names_as_they_are(tmp_path):
     data = pictures.with_answers(
         rgb, np.array([[5.0, 5.0], [30.0, 20.0]]), np.array([True, True]), np.array([True, False])
     )
-    parts = [
-        page.table([("<script>", "a & b")]),
-        page.settings({"seed": 0, "features": {"name": "<sift>"}}),
-        page.drawing(
-            charts.timing_figure(np.arange(5.0), {"solver": np.arange(5.0)}, 33.0), "time"
-        ),
-        page.pictures([(data, "x.png", "<b>")]),
-    ]
-    page.write_page(tmp_path / "report.html", "Map of <kitchen>", parts)
+    timing = charts.timing_figure(np.arange(5.0), {"solver": np.arange(5.0)}, 33.0)
+    page.write_report(
+        tmp_path / "report.html",
+        "Map of <kitchen>",
+        [[("<script>", "a & b")]],
+        {"seed": 0, "features": {"name": "<sift>"}},
+        [
+            page.Section("Time", [page.drawing(timing, "time")]),
+            page.Section("Nothing", [], "left out"),
+            page.Section("<i>", [page.pictures([(data, "x.png", "<b>")])]),
+        ],
+    )
     text = (tmp_path / "report.html").read_text()
     assert not re.search(r"(src|href)=\"(?!data:)|@import|url\(|<script", text)
     assert "&lt;kitchen&gt;" in text
     assert "features.name" in text
+    assert re.findall("<h2>(.*?)</h2>", text) == ["Settings", "Time", "&lt;i&gt;"]
+    assert "left out" not in text
     assert text.count("data:image/") == 2
 
 
 def test_the_command_is_one_that_can_be_given_again(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/x/ace_jax/slam/__main__.py", "--seq", "folder/my room"])
-    assert "python -m ace_jax.slam --seq &#x27;folder/my room&#x27;" in page.settings({})
+    assert "python -m ace_jax.slam --seq &#x27;folder/my room&#x27;" in page.settings_table({})
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])

@@ -1,12 +1,14 @@
 """Files that are complete or absent."""
 
 import errno
+import json
 import os
 import time
 
+import numpy as np
 import pytest
 
-from ace_jax.files import ABANDONED, replacing
+from ace_jax.files import ABANDONED, replacing, write_json
 
 
 def test_the_file_appears_when_the_block_succeeds(tmp_path):
@@ -98,3 +100,17 @@ def test_a_disk_that_is_full_when_flushed_leaves_the_old_file(
         write()
     assert target.read_text() == ("old" if raised else "new")
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_has_no_numbers_that_json_does_not_know(tmp_path):
+    write_json(
+        tmp_path / "m.json",
+        {"nan": np.float32("nan"), "inf": float("inf"), "n": np.int64(3), "a": np.eye(2)},
+    )
+    text = (tmp_path / "m.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "nan": None,
+        "inf": None,
+        "n": 3,
+        "a": [[1.0, 0.0], [0.0, 1.0]],
+    }

@@ -8,6 +8,7 @@ import numpy as np
 import pretrain_world as world
 import pytest
 from ml_collections import ConfigDict
+from repository import REPO
 from slam_scene import RoomSource
 
 from ace_jax.errors import UserError
@@ -22,7 +23,6 @@ from ace_jax.models.shared_transformer import load_transformer
 from ace_jax.pretrain.export import export
 from ace_jax.pretrain.forms import create_form
 from ace_jax.pretrain.scenes import Views
-from ace_jax.pretrain.throughput import scene_bytes
 from ace_jax.pretrain.validation import Answers, Validator, find_pose
 from ace_jax.weights import safetensors_io
 
@@ -141,7 +141,9 @@ def test_a_pose_is_found_when_most_votes_are_wrong():
     assert find_pose(uv, xyz[::-1], np.ones(200, bool), intrinsics, jax.random.key(0)) is None
 
 
-def test_bytes_of_a_scene():
+def test_bytes_of_a_scene(monkeypatch):
+    monkeypatch.syspath_prepend(REPO / "benchmarks")
+    scene_bytes = pytest.importorskip("throughput").scene_bytes
     config = world.config()
     form = create_form(config, world.DIM)
     patches = world.scene(0, config)

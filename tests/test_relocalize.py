@@ -182,7 +182,7 @@ def test_colmap_files_follow_its_conventions(map_files, tmp_path):
     source = WorldSource((3.5, 5.5), World(1))
     run.run(load_maps(map_files[:1]), source, tmp_path, 1, quiet=True)
     cameras = (tmp_path / "poses_colmap/cameras.txt").read_text().splitlines()
-    assert cameras[1] == "1 PINHOLE 640 480 525.0 525.0 320.5 240.5"
+    assert cameras[1] == "1 PINHOLE 640 480 525 525 320.5 240.5"
     images = (tmp_path / "poses_colmap/images.txt").read_text().splitlines()
     assert re.fullmatch(r"1 (\S+ ){7}1 view-3.5", images[1])
     assert images[2] == ""

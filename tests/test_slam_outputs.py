@@ -5,15 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from ace_jax.data.poses_file import read_poses
 from ace_jax.evaluation.trajectory import Trajectory
+from ace_jax.files import write_json
 from ace_jax.geometry.rigid import from_quaternion
 from ace_jax.slam.reporting.outputs import (
     plot_trajectory,
     trajectory_metrics,
-    write_json,
     write_points_ply,
-    write_trajectory_tum,
 )
 
 REQUIRED = {
@@ -45,36 +43,6 @@ def _metrics(estimate, ground_truth, live=None, **changed) -> dict:
     return trajectory_metrics(**{**arguments, **changed})
 
 
-def test_tum_lines(tmp_path):
-    poses, times = _poses(), np.arange(20) / 30 + 1305031102.175304
-    poses[4] = np.nan
-    write_trajectory_tum(tmp_path / "new" / "t.tum", times, poses)
-    lines = (tmp_path / "new" / "t.tum").read_text().splitlines()
-    assert len(lines) == 19
-    for line in lines:
-        assert line == line.strip()
-        assert len(line.split(" ")) == 8
-    keep = np.arange(20) != 4
-    read = read_poses(tmp_path / "new" / "t.tum")
-    np.testing.assert_array_equal(read.timestamps, times[keep])
-    np.testing.assert_allclose(read.world_from_camera, poses[keep], atol=1e-8)
-
-
-def test_evo_reads_the_trajectory(tmp_path):
-    pytest.importorskip("evo")
-    from evo.tools import file_interface
-
-    write_trajectory_tum(tmp_path / "t.tum", np.arange(20) / 30, _poses())
-    read = file_interface.read_tum_trajectory_file(str(tmp_path / "t.tum"))
-    np.testing.assert_allclose(np.stack(read.poses_se3), _poses(), atol=1e-8)
-    np.testing.assert_array_equal(read.timestamps, np.arange(20) / 30)
-
-
-def test_a_trajectory_without_poses_is_an_empty_file(tmp_path):
-    write_trajectory_tum(tmp_path / "t.tum", np.arange(3), np.full((3, 4, 4), np.nan))
-    assert (tmp_path / "t.tum").read_text() == ""
-
-
 @pytest.mark.parametrize("coloured", [True, False])
 def test_ply_round_trip(tmp_path, coloured):
     rng = np.random.default_rng(0)
@@ -97,38 +65,6 @@ def test_ply_refuses_colours_of_another_count(tmp_path):
     with pytest.raises(ValueError, match="1 colours for 2 points"):
         write_points_ply(tmp_path / "p.ply", np.zeros((2, 3)), np.zeros((1, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
-    write_json(tmp_path / "m.json", {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(tmp_path / "m.json", {"a": object()})
-    assert json.loads((tmp_path / "m.json").read_text()) == {"a": 1}
-    assert [file.name for file in tmp_path.iterdir()] == ["m.json"]
-
-
-def test_an_interrupted_write_leaves_nothing(tmp_path):
-    class Interrupting:
-        def __array__(self, *_args, **_kwargs):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_trajectory_tum(tmp_path / "t.tum", np.arange(1), Interrupting())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_json_has_no_numbers_that_json_does_not_know(tmp_path):
-    write_json(
-        tmp_path / "m.json",
-        {"nan": np.float32("nan"), "inf": float("inf"), "n": np.int64(3), "a": np.eye(2)},
-    )
-    text = (tmp_path / "m.json").read_text()
-    assert json.loads(text, parse_constant=pytest.fail) == {
-        "nan": None,
-        "inf": None,
-        "n": 3,
-        "a": [[1.0, 0.0], [0.0, 1.0]],
-    }
 
 
 def test_metrics_have_every_field_and_are_json(tmp_path):

@@ -20,10 +20,10 @@ from ace_jax.data import ace_layout, colmap, replica, seven_scenes, tum
 from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.data.images import SATURATED
 from ace_jax.data.intrinsics import FILE_NAME, intrinsics_text
+from ace_jax.data.pose_writers import colmap_texts, tum_text
 from ace_jax.data.recording import iterate
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.rigid import invert, to_quaternion
 
 FOLDER_UNITS_PER_METRE = 5000.0
 
@@ -165,15 +165,12 @@ def _tum_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
         )
     posed = [entry for entry in entries if entry.world_from_camera is not None]
     if posed:
-        texts["groundtruth.txt"] = _lines(
-            [_tum_line(entry.timestamp, entry.world_from_camera) for entry in posed]
+        # As in the names of the images: microseconds.
+        times = np.round([entry.timestamp for entry in posed], 6)
+        texts["groundtruth.txt"] = tum_text(
+            times, np.stack([entry.world_from_camera for entry in posed])
         )
     return texts
-
-
-def _tum_line(timestamp: float, pose: np.ndarray) -> str:
-    w, x, y, z = to_quaternion(pose[:3, :3])
-    return " ".join([f"{timestamp:.6f}", *(f"{v:.9f}" for v in (*pose[:3, 3], x, y, z, w))])
 
 
 def _seven_scenes_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
@@ -206,22 +203,12 @@ def _ace_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
 
 
 def _colmap_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
-    # COLMAP's pixel centres are at +0.5.
-    numbers = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5)
-    parameters = " ".join(f"{value:.12g}" for value in numbers)
-    lines = []
-    for entry in entries:
-        if entry.world_from_camera is not None:
-            camera_from_world = invert(entry.world_from_camera)
-            values = (*to_quaternion(camera_from_world[:3, :3]), *camera_from_world[:3, 3])
-            pose = " ".join(f"{value:.12g}" for value in values)
-            name = Path(entry.colour).name
-            lines += [f"{len(lines) // 2 + 1} {pose} 1 {name}", ""]
-    return {
-        "sparse/0/cameras.txt": f"1 PINHOLE {camera.width} {camera.height} {parameters}\n",
-        "sparse/0/images.txt": _lines(lines),
-        "sparse/0/points3D.txt": "",
-    }
+    texts = colmap_texts(
+        [Path(entry.colour).name for entry in entries],
+        [entry.world_from_camera for entry in entries],
+        [camera] * len(entries),
+    )
+    return {f"sparse/0/{name}": text for name, text in texts.items()}
 
 
 LAYOUTS = {

@@ -20,7 +20,6 @@ from absl import flags
 from ace_jax import errors, files
 from ace_jax.evaluation import trajectory
 from ace_jax.evaluation.files import read_trajectory
-from ace_jax.evaluation.report import errors_summary, errors_table
 
 _MAX_DIFFERENCE = flags.DEFINE_float(
     "max_difference",
@@ -51,9 +50,9 @@ def main(argv: Sequence[str]) -> None:
             f"no overlap of {estimate_path} with {reference_path}: {error}; "
             "check that the times belong together (see --max_difference, --fps)"
         ) from error
-    print(errors_table(result, estimate, reference, _DELTA.value, _FRAMES.value))
+    print(trajectory.errors_table(result, estimate, reference, _DELTA.value, _FRAMES.value))
     if _JSON.value:
-        files.write_json(_JSON.value, errors_summary(result, estimate, _FRAMES.value))
+        files.write_json(_JSON.value, trajectory.errors_summary(result, estimate, _FRAMES.value))
     if _PLOT.value:
         from ace_jax.evaluation.plots import save_figure, trajectory_figure
 

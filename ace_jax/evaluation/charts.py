@@ -1,20 +1,24 @@
-"""Figures of a run's report: where the time went, and what the map looks like."""
+"""Charts of the reports: processing time, map, training curves, error histograms, calibration."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ace_jax.evaluation.plots import view_axes
+from ace_jax.evaluation.relocalization import CalibrationBin
 
 _MAX_BINS = 150  # of the time axis
 _MAX_POINTS = 30_000
 _TILT = np.radians(35.0)  # of the second view, below the horizontal
 _HEIGHTS = colormaps["viridis"]
-_RED = "#d1495b"
+BLUE, GREEN, RED = "#3b6ea8", "#6a994e", "#d1495b"
+_LIGHT_BLUE = "#c6d8ec"
 _TURN = np.radians(-30.0)  # of the second view, about the vertical
 
 
@@ -41,8 +45,10 @@ def timing_figure(
         starts = np.arange(0, count, step)
         groups = [total_ms[i : i + step] for i in starts]
         middle, worst = ([f(g) for g in groups] for f in (np.median, np.max))
-        over_time.fill_between(starts, middle, worst, step="mid", color="#c6d8ec", label="slowest")
-        over_time.plot(starts, middle, color="#3b6ea8", linewidth=1.2, label="median")
+        over_time.fill_between(
+            starts, middle, worst, step="mid", color=_LIGHT_BLUE, label="slowest"
+        )
+        over_time.plot(starts, middle, color=BLUE, linewidth=1.2, label="median")
         top = 1.15 * max(np.percentile(total_ms, 99), budget_ms or 0.0, 1e-3)
         if budget_ms:
             over_time.axhline(budget_ms, color="0.4", linewidth=1, linestyle="--", label="camera")
@@ -51,7 +57,7 @@ def timing_figure(
     over_time.set(xlabel=unit, ylabel=f"ms a {unit}")
     names = list(stage_ms)
     rows = np.arange(len(names))
-    for percent, colour in ((95, "#c6d8ec"), (50, "#3b6ea8")):
+    for percent, colour in ((95, _LIGHT_BLUE), (50, BLUE)):
         widths = [np.percentile(stage_ms[name], percent) for name in names]
         by_stage.barh(rows, widths, color=colour, height=0.65)
     for row, name in zip(rows, names, strict=True):
@@ -63,8 +69,7 @@ def timing_figure(
     by_stage.invert_yaxis()
     by_stage.margins(x=0.12)
     by_stage.set_xlabel("ms where the stage ran: median, 95 %")
-    for axis in (over_time, by_stage):
-        axis.spines[["top", "right"]].set_visible(False)
+    _open_frames((over_time, by_stage))
     return figure
 
 
@@ -141,10 +146,10 @@ def _draw(
     if truth is not None:
         view.scatter(*truth[:, :2].T, s=30, facecolors="none", edgecolors="0.2", linewidths=0.8)
     if path:
-        view.plot(*cameras[:, :2].T, color=_RED, linewidth=1.2)
-        view.plot(*cameras[-1, :2], "o", color=_RED, markersize=4)
+        view.plot(*cameras[:, :2].T, color=RED, linewidth=1.2)
+        view.plot(*cameras[-1, :2], "o", color=RED, markersize=4)
     else:
-        view.scatter(*cameras[:, :2].T, s=8, color=_RED, linewidths=0)
+        view.scatter(*cameras[:, :2].T, s=8, color=RED, linewidths=0)
     # A few far points must not make the rest a dot.
     low, high = (np.percentile(points[:, :2], q, axis=0) for q in (1, 99))
     low, high = np.minimum(low, cameras[:, :2].min(0)), np.maximum(high, cameras[:, :2].max(0))
@@ -157,7 +162,97 @@ def _draw(
     )
     view.grid(color="0.93", linewidth=0.8)
     view.set_axisbelow(True)
-    view.spines[["top", "right"]].set_visible(False)
+    _open_frames([view])
+
+
+def bar_figure(values: Mapping[str, float], label: str) -> Figure:
+    """A horizontal bar for each value; `label` names their unit."""
+    figure = _figure(7.0, 0.6 + 0.32 * max(len(values), 1))
+    axis = figure.subplots()
+    axis.barh(list(values), list(values.values()), color=BLUE, height=0.65)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    _open_frames([axis])
+    return figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """Curves over the training steps, drawn in one panel.
+
+    Attributes:
+        values: (N,) by name.
+        label: of the vertical axis.
+        logarithmic: whether that axis is.
+    """
+
+    values: Mapping[str, Sequence[float]]
+    label: str = ""
+    logarithmic: bool = False
+
+
+def curves_figure(steps: Sequence[int], panels: Sequence[Curves]) -> Figure:
+    """Panels side by side, each with curves over the (N,) training steps."""
+    figure = _figure(9.0, 2.8)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, panel in zip(axes, panels, strict=True):
+        for (name, values), colour in zip(panel.values.items(), (BLUE, GREEN, RED), strict=False):
+            marker = "o-" if len(steps) < 40 else "-"
+            axis.plot(steps, values, marker, color=colour, markersize=3, label=name)
+        axis.set(xlabel="step", ylabel=panel.label)
+        if panel.logarithmic:
+            axis.set_yscale("log")
+        if not panel.label:
+            axis.legend(frameon=False, fontsize=7)
+    _open_frames(axes)
+    return figure
+
+
+def histograms_figure(values: Mapping[str, np.ndarray], ylabel: str) -> Figure:
+    """A histogram of each array, by label; values that are not finite are left out.
+
+    Values beyond 1.1 times the 98 % quantile are counted in the last bin.
+    """
+    figure = _figure(9.0, 2.8)
+    axes = figure.subplots(1, len(values), squeeze=False)[0]
+    for axis, (label, numbers), colour in zip(
+        axes, values.items(), (BLUE, BLUE, GREEN), strict=False
+    ):
+        known = numbers[np.isfinite(numbers)]
+        if len(known):
+            top = max(np.quantile(known, 0.98) * 1.1, 1e-3)
+            # Few bins for few values: one value each is no histogram.
+            bins = max(5, min(30, len(known) // 4))
+            axis.hist(np.clip(known, 0, top), bins=bins, color=colour)
+        else:
+            axis.text(0.5, 0.5, "no reference", ha="center", transform=axis.transAxes)
+        axis.set_xlabel(label)
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel(ylabel)
+    _open_frames(axes)
+    return figure
+
+
+def calibration_figure(bins: Sequence[CalibrationBin]) -> Figure:
+    """Error against predicted scale: the median with quartiles of each bin, and the identity."""
+    figure = _figure(5.0, 3.6)
+    axis = figure.subplots()
+    scale = np.array([b.scale for b in bins]) * 100
+    low, error, high = (
+        np.maximum([getattr(b, name) * 100 for b in bins], 1e-2)  # the axes are logarithmic
+        for name in ("low", "error", "high")
+    )
+    axis.errorbar(scale, error, [error - low, high - error], fmt="o", color=BLUE, capsize=2)
+    limits = [min(scale.min(), error.min()) / 1.5, max(scale.max(), error.max()) * 1.5]
+    axis.plot(limits, limits, color="0.6", linewidth=1)
+    axis.set(xscale="log", yscale="log", xlabel="predicted scale, cm", ylabel="error, cm")
+    _open_frames([axis])
+    return figure
+
+
+def _open_frames(axes: Iterable[Axes]) -> None:
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
 
 
 def _figure(width: float, height: float) -> Figure:

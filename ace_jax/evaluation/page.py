@@ -1,6 +1,7 @@
-"""Pieces of a report: one HTML file with everything in it, readable without a network."""
+"""The report of a run: a self-contained HTML page, built from the sections that a command lists."""
 
 import base64
+import dataclasses
 import datetime
 import html
 import io
@@ -36,26 +37,57 @@ code { font-size: .9em; overflow-wrap: anywhere } summary { cursor: pointer; col
 """
 
 
-def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
-    """Writes an HTML page; `parts` are its body."""
-    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A section of a report.
+
+    Attributes:
+        heading: its title.
+        content: HTML, such as `table` and `drawing` return; a section with no content is left out.
+        note: a sentence below the heading.
+    """
+
+    heading: str
+    content: Sequence[str]
+    note: str = ""
+
+
+def write_report(
+    path: Path,
+    title: str,
+    summary: Iterable[Iterable[tuple[str, str]]],
+    settings: Mapping[str, Any],
+    sections: Iterable[Section],
+) -> None:
+    """Writes a report: key figures, settings, then the sections in their order.
+
+    Args:
+        path: the HTML file.
+        title: of the page.
+        summary: tables of names and values, shown side by side.
+        settings: the run's configuration.
+        sections: what the command has to show.
+    """
+    columns = "".join(f"<div>{table(rows)}</div>" for rows in summary)
+    body = [f"<h1>{html.escape(title)}</h1>", f'<div class="columns">{columns}</div>']
+    for section in (Section("Settings", [settings_table(settings)]), *sections):
+        if section.content:
+            body.append(f"<h2>{html.escape(section.heading)}</h2>")
+            body += [f"<p>{html.escape(section.note)}</p>"] if section.note else []
+            body += section.content
+    content = "\n".join(body)
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body>{body}</body></html>\n"
+        f"<body>{content}</body></html>\n"
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def heading(text: str, note: str = "") -> str:
-    """A section's heading, with a sentence below it."""
-    return f"<h2>{html.escape(text)}</h2>" + (f"<p>{html.escape(note)}</p>" if note else "")
-
-
 def number(value: float | None, scale: float = 1.0, digits: int = 1, unit: str = "") -> str:
-    """A number times `scale`; None, NaN and infinities are unknown."""
+    """A number times `scale`; `unknown` for None, NaN and infinities."""
     if value is None or not math.isfinite(value):
         return "unknown"
     return f"{value * scale:.{digits}f}{unit}"
@@ -70,13 +102,8 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
     return f"<table>{cells}</table>"
 
 
-def columns(parts: Sequence[str]) -> str:
-    """Tables side by side, as far as the window is wide."""
-    return '<div class="columns">' + "".join(f"<div>{part}</div>" for part in parts) + "</div>"
-
-
-def settings(values: Mapping[str, Any]) -> str:
-    """What a run was told and where it ran: the command, machine and versions, every setting."""
+def settings_table(values: Mapping[str, Any]) -> str:
+    """How a run was started and where: the command, machine and versions, every setting."""
     command = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv[0] else ["python"]
     if sys.argv[0].endswith("__main__.py"):
         command[:1] = ["python", "-m", f"ace_jax.{Path(sys.argv[0]).parent.name}"]
@@ -114,7 +141,7 @@ def drawing(figure: Figure, text: str) -> str:
 
 
 def image(data: bytes, kind: str, text: str) -> str:
-    """An image inside the page; `text` is shown where it cannot be."""
+    """An image embedded in the page; `text` is its alternative text."""
     encoded = base64.b64encode(data).decode("ascii")
     return f'<img alt="{html.escape(text)}" src="data:{kind};base64,{encoded}">'
 

@@ -6,10 +6,11 @@ those of `evo`.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from ace_jax.geometry.rigid import invert
+from ace_jax.geometry.rigid import angle, invert
 
 MAX_DIFFERENCE = 0.02  # seconds; the TUM benchmark's own default
 MIN_MATCHES = 3  # fewer points do not fix a rotation
@@ -207,9 +208,9 @@ def compare(
         reference_index=j,
         reference_from_estimate=motion,
         ate_trans_m=np.linalg.norm(aligned[:, :3, 3] - q[:, :3, 3], axis=-1),
-        ate_rot_deg=_angle_deg(invert(q) @ aligned),
+        ate_rot_deg=np.degrees(angle(invert(q) @ aligned)),
         rpe_trans_m=np.linalg.norm(relative[:, :3, 3], axis=-1),
-        rpe_rot_deg=_angle_deg(relative),
+        rpe_rot_deg=np.degrees(angle(relative)),
     )
 
 
@@ -252,11 +253,59 @@ class RunningAte:
         return float(np.sqrt(max(self._squares - 2 * singular.sum(), 0.0) / self._count))
 
 
-def _angle_deg(poses: np.ndarray) -> np.ndarray:
-    """Rotation angles (N,), degrees, of rigid motions (N, 4, 4); accurate near 0 and 180 too."""
-    r = poses[:, :3, :3]
-    twice_sine_axis = np.stack(
-        [r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], axis=-1
-    )
-    twice_cosine = np.trace(r, axis1=-2, axis2=-1) - 1
-    return np.degrees(np.arctan2(np.linalg.norm(twice_sine_axis, axis=-1), twice_cosine))
+_ROWS = (
+    ("ATE (cm)", "ate_trans_m", 100.0),
+    ("ATE rotation (deg)", "ate_rot_deg", 1.0),
+    ("RPE (cm)", "rpe_trans_m", 100.0),
+    ("RPE rotation (deg)", "rpe_rot_deg", 1.0),
+)
+_STATISTICS = tuple(field.name for field in dataclasses.fields(Statistics))
+
+
+def errors_table(
+    result: TrajectoryErrors,
+    estimate: Trajectory,
+    reference: Trajectory,
+    delta: int = 1,
+    frames: int | None = None,
+) -> str:
+    """A table for the terminal: how much was compared, then a row per kind of error.
+
+    Args:
+        result: of `compare(estimate, reference)`.
+        estimate: the poses in question.
+        reference: the true ones.
+        delta: that `compare` was given.
+        frames: of the recording, if known; gives the coverage.
+    """
+    poses, matched = int(estimate.known.sum()), len(result.estimate_index)
+    coverage = f"{poses / frames:.1%} of {frames} frames" if frames else "unknown (give --frames N)"
+    lines = [
+        f"{'poses':<20}{poses}, {matched} of them matched to {int(reference.known.sum())}",
+        f"{'coverage':<20}{coverage}",
+        "",
+        f"{'':<20}" + "".join(f"{name:>10}" for name in _STATISTICS),
+    ]
+    for label, name, scale in _ROWS:
+        statistics = dataclasses.astuple(Statistics.of(getattr(result, name) * scale))
+        lines.append(f"{label:<20}" + "".join(f"{value:>10.4f}" for value in statistics))
+    lines += [
+        "",
+        f"SE(3)-aligned, no scale; RPE over {delta} pose{'s' if delta > 1 else ''}, unaligned",
+    ]
+    return "\n".join(lines)
+
+
+def errors_summary(
+    result: TrajectoryErrors, estimate: Trajectory, frames: int | None = None
+) -> dict[str, Any]:
+    """The same numbers by name, in metres and degrees; the arguments are those of the table."""
+    poses = int(estimate.known.sum())
+    return {
+        "poses": poses,
+        "matched": len(result.estimate_index),
+        "frames": frames,
+        "coverage": poses / frames if frames else None,
+        "reference_from_estimate": result.reference_from_estimate,
+        **{name: dataclasses.asdict(Statistics.of(getattr(result, name))) for _, name, _ in _ROWS},
+    }

@@ -5,8 +5,10 @@ One form for SLAM, mapping and relocalization, on the host (NumPy) or on the dev
 
 import flax.struct
 import jax
+import numpy as np
 
-from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry import host_camera, rigid, se3
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
 from ace_jax.precision import full_precision
 
 
@@ -91,13 +93,14 @@ def visible(
         (M, 2) pixels, finite also for landmarks that cannot be seen, and (M,) bool.
     """
     xp = landmarks.points.__array_namespace__()
-    rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
-    in_camera = landmarks.points @ rotation.T + translation
-    in_front = in_camera[:, 2] > MIN_DEPTH
-    z = xp.where(in_front, in_camera[:, 2], 1.0)
-    u = camera.fx * in_camera[:, 0] / z + camera.cx
-    v = camera.fy * in_camera[:, 1] / z + camera.cy
-    to_camera = -rotation.T @ translation - landmarks.points
+    if xp is np:
+        in_camera = rigid.transform(camera_from_world, landmarks.points)
+        uv, centre = host_camera.project(in_camera, camera), rigid.centre(camera_from_world)
+    else:
+        in_camera = se3.transform(camera_from_world, landmarks.points)
+        uv, centre = project(in_camera, camera), se3.inverse(camera_from_world)[:3, 3]
+    u, v = uv.T
+    to_camera = centre - landmarks.points
     distance = xp.sqrt(xp.einsum("pi,pi->p", to_camera, to_camera))
     along = xp.einsum("pi,pi->p", to_camera, landmarks.view_directions)
     ratio = distance / xp.maximum(landmarks.distances, 1e-6)
@@ -107,5 +110,5 @@ def visible(
         & (ratio > 1 / gates.max_scale_change)
     ) | xp.isnan(landmarks.distances)
     inside = (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
-    uv = xp.stack([u, v], axis=1)
+    in_front = in_camera[:, 2] > MIN_DEPTH
     return xp.where(xp.isfinite(uv), uv, 0.0), landmarks.mask & in_front & inside & alike

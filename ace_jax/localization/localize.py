@@ -184,7 +184,7 @@ def solve(
         mask=found.voted,
         depth=found.depth if settings.use_depth else None,
         # A threshold in pixels means another angle on an image of another size.
-        threshold=settings.threshold * camera.width / 640.0,
+        threshold=settings.threshold * camera.pixel_scale,
     )
     transform = pose.camera_from_world
     for _ in range(settings.guided_rounds if landmarks is not None else 0):
@@ -219,7 +219,7 @@ def guided_pose(
     min_similarity: float,
 ) -> jax.Array:
     """The pose refined on the first `most` landmarks in view; unchanged without enough of them."""
-    scale = camera.width / 640.0
+    scale = camera.pixel_scale
     gates = MatchGates(_GUIDED_RADIUS * scale, min_similarity)
     matches = guided_match_on_device(landmarks, features, camera_from_world, camera, gates, most)
     found = matches >= 0

@@ -19,6 +19,7 @@ import numpy as np
 from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
 from ace_jax.localization.localize import MapArrays, attempt, localize
 from ace_jax.localization.scene_map import SceneMap, load_map
@@ -190,7 +191,7 @@ class Relocalizer:
                 break
         world_from_camera = np.eye(4)
         if pose.success:
-            world_from_camera = np.linalg.inv(pose.camera_from_world.astype(np.float64))
+            world_from_camera = rigid.invert(pose.camera_from_world.astype(np.float64))
         return Localization(
             success=bool(pose.success),
             world_from_camera=world_from_camera,

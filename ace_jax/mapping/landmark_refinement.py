@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ace_jax.features.base import Features
+from ace_jax.geometry import se3
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, camera_of
 from ace_jax.localization.guided_matching import guided_match_on_device
 from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to, visible
@@ -99,7 +100,7 @@ def grow(
     views = landmarks.views.at[row].add(1, mode="drop")
     fresh = features.mask & has_point & (row == capacity)
     slot = jnp.where(fresh, count + jnp.cumsum(fresh) - 1, capacity)
-    centre = -camera_from_world[:3, :3].T @ camera_from_world[:3, 3]
+    centre = se3.inverse(camera_from_world)[:3, 3]
     directions, distances = directions_to(centre, points)
     grown = Landmarks(
         points=landmarks.points.at[slot].set(points, mode="drop"),

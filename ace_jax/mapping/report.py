@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from matplotlib.figure import Figure
 
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.evaluation import page
-from ace_jax.evaluation.charts import map_figure
+from ace_jax.evaluation.charts import Curves, bar_figure, curves_figure, map_figure
+from ace_jax.evaluation.page import Section, drawing
 from ace_jax.evaluation.pictures import with_answers
 from ace_jax.evaluation.relocalization import pose_errors
+from ace_jax.geometry.rigid import invert
 from ace_jax.localization.relocalizer import Localization, Relocalizer
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.localization.stored_landmarks import landmarks_of
@@ -65,33 +66,27 @@ def write_report(
     info = made.info
     config = json.loads(info["config"])
     frames, _ = _frames(source, config)
-    parts = [
-        page.columns([page.table(_figures(made, size)), page.table(_judged(info["checks"]))]),
-        page.heading("Settings"),
-        page.settings(config),
-        page.heading("Time", f"{info['seconds']:.0f} s in all."),
-        page.drawing(_stages(info.get("stage_seconds", {})), "seconds by stage"),
+    stages = bar_figure(info.get("stage_seconds", {}), "seconds")
+    sections = [
+        Section("Time", [drawing(stages, "seconds by stage")], f"{info['seconds']:.0f} s in all."),
     ]
     if len(curve) > 1:
-        parts += [page.heading("Training"), page.drawing(_training(curve), "loss and error")]
+        steps, loss, error = zip(*curve, strict=True)
+        panels = (Curves({"": loss}, "loss"), Curves({"": error}, "median error, px", True))
+        drawn = drawing(curves_figure(steps, panels), "loss and error")
+        sections.append(Section("Training", [drawn]))
     landmarks = landmarks_of(made)
     if landmarks is not None:
-        poses = source.poses()[frames]
+        figure = map_figure(landmarks.points, None, source.poses()[frames], path=False)
         note = "Red dots are the mapping images' cameras."
-        parts += [
-            page.heading("Map", note),
-            page.drawing(
-                map_figure(landmarks.points, None, poses, path=False), "the map from two views"
-            ),
-        ]
+        sections.append(Section("Map", [drawing(figure, "the map from two views")], note))
     if answers:
         note = "Worst first. Inliers green, outliers red, filtered out grey."
         worst_first = sorted(answers, key=lambda entry: -entry.metres)
-        parts += [
-            page.heading("Images kept out of mapping", note),
-            page.pictures(_picture(entry) for entry in worst_first),
-        ]
-    page.write_page(path, f"Map of {info['sequence']}", parts)
+        shown = page.pictures(_picture(entry) for entry in worst_first)
+        sections.append(Section("Images kept out of mapping", [shown], note))
+    summary = (_figures(made, size), _judged(info["checks"]))
+    page.write_report(path, f"Map of {info['sequence']}", summary, config, sections)
 
 
 def _figures(made: SceneMap, size: int) -> list[tuple[str, str]]:
@@ -127,29 +122,6 @@ def _judged(judged: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _stages(seconds: dict[str, float]) -> Figure:
-    figure = Figure(figsize=(7.0, 0.6 + 0.32 * max(len(seconds), 1)), layout="constrained")
-    axis = figure.subplots()
-    axis.barh(list(seconds), list(seconds.values()), color="#3b6ea8", height=0.65)
-    axis.invert_yaxis()
-    axis.set_xlabel("seconds")
-    axis.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def _training(curve: Sequence[tuple[int, float, float]]) -> Figure:
-    figure = Figure(figsize=(9.0, 2.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    steps, loss, error = np.array(curve).T
-    left.plot(steps, loss, color="#3b6ea8")
-    left.set(xlabel="step", ylabel="loss")
-    right.plot(steps, error, color="#6a994e")
-    right.set(xlabel="step", ylabel="median error, px", yscale="log")
-    for axis in (left, right):
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
 def answer_checks(
     made: SceneMap, source: FrameSource, weights_dir: str | None = None
 ) -> list[CheckAnswer]:
@@ -169,7 +141,7 @@ def answer_checks(
             continue
         answer = relocalizer.locate(checks.features_of(check), check.camera)
         pose = answer.world_from_camera if answer.success else None
-        error = pose_errors([pose], np.linalg.inv(check.camera_from_world)[None])
+        error = pose_errors([pose], invert(check.camera_from_world)[None])
         found.append(
             CheckAnswer(frame, answer, float(error.translation[0]), float(error.rotation[0]))
         )

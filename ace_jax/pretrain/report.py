@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ace_jax.evaluation import page
+from ace_jax.evaluation.charts import BLUE, GREEN, Curves, calibration_figure, curves_figure
+from ace_jax.evaluation.page import Section, drawing
 from ace_jax.pretrain.journal import read_metrics
 from ace_jax.pretrain.validation import RIGHT, SUREST, Answers
 
@@ -22,7 +24,6 @@ _ROWS = {
     "pose_median_cm": "median pose error, cm",
 }
 _IMAGES = 4  # shown, from different scenes
-_BLUE, _RED, _GREEN = "#3b6ea8", "#b5473c", "#6a994e"
 
 
 def write_report(
@@ -47,32 +48,16 @@ def write_report(
     checked = [line for line in lines if "validation" in line]
     summary = answers.summary()
     asked = validator.views.rows("query")
-    parts = [
-        page.settings(config.to_dict()),
-        page.heading(
-            "Scenes never trained on",
-            f"{len(answers.error)} scenes, mapped for {config.validation.steps} steps, then asked "
-            "about their query images.",
-        ),
-        page.table((label, page.number(summary[name], digits=2)) for name, label in _ROWS.items()),
-        page.heading("Losses"),
-        page.drawing(_loss_curves(lines), "losses"),
-    ]
+    losses = [drawing(_loss_curves(lines), "losses")]
     if len(checked) > 1:
-        parts.append(page.drawing(_validation_curves(checked), "validation"))
-    parts += [
-        page.heading(
-            "Does the predicted scale mean something?",
-            "Answers in bins of equal count by predicted scale: median and quartiles of the error. "
-            "On the line, the scale is the median error.",
-        ),
-        page.drawing(_calibration(answers), "calibration"),
-        page.heading(
-            "Predicted and true coordinates",
-            "Position in the scene as colour, the same for prediction and truth; the predictions' "
-            f"surest {100 * SUREST:.0f} % ringed. Errors up to {100 * RIGHT:.0f} cm are green.",
-        ),
-    ]
+        steps = [line["step"] for line in checked]
+        panels = [
+            Curves({_ROWS[name]: [line["validation"][name] for line in checked] for name in names})
+            for names in (("right", "surest_right"), ("order",), ("pose_5cm_5deg",))
+        ]
+        losses.append(drawing(curves_figure(steps, panels), "validation"))
+    calibration = drawing(calibration_figure(answers.calibration()), "calibration")
+    pictures = []
     for scene in range(min(_IMAGES, len(answers.error))):
         image = scene % answers.error.shape[1]
         patches = scenes.validation[scene]
@@ -81,8 +66,31 @@ def write_report(
         shown = _coordinates(
             thumbnail, patches.uv[row], patches.xyz[row], patches.mask[row], answers, scene, image
         )
-        parts.append(page.drawing(shown, f"scene {scene}, query {image}"))
-    page.write_page(path, "Query pre-training", parts)
+        pictures.append(drawing(shown, f"scene {scene}, query {image}"))
+    figures = [(label, page.number(summary[name], digits=2)) for name, label in _ROWS.items()]
+    sections = [
+        Section(
+            "Scenes not trained on",
+            [page.table(figures)],
+            f"{len(answers.error)} scenes, mapped for {config.validation.steps} steps, then "
+            "queried with other images of theirs.",
+        ),
+        Section("Losses", losses),
+        Section(
+            "Calibration of the predicted scale",
+            [calibration],
+            "Coordinates in bins of equal count by predicted scale: median and quartiles of the "
+            "error. On the line, the scale is the median error.",
+        ),
+        Section(
+            "Predicted and true coordinates",
+            pictures,
+            "Position in the scene as colour, the same for prediction and truth; the "
+            f"{100 * SUREST:.0f} % of lowest predicted scale ringed. Errors up to "
+            f"{100 * RIGHT:.0f} cm are green.",
+        ),
+    ]
+    page.write_report(path, "Query pre-training", [], config.to_dict(), sections)
 
 
 def _loss_curves(lines: Sequence[dict[str, Any]]) -> Figure:
@@ -90,7 +98,7 @@ def _loss_curves(lines: Sequence[dict[str, Any]]) -> Figure:
     axis = figure.subplots()
     lines = [line for line in lines if "query_loss" in line]
     steps = [line["step"] for line in lines]
-    for name, colour in (("mapping_loss", _GREEN), ("query_loss", _BLUE)):
+    for name, colour in (("mapping_loss", GREEN), ("query_loss", BLUE)):
         values = np.array([line[name] for line in lines])
         axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
         width = max(len(values) // 30, 1)
@@ -108,35 +116,6 @@ def _loss_curves(lines: Sequence[dict[str, Any]]) -> Figure:
         axis.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     axis.set(xlabel="iteration", ylabel="negative log likelihood")
     axis.legend(frameon=False)
-    return figure
-
-
-def _validation_curves(checked: Sequence[dict[str, Any]]) -> Figure:
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
-    steps = [line["step"] for line in checked]
-    panels = (("right", "surest_right"), ("order",), ("pose_5cm_5deg",))
-    for axis, names in zip(figure.subplots(1, 3), panels, strict=True):
-        for name, colour in zip(names, (_BLUE, _GREEN), strict=False):
-            values = [line["validation"][name] for line in checked]
-            axis.plot(steps, values, "o-", color=colour, markersize=3, label=_ROWS[name])
-        axis.set_xlabel("iteration")
-        axis.legend(frameon=False, fontsize=7)
-    return figure
-
-
-def _calibration(answers: Answers) -> Figure:
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
-    axis = figure.subplots()
-    bins = answers.calibration()
-    scale = np.array([b.scale for b in bins]) * 100
-    low, error, high = (
-        np.maximum([getattr(b, name) * 100 for b in bins], 1e-2)  # the axes are logarithmic
-        for name in ("low", "error", "high")
-    )
-    axis.errorbar(scale, error, [error - low, high - error], fmt="o", color=_BLUE, capsize=2)
-    limits = [min(scale.min(), error.min()) / 1.5, max(scale.max(), error.max()) * 1.5]
-    axis.plot(limits, limits, color="0.6", linewidth=1)
-    axis.set(xscale="log", yscale="log", xlabel="predicted scale, cm", ylabel="error, cm")
     return figure
 
 

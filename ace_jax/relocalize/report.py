@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ace_jax.evaluation import page
-from ace_jax.evaluation.charts import timing_figure
+from ace_jax.evaluation.charts import calibration_figure, histograms_figure, timing_figure
+from ace_jax.evaluation.page import Section, drawing
 from ace_jax.evaluation.relocalization import CalibrationBin, PoseErrors
 
 
@@ -62,36 +62,38 @@ def write_report(
         stage_ms: by stage (M,) of the queries that were answered.
         place: the map with the queries in it.
     """
-    parts = [
-        page.table(_rows(metrics)),
-        page.heading("Settings"),
-        page.settings(metrics["settings"]),
-        page.heading("Errors and inliers"),
-        page.drawing(_histograms(errors, inliers), "histograms of errors and inliers"),
+    histograms = histograms_figure(
+        {
+            "translation error, cm": errors.translation * 100,
+            "rotation error, deg": errors.rotation,
+            "inliers": inliers,
+        },
+        "queries",
+    )
+    sections = [
+        Section("Errors and inliers", [drawing(histograms, "histograms of errors and inliers")])
     ]
     if place is not None:
-        note = "Answers are red dots; rings are where the cameras really were."
-        parts += [page.heading("Where the queries are", note)]
-        parts += [page.drawing(place, "the map and the queries, from above and from an angle")]
+        drawn = drawing(place, "the map and the queries, from above and from an angle")
+        note = "Estimated positions are red dots; rings are the true ones."
+        sections.append(Section("Where the queries are", [drawn], note))
     if stage_ms:
         figure = timing_figure(sum(stage_ms.values()), stage_ms, unit="query")
-        parts += [page.heading("Time"), page.drawing(figure, "milliseconds a query, by stage")]
+        sections.append(Section("Time", [drawing(figure, "milliseconds a query, by stage")]))
     if calibration:
+        drawn = drawing(calibration_figure(calibration), "predicted scale against error")
         note = (
-            "Answers in bins of equal count by predicted scale: median and quartiles of the "
-            f"distance beside the pixel's ray. Rank correlation {correlation:.2f}."
+            "Coordinates in bins of equal count by predicted scale: median and quartiles of the "
+            f"distance to the pixel's ray. Rank correlation {correlation:.2f}."
         )
-        parts += [
-            page.heading("Does the predicted scale mean something?", note),
-            page.drawing(_calibration_plot(calibration), "predicted scale against error"),
-        ]
+        sections.append(Section("Calibration of the predicted scale", [drawn], note))
     for title, pictures in (("Worst queries", worst), ("Best queries", best)):
         if pictures:
-            parts += [
-                page.heading(title, "Inliers green, outliers red, filtered out grey."),
-                page.pictures((p.jpeg, p.name, _caption(p, errors)) for p in pictures),
-            ]
-    page.write_page(path, f"Relocalization of {metrics['source']}", parts)
+            shown = page.pictures((p.jpeg, p.name, _caption(p, errors)) for p in pictures)
+            note = "Inliers green, outliers red, filtered out grey."
+            sections.append(Section(title, [shown], note))
+    title = f"Relocalization of {metrics['source']}"
+    page.write_report(path, title, [_rows(metrics)], metrics["settings"], sections)
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -120,49 +122,6 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     if metrics["unread"]:
         rows.append(("frames that could not be read", str(metrics["unread"])))
     return rows
-
-
-def _histograms(errors: PoseErrors, inliers: np.ndarray) -> Figure:
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
-    axes = figure.subplots(1, 3)
-    for axis, values, label in (
-        (axes[0], errors.translation * 100, "translation error, cm"),
-        (axes[1], errors.rotation, "rotation error, deg"),
-    ):
-        known = values[np.isfinite(values)]
-        if len(known):
-            top = max(np.quantile(known, 0.98) * 1.1, 1e-3)
-            axis.hist(np.clip(known, 0, top), bins=_bins(len(known)), color="#3b6ea8")
-        else:
-            axis.text(0.5, 0.5, "no reference", ha="center", transform=axis.transAxes)
-        axis.set_xlabel(label)
-    axes[0].set_ylabel("queries")
-    if len(inliers):
-        axes[2].hist(inliers, bins=_bins(len(inliers)), color="#6a994e")
-    axes[2].set_xlabel("inliers")
-    for axis in axes:
-        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
-
-
-def _bins(count: int) -> int:
-    """Few bins for few values: one query each is no histogram."""
-    return max(5, min(30, count // 4))
-
-
-def _calibration_plot(bins: Sequence[CalibrationBin]) -> Figure:
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
-    axis = figure.subplots()
-    scale = np.array([b.scale for b in bins]) * 100
-    low, error, high = (
-        np.maximum([getattr(b, name) * 100 for b in bins], 1e-2)  # the axes are logarithmic
-        for name in ("low", "error", "high")
-    )
-    axis.errorbar(scale, error, [error - low, high - error], fmt="o", color="#3b6ea8", capsize=2)
-    limits = [min(scale.min(), error.min()) / 1.5, max(scale.max(), error.max()) * 1.5]
-    axis.plot(limits, limits, color="0.6", linewidth=1)
-    axis.set(xscale="log", yscale="log", xlabel="predicted scale, cm", ylabel="error, cm")
-    return figure
 
 
 def _caption(picture: Picture, errors: PoseErrors) -> str:

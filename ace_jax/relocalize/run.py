@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 from matplotlib.figure import Figure
 
+from ace_jax.data import pose_writers
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
 from ace_jax.evaluation import relocalization as evaluation
@@ -20,7 +21,6 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.localization.relocalizer import Localization, Relocalizer
 from ace_jax.localization.several_maps import locate_among
 from ace_jax.progress import ProgressBar
-from ace_jax.relocalize import outputs
 from ace_jax.relocalize.report import Picture, write_report
 from ace_jax.viewer.answers import view_of
 from ace_jax.viewer.live import LiveView
@@ -198,10 +198,10 @@ def _finish(
         "settings": dataclasses.asdict(relocalizers[0].settings),
     }
     inliers = [0 if a is None else a.num_inliers for a in state.answers]
-    outputs.write_ace_poses(
+    pose_writers.write_ace_poses(
         out / "poses.txt", state.names, poses, errors.rotation, errors.translation, inliers
     )
-    outputs.write_colmap(out / "poses_colmap", state.names, poses, state.cameras)
+    pose_writers.write_colmap(out / "poses_colmap", state.names, poses, state.cameras)
     write_json(out / "metrics.json", state.metrics)
     scale, metres = _coordinate_errors(state)
     write_report(

@@ -12,7 +12,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import straightened
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.pose_optimization import NoiseModel
-from ace_jax.geometry.rigid import centre, orthonormalized
+from ace_jax.geometry.rigid import difference, invert, orthonormalized
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.localization.scene_map import SceneMap, part
@@ -78,7 +78,7 @@ class LandmarkSlam(SlamSystem):
         self.config = config = config or SlamConfig()
         super().__init__(camera, extractor, config.max_depth)
         self._feature_options = dict(feature_options or {})
-        pixel = camera.width / 640.0
+        pixel = camera.pixel_scale
         self.landmark_map = landmark_map or LandmarkMap(
             config.max_landmarks, extractor.dim, config.descriptors_per_landmark
         )
@@ -195,7 +195,7 @@ class LandmarkSlam(SlamSystem):
         shared = self.landmark_map.covisibility(tracked.landmarks)
         reference = self._most_covisible(shared)
         anchor = self.landmark_map.keyframes[reference].camera_from_world
-        camera_from_reference = pose @ np.linalg.inv(anchor)
+        camera_from_reference = pose @ invert(anchor)
         if self._may_map(features) and self._needs_keyframe(
             pose, features, tracked.landmarks, reference, np.flatnonzero(shared)
         ):
@@ -265,9 +265,7 @@ class LandmarkSlam(SlamSystem):
         if tracked.inlier_ratio >= config.small_spread_inlier_ratio:
             return False
         spread = np.linalg.eigvalsh(np.cov(tracked.features.uv[tracked.landmarks >= 0].T))[0]
-        return bool(
-            np.sqrt(max(spread, 0.0)) < config.min_inlier_spread * self.camera.width / 640.0
-        )
+        return bool(np.sqrt(max(spread, 0.0)) < config.min_inlier_spread * self.camera.pixel_scale)
 
     def _may_map(self, features: Features) -> bool:
         """Whether this frame is good enough to be learned from.
@@ -304,11 +302,10 @@ class LandmarkSlam(SlamSystem):
         if tracked < config.keyframe_overlap * len(theirs):
             return True
         poses = np.stack([self.landmark_map.keyframes[n].camera_from_world for n in covisible])
-        centres = -np.einsum("kji,kj->ki", poses[:, :3, :3], poses[:, :3, 3])
-        near = np.linalg.norm(centres - centre(pose), axis=1) < config.keyframe_translation
-        trace = np.einsum("kij,ij->k", poses[near, :3, :3], pose[:3, :3])
-        angle = np.arccos(np.clip((trace - 1) / 2, -1, 1))
-        return not np.any(angle < config.keyframe_rotation)
+        metres, radians = difference(poses, pose)
+        return not np.any(
+            (metres < config.keyframe_translation) & (radians < config.keyframe_rotation)
+        )
 
     def _insert_keyframe(
         self,

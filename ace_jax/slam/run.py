@@ -14,11 +14,14 @@ import numpy as np
 from ace_jax.data.background import Background
 from ace_jax.data.frame import BadFrame, Frame, FrameSource, inverse_depth_sigma, own_cameras
 from ace_jax.data.playback import Arrival, Player
+from ace_jax.data.pose_writers import write_trajectory_tum
 from ace_jax.data.prefetch import Prefetcher
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError, limit_reached
 from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.features import registry
+from ace_jax.files import write_json
+from ace_jax.geometry.rigid import invert
 from ace_jax.localization.scene_map import save_map
 from ace_jax.runtime import peak_memory_mb
 from ace_jax.slam.config import SlamConfig
@@ -314,7 +317,7 @@ def _process(system: SlamSystem, observation: Observation, log: _FrameLog) -> np
     spent = {"read": observation.read_ms, "features": observation.features_ms}
     tracked = system.process(observation.frame, observation.features, spent)
     pose = tracked.live_camera_from_world
-    return None if pose is None else np.linalg.inv(pose)
+    return None if pose is None else invert(pose)
 
 
 def _read_ahead(frames: Prefetcher) -> Iterator[Arrival]:
@@ -335,10 +338,8 @@ def write_results(
     """Writes trajectories, map, points, picture and metrics; returns the metrics."""
     live = Trajectory(*system.live_trajectory())
     final = Trajectory(*system.final_trajectory())
-    outputs.write_trajectory_tum(
-        out / "trajectory_live.tum", live.timestamps, live.world_from_camera
-    )
-    outputs.write_trajectory_tum(out / "trajectory.tum", final.timestamps, final.world_from_camera)
+    write_trajectory_tum(out / "trajectory_live.tum", live.timestamps, live.world_from_camera)
+    write_trajectory_tum(out / "trajectory.tum", final.timestamps, final.world_from_camera)
     outputs.write_points_ply(out / "points.ply", *system.points())
     scene_map = system.scene_map()
     map_bytes = save_map(out / "map.safetensors", scene_map, half=True)
@@ -366,7 +367,7 @@ def write_results(
     if isinstance(system, LandmarkSlam):
         metrics["loops_closed"] = len(system.closures)
         metrics["keyframes"] = len(system.landmark_map.keyframes)
-    outputs.write_json(out / "metrics.json", metrics)
+    write_json(out / "metrics.json", metrics)
     outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)
     write_report(out, source, system, metrics, frame_seconds, stage_ms, reference)
     return metrics

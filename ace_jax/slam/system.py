@@ -15,6 +15,7 @@ from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
 from ace_jax.data.frame import Frame, as_seen_by
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import invert
 from ace_jax.geometry.rolling_shutter import Motion, unroll
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.slam.reporting.stage_times import StageClock, StageTimes
@@ -156,7 +157,7 @@ class SlamSystem(abc.ABC):
         self, frame: Frame, uv: np.ndarray, depth_from_colour: np.ndarray | None = None
     ) -> np.ndarray:
         """Depth at pixels (N, 2), the camera having turned (3, 3) from one image to the other."""
-        radius = PLANAR_RADIUS * self.camera.width / 640.0
+        radius = PLANAR_RADIUS * self.camera.pixel_scale
         if depth_from_colour is None:
             return sample_depth(frame.depth, uv, planar_radius=radius)
         return sample_delayed_depth(frame.depth, uv, self.camera, depth_from_colour, radius)
@@ -206,13 +207,13 @@ class SlamSystem(abc.ABC):
     def live_trajectory(self) -> tuple[np.ndarray, np.ndarray]:
         """Timestamps (T,) and (T, 4, 4) world_from_camera as known when each was tracked."""
         tracked = [f for f in self.frames if f.live_camera_from_world is not None]
-        poses = [np.linalg.inv(f.live_camera_from_world) for f in tracked]
+        poses = [invert(f.live_camera_from_world) for f in tracked]
         return np.array([f.timestamp for f in tracked]), np.array(poses).reshape(-1, 4, 4)
 
     def final_trajectory(self) -> tuple[np.ndarray, np.ndarray]:
         """Timestamps (T,) and (T, 4, 4) world_from_camera after all corrections."""
         tracked = [f for f in self.frames if f.live_camera_from_world is not None]
-        poses = [np.linalg.inv(self.corrected_pose(f)) for f in tracked]
+        poses = [invert(self.corrected_pose(f)) for f in tracked]
         return np.array([f.timestamp for f in tracked]), np.array(poses).reshape(-1, 4, 4)
 
 

@@ -84,7 +84,7 @@ def calibrate(
     uv = np.stack([every[k].uv[r] for k, r in zip(image, row, strict=True)])
     poses = np.stack([images[k].camera_from_world for k in image]).astype(np.float32)
     cameras = camera_rows([images[k].camera for k in image]).astype(np.float32)
-    near = _NEAR_PX * np.array([images[k].camera.width / 640.0 for k in image])
+    near = _NEAR_PX * np.array([images[k].camera.pixel_scale for k in image])
     tried = []
     for candidate in TEMPERATURES if tau is None else (tau,):
         answer = _answers(descriptors, points, features, uv, poses, cameras, candidate)

@@ -20,7 +20,13 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_graph import optimize_pose_graph
 from ace_jax.geometry.pose_optimization import NoiseModel
-from ace_jax.geometry.rigid import difference, invert, orthonormalized
+from ace_jax.geometry.rigid import (
+    difference,
+    invert,
+    nearest_view,
+    orthonormalized,
+    view_difference,
+)
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.slam.loops.loop_config import LoopConfig
 from ace_jax.slam.loops.loop_correction import Place, build_graph, move_map, moved_block, places_of
@@ -99,7 +105,7 @@ class LoopCloser:
         self.config = config
         self.noise = noise
         self.outcomes: collections.Counter[str] = collections.Counter()
-        pixel = camera.width / 640.0
+        pixel = camera.pixel_scale
         self._gates = gates
         self._radii = np.float32([config.wide_radius * pixel, config.fine_radius * pixel])
         self._near_radius = np.float32(config.near_radius * pixel)
@@ -186,8 +192,7 @@ class LoopCloser:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         poses = np.stack([landmark_map.keyframes[n].camera_from_world for n in numbers])
         path = here.travelled - np.array([landmark_map.keyframes[n].travelled for n in numbers])
-        distance = np.linalg.norm(invert(poses)[:, :3, 3] - here.centre, axis=1)
-        turned = np.arccos(np.clip(poses[:, 2, :3] @ here.camera_from_world[2, :3], -1, 1))
+        distance, turned = view_difference(poses, here.camera_from_world)
         near = (distance < config.view_distance + self._drift(path)) & (
             turned < config.view_angle + self._drift_angle(path)
         )
@@ -254,10 +259,7 @@ class LoopCloser:
         pose = landmark_map.keyframes[number].camera_from_world
         predicted = pose @ invert(self._hypothesis.old_from_drifted)
         poses = np.stack([landmark_map.keyframes[n].camera_from_world for n in old])
-        centre = invert(predicted)[:3, 3]
-        distance = np.linalg.norm(invert(poses)[:, :3, 3] - centre, axis=1)
-        turned = np.arccos(np.clip(poses[:, 2, :3] @ predicted[2, :3], -1, 1))
-        anchor = int(old[np.argmin(distance + turned)])
+        anchor = int(old[nearest_view(poses, predicted)])
         group = self._group(landmark_map, anchor, old)
         place = yield from self._inspect(
             landmark_map, number, anchor, group, local_slots, predicted

@@ -12,7 +12,8 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.depth_calibration import COEFFICIENTS, LEAST_CHANGE, BendEstimator, rebent
-from ace_jax.geometry.rigid import centre, invert
+from ace_jax.geometry.host_camera import project
+from ace_jax.geometry.rigid import centre, invert, transform
 from ace_jax.localization.landmarks import Landmarks
 from ace_jax.slam.mapping.depth_edges import DepthEdges
 
@@ -176,10 +177,8 @@ class LandmarkMap:
         self, slots: np.ndarray, camera_from_world: np.ndarray, camera: Camera, margin: float = 40.0
     ) -> np.ndarray:
         """Which landmarks project into the image widened by `margin` pixels: (len(slots),) bool."""
-        in_camera = self.points[slots] @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-        z = np.maximum(in_camera[:, 2], 1e-3)
-        u = camera.fx * in_camera[:, 0] / z + camera.cx
-        v = camera.fy * in_camera[:, 1] / z + camera.cy
+        in_camera = transform(camera_from_world, self.points[slots])
+        u, v = project(in_camera, camera).T
         return (
             (in_camera[:, 2] > MIN_DEPTH)
             & (u > -margin)

@@ -15,6 +15,7 @@ from ace_jax.geometry.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import bend_equations, straightened_planes
 from ace_jax.geometry.depth_planes import fit_planes
+from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.plane_registration import register
 from ace_jax.geometry.pose_optimization import NoiseModel, residuals_of
 from ace_jax.geometry.rigid import difference, invert, orthonormalized
@@ -165,20 +166,7 @@ class LocalMapper:
         far = max(far, float(nearest[np.isfinite(nearest)].max(initial=0.0)))
         new = np.flatnonzero((keyframe.landmarks < 0) & (depth <= far))
         uv, depth = keyframe.uv[new], keyframe.depth[new]
-        camera = self.camera
-        in_camera = np.stack(
-            [
-                (uv[:, 0] - camera.cx) / camera.fx * depth,
-                (uv[:, 1] - camera.cy) / camera.fy * depth,
-                depth,
-            ],
-            axis=1,
-        )
-        rotation, translation = (
-            keyframe.camera_from_world[:3, :3],
-            keyframe.camera_from_world[:3, 3],
-        )
-        points = (in_camera - translation) @ rotation
+        points = unproject_to_world(uv, depth, self.camera, keyframe.camera_from_world)
         u = np.clip(np.rint(uv[:, 0]).astype(int), 0, rgb.shape[1] - 1)
         v = np.clip(np.rint(uv[:, 1]).astype(int), 0, rgb.shape[0] - 1)
         landmark_map.create(number, new, points.astype(np.float32), rgb[v, u])

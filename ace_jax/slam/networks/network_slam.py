@@ -19,7 +19,8 @@ import numpy as np
 from ace_jax.data.frame import Frame
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.rigid import centre, difference, orthonormalized
+from ace_jax.geometry.host_camera import unproject
+from ace_jax.geometry.rigid import centre, difference, invert, nearest_view, orthonormalized
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.config import SlamConfig
@@ -156,7 +157,7 @@ class NetworkSlam(SlamSystem):
         pose = orthonormalized(np.asarray(result.camera_from_world))
         self._velocity = np.eye(4)
         if self.state is State.TRACKING:
-            self._velocity = pose @ np.linalg.inv(self._pose)
+            self._velocity = pose @ invert(self._pose)
         self.state = State.TRACKING
         self._frames_since_keyframe += 1
         self._pose = pose
@@ -167,9 +168,7 @@ class NetworkSlam(SlamSystem):
         clock.lap("mapping")
         reference = self._nearest(pose)
         anchor = self.keyframes[reference].camera_from_world
-        return TrackedFrame(
-            frame.index, frame.timestamp, pose, reference, pose @ np.linalg.inv(anchor)
-        )
+        return TrackedFrame(frame.index, frame.timestamp, pose, reference, pose @ invert(anchor))
 
     def _start(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
         if int(np.sum(features.depth > 0)) < 3 * self.config.min_inliers:
@@ -210,13 +209,7 @@ class NetworkSlam(SlamSystem):
 
     def _nearest(self, pose: np.ndarray) -> int:
         """The keyframe whose view (position and direction) is closest to a pose."""
-        here = centre(pose)
-        distance = [
-            np.linalg.norm(k.centre - here)
-            + np.arccos(np.clip(k.camera_from_world[2, :3] @ pose[2, :3], -1, 1))
-            for k in self.keyframes
-        ]
-        return int(np.argmin(distance))
+        return nearest_view(np.stack([k.camera_from_world for k in self.keyframes]), pose)
 
     def _needs_keyframe(self, pose: np.ndarray, ratio: float) -> bool:
         config = self.config
@@ -234,14 +227,10 @@ class NetworkSlam(SlamSystem):
         self, frame: Frame, features: Features, pose: np.ndarray, ratio: float
     ) -> None:
         known = features.depth > 0
-        u, v = features.uv[known].T
-        camera, depth = self.camera, features.depth[known]
-        points = np.stack(
-            [(u - camera.cx) / camera.fx * depth, (v - camera.cy) / camera.fy * depth, depth], 1
-        )
+        uv = features.uv[known]
+        points = unproject(uv, features.depth[known], self.camera)
         height, width = frame.rgb.shape[:2]
-        row = np.clip(np.rint(v).astype(int), 0, height - 1)
-        column = np.clip(np.rint(u).astype(int), 0, width - 1)
+        column, row = np.clip(np.rint(uv).astype(int), 0, [width - 1, height - 1]).T
         self.network.add(features, pose, len(self.keyframes))
         self.keyframes.append(_Keyframe(pose, ratio, points, frame.rgb[row, column]))
         self._frames_since_keyframe = 0

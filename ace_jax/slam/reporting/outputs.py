@@ -7,39 +7,8 @@ from typing import Any
 import numpy as np
 
 from ace_jax.evaluation.trajectory import NoOverlap, Statistics, Trajectory, compare
-from ace_jax.files import replacing, write_json
-from ace_jax.geometry.rigid import to_quaternion
+from ace_jax.files import replacing
 from ace_jax.slam.reporting.stage_times import WARM_UP_FRAMES
-
-__all__ = [
-    "plot_trajectory",
-    "trajectory_metrics",
-    "write_json",
-    "write_points_ply",
-    "write_trajectory_tum",
-]
-
-
-def write_trajectory_tum(
-    path: str | Path, timestamps: np.ndarray, world_from_camera: np.ndarray
-) -> None:
-    """Writes `t tx ty tz qx qy qz qw`, one line per frame that has a pose.
-
-    Times are written with as many digits as it takes to read back the same float64.
-
-    Args:
-        path: the file.
-        timestamps: (N,) seconds.
-        world_from_camera: (N, 4, 4), metres; NaN where a frame has no pose.
-    """
-    trajectory = Trajectory(timestamps, world_from_camera)
-    with replacing(path) as temporary, open(temporary, "w", encoding="ascii") as file:
-        for i in np.flatnonzero(trajectory.known):
-            pose = trajectory.world_from_camera[i]
-            w, x, y, z = to_quaternion(pose[:3, :3])
-            time = np.format_float_positional(trajectory.timestamps[i], trim="0", min_digits=6)
-            numbers = " ".join(f"{value:.9f}" for value in (*pose[:3, 3], x, y, z, w))
-            file.write(f"{time} {numbers}\n")
 
 
 def write_points_ply(path: str | Path, xyz: np.ndarray, rgb: np.ndarray | None = None) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from ace_jax.data.frame import BadFrame, FrameSource
 from ace_jax.evaluation import pictures
 from ace_jax.evaluation.trajectory import NoOverlap, Trajectory, compare
+from ace_jax.geometry.rigid import invert
 from ace_jax.slam.reporting.stage_times import WARM_UP_FRAMES
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def write_report(
     # Matplotlib takes a while to import.
     from ace_jax.evaluation import page
     from ace_jax.evaluation.charts import map_figure, timing_figure
+    from ace_jax.evaluation.page import Section, drawing
 
     total_ms = np.asarray(frame_seconds[WARM_UP_FRAMES:]) * 1e3
     steps = np.diff(source.timestamps())
@@ -74,21 +76,16 @@ def write_report(
     config = getattr(system, "config", None)
     settings = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {}
     known = {name: metrics[name] for name in ("sequence", "head", "features", "seed")}
-    parts = [
-        page.columns([page.table(rows) for rows in _figures(metrics)]),
-        page.heading("Settings"),
-        page.settings(known | settings),
-        page.heading("Trajectory"),
-        page.image((out / "trajectory.png").read_bytes(), "image/png", "trajectory"),
-        page.heading("Time", "The first two frames, which compile, are left out."),
-        page.drawing(
-            timing_figure(total_ms, stage_ms, budget),
-            "milliseconds a frame",
-        ),
-        page.heading("Map", "In red the camera's path."),
-        page.drawing(
-            map_figure(*system.points(), system.final_trajectory()[1]),
-            "the map, from above and from an angle",
+    trajectory = page.image((out / "trajectory.png").read_bytes(), "image/png", "trajectory")
+    timing = drawing(timing_figure(total_ms, stage_ms, budget), "milliseconds a frame")
+    map_drawn = map_figure(*system.points(), system.final_trajectory()[1])
+    sections = [
+        Section("Trajectory", [trajectory]),
+        Section("Time", [timing], "The first two frames, which compile, are left out."),
+        Section(
+            "Map",
+            [drawing(map_drawn, "the map, from above and from an angle")],
+            "The camera's path is red.",
         ),
     ]
     worst = _pictures(source, worst_frames(system.frames, system.corrected_pose, reference))
@@ -98,8 +95,9 @@ def write_report(
             if reference is not None
             else "Lost, or moved furthest by later corrections; there is no ground truth."
         )
-        parts += [page.heading("Worst frames", note), page.pictures(worst)]
-    page.write_page(out / "report.html", f"SLAM of {metrics['sequence']}", parts)
+        sections.append(Section("Worst frames", [page.pictures(worst)], note))
+    title = f"SLAM of {metrics['sequence']}"
+    page.write_report(out / "report.html", title, _figures(metrics), known | settings, sections)
 
 
 def _figures(metrics: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
@@ -147,8 +145,8 @@ def worst_frames(
     """
     lost = [frame for frame in frames if frame.live_camera_from_world is None]
     found = [frame for frame in frames if frame.live_camera_from_world is not None]
-    live = np.array([np.linalg.inv(f.live_camera_from_world) for f in found]).reshape(-1, 4, 4)
-    final = np.array([np.linalg.inv(corrected_pose(f)) for f in found]).reshape(-1, 4, 4)
+    live = np.array([invert(f.live_camera_from_world) for f in found]).reshape(-1, 4, 4)
+    final = np.array([invert(corrected_pose(f)) for f in found]).reshape(-1, 4, 4)
     metres = np.linalg.norm(final[:, :3, 3] - live[:, :3, 3], axis=1)
     text = "moved {:.1f} cm by later corrections"
     if reference is not None:

@@ -18,7 +18,7 @@ from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera, unproject
 from ace_jax.geometry.pose_optimization import NoiseModel
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
-from ace_jax.geometry.rigid import centre, invert
+from ace_jax.geometry.rigid import nearest_view
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.models.landmark_attention import EMPTY, attend
 from ace_jax.slam.config import SlamConfig
@@ -66,7 +66,7 @@ def relocalize(
             camera,
             key,
             mask=features.mask & (predicted.scale < max_spread),
-            threshold=6.0 * camera.width / 640,
+            threshold=6.0 * camera.pixel_scale,
             max_hypotheses=2 * num_hypotheses,
         )
         return found.camera_from_world, found.num_inliers, found.success
@@ -128,7 +128,7 @@ class Tracker:
         self.noise = noise
         self.tau = tau
         self.relocalize_always = relocalize_always
-        self._pixel = camera.width / 640.0
+        self._pixel = camera.pixel_scale
 
     def track(
         self,
@@ -255,12 +255,8 @@ class Tracker:
 
     def _nearest_keyframe(self, landmark_map: LandmarkMap, camera_from_world: np.ndarray) -> int:
         """The keyframe whose view (position and direction) is closest to a pose."""
-        pose = np.asarray(camera_from_world, np.float64)
         poses = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
-        centres = invert(poses)[:, :3, 3]
-        turned = np.arccos(np.clip(poses[:, 2, :3] @ pose[2, :3], -1, 1))
-        nearest = int(np.argmin(np.linalg.norm(centres - centre(pose), axis=1) + turned))
-        return list(landmark_map.keyframes)[nearest]
+        return list(landmark_map.keyframes)[nearest_view(poses, camera_from_world)]
 
     def _relocalize(
         self, landmark_map: LandmarkMap, features: Features, key, last_landmarks: np.ndarray

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 from slam_scene import RoomSource
+from stream_faults import FAULTS, STAY, TELEPORTS, FaultySource
 
 from ace_jax.data.frame import BadFrame, FrameSource
-from ace_jax.data.stream_faults import FAULTS, STAY, TELEPORTS, FaultySource
 
 
 @dataclasses.dataclass

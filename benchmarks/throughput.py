@@ -1,6 +1,6 @@
 """What a run costs: bytes of a scene, products of a step, the matrix peak of a device.
 
-Used by benchmarks/pretraining.py and docs/scaling.md.
+Used by pretraining_cost.py and docs/scaling.md.
 """
 
 import dataclasses
