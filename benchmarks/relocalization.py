@@ -399,7 +399,7 @@ SHARES = (1.0, 0.8, 0.6, 0.3)
 
 
 def filter_table(results: dict[str, Any]) -> str:
-    """What the predicted scale is worth: order, and the filter's effect without guided search."""
+    """What the predicted scale is worth: order, and the filter's effect without guided matching."""
     chosen = [name for name in FILTER_ROWS if not _ROWS.value or name in _ROWS.value]
     paths = [make_map(name) for name in chosen]
     relocalizers = load_maps(paths, _WEIGHTS_DIR.value, guided_rounds=0)

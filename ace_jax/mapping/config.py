@@ -51,7 +51,7 @@ def base() -> ml_collections.ConfigDict:
                 "coarse": 4096,
                 "coarse_per_image": 256,
                 "coarse_capacity": 32768,
-                # Further landmarks, for the guided search about a pose: the same.
+                # Further landmarks, for guided matching alone: the same.
                 "detail": 2048,
                 "detail_per_image": 300,
                 "capacity": 262144,  # landmarks in all, while mapping and in the map
