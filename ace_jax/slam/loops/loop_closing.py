@@ -198,7 +198,7 @@ class LoopCloser:
         )
         if not near.any():
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        shared = landmark_map.covisibility(landmark_map.keyframes[number].landmarks)
+        shared = landmark_map.covisibility(landmark_map.landmarks_of(number))
         neighbours = np.flatnonzero(shared >= config.min_covisible)
         local_slots = landmark_map.slots_seen_by(np.union1d(neighbours, [number]))
         near &= landmark_map.covisibility(local_slots)[numbers] < config.min_covisible
@@ -230,7 +230,7 @@ class LoopCloser:
         )
         slots = slots[match[match >= 0]]
         slots = slots[landmark_map.serial[slots] == serials[match[match >= 0]]]
-        votes = np.zeros(landmark_map.next_number, np.int64)
+        votes = np.zeros(landmark_map.keyframes.next_number, np.int64)
         votes[old] = landmark_map.covisibility(slots)[old]
         first = int(np.argmax(votes))
         if votes[first] < config.min_votes:
@@ -275,7 +275,7 @@ class LoopCloser:
 
     def _group(self, landmark_map: LandmarkMap, anchor: int, old: np.ndarray) -> np.ndarray:
         """An old keyframe and those of `old` that share most with it."""
-        shared = landmark_map.covisibility(landmark_map.keyframes[anchor].landmarks)[old]
+        shared = landmark_map.covisibility(landmark_map.landmarks_of(anchor))[old]
         shared[old == anchor] = np.iinfo(shared.dtype).max
         order = np.argsort(-shared, kind="stable")[: self.config.group_keyframes]
         return old[order[shared[order] > 0]]
@@ -352,11 +352,11 @@ class LoopCloser:
         config = self.config
         numbers = np.array(list(landmark_map.keyframes))
         before = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
-        table = np.stack([k.landmarks for k in landmark_map.keyframes.values()])
-        anchors = landmark_map.anchors()
+        table = landmark_map.landmarks_of(numbers)
+        anchors = landmark_map.keyframes.anchors()
         places = [dataclasses.replace(p, old=int(anchors[p.old])) for p in hypothesis.places]
         slots = landmark_map.slots_seen_by(np.unique(np.concatenate([p.group for p in places])))
-        shared = landmark_map.covisibility(landmark_map.keyframes[number].landmarks)
+        shared = landmark_map.covisibility(landmark_map.landmarks_of(number))
         shared[: number + 1 - config.min_gap] = 0
         shared[number] = np.iinfo(shared.dtype).max
         recent = np.argsort(-shared, kind="stable")[: config.fuse_keyframes]

@@ -17,7 +17,7 @@ from ace_jax.files import replacing
 from ace_jax.geometry.host_camera import intrinsic_matrix
 from ace_jax.geometry.rigid import invert
 from ace_jax.progress import ProgressBar
-from ace_jax.slam.system import SlamSystem
+from ace_jax.slam.landmark_slam import LandmarkSlam
 
 VOXEL = 0.015  # metres
 MAX_DEPTH = 4.0  # metres; a depth camera's noise grows with the square
@@ -54,7 +54,7 @@ def require(source: FrameSource) -> None:
         raise UserError("a camera's images are gone after the run: record them first for --mesh")
 
 
-def posed_frames(source: FrameSource, system: SlamSystem) -> Iterable[tuple[Frame, np.ndarray]]:
+def posed_frames(source: FrameSource, system: LandmarkSlam) -> Iterable[tuple[Frame, np.ndarray]]:
     """At most 300 of the run's frames with their final world_from_camera (4, 4), read again."""
     tracked = [frame for frame in system.frames if frame.live_camera_from_world is not None]
     step = max(1, -(-len(tracked) // _MAX_FRAMES))

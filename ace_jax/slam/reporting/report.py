@@ -14,7 +14,7 @@ from ace_jax.geometry.rigid import invert
 from ace_jax.slam.reporting.stage_times import WARM_UP_FRAMES
 
 if TYPE_CHECKING:
-    from ace_jax.slam.system import SlamSystem, TrackedFrame
+    from ace_jax.slam.landmark_slam import LandmarkSlam, TrackedFrame
 
 _PICTURES = 6
 _MAX_LOST = 3  # of the pictures
@@ -48,7 +48,7 @@ def _cm(metres: float) -> str:
 def write_report(
     out: Path,
     source: FrameSource,
-    system: "SlamSystem",
+    system: "LandmarkSlam",
     metrics: Mapping[str, Any],
     frame_seconds: Sequence[float],
     stage_ms: Mapping[str, np.ndarray],

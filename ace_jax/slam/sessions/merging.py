@@ -37,7 +37,7 @@ def find_overlap(first: LandmarkSlam, second: LandmarkMap) -> Overlap | None:
     """The motion between two maps that most keyframes agree on; None where too few do."""
     motions, numbers = [], []
     for number, keyframe in second.keyframes.items():
-        pose = first.locate_keyframe(keyframe)
+        pose = first.tracker.locate(first.landmark_map, keyframe.features)
         if pose is not None:
             motions.append(invert(pose) @ keyframe.camera_from_world)
             numbers.append(number)
@@ -75,7 +75,7 @@ def merge(first: LandmarkSlam, second: LandmarkMap) -> Overlap:
             f"{MIN_AGREEING} keyframes of the second must be found in the first"
         )
     move = overlap.first_from_second
-    landmarks, keyframes = second.content()
+    landmarks, keyframes, observed = second.content()
     landmarks["points"] = transform(move, landmarks["points"])
     landmarks["view_directions"] = landmarks["view_directions"] @ move[:3, :3].T
     back = invert(move)
@@ -83,16 +83,19 @@ def merge(first: LandmarkSlam, second: LandmarkMap) -> Overlap:
         dataclasses.replace(k, camera_from_world=orthonormalized(k.camera_from_world @ back))
         for k in keyframes
     ]
-    landmark_map, known = first.landmark_map, first.landmark_map.next_number
+    landmark_map, known = first.landmark_map, first.landmark_map.keyframes.next_number
     _, place = second.places()
     try:
-        landmark_map.adopt(landmarks, keyframes, second.depth_bend, first.camera)
+        landmark_map.adopt(landmarks, keyframes, observed, second.depth_bend, first.camera)
     except ValueError as error:
         raise UserError(f"the merged map is too large: {error}") from error
     landmark_map.edges.adopt(second.edges.content(place), known, len(keyframes))
     landmark_map.bend.include(second.bend)
     landmark_map.correct_depth(landmark_map.bend.bend, first.camera)
     for number in overlap.keyframes:
-        first.refine_keyframe(known + place[number])
+        first.mapping.queue.submit(
+            first.mapping.mapper.refine(landmark_map, [known + place[number]])
+        )
+        first.mapping.queue.finish()
     first.finish()
     return overlap

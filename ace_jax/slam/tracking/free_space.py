@@ -93,17 +93,17 @@ class FreeSpace:
         self._taken, self._last = int(counters[0]), float(counters[1])
 
     def moved(
-        self, features: Features, depth: np.ndarray | None, camera_from_world: np.ndarray
+        self, features: Features, depth: np.ndarray | None, camera_from_world: np.ndarray | None
     ) -> np.ndarray:
         """Which features (N,) show a surface where there was air before.
 
         Args:
             features: N features.
             depth: (H, W) the frame's depth image, metres, 0, NaN and inf where unknown; None: none.
-            camera_from_world: (4, 4) where the camera is, about.
+            camera_from_world: (4, 4) where the camera is, about; None: unknown.
         """
         found = np.zeros(len(features.mask), bool)
-        if depth is None or not np.isfinite(self._last):
+        if depth is None or camera_from_world is None or not np.isfinite(self._last):
             return found
         uv, nearest = _nearest_at(depth, features.uv)
         usable = np.flatnonzero(features.mask & (nearest > 0))
