@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from ace_jax.errors import UserError
 from ace_jax.files import replacing
 from ace_jax.geometry.camera import Camera
 from ace_jax.progress import ProgressBar
+from ace_jax.runtime import cache_dir
 from ace_jax.synthetic.scene import Scene
 from ace_jax.synthetic.sensor import Sensor, sense
 from ace_jax.synthetic.trajectory import RATE
@@ -27,14 +27,6 @@ VERSION = 2  # part of the cache key: raise it when rendered pictures change
 DEPTH_SCALE = 6553.5  # depth is stored as uint16 of metres x this (0.15 mm steps, up to 10 m)
 CHUNK = 8  # frames rendered per cache miss
 WORKERS = 2  # frames in flight: XLA runs the tiles of one picture on one core
-
-
-def cache_root() -> pathlib.Path:
-    """Where rendered frames are kept: $ACE_JAX_CACHE, else ~/.cache/ace_jax (XDG)."""
-    if root := os.environ.get("ACE_JAX_CACHE"):
-        return pathlib.Path(root)
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "ace_jax"
 
 
 def _digest(*trees, text: str) -> str:
@@ -99,7 +91,7 @@ class SyntheticSource:
         self._sensor = sensor
         settings = [VERSION, dataclasses.asdict(camera), sensor and dataclasses.asdict(sensor)]
         key = _digest(scene.contents(), text=json.dumps(settings, sort_keys=True))
-        self.folder = cache_root() / "synthetic" / f"{name.split('/')[-1]}-{key}"
+        self.folder = cache_dir() / "synthetic" / f"{name.split('/')[-1]}-{key}"
         self._bar: ProgressBar | None = None
         self._rendered = 0
         self._rendering = threading.Lock()  # readers ahead of each other want the same frames
