@@ -23,8 +23,8 @@ from ace_jax.data.registry import open_sequence
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam.system import PLANAR_RADIUS
 from ace_jax.slam.tracking.feature_noise import MEDIAN_OF_RAYLEIGH
+from ace_jax.slam.tracking.frame_features import PLANAR_RADIUS
 
 SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
 

@@ -9,9 +9,9 @@ import numpy as np
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.playback import Arrival
 from ace_jax.data.prefetch import Prefetcher
+from ace_jax.slam.frame_poses import State
 from ace_jax.slam.run import CompilationCounter, SystemOptions, create_system
 from ace_jax.slam.stream import FeatureStream
-from ace_jax.slam.system import State
 
 WARM = 2000  # frames; flat means flat from here on
 HEADER = ["frames", "resident MiB", "ms p50", "ms p95", "core ms p50", "core ms p95",

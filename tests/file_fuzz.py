@@ -41,10 +41,11 @@ from ace_jax.models.landmark_transformer import LandmarkTransformer
 from ace_jax.models.scene_coordinate_heads import TriMLP
 from ace_jax.models.vit import VisionTransformer, ViTConfig
 from ace_jax.relocalize.queries import ImageQueries
-from ace_jax.slam.mapping.landmark_map import Keyframe, LandmarkMap
+from ace_jax.slam.frame_poses import TrackedFrame
+from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.sessions.checkpoint import SlamCheckpoint, _with_frames
 from ace_jax.slam.sessions.session import load_session, with_session
-from ace_jax.slam.system import TrackedFrame
 from ace_jax.weights import checkpoint, safetensors_io
 from ace_jax.weights.layout import to_checkpoint
 
@@ -107,10 +108,9 @@ def _world() -> LandmarkMap:
             descriptors=rng.normal(size=(FEATURES, DIM)).astype(np.float32),
             depth=np.ones(FEATURES, np.float32),
             mask=np.ones(FEATURES, bool),
-            landmarks=np.full(FEATURES, -1, np.int32),
             inlier_ratio=1.0,
         )
-        landmark_map.add_keyframe(keyframe)
+        landmark_map.add_keyframe(keyframe, np.full(FEATURES, -1, np.int32))
     landmark_map.create(0, np.arange(10), rng.normal(size=(10, 3)), np.zeros((10, 3), np.uint8))
     landmark_map.observe(1, np.arange(5), np.flatnonzero(landmark_map.valid)[:5])
     return landmark_map

@@ -13,7 +13,9 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_graph import exp
 from ace_jax.geometry.rigid import invert
-from ace_jax.slam.mapping.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
+from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
+from ace_jax.slam.mapping.observations import NO_LANDMARK
 
 CAMERA = Camera(262.0, 262.0, 159.5, 119.5, 320, 240)
 FEATURES = 192
@@ -108,14 +110,14 @@ class Recording:
         estimate = camera_from_world
         if self.truth:
             moved = camera_from_world @ invert(self.truth[-1])
-            last = self.landmark_map.keyframes[self.landmark_map.newest].camera_from_world
+            last = self.landmark_map.keyframes[self.landmark_map.keyframes.newest].camera_from_world
             estimate = exp(self.drift[None])[0] @ moved @ last
         ids, uv, depth, descriptors = self._observe(camera_from_world)
         slot_of = self._local_slots()
         mask = ids >= 0
         slots = np.where(mask, slot_of[ids], NO_LANDMARK).astype(np.int32)
-        keyframe = Keyframe(len(self.truth), estimate, uv, descriptors, depth, mask, slots, 1.0)
-        number = self.landmark_map.add_keyframe(keyframe)
+        keyframe = Keyframe(len(self.truth), estimate, uv, descriptors, depth, mask, 1.0)
+        number = self.landmark_map.add_keyframe(keyframe, slots)
         self.truth.append(camera_from_world)
         self.ids.append(ids)
         new = np.flatnonzero(mask & (slots < 0))
@@ -167,10 +169,10 @@ class Recording:
         slot_of = np.full(len(self.scene.points), NO_LANDMARK)
         if self.truth:
             shared = self.landmark_map.covisibility(
-                self.landmark_map.keyframes[self.landmark_map.newest].landmarks
+                self.landmark_map.landmarks_of(self.landmark_map.keyframes.newest)
             )
             for number in np.flatnonzero(shared >= NEIGHBOURS):
-                slots = self.landmark_map.keyframes[number].landmarks
+                slots = self.landmark_map.landmarks_of(number)
                 known = slots >= 0
                 slot_of[self.ids[number][known]] = slots[known]
         return slot_of

@@ -55,14 +55,14 @@ def test_results_that_fit_are_there_when_the_disk_is_full(tmp_path):
 )
 def test_what_was_computed_is_written_when_memory_runs_out(tmp_path, end, monkeypatch):
     system = make_system()
-    locate = system._locate
+    locate = system._step
 
     def exhausted(frame, *rest):
         if frame.index == 4:
             raise end
         return locate(frame, *rest)
 
-    monkeypatch.setattr(system, "_locate", exhausted)
+    monkeypatch.setattr(system, "_step", exhausted)
     with pytest.raises(UserError, match=r"broke off: out of memory.*the first 4 frames are in"):
         run(RoomSource(8), system, tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["frames_tracked"] == 4
@@ -102,7 +102,7 @@ def test_all_that_was_tracked_is_written_when_mapping_runs_out_of_memory(
 
 def test_a_defect_is_not_taken_for_a_broken_stream(tmp_path, monkeypatch):
     system = make_system()
-    monkeypatch.setattr(system, "_locate", lambda *_: np.zeros(3)[5])
+    monkeypatch.setattr(system, "_step", lambda *_: np.zeros(3)[5])
     with pytest.raises(IndexError):
         run(RoomSource(3), system, tmp_path)
 

@@ -120,7 +120,7 @@ def test_frames_of_retired_keyframes_come_back_where_they_were(tmp_path):
     system, source = make_system(config=config), RoomSource(60)
     for frame in source:
         system.process(frame)
-    assert any(frame.reference in system.landmark_map.retired for frame in system.frames)
+    assert any(frame.reference in system.landmark_map.keyframes.retired for frame in system.frames)
     checkpoint = SlamCheckpoint(tmp_path, "settings", seconds=0.0)
     checkpoint.frame_done(system, 60)
     checkpoint.close()

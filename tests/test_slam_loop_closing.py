@@ -66,8 +66,9 @@ def check(recording: lw.Recording) -> None:
     """What must hold of any map."""
     landmark_map = recording.landmark_map
     counts = np.zeros(landmark_map.capacity, int)
-    for keyframe in landmark_map.keyframes.values():
-        slots = keyframe.landmarks[keyframe.landmarks >= 0]
+    for number, keyframe in landmark_map.keyframes.items():
+        slots = landmark_map.landmarks_of(number)
+        slots = slots[slots >= 0]
         assert len(np.unique(slots)) == len(slots)
         assert landmark_map.valid[slots].all()
         counts[slots] += 1
@@ -101,7 +102,7 @@ def test_a_drifting_round_is_closed():
     assert recording.error() < 0.45 * open_loop.error()
     # The camera goes on in the old map: its newest keyframes observe landmarks of the first ones.
     landmark_map = recording.landmark_map
-    seen = landmark_map.keyframes[landmark_map.newest].landmarks
+    seen = landmark_map.landmarks_of(landmark_map.keyframes.newest)
     assert np.sum(landmark_map.created_at[seen[seen >= 0]] < 40) > 20
 
 
@@ -236,19 +237,19 @@ def test_moving_a_map_keeps_what_keyframes_see():
         return landmark_map.points[slots] @ pose[:3, :3].T + pose[:3, 3]
 
     before = in_camera()
-    newest = landmark_map.keyframes[landmark_map.newest].camera_from_world.copy()
+    newest = landmark_map.keyframes[landmark_map.keyframes.newest].camera_from_world.copy()
     motion = exp(np.random.default_rng(0).normal(size=(4, 6)) * 0.3)
     move_map(landmark_map, np.arange(4), motion)
     np.testing.assert_allclose(in_camera(), before, atol=2e-6)
     # A keyframe beyond the motions follows the last one.
-    moved = landmark_map.keyframes[landmark_map.newest].camera_from_world @ motion[-1]
+    moved = landmark_map.keyframes[landmark_map.keyframes.newest].camera_from_world @ motion[-1]
     np.testing.assert_allclose(moved, newest, atol=1e-12)
 
 
 def test_the_graph_holds_every_keyframe():
     recording, _, _ = ring()
     landmark_map = recording.landmark_map
-    table = np.stack([k.landmarks for k in landmark_map.keyframes.values()])
+    table = landmark_map.landmarks_of(np.array(list(landmark_map.keyframes)))
     table[50] = -1  # a keyframe that shares nothing
     poses = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
     graph = build_graph(np.arange(len(poses)), poses, table, [], CONFIG)

@@ -1,4 +1,4 @@
-"""Networks as the map of SLAM: what they learn, what they must not learn, and the two loops."""
+"""Networks as the map of SLAM: what they learn, what they must not learn, and the loop."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from ace_jax.features.sift import Sift
 from ace_jax.geometry.camera import unproject
 from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.models.scene_coordinate_heads import create_head
-from ace_jax.slam.networks.distillation import DistilledNetworkSlam
+from ace_jax.slam.frame_poses import State
+from ace_jax.slam.networks.distillation import HEAD_OPTIONS, DistilledNetworkSlam
 from ace_jax.slam.networks.network_mapping import (
     LOSSES,
     NetworkConfig,
@@ -20,9 +21,8 @@ from ace_jax.slam.networks.network_mapping import (
     coordinate_loss,
     predict,
 )
-from ace_jax.slam.networks.network_slam import HEAD_OPTIONS, NetworkSlam, blank_features
 from ace_jax.slam.run import CompilationCounter
-from ace_jax.slam.system import State
+from ace_jax.slam.tracking.frame_features import blank_features
 
 NETWORK = NetworkConfig(
     batch=256, steps=16, first_steps=100, final_steps=60, capacity=12, extent=3.0
@@ -147,8 +147,8 @@ def test_losses_are_called_what_they_are_and_earlier_names_are_read():
         NetworkConfig(loss="l3")
 
 
-def _make(kind, **options):
-    return kind(CAMERA, EXTRACTOR, config=CONFIG, network=NETWORK, **options)
+def _make(**options):
+    return DistilledNetworkSlam(CAMERA, EXTRACTOR, config=CONFIG, network=NETWORK, **options)
 
 
 def _ate(trajectory, source) -> float:
@@ -159,7 +159,7 @@ def _ate(trajectory, source) -> float:
 
 def test_distilled_slam_tracks_by_its_network_and_saves_it(tmp_path):
     source = RoomSource(14)
-    system = _make(DistilledNetworkSlam)
+    system = _make()
     with CompilationCounter() as compilations:
         for frame in source:
             system.process(frame)
@@ -188,10 +188,9 @@ def test_distilled_slam_tracks_by_its_network_and_saves_it(tmp_path):
     np.testing.assert_allclose(result.camera_from_world, expected, atol=0.1)
 
 
-@pytest.mark.parametrize("kind", [DistilledNetworkSlam, NetworkSlam])
-def test_nothing_is_learned_while_lost_and_the_way_back_is_found(kind):
+def test_nothing_is_learned_while_lost_and_the_way_back_is_found():
     source = RoomSource(12, order=(*range(8), 8, 8, 8, 2), black=(8, 9), foreign=(10,))
-    system = _make(kind)
+    system = _make()
     for frame in source:
         before = _params(system.network) if frame.index in (8, 9, 10) else None
         tracked = system.process(frame)
@@ -209,7 +208,7 @@ def test_nothing_is_learned_while_lost_and_the_way_back_is_found(kind):
 def test_the_same_seed_gives_the_same_trajectory():
     runs = []
     for _ in range(2):
-        system = _make(NetworkSlam, seed=3)
+        system = _make(seed=3)
         for frame in RoomSource(5):
             system.process(frame)
         runs.append(system.live_trajectory()[1])

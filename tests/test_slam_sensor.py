@@ -17,12 +17,13 @@ from ace_jax.geometry.depth_calibration import (
 )
 from ace_jax.geometry.plane_registration import Registration
 from ace_jax.localization.scene_map import load_map, part, save_map
+from ace_jax.slam.frame_poses import State
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.depth_edges import DepthEdges
 from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
 from ace_jax.slam.sessions.merging import merge
 from ace_jax.slam.sessions.session import load_session, with_session
-from ace_jax.slam.system import State
+from ace_jax.slam.sessions.tracking_state import tracking_state
 
 BEND = np.array([0.003, -0.008, 0.004, -0.006, 0.003, -0.006,
                  -0.004, 0.006, -0.004, 0.008, -0.003, 0.006])  # fmt: skip
@@ -85,8 +86,8 @@ def bent():
 @pytest.mark.parametrize("lag", [0, 3])
 def test_a_keyframe_is_corrected_by_the_bend_that_counts_when_it_comes(lag, monkeypatch):
     source, system = RoomSource(10), make_system(mapping_lag=lag)
-    monkeypatch.setattr(system, "_needs_keyframe", lambda *_: True)
-    monkeypatch.setattr(system, "_map", lambda: (job for job in ()))  # nothing else waits
+    monkeypatch.setattr(system.selection, "wanted", lambda *_: True)
+    monkeypatch.setattr(system.mapping, "_task", lambda: (job for job in ()))  # nothing else waits
 
     def learn(bend):
         yield lambda: None
@@ -97,7 +98,7 @@ def test_a_keyframe_is_corrected_by_the_bend_that_counts_when_it_comes(lag, monk
     for frame in source:
         system.process(frame)
         if frame.index in (2, 6):
-            system.mapping.submit(learn(BEND * frame.index / 6))
+            system.mapping.queue.submit(learn(BEND * frame.index / 6))
     # The queue takes the result before the lag's last frame, which is a keyframe, too.
     assert corrected == [2 + max(lag, 1), 6 + max(lag, 1)]
     assert len(system.landmark_map.keyframes) == 10
@@ -125,7 +126,7 @@ def test_what_was_learned_comes_back(bent, tmp_path):
         np.testing.assert_array_equal(mine.planes, theirs.planes)
     sigma = bent.tracker.noise.pixel_sigma
     assert sigma != make_system().tracker.noise.pixel_sigma
-    assert again.tracker.noise.pixel_sigma == again.mapper.noise.pixel_sigma == sigma
+    assert again.tracker.noise.pixel_sigma == again.mapping.mapper.noise.pixel_sigma == sigma
 
 
 def test_landmarks_still_belong_to_the_keyframe_that_made_them(bent, tmp_path):
@@ -134,7 +135,7 @@ def test_landmarks_still_belong_to_the_keyframe_that_made_them(bent, tmp_path):
     made = again.created_at[again.valid]
     assert len(np.unique(made)) > 3
     for slot in np.flatnonzero(again.valid):
-        observers = again.seen_by[slot, : again.observations[slot]]
+        observers = again.observed.seen_by[slot, : again.observations[slot]]
         assert again.created_at[slot] == observers.min()
 
 
@@ -171,7 +172,7 @@ def test_a_resumed_run_follows_the_undisturbed_one(lag, tmp_path):
     kept, at = SlamCheckpoint(tmp_path, "settings", seconds=0.0), None
     for frame in source:
         whole.process(frame)
-        busy = whole.tracking_state()["unmapped"].size > 0  # what is under way is not lost
+        busy = tracking_state(whole)["unmapped"].size > 0  # what is under way is not lost
         if at is None and frame.index >= 15 and (busy or lag == 0):
             at = frame.index
             kept.frame_done(whole, at + 1)
@@ -184,8 +185,8 @@ def test_a_resumed_run_follows_the_undisturbed_one(lag, tmp_path):
     assert kept.restore(again) == at + 1
     assert again.state is State.TRACKING
     stands = part(load_map(kept.path).extra, "tracking/")
-    assert stands.keys() == again.tracking_state().keys()
-    for name, values in again.tracking_state().items():
+    assert stands.keys() == tracking_state(again).keys()
+    for name, values in tracking_state(again).items():
         np.testing.assert_array_equal(values, stands[name], err_msg=name)
     for i in range(at + 1, len(source)):
         again.process(source[i])

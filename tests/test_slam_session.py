@@ -10,10 +10,10 @@ from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, make_system, world_
 from ace_jax.errors import UserError
 from ace_jax.features.sift import Sift
 from ace_jax.localization.scene_map import load_map, save_map
+from ace_jax.slam.frame_poses import State
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.sessions.merging import find_overlap, merge
 from ace_jax.slam.sessions.session import load_session, with_session
-from ace_jax.slam.system import State
 
 FRAMES = 24
 
@@ -60,14 +60,12 @@ def test_what_comes_back_is_what_was_saved(recorded):
     order = np.flatnonzero(saved.valid)
     place = {slot: i for i, slot in enumerate(order)}
     back = {slot: i for i, slot in enumerate(np.flatnonzero(landmark_map.valid))}
-    for ours, theirs in zip(landmark_map.keyframes.values(), saved.keyframes.values(), strict=True):
-        np.testing.assert_array_equal(ours.camera_from_world, theirs.camera_from_world)
-        assert [back.get(s, -1) for s in ours.landmarks] == [
-            place.get(s, -1) for s in theirs.landmarks
-        ]
-    mine = ours.landmarks[ours.landmarks >= 0]
+    for ours, theirs in zip(landmark_map.keyframes.items(), saved.keyframes.items(), strict=True):
+        np.testing.assert_array_equal(ours[1].camera_from_world, theirs[1].camera_from_world)
+        mine, others = landmark_map.landmarks_of(ours[0]), saved.landmarks_of(theirs[0])
+        assert [back.get(s, -1) for s in mine] == [place.get(s, -1) for s in others]
     np.testing.assert_array_equal(
-        landmark_map.points[mine], saved.points[theirs.landmarks[theirs.landmarks >= 0]]
+        landmark_map.points[mine[mine >= 0]], saved.points[others[others >= 0]]
     )
     np.testing.assert_array_equal(
         np.sort(landmark_map.observations[landmark_map.valid]),
@@ -86,7 +84,8 @@ def test_the_sensor_stays_known(recorded, tmp_path):
     frame = RoomSource(1)[0]
     features = again.observe(frame)
     known = features.depth > 0
-    straight = again._depth_at(frame, features)[known]
+    bend = again.landmark_map.depth_bend
+    straight = again.features.calibrated(frame, features, None, bend).depth[known]
     assert np.abs(straight / features.depth[known] - 1).max() > 2e-3
     del extra["depth_bend"]  # a session of an earlier version
     save_map(tmp_path / "old", dataclasses.replace(content, extra=extra), half=True)
@@ -101,7 +100,8 @@ def test_depth_comes_with_the_features_unless_it_was_taken_later(recorded):
     later = dataclasses.replace(frame, depth_delay=0.02)
     features = system.observe(later)
     assert not features.depth.any(), "how the camera turned meanwhile is not known yet"
-    found = system._depth_at(later, features)
+    bend = system.landmark_map.depth_bend
+    found = system.features.calibrated(later, features, None, bend).depth
     assert (np.abs(found - together.depth)[(found > 0) & (together.depth > 0)] < 0.5).all()
     assert ((found > 0) == (together.depth > 0)).mean() > 0.8
 

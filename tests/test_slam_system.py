@@ -10,8 +10,8 @@ from slam_scene import CONFIG, RoomSource, make_system, world_from_camera
 from ace_jax.data.frame import BadFrame
 from ace_jax.evaluation.trajectory import Trajectory, compare
 from ace_jax.features.base import Features
+from ace_jax.slam.frame_poses import State
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.system import State
 from ace_jax.slam.tracking.tracker import Tracked
 
 
@@ -36,13 +36,13 @@ def _map_of(system: LandmarkSlam) -> dict:
     landmark_map = system.landmark_map
     arrays = {
         name: value.copy()
-        for name, value in vars(landmark_map).items()
+        for name, value in (vars(landmark_map) | vars(landmark_map.observed)).items()
         if isinstance(value, np.ndarray)
     }
-    assert {"points", "descriptors", "valid", "observations"} <= arrays.keys()
+    assert {"points", "descriptors", "valid", "counts"} <= arrays.keys()
     keyframes = [
-        (k.frame_index, k.camera_from_world.copy(), k.landmarks.copy())
-        for k in landmark_map.keyframes.values()
+        (k.frame_index, k.camera_from_world.copy(), landmark_map.landmarks_of(n).copy())
+        for n, k in landmark_map.keyframes.items()
     ]
     return {**arrays, "keyframes": keyframes}
 
@@ -225,8 +225,8 @@ def test_a_full_map_retires_keyframes_and_keeps_the_trajectory():
     system.finish()
     assert set(states) == {State.TRACKING}
     assert len(system.landmark_map.keyframes) == 4
-    assert len(system.landmark_map.retired) >= 2
-    assert any(frame.reference in system.landmark_map.retired for frame in system.frames)
+    assert len(system.landmark_map.keyframes.retired) >= 2
+    assert any(frame.reference in system.landmark_map.keyframes.retired for frame in system.frames)
     final = Trajectory(*system.final_trajectory())
     errors = compare(final, Trajectory(source.timestamps(), source.poses())).ate_trans_m
     assert len(errors) == 60
@@ -269,13 +269,13 @@ def test_mapping_that_falls_behind_takes_what_waits_together(monkeypatch):
     """A computation is bounded however many keyframes wait; tracking goes on meanwhile."""
     config = dataclasses.replace(CONFIG, max_fused=3, keyframe_translation=0.0)
     system, source = make_system(config=config, mapping_lag=1000), RoomSource(30)
-    adjusted, fused, fuse = _adjustments(system), [], system.mapper._fuse
+    adjusted, fused, fuse = _adjustments(system), [], system.mapping.mapper._fuse
 
     def watched(landmark_map, number, neighbours):
         fused.append(number)
         return fuse(landmark_map, number, neighbours)
 
-    monkeypatch.setattr(system.mapper, "_fuse", watched)
+    monkeypatch.setattr(system.mapping.mapper, "_fuse", watched)
     _, states = _run(source, system)
     assert set(states) == {State.TRACKING}
     made = list(system.landmark_map.keyframes)
@@ -292,4 +292,4 @@ def test_what_is_learned_of_the_noise_reaches_everything_that_measures_with_it()
     start = system.tracker.noise
     _run(RoomSource(6), system)
     assert system.tracker.noise.pixel_sigma < start.pixel_sigma
-    assert system.mapper.noise == system.tracker.noise == system._loops.noise
+    assert system.mapping.mapper.noise == system.tracker.noise == system.mapping.loops.noise

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.host_camera import project, rays
 
 MAX_BEND = (0.03, 0.01)  # of a surface, relative, and more per metre: a depth camera's noise
 
@@ -105,17 +106,7 @@ def sample_delayed_depth(
     Returns:
         (N,) float32 z-depth in the camera axes of the colour image, 0 where unknown.
     """
-    rays = np.stack(
-        [
-            (uv[:, 0] - camera.cx) / camera.fx,
-            (uv[:, 1] - camera.cy) / camera.fy,
-            np.ones(len(uv)),
-        ],
-        axis=1,
-    )
-    turned = rays @ depth_from_colour.T
-    z = np.maximum(turned[:, 2], 1e-3)
-    moved = np.stack(
-        [camera.fx * turned[:, 0] / z + camera.cx, camera.fy * turned[:, 1] / z + camera.cy], 1
-    )
+    turned = rays(uv, camera) @ depth_from_colour.T
+    moved = project(turned, camera)
+    z = np.maximum(turned[:, 2], MIN_DEPTH)
     return (sample_depth(depth, moved, planar_radius=planar_radius) / z).astype(np.float32)

@@ -68,7 +68,7 @@ def _pose(path: Path) -> np.ndarray:
     try:
         values = np.array([float(value) for value in path.read_text().split()])
         camera_from_world = np.vstack([values[:12].reshape(3, 4), [0, 0, 0, 1]])
-        return np.linalg.inv(camera_from_world)
+        return np.linalg.inv(camera_from_world)  # not rigid yet: as the file rounds it
     except FileNotFoundError:
         return np.full((4, 4), np.nan)
     except (OSError, ValueError, np.linalg.LinAlgError):

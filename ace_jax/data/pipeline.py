@@ -98,18 +98,14 @@ def to_example(frame: Frame, size: tuple[int, int]) -> Example:
     if depth is None:
         depth = np.zeros((camera.height, camera.width), np.float32)
     rgb = frame.rgb
-    scale = np.array([size[0] / camera.width, size[1] / camera.height])
     if tuple(size) != (camera.width, camera.height):
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
         depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
-    focal = np.array([camera.fx, camera.fy], np.float64) * scale
-    # Pixel centres are at integers: the image's corner, at -0.5, is what stays.
-    centre = (np.array([camera.cx, camera.cy], np.float64) + 0.5) * scale - 0.5
     pose = frame.world_from_camera
     return {
         "rgb": rgb,
         "depth": depth.astype(np.float32, copy=False),
-        "intrinsics": np.concatenate([focal, centre]).astype(np.float32),
+        "intrinsics": np.array(camera.resized(*size).intrinsics, np.float32),
         "world_from_camera": np.full((4, 4), np.nan, np.float32)
         if pose is None
         else pose.astype(np.float32),

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import image_rays, intrinsic_matrix
 
 BLOCK = 1 << 15  # pixels worked on at a time, so that intermediate results stay in the cache
 NEAREST = 1e-3  # metres; keeps the reciprocal finite where depth is unknown
@@ -76,25 +77,13 @@ class DepthRegistration:
         self.depth_shape = (int(depth_camera.height), int(depth_camera.width))
         # A frame of one pixel around the result collects whatever falls outside.
         self._padded = (int(colour_camera.height) + 2, int(colour_camera.width) + 2)
-        v, u = np.mgrid[: self.depth_shape[0], : self.depth_shape[1]].astype(np.float64)
-        rays = np.stack(
-            [
-                (u - float(depth_camera.cx)) / float(depth_camera.fx),
-                (v - float(depth_camera.cy)) / float(depth_camera.fy),
-                np.ones_like(u),
-            ]
-        )
         # Points scanned towards the colour camera's epipole overwrite in the order far to near
         # (McMillan, "An image-based approach to three-dimensional computer graphics", 1997).
         self._reverse = bool(colour_from_depth[0, 3] < 0)
-        intrinsics = np.array(
-            [
-                [float(colour_camera.fx), 0.0, float(colour_camera.cx) + 1.0],
-                [0.0, float(colour_camera.fy), float(colour_camera.cy) + 1.0],
-                [0.0, 0.0, 1.0],
-            ]
-        )
-        table = np.einsum("ij,jhw->ihw", intrinsics @ colour_from_depth[:3, :3], rays)
+        intrinsics = intrinsic_matrix(colour_camera)
+        intrinsics[:2, 2] += 1.0  # for the frame around
+        rays = image_rays(depth_camera)
+        table = np.einsum("ij,hwj->ihw", intrinsics @ colour_from_depth[:3, :3], rays)
         if self._reverse:
             table = table[:, :, ::-1]
         self._rays = np.ascontiguousarray(table.reshape(3, -1), dtype=np.float32)

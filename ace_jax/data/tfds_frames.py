@@ -115,7 +115,7 @@ class FrameBuilder:
         camera, pose = frame.camera, frame.world_from_camera
         example = {
             "rgb": frame.rgb,
-            "intrinsics": np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float64),
+            "intrinsics": np.array(camera.intrinsics, np.float64),
             "world_from_camera": np.full((4, 4), np.nan) if pose is None else pose,
             "timestamp": np.float64(frame.timestamp),
             "recording": recording,

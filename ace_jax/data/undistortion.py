@@ -9,6 +9,7 @@ import numpy as np
 
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.distortion import Distortion, Fisheye, RadialTangential
+from ace_jax.geometry.host_camera import intrinsic_matrix
 
 
 class Undistortion:
@@ -30,7 +31,7 @@ class Undistortion:
     def _maps(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
         """OpenCV's fixed-point maps, bilinear and nearest."""
         camera = self._camera
-        k = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], np.float64)
+        k = intrinsic_matrix(camera)
         tabulate = (
             cv2.fisheye.initUndistortRectifyMap
             if isinstance(self._distortion, Fisheye)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.rigid import project_to_so3
+from ace_jax.geometry.host_camera import rays
+from ace_jax.geometry.rigid import invert, project_to_so3, transform
 
 THRESHOLDS = ((0.10, 10.0), (0.05, 5.0), (0.02, 2.0), (0.01, 1.0))  # metres, degrees
 
@@ -69,10 +70,9 @@ def estimate_from_reference(
     if len(both) < MIN_TO_ALIGN:
         return None
     found, known = np.stack([estimated[i] for i in both]), reference[both]
-    motions = found @ np.linalg.inv(known)
+    motions = found @ invert(known)
     support = [
-        np.linalg.norm(known[:, :3, 3] @ m[:3, :3].T + m[:3, 3] - found[:, :3, 3], axis=1)
-        < _ALIGN_TOLERANCE
+        np.linalg.norm(transform(m, known[:, :3, 3]) - found[:, :3, 3], axis=1) < _ALIGN_TOLERANCE
         for m in motions[:: max(len(motions) // 200, 1)]
     ]
     agreeing = max(support, key=np.count_nonzero)
@@ -138,10 +138,9 @@ def beside_ray(
     Returns:
         (N,) metres; infinite behind the camera.
     """
-    camera_from_world = np.linalg.inv(world_from_camera)
-    point = xyz @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-    x, y = (uv[:, 0] - camera.cx) / camera.fx, (uv[:, 1] - camera.cy) / camera.fy
-    ray = np.stack([x, y, np.ones_like(x)], axis=1)
+    camera_from_world = invert(world_from_camera)
+    point = transform(camera_from_world, xyz)
+    ray = rays(uv, camera)
     ray /= np.linalg.norm(ray, axis=1, keepdims=True)
     beside = point - np.sum(point * ray, axis=1, keepdims=True) * ray
     return np.where(point[:, 2] > 0, np.linalg.norm(beside, axis=1), np.inf)

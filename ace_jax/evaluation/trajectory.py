@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ace_jax.geometry.rigid import invert
+from ace_jax.geometry.rigid import angle, invert
 
 MAX_DIFFERENCE = 0.02  # seconds; the TUM benchmark's own default
 MIN_MATCHES = 3  # fewer points do not fix a rotation
@@ -208,9 +208,9 @@ def compare(
         reference_index=j,
         reference_from_estimate=motion,
         ate_trans_m=np.linalg.norm(aligned[:, :3, 3] - q[:, :3, 3], axis=-1),
-        ate_rot_deg=_angle_deg(invert(q) @ aligned),
+        ate_rot_deg=np.degrees(angle(invert(q) @ aligned)),
         rpe_trans_m=np.linalg.norm(relative[:, :3, 3], axis=-1),
-        rpe_rot_deg=_angle_deg(relative),
+        rpe_rot_deg=np.degrees(angle(relative)),
     )
 
 
@@ -251,16 +251,6 @@ class RunningAte:
         u, singular, vt = np.linalg.svd(self._cross)
         singular[2] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))
         return float(np.sqrt(max(self._squares - 2 * singular.sum(), 0.0) / self._count))
-
-
-def _angle_deg(poses: np.ndarray) -> np.ndarray:
-    """Rotation angles (N,), degrees, of rigid motions (N, 4, 4); accurate near 0 and 180 too."""
-    r = poses[:, :3, :3]
-    twice_sine_axis = np.stack(
-        [r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], axis=-1
-    )
-    twice_cosine = np.trace(r, axis1=-2, axis2=-1) - 1
-    return np.degrees(np.arctan2(np.linalg.norm(twice_sine_axis, axis=-1), twice_cosine))
 
 
 _ROWS = (

@@ -89,7 +89,7 @@ def export(
         "features": relocalizer.map.features,
         "feature_checksum": relocalizer.map.feature_checksum,
         "units": "metres, pixels",
-        "mapping_camera": [float(x) for x in (camera.fx, camera.fy, camera.cx, camera.cy)],
+        "mapping_camera": [float(x) for x in camera.intrinsics],
     }
     with replacing(out / "program.bin") as temporary:
         temporary.write_bytes(exported.serialize())

@@ -114,7 +114,7 @@ def estimate_absolute_pose(
 
 def _bearings(pixels: jax.Array, camera: Camera) -> jax.Array:
     """Unit vectors (3, N) of pixels (2, N)."""
-    x, y = (pixels[0] - camera.cx) / camera.fx, (pixels[1] - camera.cy) / camera.fy
+    x, y = camera.normalised(*pixels)
     scale = jax.lax.rsqrt(1.0 + x * x + y * y)
     return jnp.stack([x * scale, y * scale, scale])
 
@@ -134,8 +134,7 @@ def _squared_ratio(
         (*K, S).
     """
     points = tuple(observations.points_3d)
-    u = (observations.points_2d[0] - camera.cx) / camera.fx
-    v = (observations.points_2d[1] - camera.cy) / camera.fy
+    u, v = camera.normalised(*observations.points_2d)
     x, y, z = (
         la.dot(tuple(c[..., None] for c in row[:3]), points) + row[3][..., None] for row in rows
     )

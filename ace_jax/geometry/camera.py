@@ -36,6 +36,33 @@ class Camera:
     width: int = flax.struct.field(pytree_node=False)
     height: int = flax.struct.field(pytree_node=False)
 
+    @property
+    def intrinsics(self) -> tuple:
+        """fx, fy, cx, cy."""
+        return self.fx, self.fy, self.cx, self.cy
+
+    def normalised(self, u, v) -> tuple:
+        """x and y at unit depth, in camera axes, of pixels; arrays of any kind."""
+        return (u - self.cx) / self.fx, (v - self.cy) / self.fy
+
+    def pixels(self, x, y) -> tuple:
+        """u and v of points at unit depth: the inverse of `normalised`."""
+        return self.fx * x + self.cx, self.fy * y + self.cy
+
+    @property
+    def pixel_scale(self) -> float:
+        """Pixels of this image for one of a 640-pixel-wide image, the unit of tuned constants."""
+        return self.width / 640.0
+
+    def resized(self, width: int, height: int) -> "Camera":
+        """The camera of the same image at another size.
+
+        Pixel centres are at integers: what stays is the image's corner, at -0.5.
+        """
+        sx, sy = width / self.width, height / self.height
+        centre = (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5
+        return Camera(self.fx * sx, self.fy * sy, *centre, width, height)
+
 
 def largest_shift(camera: Camera, other: Camera) -> float:
     """Pixels between where two cameras show a point that the first one sees, at most.
@@ -57,7 +84,7 @@ def largest_shift(camera: Camera, other: Camera) -> float:
 
 def camera_rows(cameras: Sequence[Camera]) -> np.ndarray:
     """Cameras as one array (I, 6) float64: fx, fy, cx, cy, width, height."""
-    return np.array([[c.fx, c.fy, c.cx, c.cy, c.width, c.height] for c in cameras], np.float64)
+    return np.array([[*c.intrinsics, c.width, c.height] for c in cameras], np.float64)
 
 
 def camera_of(row: np.ndarray | jax.Array) -> Camera:
@@ -80,6 +107,5 @@ def project(points: jax.Array, camera: Camera) -> jax.Array:
 
 def unproject(uv: jax.Array, depth: jax.Array, camera: Camera) -> jax.Array:
     """Points (..., 3) in camera axes of pixels (..., 2) at z-depth (...), metres."""
-    x = (uv[..., 0] - camera.cx) / camera.fx * depth
-    y = (uv[..., 1] - camera.cy) / camera.fy * depth
-    return jnp.stack([x, y, depth], axis=-1)
+    x, y = camera.normalised(uv[..., 0], uv[..., 1])
+    return jnp.stack([x * depth, y * depth, depth], axis=-1)

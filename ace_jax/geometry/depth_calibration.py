@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.depth_planes import grid_rays
+from ace_jax.geometry.depth_planes import grid_uv
+from ace_jax.geometry.host_camera import rays
 from ace_jax.geometry.plane_registration import cauchy_weight, counterparts, spread_of, surface
 from ace_jax.precision import full_precision
 
@@ -57,8 +58,7 @@ def rebent(
     uv: np.ndarray, depth: np.ndarray, camera: Camera, before: np.ndarray, after: np.ndarray
 ) -> np.ndarray:
     """Depth that was corrected by one bend (12,), corrected by another instead."""
-    x = (uv[:, 0] - camera.cx) / camera.fx
-    y = (uv[:, 1] - camera.cy) / camera.fy
+    x, y, _ = rays(uv, camera).T
     inverse = 1.0 / np.where(depth > 0, depth, 1.0)
     offset, factor = _polynomials(_monomials(x, y), before)
     inverse = (inverse - offset) / (1.0 + factor)
@@ -70,7 +70,7 @@ def rebent(
 
 def straightened_planes(planes: np.ndarray, camera: Camera, bend: np.ndarray) -> np.ndarray:
     """Planes (..., R, C, 3), see `fit_planes`, of a depth image that is corrected."""
-    x, y, _ = np.moveaxis(grid_rays(camera), -1, 0)
+    x, y, _ = np.moveaxis(rays(grid_uv(camera), camera), -1, 0)
     inverse = planes[..., 0] * x + planes[..., 1] * y + planes[..., 2]
     offset, factor = _polynomials(_monomials(x, y), bend)
     along = []

@@ -8,6 +8,7 @@ noise is the same everywhere.
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import rays
 
 STEP = 16  # pixels between planes, of a 640-pixel-wide image
 SPACING = 3  # pixels of such an image between the samples that a plane is fitted to,
@@ -23,11 +24,9 @@ def grid_pixels(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(rows) * step + step // 2, np.arange(columns) * step + step // 2
 
 
-def grid_rays(camera: Camera, xp=np):
-    """(R, C, 3) the points at unit depth that these pixels show; an array of `xp`."""
-    v, u = grid_pixels(camera)
-    x, y = xp.meshgrid((u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy)
-    return xp.stack([x, y, xp.ones_like(x)], axis=-1)
+def grid_uv(camera: Camera) -> np.ndarray:
+    """The same pixels (R, C, 2)."""
+    return np.stack(np.meshgrid(*grid_pixels(camera)[::-1]), axis=-1)
 
 
 def fit_planes(depth: np.ndarray, camera: Camera) -> np.ndarray:
@@ -59,7 +58,7 @@ def fit_planes(depth: np.ndarray, camera: Camera) -> np.ndarray:
     bent = inverse - (
         _over_samples(centre) + _over_samples(along_x) * dx + _over_samples(along_y) * dy
     )
-    x, y, _ = np.moveaxis(grid_rays(camera), -1, 0)
+    x, y, _ = np.moveaxis(rays(grid_uv(camera), camera), -1, 0)
     planes = np.stack([along_x, along_y, centre - along_x * x - along_y * y], axis=-1)
     z = 1.0 / np.maximum(centre, 1e-6)
     view = np.linalg.norm(planes, axis=-1) * np.sqrt(x**2 + y**2 + 1.0)
@@ -80,4 +79,4 @@ def _within(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _scaled(pixels: int, camera: Camera) -> int:
-    return max(round(pixels * float(camera.width) / 640.0), 1)
+    return max(round(pixels * camera.pixel_scale), 1)

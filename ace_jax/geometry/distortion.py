@@ -45,7 +45,7 @@ Distortion = RadialTangential | Fisheye
 
 def distort(points_2d: jax.Array, camera: Camera, distortion: Distortion) -> jax.Array:
     """Pixels (..., 2) of the real image for pixels (..., 2) of the ideal pinhole image."""
-    x, y = _normalise(points_2d, camera)
+    x, y = camera.normalised(points_2d[..., 0], points_2d[..., 1])
     if isinstance(distortion, Fisheye):
         squared = x * x + y * y
         centre = squared < 1e-12
@@ -56,7 +56,7 @@ def distort(points_2d: jax.Array, camera: Camera, distortion: Distortion) -> jax
         x, y = scale * x, scale * y
     else:
         x, y = _radial_tangential(x, y, distortion)
-    return _to_pixels(x, y, camera)
+    return jnp.stack(camera.pixels(x, y), axis=-1)
 
 
 def undistort(
@@ -73,7 +73,7 @@ def undistort(
         Pixels (..., 2), finite in any case, and valid (...): False where the model has no
         inverse, or the ray is more than 85 degrees off the axis. Pass it on as a mask.
     """
-    x, y = _normalise(points_2d, camera)
+    x, y = camera.normalised(points_2d[..., 0], points_2d[..., 1])
     finite = jnp.isfinite(x) & jnp.isfinite(y)
     x, y = jnp.where(finite, x, 0.0), jnp.where(finite, y, 0.0)
     if isinstance(distortion, Fisheye):
@@ -81,19 +81,8 @@ def undistort(
     else:
         x, y, valid = _undistort_radial_tangential(x, y, distortion)
     valid = valid & finite & jnp.isfinite(x) & jnp.isfinite(y)
-    pixels = _to_pixels(jnp.where(valid, x, 0.0), jnp.where(valid, y, 0.0), camera)
-    return pixels, valid
-
-
-def _normalise(points_2d: jax.Array, camera: Camera) -> tuple[jax.Array, jax.Array]:
-    return (
-        (points_2d[..., 0] - camera.cx) / camera.fx,
-        (points_2d[..., 1] - camera.cy) / camera.fy,
-    )
-
-
-def _to_pixels(x: jax.Array, y: jax.Array, camera: Camera) -> jax.Array:
-    return jnp.stack([camera.fx * x + camera.cx, camera.fy * y + camera.cy], axis=-1)
+    pixels = camera.pixels(jnp.where(valid, x, 0.0), jnp.where(valid, y, 0.0))
+    return jnp.stack(pixels, axis=-1), valid
 
 
 def _radial_tangential(

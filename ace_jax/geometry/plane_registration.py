@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 
-from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
-from ace_jax.geometry.depth_planes import grid_pixels, grid_rays
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, project, unproject
+from ace_jax.geometry.depth_planes import grid_pixels, grid_uv
 from ace_jax.precision import full_precision
 
 MIN_PLANES = 100  # that agree; fewer make no registration
@@ -99,7 +99,8 @@ def register(
 
 def surface(planes: jax.Array, camera: Camera) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Centres (P, 3) and unit normals (P, 3) of a grid of planes, and which are known (P,)."""
-    rays = grid_rays(camera, jnp).reshape(-1, 3)
+    uv = jnp.asarray(grid_uv(camera).reshape(-1, 2), jnp.float32)
+    rays = unproject(uv, jnp.ones(len(uv)), camera)
     planes = planes.reshape(-1, 3)
     inverse_depth = jnp.sum(rays * planes, axis=1)
     known = inverse_depth > 0

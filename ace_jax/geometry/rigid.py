@@ -1,4 +1,7 @@
-"""Rigid motions on the host: float64 NumPy, for stored poses, keyframes and trajectories."""
+"""Rigid motions on the host: float64 NumPy, for stored poses, keyframes and trajectories.
+
+`se3` has the same for JAX.
+"""
 
 import numpy as np
 
@@ -18,6 +21,27 @@ def invert(transforms: np.ndarray) -> np.ndarray:
     inverse[..., :3, 3] = -(rotation_t @ transforms[..., :3, 3:])[..., 0]
     inverse[..., 3, 3] = 1.0
     return inverse
+
+
+def transform(b_from_a: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (..., N, 3) of frame a in frame b, for one motion (..., 4, 4) each."""
+    rotation_t = np.swapaxes(b_from_a[..., :3, :3], -1, -2)
+    return points @ rotation_t + b_from_a[..., None, :3, 3]
+
+
+def angle(motion: np.ndarray) -> np.ndarray:
+    """Rotation angles (...), radians, of motions (..., 4, 4) or rotations; exact near 0 and pi."""
+    r = motion[..., :3, :3]
+    twice_sine_axis = np.stack(
+        [
+            r[..., 2, 1] - r[..., 1, 2],
+            r[..., 0, 2] - r[..., 2, 0],
+            r[..., 1, 0] - r[..., 0, 1],
+        ],
+        axis=-1,
+    )
+    twice_cosine = np.trace(r, axis1=-2, axis2=-1) - 1
+    return np.arctan2(np.linalg.norm(twice_sine_axis, axis=-1), twice_cosine)
 
 
 def from_quaternion(wxyz: np.ndarray, translation: np.ndarray) -> np.ndarray:
@@ -89,13 +113,29 @@ def orthonormalized(pose: np.ndarray) -> np.ndarray:
 
 
 def centre(camera_from_world: np.ndarray) -> np.ndarray:
-    """(3,) centre of a (4, 4) camera in the world, metres."""
-    return -camera_from_world[:3, :3].T @ camera_from_world[:3, 3]
+    """Centres (..., 3) of cameras (..., 4, 4) in the world, metres."""
+    rotation_t = np.swapaxes(camera_from_world[..., :3, :3], -1, -2)
+    return -(rotation_t @ camera_from_world[..., :3, 3:])[..., 0]
 
 
-def difference(pose: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """Metres between the centres of two cameras (4, 4) camera_from_world, radians between them."""
-    pose, other = np.asarray(pose, np.float64), np.asarray(other, np.float64)
-    distance = np.linalg.norm(centre(pose) - centre(other))
-    cosine = (np.trace(pose[:3, :3] @ other[:3, :3].T) - 1) / 2
-    return float(distance), float(np.arccos(np.clip(cosine, -1, 1)))
+def difference(poses: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Metres (...) between the centres of cameras (..., 4, 4) and another's, radians between them.
+
+    Both are camera_from_world and broadcast against each other.
+    """
+    poses, other = np.asarray(poses, np.float64), np.asarray(other, np.float64)
+    distance = np.linalg.norm(centre(poses) - centre(other), axis=-1)
+    return distance, angle(poses[..., :3, :3] @ np.swapaxes(other[..., :3, :3], -1, -2))
+
+
+def view_difference(poses: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `difference`, with the angles between the optical axes: a roll changes nothing."""
+    poses, other = np.asarray(poses, np.float64), np.asarray(other, np.float64)
+    distance = np.linalg.norm(centre(poses) - centre(other), axis=-1)
+    cosine = np.sum(poses[..., 2, :3] * other[..., 2, :3], axis=-1)
+    return distance, np.arccos(np.clip(cosine, -1.0, 1.0))
+
+
+def nearest_view(poses: np.ndarray, other: np.ndarray) -> int:
+    """Which of cameras (K, 4, 4) sees most nearly what another (4, 4) sees: metres plus radians."""
+    return int(np.argmin(sum(view_difference(poses, other))))

@@ -11,11 +11,11 @@ import functools
 import jax
 import numpy as np
 
-from ace_jax.features.base import Features
+from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import unproject
 from ace_jax.geometry.pose_result import PoseResult
 from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
-from ace_jax.geometry.surface import in_camera
 
 INVERSE_DEPTH_SIGMA = 0.002  # 1/m; a Kinect's noise, as what else is wrong is the same a moment ago
 CLOSE = 0.02  # metres; nearer than this a point always agrees
@@ -39,35 +39,40 @@ def _key() -> jax.Array:
 
 
 def beside(
-    camera_from_world: np.ndarray, points: np.ndarray, features: Features, camera: Camera
+    camera_from_world: np.ndarray,
+    points: np.ndarray,
+    uv: np.ndarray,
+    depth: np.ndarray,
+    camera: Camera,
 ) -> np.ndarray:
-    """Which features (N,) are within their depth's noise of their points (N, 3)."""
-    moved = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-    apart = np.linalg.norm(moved - in_camera(features.uv, features.depth, camera), axis=1)
-    return (features.depth > 0) & (apart < _limit(features))
+    """Which pixels (N, 2) with depth (N,) are within its noise of their points (N, 3): (N,)."""
+    moved = rigid.transform(camera_from_world, points)
+    apart = np.linalg.norm(moved - unproject(uv, depth, camera), axis=1)
+    return (depth > 0) & (apart < _limit(depth))
 
 
 def most_common_motion(
-    points: np.ndarray, features: Features, asked: np.ndarray, camera: Camera
+    points: np.ndarray, uv: np.ndarray, depth: np.ndarray, asked: np.ndarray, camera: Camera
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The pose that most matches agree with, from their depth alone.
 
     Args:
         points: (N, 3) what each feature is matched with, world, metres.
-        features: N features with depth.
+        uv: (N, 2) the features' pixels,
+        depth: (N,) and their depth, metres, 0 where unknown.
         asked: (N,) bool, the matches.
         camera: intrinsics.
 
     Returns:
         (4, 4) camera_from_world and the matches (N,) that agree, or None.
     """
-    asked = asked & (features.depth > 0)
-    seen = in_camera(features.uv, features.depth, camera).astype(np.float32)
-    result = _align(np.asarray(points, np.float32), seen, asked, _limit(features), _key())
+    asked = asked & (depth > 0)
+    seen = unproject(uv, depth, camera).astype(np.float32)
+    result = _align(np.asarray(points, np.float32), seen, asked, _limit(depth), _key())
     if not bool(result.success):
         return None
     pose = np.asarray(result.camera_from_world)
-    return pose, asked & beside(pose, points, features, camera)
+    return pose, asked & beside(pose, points, uv, depth, camera)
 
 
 def surface(
@@ -84,5 +89,5 @@ def surface(
     return float(np.sum(np.square(z * side / camera.fx) / count[cell]))
 
 
-def _limit(features: Features) -> np.ndarray:
-    return np.asarray(depth_threshold(features.depth, INVERSE_DEPTH_SIGMA, floor=CLOSE))
+def _limit(depth: np.ndarray) -> np.ndarray:
+    return np.asarray(depth_threshold(depth, INVERSE_DEPTH_SIGMA, floor=CLOSE))

@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import project, rays
 
 MAX_INTERVAL = 0.5  # seconds; a motion measured over a longer gap says nothing about now
 
@@ -30,7 +32,7 @@ class Motion:
         """
         if not 0 < interval <= MAX_INTERVAL:
             return None
-        moved = after @ np.linalg.inv(before)
+        moved = after @ rigid.invert(before)
         angular = Rotation.from_matrix(moved[:3, :3]).as_rotvec() / interval
         return cls(angular, moved[:3, 3] / interval)
 
@@ -62,19 +64,7 @@ def unroll(
     """
     seconds = (uv[:, 1] - (camera.height - 1) / 2) / camera.height * readout
     known = depth > 0
-    z = np.where(known, depth, 1.0)[:, None]
-    points = z * np.stack(
-        [
-            (uv[:, 0] - camera.cx) / camera.fx,
-            (uv[:, 1] - camera.cy) / camera.fy,
-            np.ones(len(uv)),
-        ],
-        axis=1,
-    )
+    points = np.where(known, depth, 1.0)[:, None] * rays(uv, camera)
     points = points - np.where(known, seconds, 0.0)[:, None] * motion.linear
     points = Rotation.from_rotvec(-seconds[:, None] * motion.angular).apply(points)
-    z = np.maximum(points[:, 2], 1e-3)
-    moved = np.stack(
-        [camera.fx * points[:, 0] / z + camera.cx, camera.fy * points[:, 1] / z + camera.cy], 1
-    )
-    return moved.astype(np.float32)
+    return project(points, camera).astype(np.float32)

@@ -10,7 +10,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ace_jax.features.base import Features
+from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.host_camera import project
 
 NO_MATCH = -1
 
@@ -52,19 +54,16 @@ def visible(
 
     The projection of a landmark that cannot be seen may be anywhere; it is finite.
     """
-    rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
-    in_camera = block.points @ rotation.T + translation
-    in_front = in_camera[:, 2] > MIN_DEPTH
-    z = np.where(in_front, in_camera[:, 2], 1.0)
-    u = camera.fx * in_camera[:, 0] / z + camera.cx
-    v = camera.fy * in_camera[:, 1] / z + camera.cy
-    to_camera = -rotation.T @ translation - block.points
+    in_camera = rigid.transform(camera_from_world, block.points)
+    uv = project(in_camera, camera)
+    u, v = uv.T
+    to_camera = rigid.centre(camera_from_world) - block.points
     distance = np.sqrt(np.einsum("pi,pi->p", to_camera, to_camera))
     cosine = np.einsum("pi,pi->p", to_camera, block.view_directions) / np.maximum(distance, 1e-6)
     ratio = distance / np.maximum(block.distances, 1e-6)
     seen = (
         block.mask
-        & in_front
+        & (in_camera[:, 2] > MIN_DEPTH)
         & (u >= 0)
         & (u <= camera.width - 1)
         & (v >= 0)
@@ -73,7 +72,6 @@ def visible(
         & (ratio < gates.max_scale_change)
         & (ratio > 1 / gates.max_scale_change)
     )
-    uv = np.stack([u, v], axis=1)
     return np.where(np.isfinite(uv), uv, 0.0), seen
 
 

@@ -9,7 +9,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry import se3
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
 from ace_jax.precision import full_precision
 
 _FAR = -2.0  # similarity of a feature outside the search radius: below every cosine
@@ -65,20 +66,18 @@ def visible(
     Returns:
         (M,) bool and (M, 2) pixels.
     """
-    rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
-    point = landmarks.points @ rotation.T + translation
-    in_front = point[:, 2] > MIN_DEPTH
-    z = jnp.where(in_front, point[:, 2], 1.0)
-    u = camera.fx * point[:, 0] / z + camera.cx
-    v = camera.fy * point[:, 1] / z + camera.cy
-    inside = in_front & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    point = se3.transform(camera_from_world, landmarks.points)
+    uv = project(point, camera)
+    u, v = uv.T
+    inside = (point[:, 2] > MIN_DEPTH) & (u >= 0) & (u < camera.width)
+    inside = inside & (v >= 0) & (v < camera.height)
     before = landmarks.points - landmarks.origins
-    now = landmarks.points + rotation.T @ translation
+    now = landmarks.points - se3.inverse(camera_from_world)[:3, 3]
     r0, r1 = jnp.linalg.norm(before, axis=1), jnp.linalg.norm(now, axis=1)
     alike = jnp.sum(before * now, axis=1) > max_angle_cos * r0 * r1
     alike = alike & (r1 < max_scale * r0) & (r0 < max_scale * r1)
     alike = alike | jnp.isnan(landmarks.origins[:, 0])
-    return inside & alike & (landmarks.views > 0), jnp.stack([u, v], axis=1)
+    return inside & alike & (landmarks.views > 0), uv
 
 
 @full_precision

@@ -21,7 +21,7 @@ from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.features.selection import by_reliability
-from ace_jax.geometry import robust_loss
+from ace_jax.geometry import rigid, robust_loss
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_refinement import Observations, refine_pose
@@ -215,7 +215,7 @@ class Relocalizer:
             height, width = depth.shape
             known = depth[np.clip(v, 0, height - 1), np.clip(u, 0, width - 1)]
         # A threshold in pixels means another angle on an image of another size.
-        threshold = settings.threshold * camera.width / 640.0
+        threshold = settings.threshold * camera.pixel_scale
         key = jax.random.key(settings.seed)
         pose = solve_pose(uv, xyz, voted, camera, key, known, threshold)
         transform = pose.camera_from_world
@@ -237,7 +237,7 @@ class Relocalizer:
         success = bool(success) and int(inliers.sum()) >= settings.min_inliers
         world_from_camera = np.eye(4)
         if success:
-            world_from_camera = np.linalg.inv(transform.astype(np.float64))
+            world_from_camera = rigid.invert(transform.astype(np.float64))
         return Localization(
             success=success,
             world_from_camera=world_from_camera,
@@ -294,7 +294,7 @@ class Relocalizer:
                     settings.quantile_ratio,
                 )
             )
-            threshold = settings.threshold * camera.width / 640.0
+            threshold = settings.threshold * camera.pixel_scale
             key = jax.random.key(settings.seed)
             pose = solve_pose(uv, xyz, voted, camera, key, None, threshold)
             inliers = jnp.sum(pose.inliers)
@@ -493,7 +493,7 @@ def guided_pose(
     min_similarity: float,
 ) -> jax.Array:
     """The pose refined on all landmarks that it sees; unchanged without enough of them."""
-    scale = camera.width / 640.0
+    scale = camera.pixel_scale
     seen, expected = visible(landmarks, camera, camera_from_world)
     rows, meant = first_rows(seen, count)
     sighting = search(

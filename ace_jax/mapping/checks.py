@@ -13,6 +13,7 @@ from ace_jax.evaluation.relocalization import pose_errors, summary
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.features.selection import by_reliability
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import invert
 from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping.images import MappingImage
@@ -72,8 +73,7 @@ def arrays_of(checks: Sequence[Check]) -> dict[str, np.ndarray]:
     if not checks:
         return {}
     cameras = [
-        [float(getattr(c.camera, name)) for name in ("fx", "fy", "cx", "cy", "width", "height")]
-        for c in checks
+        [float(x) for x in (*c.camera.intrinsics, c.camera.width, c.camera.height)] for c in checks
     ]
     rows = max(len(check.uv) for check in checks)
     columns = {
@@ -143,5 +143,5 @@ def judge(
     for check in checks:
         answer = relocalizer.locate(features_of(check), check.camera)
         found.append(answer.world_from_camera if answer.success else None)
-    truth = np.stack([np.linalg.inv(check.camera_from_world) for check in checks])
+    truth = np.stack([invert(check.camera_from_world) for check in checks])
     return summary(pose_errors(found, truth), sum(pose is not None for pose in found))

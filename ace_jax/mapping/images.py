@@ -11,6 +11,7 @@ from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import invert
 from ace_jax.mapping.progress import Progress, quiet
 
 
@@ -46,7 +47,7 @@ class MappingImage:
     @property
     def world_from_camera(self) -> np.ndarray:
         """(4, 4) float64."""
-        return np.linalg.inv(self.camera_from_world)
+        return invert(self.camera_from_world)
 
 
 def select_frames(source: FrameSource, max_frames: int | None) -> list[int]:
@@ -131,7 +132,7 @@ def mapping_image(
         mask=mask,
         depth=depth,
         camera=frame.camera,
-        camera_from_world=np.linalg.inv(frame.world_from_camera),
+        camera_from_world=invert(frame.world_from_camera),
         grid=grid,
     )
 

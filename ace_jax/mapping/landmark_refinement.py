@@ -9,6 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from ace_jax.geometry import se3
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, camera_of
 from ace_jax.localization.landmark_search import Landmarks, first_rows, search, visible
 from ace_jax.precision import full_precision
@@ -124,7 +125,7 @@ def grow(
     views = landmarks.views.at[row].add(1, mode="drop")
     fresh = mask & has_point & (row == capacity)
     slot = jnp.where(fresh, count + jnp.cumsum(fresh) - 1, capacity)
-    centre = -camera_from_world[:3, :3].T @ camera_from_world[:3, 3]
+    centre = se3.inverse(camera_from_world)[:3, 3]
     grown = Landmarks(
         descriptors=descriptors.at[slot].set(features, mode="drop"),
         points=landmarks.points.at[slot].set(points, mode="drop"),

@@ -105,7 +105,7 @@ class LandmarkStore:
                 usable,
                 camera_rows([image.camera])[0].astype(np.float32),
                 image.camera_from_world.astype(np.float32),
-                GROW_RADIUS * pixel_scale(image),
+                GROW_RADIUS * image.camera.pixel_scale,
                 self._options.min_similarity,
             )
             self._count = int(count)
@@ -158,7 +158,7 @@ class LandmarkStore:
             np.stack([i.mask for i in images]),
             camera_rows([i.camera for i in images]).astype(np.float32),
             np.stack([i.camera_from_world for i in images]).astype(np.float32),
-            np.array([radius * pixel_scale(i) for i in images], np.float32),
+            np.array([radius * i.camera.pixel_scale for i in images], np.float32),
             self._options.min_similarity,
             self._known,
         )
@@ -214,11 +214,6 @@ class LandmarkStore:
             left_out=self._left_out + len(rest) - detail,
             seen=kept[seen].sum(axis=1),
         )
-
-
-def pixel_scale(image: MappingImage) -> float:
-    """Pixels of this image for one of an image of 640 columns."""
-    return image.camera.width / 640.0
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -14,7 +14,7 @@ from ace_jax.geometry.camera import camera_of, camera_rows
 from ace_jax.localization.landmark_search import Landmarks
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks
-from ace_jax.mapping.landmark_store import LandmarkStore, Selection, pixel_scale
+from ace_jax.mapping.landmark_store import LandmarkStore, Selection
 from ace_jax.mapping.points import Depths
 from ace_jax.mapping.progress import Progress, quiet
 from ace_jax.models.landmark_attention import attend
@@ -113,7 +113,7 @@ def measure(
     uv = np.stack([images[k].uv[r] for k, r in zip(image, row, strict=True)])
     poses = np.stack([images[k].camera_from_world for k in image]).astype(np.float32)
     cameras = camera_rows([images[k].camera for k in image]).astype(np.float32)
-    near = _NEAR_PX * np.array([pixel_scale(images[k]) for k in image])
+    near = _NEAR_PX * np.array([images[k].camera.pixel_scale for k in image])
     tried = []
     for tau in TEMPERATURES if options.tau is None else (options.tau,):
         answer = _answers(landmarks, features, uv, poses, cameras, tau)

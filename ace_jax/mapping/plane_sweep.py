@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ace_jax.geometry.camera import MIN_DEPTH, Camera, camera_of, unproject
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, camera_of, project, unproject
 from ace_jax.precision import full_precision
 
 
@@ -93,13 +93,12 @@ def sweep(
         descriptors, pose, intrinsics, grid, used = inputs
         beside = camera_of(intrinsics)
         left, top, right_step, down_step, columns, rows = grid
-        # Projection of the point at inverse depth w along a ray: R ray + w t, up to scale.
         turned = rays @ pose[:3, :3].T
-        point = turned[:, None, :] + levels[None, :, None] * pose[:3, 3]
-        depth = point[..., 2] / levels
-        z = jnp.maximum(point[..., 2], MIN_DEPTH * levels)
-        column = (beside.fx * point[..., 0] / z + beside.cx - left) / right_step
-        row = (beside.fy * point[..., 1] / z + beside.cy - top) / down_step
+        point = turned[:, None, :] / levels[None, :, None] + pose[:3, 3]
+        depth = point[..., 2]
+        expected = project(point, beside)
+        column = (expected[..., 0] - left) / right_step
+        row = (expected[..., 1] - top) / down_step
         inside = (column >= 0) & (column <= columns - 1) & (row >= 0) & (row <= rows - 1)
         seen = inside & (depth > MIN_DEPTH) & used
         similarity = _sample(reference @ descriptors.T, column, row, columns, rows)

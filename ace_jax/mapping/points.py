@@ -10,7 +10,9 @@ import numpy as np
 from absl import logging
 
 from ace_jax.errors import UserError
+from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import camera_of, camera_rows
+from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.progress import Progress, quiet
@@ -38,21 +40,16 @@ class Depths:
 
 def world_points(image: MappingImage, depth: np.ndarray) -> np.ndarray:
     """(N, 3) float32 points of the features at these depths, metres."""
-    camera = image.camera
-    x = (image.uv[:, 0] - camera.cx) / camera.fx
-    y = (image.uv[:, 1] - camera.cy) / camera.fy
-    local = np.stack([x, y, np.ones_like(x)], axis=1) * depth[:, None]
-    pose = image.world_from_camera
-    return (local @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
+    points = unproject_to_world(image.uv, depth, image.camera, image.camera_from_world)
+    return points.astype(np.float32)
 
 
 def neighbours(images: Sequence[MappingImage], reference: int, scene_depth: float) -> list[int]:
     """Images that see the reference's scene from beside it, the best baselines first."""
-    poses = np.stack([image.world_from_camera for image in images])
-    relative = np.linalg.inv(poses[reference]) @ poses
-    baseline = np.linalg.norm(relative[:, :3, 3], axis=1) / scene_depth
-    cosine = np.clip((np.trace(relative[:, :3, :3], axis1=1, axis2=2) - 1) / 2, -1, 1)
-    usable = (np.degrees(np.arccos(cosine)) < MAX_TURN) & (baseline > _MIN_BASELINE)
+    poses = np.stack([image.camera_from_world for image in images])
+    metres, radians = rigid.difference(poses, poses[reference])
+    baseline = metres / scene_depth
+    usable = (np.degrees(radians) < MAX_TURN) & (baseline > _MIN_BASELINE)
     on_grid = images[reference].grid is not None
     usable &= np.array([(image.grid is not None) == on_grid for image in images])
     usable[reference] = False

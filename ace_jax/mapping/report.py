@@ -16,6 +16,7 @@ from ace_jax.evaluation.page import Section, drawing
 from ace_jax.evaluation.pictures import with_answers
 from ace_jax.evaluation.relocalization import pose_errors
 from ace_jax.features import registry
+from ace_jax.geometry.rigid import invert
 from ace_jax.localization.relocalizer import Localization, Relocalizer
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping import checks
@@ -157,7 +158,7 @@ def answer_checks(
             continue
         answer = relocalizer.locate(checks.features_of(check), check.camera)
         pose = answer.world_from_camera if answer.success else None
-        error = pose_errors([pose], np.linalg.inv(check.camera_from_world)[None])
+        error = pose_errors([pose], invert(check.camera_from_world)[None])
         found.append(
             CheckAnswer(frame, answer, float(error.translation[0]), float(error.rotation[0]))
         )

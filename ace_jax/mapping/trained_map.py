@@ -15,6 +15,7 @@ from ace_jax.data.frame import BadFrame, FrameSource
 from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
+from ace_jax.geometry.rigid import invert
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.points import Depths, world_points
@@ -266,7 +267,7 @@ def fill_augmented(
                 uv,
                 np.asarray(features.mask) & inside,
                 camera,
-                turned @ np.linalg.inv(frame.world_from_camera),
+                turned @ invert(frame.world_from_camera),
                 int(frames[index]),
                 config.buffer.patches_per_image,
             )

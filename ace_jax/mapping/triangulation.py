@@ -109,7 +109,7 @@ def triangulate(
     def residuals(inverse: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         point = turned + inverse[None, :, None] * shift
         z = jnp.maximum(point[..., 2], 1e-3)
-        image = point[..., :2] / z[..., None] * focal + centre
+        image = project(point, beside)  # the same for a point that is scaled
         slope = (shift[..., :2] * point[..., 2:] - point[..., :2] * shift[..., 2:]) / (
             z[..., None] ** 2
         )

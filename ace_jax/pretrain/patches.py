@@ -14,6 +14,8 @@ from ace_jax.data.depth_at_features import sample_depth
 from ace_jax.data.frame import Frame
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor
+from ace_jax.geometry.host_camera import unproject
+from ace_jax.geometry.rigid import invert, transform
 from ace_jax.pretrain.scenes import SceneSource, Views, identity_of
 from ace_jax.weights import safetensors_io
 
@@ -142,7 +144,7 @@ def arrays_of(
         "uv": np.zeros((count, per_image, 2), np.float32),
         "xyz": np.zeros((count, per_image, 3), np.float32),
         "mask": np.zeros((count, per_image), bool),
-        "camera_from_world": np.linalg.inv(poses).astype(np.float32),
+        "camera_from_world": invert(poses).astype(np.float32),
         "intrinsics": np.zeros((count, 4), np.float32),
         "nearness": viewpoint_ranks(poses, views.mapping),
         "thumbnails": np.zeros((count, THUMBNAIL[1], THUMBNAIL[0], 3), np.uint8),
@@ -154,19 +156,12 @@ def arrays_of(
         usable = np.flatnonzero(np.asarray(found.mask) & (depth > 0))
         rows = np.sort(rng.permutation(usable)[:per_image])
         camera, pose = frame.camera, poses[i]
-        rays = np.column_stack(
-            [
-                (uv[rows, 0] - camera.cx) / camera.fx,
-                (uv[rows, 1] - camera.cy) / camera.fy,
-                np.ones(len(rows)),
-            ]
-        )
         n = len(rows)
         arrays["features"][i, :n] = descriptors[rows]
         arrays["uv"][i, :n] = uv[rows]
-        arrays["xyz"][i, :n] = (rays * depth[rows, None]) @ pose[:3, :3].T + pose[:3, 3]
+        arrays["xyz"][i, :n] = transform(pose, unproject(uv[rows], depth[rows], camera))
         arrays["mask"][i, :n] = True
-        arrays["intrinsics"][i] = [camera.fx, camera.fy, camera.cx, camera.cy]
+        arrays["intrinsics"][i] = camera.intrinsics
         arrays["thumbnails"][i] = cv2.resize(frame.rgb, THUMBNAIL, interpolation=cv2.INTER_AREA)
     return arrays
 

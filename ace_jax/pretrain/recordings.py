@@ -106,20 +106,11 @@ def _scaled(frame: Frame, size: tuple[int, int] | None) -> Frame:
     camera = frame.camera
     if size is None or (camera.width, camera.height) == tuple(size):
         return frame
-    sx, sy = size[0] / camera.width, size[1] / camera.height
-    scaled = camera.replace(
-        fx=camera.fx * sx,
-        fy=camera.fy * sy,
-        cx=(camera.cx + 0.5) * sx - 0.5,
-        cy=(camera.cy + 0.5) * sy - 0.5,
-        width=size[0],
-        height=size[1],
-    )
     return dataclasses.replace(
         frame,
         rgb=cv2.resize(frame.rgb, tuple(size), interpolation=cv2.INTER_AREA),
         depth=cv2.resize(frame.depth, tuple(size), interpolation=cv2.INTER_NEAREST_EXACT),
-        camera=scaled,
+        camera=camera.resized(*size),
     )
 
 

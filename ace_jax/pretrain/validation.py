@@ -23,6 +23,7 @@ from ace_jax.evaluation.relocalization import (
 )
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import invert
 from ace_jax.models.scene_coordinates import SceneCoordinates
 from ace_jax.pretrain.forms import Form
 from ace_jax.pretrain.patches import ScenePatches
@@ -189,7 +190,7 @@ class Validator:
             sure = np.where(mask[v, k], scale[v, k], np.inf)
             votes = mask[v, k] & (sure <= np.quantile(scale[v, k][mask[v, k]], self._keep))
             found.append(find_pose(uv[v, k], xyz[v, k], votes, intrinsics[v, k], self._key))
-        truth = np.linalg.inv(pose.reshape(-1, 4, 4).astype(np.float64))
+        truth = invert(pose.reshape(-1, 4, 4).astype(np.float64))
         return Answers(xyz, scale, error, pose_errors(found, truth))
 
 
@@ -211,7 +212,7 @@ def find_pose(
     result = _solve(uv, xyz, votes, intrinsics, key, (width, height))
     if not result.success:
         return None
-    return np.linalg.inv(np.asarray(result.camera_from_world, np.float64))
+    return invert(np.asarray(result.camera_from_world, np.float64))
 
 
 @functools.partial(jax.jit, static_argnames="size")

@@ -1,31 +1,32 @@
-"""SLAM whose map is a set of landmarks: DESIGN 4.4 and 6b."""
+"""SLAM in a map of landmarks: the loop over frames (DESIGN 4.4 and 6b)."""
 
-import functools
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ace_jax.data.frame import Frame
+from ace_jax.data.frame import Frame, as_seen_by
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.depth_calibration import straightened
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.pose_optimization import NoiseModel
-from ace_jax.geometry.rigid import centre, orthonormalized
-from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
+from ace_jax.geometry.rigid import invert, orthonormalized
 from ace_jax.localization.guided_matching import MatchGates
-from ace_jax.localization.scene_map import SceneMap, part
+from ace_jax.localization.scene_map import SceneMap
 from ace_jax.models.landmark_attention import landmark_variables
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
 from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure, LoopConfig
-from ace_jax.slam.mapping.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
+from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.slam.mapping.keyframe_mapping import KeyframeMapping
+from ace_jax.slam.mapping.keyframe_selection import KeyframeSelection
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.local_mapping import LocalMapper
-from ace_jax.slam.mapping.mapping_queue import MappingQueue, MappingTask
-from ace_jax.slam.reporting.stage_times import StageClock
-from ace_jax.slam.system import SlamSystem, State, TrackedFrame
+from ace_jax.slam.mapping.observations import NO_LANDMARK
+from ace_jax.slam.reporting.stage_times import StageClock, StageTimes
 from ace_jax.slam.tracking.feature_noise import FeatureNoise
+from ace_jax.slam.tracking.frame_features import FrameFeatures, blank_features
 from ace_jax.slam.tracking.free_space import FreeSpace
 from ace_jax.slam.tracking.moving_features import RecentFrames
 from ace_jax.slam.tracking.tracker import Tracked, Tracker
@@ -41,13 +42,16 @@ def attention_tau(features: str) -> float:
     return _ATTENTION_TAU.get(features, 80.0)
 
 
-class LandmarkSlam(SlamSystem):
-    """SLAM in a landmark map: guided tracking, landmark attention to relocalize, local BA.
+class LandmarkSlam:
+    """RGB-D SLAM: guided tracking, landmark attention to relocalize, local bundle adjustment.
+
+    Call `process` for each frame in turn, `finish` after the last. Poses come from the images
+    alone: `Frame.world_from_camera` is not read.
 
     Args:
-        camera: intrinsics of the frames.
+        camera: intrinsics of the stream; frames with others are resampled, see `adapted`.
         extractor: features.
-        config: constants of the loop.
+        config: constants.
         seed: of every random draw.
         relocalize_always: do without the motion prediction (relocalize every frame, as ACE-SLAM).
         feature_options: how `extractor` was made, noted in the map.
@@ -55,10 +59,17 @@ class LandmarkSlam(SlamSystem):
         landmark_map: a map to go on from, see `session`; the camera is looked for in it first.
         frozen: look for the camera in `landmark_map` alone and leave it as it is; frames then need
             no depth.
-        close_loops: recognise places that were mapped long ago and take out the drift since.
+        close_loops: recognise places that were mapped long ago and correct the drift since.
 
     Attributes:
-        closures: the loops that were closed.
+        state: of the newest frame.
+        poses: of all frames.
+        landmark_map: the map.
+        mapping: what new keyframes set off, beside tracking.
+        times: milliseconds of each stage.
+        last_landmarks: (N,) landmark of each feature of the last tracked frame, or NO_LANDMARK.
+        last_descriptors: (N, D) of these features: how the landmarks looked just now.
+        measured: the newest frame's features, with calibrated depth.
     """
 
     def __init__(
@@ -76,14 +87,18 @@ class LandmarkSlam(SlamSystem):
     ):
         if frozen and landmark_map is None:
             raise ValueError("there is no map to look for the camera in")
+        self.camera, self.extractor = camera, extractor
         self.config = config = config or SlamConfig()
-        super().__init__(camera, extractor, config.max_depth)
         self._feature_options = dict(feature_options or {})
-        pixel = camera.width / 640.0
+        self.state = State.STARTING if landmark_map is None else State.LOST
         self.landmark_map = landmark_map or LandmarkMap(
             config.max_landmarks, extractor.dim, config.descriptors_per_landmark
         )
-        self._free_space = FreeSpace(camera)
+        self.poses = FramePoses(self.landmark_map.keyframes)
+        self.times = StageTimes()
+        self.frozen = self.needs_no_depth = frozen
+
+        pixel = camera.pixel_scale
         self._noise = FeatureNoise(
             NoiseModel(config.pixel_sigma * pixel, config.inverse_depth_sigma),
             config.min_pixel_sigma * pixel,
@@ -99,162 +114,205 @@ class LandmarkSlam(SlamSystem):
             cos_max_view_angle=float(np.cos(config.max_view_angle)),
             max_scale_change=config.max_scale_change,
         )
-        self._recent = RecentFrames(camera, gates)
-        self.frozen = self.needs_no_depth = frozen
+        self.features = FrameFeatures(camera, extractor, config.max_depth)
+        self.free_space = FreeSpace(camera)
+        self.recent_frames = RecentFrames(camera, gates)
         self.tracker = Tracker(
             camera,
             config,
             gates,
             noise,
             attention_tau(extractor.name),
+            jax.random.key(seed),
             relocalize_always,
             needs_no_depth=frozen,
         )
-        self.mapper = LocalMapper(camera, config, gates, noise)
-        self.mapping = MappingQueue(mapping_lag)
-        self._unmapped: list[int] = []  # keyframes that wait, oldest first
-        self._being_mapped: list[int] = []
-        self.closures: list[LoopClosure] = []
-        self._loops = None
+        self.selection = KeyframeSelection(config)
+        mapper = LocalMapper(camera, config, gates, noise)
+        loops = None
         if close_loops and not frozen:
-            self._loops = LoopCloser(camera, LoopConfig(), gates, noise, seed)
-        if landmark_map is not None:
-            self.state = State.LOST
-        self._key = jax.random.key(seed)
-        self._landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
-        self._descriptors = np.zeros((extractor.max_features, extractor.dim), np.float32)
-        self._frames_since_keyframe = 0
-        self._frames_since_lost = config.keyframe_probation
+            loops = LoopCloser(camera, LoopConfig(), gates, noise, seed)
+        self.mapping = KeyframeMapping(self.landmark_map, config, mapper, loops, mapping_lag)
+        self._closures_seen = 0
+
+        self.measured = blank_features(extractor)
+        self.last_landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
+        self.last_descriptors = self.measured.descriptors
         self._warm_up()
 
     def _warm_up(self) -> None:
         """Compiles every program before the first frame, on blank input of the right shapes."""
-        count, dim = self.extractor.max_features, self.extractor.dim
-        blank = Features(
-            uv=np.zeros((count, 2), np.float32),
-            descriptors=np.zeros((count, dim), np.float32),
-            scores=np.zeros(count, np.float32),
-            mask=np.zeros(count, bool),
-            depth=np.zeros(count, np.float32),
-        )
-        self.tracker.warm_up(self.landmark_map, blank, self._key)
-        self._recent.warm_up(blank)
+        self.tracker.warm_up(self.landmark_map, self.measured)
+        self.recent_frames.warm_up(self.measured)
         if not self.frozen:
-            self.mapper.warm_up(self.landmark_map, blank)
-        if self._loops is not None:
-            self._loops.warm_up(self.landmark_map, blank)
+            self.mapping.mapper.warm_up(self.landmark_map, self.measured)
+        if self.mapping.loops is not None:
+            self.mapping.loops.warm_up(self.landmark_map, self.measured)
 
-    def _update_map(self) -> None:
-        self.mapping.advance()
+    def adapted(self, frame: Frame) -> Frame:
+        """A frame as this system's camera would have taken it; itself if it did.
 
-    def _depth_at(self, frame: Frame, features: Features) -> np.ndarray:
-        depth = super()._depth_at(frame, features)
-        return straightened(features.uv, depth, self.camera, self.landmark_map.depth_bend)
+        `observe` and `process` do it; done before both, it is done once.
 
-    def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
+        Raises:
+            BadFrame: as `as_seen_by`.
+        """
+        return as_seen_by(frame, self.camera)
+
+    def observe(self, frame: Frame) -> Features:
+        """Raw features of a frame, on the host. May be called ahead of `process`, on any thread.
+
+        They have depth, as the sensor gives it, if the depth image was taken with the colours.
+
+        Raises:
+            BadFrame: as `adapted`, or the frame's features are not finite.
+        """
+        return self.features.raw(self.adapted(frame))
+
+    def process(
+        self,
+        frame: Frame,
+        features: Features | None = None,
+        spent_ms: Mapping[str, float] | None = None,
+    ) -> TrackedFrame:
+        """Tracks a frame and grows the map with it.
+
+        Args:
+            frame: the next one of the stream.
+            features: of the frame, if `observe` was called already.
+            spent_ms: milliseconds by stage that were spent on the frame already, for `times`.
+
+        Raises:
+            BadFrame: as `observe`; the frame is not counted.
+        """
+        clock = StageClock(spent_ms)
+        tracked = self._step(self.adapted(frame), features, clock)
+        self.frames.append(tracked)
+        self.times.add(clock.stage_ms)
+        return tracked
+
+    def _step(self, frame: Frame, raw: Features | None, clock: StageClock) -> TrackedFrame:
+        """From a frame to its pose and, if it becomes a keyframe, into the map."""
+        # Features: keypoints with descriptors, and the depth that the sensor gives them.
+        if raw is None:
+            raw = self.observe(frame)
+            clock.lap("features")
+        # What mapping has computed meanwhile (bundle adjustment, closed loops) enters the map.
+        self.mapping.queue.advance()
+        self._forget_if_moved()
+        clock.lap("mapping")
+        # Depth: corrected by the sensor's calibration (Teichman, Miller and Thrun, RSS 2013).
+        bend = self.landmark_map.depth_bend
+        self.measured = measured = self.features.calibrated(frame, raw, self.poses.motion(), bend)
+        clock.lap("depth")
         if not self.landmark_map.keyframes:
-            return self._start(frame, features, clock)
-        return self._continue(frame, features, clock)
+            return self._start(frame, measured, clock)
+        # Motion prediction: constant velocity. What has moved into space that was seen to be empty
+        # does not vote (Hornung et al., OctoMap, 2013).
+        predicted = self.poses.predicted(frame.timestamp) if self.state is State.TRACKING else None
+        static = measured.without(self.free_space.moved(measured, frame.depth, predicted))
+        # Matches and pose; again without what moves if the camera may have followed that.
+        tracked = self._track(frame, static, predicted)
+        if tracked is not None and not self._is_steady(tracked):
+            tracked = self._without_moving(frame, static, tracked)
+        clock.lap("tracking")
+        if tracked is None or self._ambiguous(tracked):
+            return self._lose(frame)
+        pose = self._accept(frame, tracked)
+        # Keyframe (Mur-Artal and Tardos, T-RO 2017, III-E)? Then its features become landmarks, and
+        # mapping begins: fusing, registration of depth images, bundle adjustment, loops.
+        reference, relative, covisible = self._reference(tracked.landmarks, pose)
+        if not self.frozen and self.selection.wanted(
+            self.landmark_map, tracked.features, tracked.landmarks, pose, reference, covisible
+        ):
+            reference, relative = self._insert_keyframe(frame, tracked, pose), np.eye(4)
+            clock.lap("mapping")
+        unrolled = self._unrolled(frame, measured, pose)
+        self.recent_frames.remember(frame.timestamp, unrolled, pose)
+        return TrackedFrame(frame.index, frame.timestamp, pose, reference, relative)
+
+    def _track(
+        self, frame: Frame, static: Features, predicted: np.ndarray | None
+    ) -> Tracked | None:
+        """Coarse pose, rolling shutter, fine pose; None if the camera is lost."""
+        # The last frame's landmarks around the prediction, or landmark attention (DESIGN 4.4).
+        unrolled = self._unrolled(frame, static)
+        last = self.last_landmarks, self.last_descriptors
+        coarse = self.tracker.coarse(self.landmark_map, unrolled, predicted, *last, frame.index)
+        if coarse is None:
+            return None
+        # What a rolling shutter did to the image depends on the camera's motion, now known better.
+        if not coarse.relocalized:
+            unrolled = self._unrolled(frame, static, coarse.camera_from_world)
+        # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth (DESIGN 6b).
+        return self.tracker.fine(self.landmark_map, unrolled, coarse)
+
+    def _unrolled(
+        self, frame: Frame, features: Features, camera_from_world: np.ndarray | None = None
+    ) -> Features:
+        """Features without the rolling shutter's distortion, at a pose if one is known already."""
+        motion = self.poses.motion_to(camera_from_world, frame.timestamp)
+        return self.features.unrolled(frame, features, motion)
 
     def _start(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
-        usable = int(np.sum(features.depth > 0))
-        if usable < 3 * self.config.min_inliers:
+        """The first frame with enough depth holds the world's axes."""
+        if int(np.sum(features.depth > 0)) < 3 * self.config.min_inliers:
             return TrackedFrame(frame.index, frame.timestamp, None)
         pose = np.eye(4)
-        landmarks = np.full(len(features.mask), NO_LANDMARK, np.int32)
-        self._insert_keyframe(frame, features, pose, landmarks, inlier_ratio=1.0)
+        nothing = np.full(len(features.mask), NO_LANDMARK, np.int32)
+        self._insert_keyframe(frame, Tracked(pose, nothing, features, 1.0, 0.0, False, 1.0), pose)
         clock.lap("mapping")
         self.state = State.TRACKING
-        self._recent.remember(frame.timestamp, features, pose)
+        self.recent_frames.remember(frame.timestamp, features, pose)
         return TrackedFrame(frame.index, frame.timestamp, pose, 0, np.eye(4))
 
-    def _continue(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
-        predicted, everything = None, features
-        if self.state is State.TRACKING:
-            predicted = self._predicted(frame.timestamp).astype(np.float32)
-            features = features.without(self._free_space.moved(features, frame.depth, predicted))
-        tracked = self._tracked(frame, features, predicted)
-        features = tracked.features
-        clock.lap("tracking")
-        if tracked.camera_from_world is None or self._ambiguous(tracked):
-            self.state = State.LOST
-            self._free_space.forget()
-            self._recent.forget()
-            return TrackedFrame(frame.index, frame.timestamp, None)
+    def _lose(self, frame: Frame) -> TrackedFrame:
+        self.state = State.LOST
+        self._forget_motion()
+        return TrackedFrame(frame.index, frame.timestamp, None)
+
+    def _forget_motion(self) -> None:
+        """Earlier images say nothing about motion: the camera was lost, or the map has moved."""
+        self.free_space.forget()
+        self.recent_frames.forget()
+
+    def _forget_if_moved(self) -> None:
+        """A closed loop moves the map."""
+        if self._closures_seen < len(self.closures):
+            self._closures_seen = len(self.closures)
+            self._forget_motion()
+
+    def _accept(self, frame: Frame, tracked: Tracked) -> np.ndarray:
+        """Takes a pose as the camera's, learns of the noise; returns it (4, 4) float64."""
         pose = orthonormalized(tracked.camera_from_world)
-        self._frames_since_lost = 0 if self.state is State.LOST else self._frames_since_lost + 1
+        self.selection.count_frame(was_lost=self.state is State.LOST)
         self.state = State.TRACKING
-        self._frames_since_keyframe += 1
-        self._landmarks, self._descriptors = tracked.landmarks, features.descriptors
+        self.last_landmarks = tracked.landmarks
+        self.last_descriptors = tracked.features.descriptors
         if frame.depth is not None:
-            self._free_space.remember(frame.timestamp, frame.depth, pose)
+            self.free_space.remember(frame.timestamp, frame.depth, pose)
         self._noise.learn(tracked.pixel_error)
         self.landmark_map.pixel_residual = self._noise.residual
-        self.tracker.noise = self.mapper.noise = self._noise.model
-        if self._loops is not None:
-            self._loops.noise = self._noise.model
-        shared = self.landmark_map.covisibility(tracked.landmarks)
-        reference = self._most_covisible(shared)
-        anchor = self.landmark_map.keyframes[reference].camera_from_world
-        camera_from_reference = pose @ np.linalg.inv(anchor)
-        if self._may_map(features) and self._needs_keyframe(
-            pose, features, tracked.landmarks, reference, np.flatnonzero(shared)
-        ):
-            moving = self._recent.moving(frame.timestamp, features, pose)
-            reference = self._insert_keyframe(
-                frame,
-                features.without(moving),
-                pose,
-                np.where(moving, NO_LANDMARK, tracked.landmarks),
-                tracked.inlier_ratio,
-            )
-            camera_from_reference = np.eye(4)
-            clock.lap("mapping")
-        self._recent.remember(frame.timestamp, self.unrolled(frame, everything, pose), pose)
-        return TrackedFrame(frame.index, frame.timestamp, pose, reference, camera_from_reference)
+        self.tracker.noise = self._noise.model
+        self.mapping.set_noise(self._noise.model)
+        return pose
 
-    def _tracked(self, frame: Frame, features: Features, predicted: np.ndarray | None) -> Tracked:
-        """The frame's pose, sought again without what moves if the camera seems to follow that."""
-        track = functools.partial(
-            self.tracker.track,
-            self.landmark_map,
-            last_landmarks=self._landmarks,
-            last_descriptors=self._descriptors,
-            key=functools.partial(jax.random.fold_in, self._key, frame.index),
-        )
-        tracked = track(functools.partial(self.unrolled, frame, features), predicted)
-        if tracked.camera_from_world is None or self._is_steady(tracked):
-            return tracked
-        corrected = self._recent.corrected(
+    def _is_steady(self, tracked: Tracked) -> bool:
+        """Whether a pose cannot have followed a moving person."""
+        known = np.sum(self.tracker.well_observed(self.landmark_map, tracked.landmarks))
+        config = self.config
+        return tracked.agreement >= config.unsteady_agreement or known >= config.min_well_observed
+
+    def _without_moving(self, frame: Frame, static: Features, tracked: Tracked) -> Tracked:
+        """Tracks again if another motion than the pose's explains more of the surfaces."""
+        corrected = self.recent_frames.corrected(
             frame.timestamp, tracked.features, tracked.camera_from_world
         )
         if corrected is None:
             return tracked
         pose, moving = corrected
-        again = track(functools.partial(self.unrolled, frame, features.without(moving)), pose)
-        return tracked if again.camera_from_world is None or again.relocalized else again
-
-    def _is_steady(self, tracked: Tracked) -> bool:
-        """Whether a pose is one that nobody who walks has dragged along."""
-        well_observed = np.sum(self.tracker.well_observed(self.landmark_map, tracked.landmarks))
-        return (
-            tracked.agreement >= self.config.unsteady_agreement
-            or well_observed >= self.config.min_well_observed
-        )
-
-    def _predicted(self, timestamp: float) -> np.ndarray:
-        """(4, 4) camera_from_world at a time, if the camera goes on moving as it did."""
-        motion = self._motion()
-        interval = timestamp - self.frames[-1].timestamp
-        pose = self.corrected_pose(self.frames[-1])
-        if motion is None or not 0 < interval <= MAX_INTERVAL:
-            return pose
-        return motion.after(interval) @ pose
-
-    def _most_covisible(self, shared: np.ndarray) -> int:
-        """The keyframe that shares most landmarks with a frame; the newest of several."""
-        most = len(shared) - 1 - int(np.argmax(shared[::-1]))
-        return most if shared[most] else self.landmark_map.newest
+        again = self._track(frame, static.without(moving), pose)
+        return tracked if again is None or again.relocalized else again
 
     def _ambiguous(self, tracked: Tracked) -> bool:
         """Whether a displaced pose would explain the frame as well (the aperture problem).
@@ -266,59 +324,26 @@ class LandmarkSlam(SlamSystem):
         if tracked.inlier_ratio >= config.small_spread_inlier_ratio:
             return False
         spread = np.linalg.eigvalsh(np.cov(tracked.features.uv[tracked.landmarks >= 0].T))[0]
-        return bool(
-            np.sqrt(max(spread, 0.0)) < config.min_inlier_spread * self.camera.width / 640.0
-        )
+        least = config.min_inlier_spread * self.camera.pixel_scale
+        return bool(np.sqrt(max(spread, 0.0)) < least)
 
-    def _may_map(self, features: Features) -> bool:
-        """Whether this frame is good enough to be learned from.
-
-        The first poses after the camera was lost may rest on a corner of the picture (a hand that
-        goes away), and a map that grows from such a pose is bent for good.
+    def _reference(
+        self, landmarks: np.ndarray, pose: np.ndarray
+    ) -> tuple[int, np.ndarray, np.ndarray]:
+        """The keyframe that shares most landmarks with a frame (the newest of several), the (4, 4)
+        motion from it, and the numbers of all keyframes that share some.
         """
-        return (
-            not self.frozen
-            and self._frames_since_lost >= self.config.keyframe_probation
-            and int(np.sum(features.depth > 0)) >= self.config.min_inliers
-        )
+        shared = self.landmark_map.covisibility(landmarks)
+        most = len(shared) - 1 - int(np.argmax(shared[::-1]))
+        keyframes = self.landmark_map.keyframes
+        reference = most if shared[most] else keyframes.newest
+        relative = pose @ invert(keyframes[reference].camera_from_world)
+        return reference, relative, np.flatnonzero(shared)
 
-    def _needs_keyframe(
-        self,
-        pose: np.ndarray,
-        features: Features,
-        landmarks: np.ndarray,
-        reference: int,
-        covisible: np.ndarray,
-    ) -> bool:
-        config = self.config
-        if self._frames_since_keyframe < config.keyframe_min_gap:
-            return False
-        if len(covisible) == 0:
-            return True
-        # Little is known of this view, and much could be (ORB-SLAM2, III-E).
-        tracked, new = landmarks >= 0, (landmarks < 0) & (features.depth > 0)
-        if tracked.sum() < config.keyframe_min_tracked and new.sum() > config.keyframe_min_new:
-            return True
-        theirs = self.landmark_map.keyframes[reference].landmarks
-        theirs = theirs[theirs >= 0]
-        tracked = np.isin(theirs, landmarks[landmarks >= 0]).sum()
-        if tracked < config.keyframe_overlap * len(theirs):
-            return True
-        poses = np.stack([self.landmark_map.keyframes[n].camera_from_world for n in covisible])
-        centres = -np.einsum("kji,kj->ki", poses[:, :3, :3], poses[:, :3, 3])
-        near = np.linalg.norm(centres - centre(pose), axis=1) < config.keyframe_translation
-        trace = np.einsum("kij,ij->k", poses[near, :3, :3], pose[:3, :3])
-        angle = np.arccos(np.clip((trace - 1) / 2, -1, 1))
-        return not np.any(angle < config.keyframe_rotation)
-
-    def _insert_keyframe(
-        self,
-        frame: Frame,
-        features: Features,
-        pose: np.ndarray,
-        landmarks: np.ndarray,
-        inlier_ratio: float,
-    ) -> int:
+    def _insert_keyframe(self, frame: Frame, tracked: Tracked, pose: np.ndarray) -> int:
+        """Adds a frame to the map, without what moves in it, and has it mapped."""
+        moving = self.recent_frames.moving(frame.timestamp, tracked.features, pose)
+        features = tracked.features.without(moving)
         keyframe = Keyframe(
             frame_index=frame.index,
             camera_from_world=pose,
@@ -326,136 +351,49 @@ class LandmarkSlam(SlamSystem):
             descriptors=features.descriptors,
             depth=features.depth,
             mask=features.mask,
-            landmarks=landmarks,
-            inlier_ratio=inlier_ratio,
+            inlier_ratio=tracked.inlier_ratio,
             planes=None if frame.depth is None else fit_planes(frame.depth, self.camera),
         )
-        number = self.mapper.insert(self.landmark_map, keyframe, frame.rgb)
+        landmarks = np.where(moving, NO_LANDMARK, tracked.landmarks)
+        number = self.mapping.mapper.insert(self.landmark_map, keyframe, landmarks, frame.rgb)
         # The frame's features now show the landmarks that were made of them.
-        self._landmarks = keyframe.landmarks.copy()
-        self._descriptors = features.descriptors
-        self._frames_since_keyframe = 0
-        self._unmapped.append(number)
-        if len(self._unmapped) == 1:
-            self.mapping.submit(self._map())
+        self.last_landmarks = self.landmark_map.landmarks_of(number).copy()
+        self.last_descriptors = features.descriptors
+        self.selection.since_keyframe = 0
+        self.mapping.add(number)
+        self._forget_if_moved()
         return number
-
-    def _map(self) -> MappingTask:
-        """What new keyframes set off: all that wait when its turn comes are mapped together."""
-        numbers, self._unmapped = self._unmapped, []
-        self._being_mapped = numbers
-        yield from self.mapper.refine(self.landmark_map, numbers)
-        self._being_mapped = []
-        if self._loops is not None and len(self._unmapped) <= self.config.max_waiting_loops:
-            closure = yield from self._loops.close(self.landmark_map, numbers[-1])
-            if closure is not None:
-                self.closures.append(closure)
-                self._free_space.forget()
-                self._recent.forget()
-        self.landmark_map.retire_surplus(self.config.max_keyframes, self.config.recent_keyframes)
-
-    def locate_keyframe(self, keyframe: Keyframe) -> np.ndarray | None:
-        """(4, 4) camera_from_world of another map's keyframe in this map, or None."""
-        features = keyframe.features
-        nothing = np.full(len(keyframe.mask), NO_LANDMARK, np.int32)
-        tracked = self.tracker.track(
-            self.landmark_map,
-            lambda _: features,
-            None,
-            nothing,
-            keyframe.descriptors,
-            lambda: self._key,
-        )
-        return tracked.camera_from_world
-
-    def refine_keyframe(self, number: int) -> None:
-        """Fuses a keyframe that was taken over from another map with what is here, and adjusts."""
-        self.mapping.submit(self.mapper.refine(self.landmark_map, [number]))
-        self.mapping.finish()
-
-    def tracking_state(self) -> dict[str, np.ndarray]:
-        """Where tracking stands, for `resume`; keyframes and landmarks by `LandmarkMap.places`."""
-        landmark, place = self.landmark_map.places()
-        fused = {number for number, _ in self.landmark_map.edges.unlearned}
-        unadjusted = [n for n in self._being_mapped if n in fused]
-        unmapped = [n for n in self._being_mapped if n not in fused] + self._unmapped
-        recent = {f"recent/{name}": x for name, x in self._recent.content().items()}
-        air = {f"air/{name}": x for name, x in self._free_space.content().items()}
-        return (
-            recent
-            | air
-            | {
-                "tracks": np.array(self.state is State.TRACKING),
-                "landmarks": landmark[self._landmarks],
-                "descriptors": self._descriptors,
-                "frames_since": np.array([self._frames_since_keyframe, self._frames_since_lost]),
-                "age": np.array(self.mapping.age),
-                "unmapped": np.array([place[n] for n in unmapped if n in place], np.int64),
-                "unadjusted": np.array([place[n] for n in unadjusted if n in place], np.int64),
-            }
-        )
-
-    def resume(self, frames: list[TrackedFrame], tracking: Mapping[str, np.ndarray]) -> None:
-        """Goes on where another system was that had this map.
-
-        Args:
-            frames: those that it processed.
-            tracking: what its `tracking_state` returned; if that is empty, as in checkpoints of
-                earlier versions, the camera is looked for in the map.
-
-        Raises:
-            ValueError: `tracking` does not fit the map or the features.
-            KeyError: a part of it is missing.
-        """
-        self.frames = frames
-        if not tracking:
-            return
-        landmarks = tracking["landmarks"]
-        unmapped, unadjusted = (
-            tracking[name].astype(np.int64).tolist() for name in ("unmapped", "unadjusted")
-        )
-        if (
-            landmarks.shape != self._landmarks.shape
-            or tracking["descriptors"].shape != self._descriptors.shape
-            or np.any((landmarks < NO_LANDMARK) | (landmarks >= self.landmark_map.capacity))
-            or not all(number in self.landmark_map.keyframes for number in unmapped + unadjusted)
-            or (tracking["tracks"] and (not frames or frames[-1].camera_from_reference is None))
-        ):
-            raise ValueError("what was tracked last is not in the map")
-        self._recent.restore(part(tracking, "recent/"))
-        self._free_space.restore(part(tracking, "air/"))
-        self._landmarks = np.where(self.landmark_map.valid[landmarks], landmarks, NO_LANDMARK)
-        self._descriptors = tracking["descriptors"]
-        self._frames_since_keyframe, self._frames_since_lost = tracking["frames_since"].tolist()
-        self.state = State.TRACKING if tracking["tracks"] else State.LOST
-        if unadjusted:
-            self.mapping.submit(self.mapper.adjust(self.landmark_map, unadjusted))
-        self._unmapped = unmapped
-        if unmapped:
-            self.mapping.submit(self._map())
-        self.mapping.age = int(tracking["age"])
 
     def finish(self) -> None:
         """Completes the mapping that still runs, and settles the map."""
-        self.mapping.finish()
-        if not self.frozen:
-            self.mapping.submit(self.mapper.settle(self.landmark_map))
-            self.mapping.finish()
+        self.mapping.finish(settle=not self.frozen)
 
     @property
-    def last_landmarks(self) -> np.ndarray:
-        """(N,) landmarks of the last tracked frame's features, NO_LANDMARK where there is none."""
-        return self._landmarks
+    def frames(self) -> list[TrackedFrame]:
+        """The processed frames, oldest first."""
+        return self.poses.frames
 
-    def reference_pose(self, number: int) -> np.ndarray:
-        """(4, 4) camera_from_world of a keyframe, as corrected so far."""
-        return self.landmark_map.pose_of(number)
+    @property
+    def closures(self) -> list[LoopClosure]:
+        """The loops that were closed."""
+        return self.mapping.closures
+
+    def corrected_pose(self, frame: TrackedFrame) -> np.ndarray | None:
+        """(4, 4) camera_from_world of a tracked frame as known now; None if it was lost."""
+        return self.poses.corrected(frame)
+
+    def live_trajectory(self) -> tuple[np.ndarray, np.ndarray]:
+        """Timestamps (T,) and (T, 4, 4) world_from_camera as known when each was tracked."""
+        return self.poses.trajectory(live=True)
+
+    def final_trajectory(self) -> tuple[np.ndarray, np.ndarray]:
+        """Timestamps (T,) and (T, 4, 4) world_from_camera after all corrections."""
+        return self.poses.trajectory(live=False)
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks (M, 3) world, metres, and their colours (M, 3) uint8."""
-        return self.landmark_map.points[self.landmark_map.valid], self.landmark_map.colours[
-            self.landmark_map.valid
-        ]
+        valid = self.landmark_map.valid
+        return self.landmark_map.points[valid], self.landmark_map.colours[valid]
 
     def scene_map(self) -> SceneMap:
         """A landmark-attention head that holds every landmark with its mean descriptor."""

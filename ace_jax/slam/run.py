@@ -21,12 +21,13 @@ from ace_jax.errors import UserError, limit_reached
 from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.features import registry
 from ace_jax.files import write_json
+from ace_jax.geometry.rigid import invert
 from ace_jax.localization.scene_map import save_map
 from ace_jax.runtime import peak_memory_mb
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.frame_poses import State
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.networks.distillation import DistilledNetworkSlam
-from ace_jax.slam.networks.network_slam import HEAD_OPTIONS
+from ace_jax.slam.networks.distillation import HEAD_OPTIONS, DistilledNetworkSlam
 from ace_jax.slam.reporting import outputs
 from ace_jax.slam.reporting.live_view import SlamView
 from ace_jax.slam.reporting.progress import Progress
@@ -35,7 +36,6 @@ from ace_jax.slam.reporting.stage_times import WARM_UP_FRAMES
 from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
 from ace_jax.slam.sessions.session import load_session, with_session
 from ace_jax.slam.stream import FeatureStream, Observation
-from ace_jax.slam.system import SlamSystem, State
 
 DEFAULT_HEAD = "landmark_attention"
 # Of all recordings the one that loses none, with weights at hand or not (docs/slam.md).
@@ -55,7 +55,7 @@ class RunResult:
     """
 
     metrics: dict[str, Any]
-    system: SlamSystem
+    system: LandmarkSlam
     interrupted: bool
 
 
@@ -84,7 +84,7 @@ class SystemOptions:
     close_loops: bool = True
 
 
-def create_system(source: FrameSource, options: SystemOptions) -> SlamSystem:
+def create_system(source: FrameSource, options: SystemOptions) -> LandmarkSlam:
     """The SLAM system for a recording.
 
     Raises:
@@ -150,7 +150,7 @@ def prepare(source: FrameSource, out: Path, needs_depth: bool = True) -> None:
 
 def run(
     source: FrameSource,
-    system: SlamSystem,
+    system: LandmarkSlam,
     out: Path,
     seed: int = 0,
     readout: float | None = None,
@@ -298,7 +298,7 @@ def _frequent_thread_switches() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _rehearse(source: FrameSource, system: SlamSystem) -> None:
+def _rehearse(source: FrameSource, system: LandmarkSlam) -> None:
     """Reads and looks at the first frame before the clock starts.
 
     Tables are made and programs loaded with the first image; at the camera's pace that would cost
@@ -308,7 +308,7 @@ def _rehearse(source: FrameSource, system: SlamSystem) -> None:
         system.observe(source[0])
 
 
-def _process(system: SlamSystem, observation: Observation, log: _FrameLog) -> np.ndarray | None:
+def _process(system: LandmarkSlam, observation: Observation, log: _FrameLog) -> np.ndarray | None:
     """Tracks one frame; (4, 4) world_from_camera, or None without a pose."""
     if isinstance(observation.frame, BadFrame):
         log.bad.append(str(observation.frame))
@@ -316,7 +316,7 @@ def _process(system: SlamSystem, observation: Observation, log: _FrameLog) -> np
     spent = {"read": observation.read_ms, "features": observation.features_ms}
     tracked = system.process(observation.frame, observation.features, spent)
     pose = tracked.live_camera_from_world
-    return None if pose is None else np.linalg.inv(pose)
+    return None if pose is None else invert(pose)
 
 
 def _read_ahead(frames: Prefetcher) -> Iterator[Arrival]:
@@ -327,7 +327,7 @@ def _read_ahead(frames: Prefetcher) -> Iterator[Arrival]:
 
 def write_results(
     source: FrameSource,
-    system: SlamSystem,
+    system: LandmarkSlam,
     out: Path,
     frame_seconds: list[float],
     frames: int,
@@ -342,7 +342,7 @@ def write_results(
     outputs.write_points_ply(out / "points.ply", *system.points())
     scene_map = system.scene_map()
     map_bytes = save_map(out / "map.safetensors", scene_map, half=True)
-    if isinstance(system, LandmarkSlam) and system.landmark_map.keyframes:
+    if system.landmark_map.keyframes:
         save_map(
             out / "session.safetensors", with_session(scene_map, system.landmark_map), half=True
         )
@@ -363,9 +363,8 @@ def write_results(
         seed=seed,
     )
     metrics.update(extra)
-    if isinstance(system, LandmarkSlam):
-        metrics["loops_closed"] = len(system.closures)
-        metrics["keyframes"] = len(system.landmark_map.keyframes)
+    metrics["loops_closed"] = len(system.closures)
+    metrics["keyframes"] = len(system.landmark_map.keyframes)
     write_json(out / "metrics.json", metrics)
     outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)
     write_report(out, source, system, metrics, frame_seconds, stage_ms, reference)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.data.subset import SubsetSource
+from ace_jax.geometry.host_camera import image_rays
 
 # Added to inverse depth (1/m), and share by which it grows: a quadratic polynomial each, in the
 # coordinates x, y at unit depth: 1, x, y, x^2, x y, y^2. A Kinect's is of this size.
@@ -39,9 +40,7 @@ class BentSource(SubsetSource):
     @functools.cached_property
     def _bend(self) -> tuple[np.ndarray, np.ndarray]:
         """(H, W) what is added to inverse depth, and by what share it grows."""
-        camera = self.camera
-        v, u = np.mgrid[: camera.height, : camera.width]
-        x, y = (u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy
+        x, y, _ = np.moveaxis(image_rays(self.camera), -1, 0)
         monomials = (np.ones_like(x), x, y, x * x, x * y, y * y)
         return tuple(
             sum(c * m for c, m in zip(coefficients, monomials, strict=True))

@@ -47,9 +47,7 @@ def _tiles(camera: Camera, shift: float) -> tuple[jax.Array, jax.Array, int]:
     u = jnp.broadcast_to(u.reshape(1, columns, 1, TILE_W), (rows, columns, TILE_H, TILE_W))
     v = jnp.broadcast_to(v.reshape(rows, 1, TILE_H, 1), (rows, columns, TILE_H, TILE_W))
     shape = (rows * columns, TILE_H * TILE_W)
-    x = (u.reshape(shape) - camera.cx) / camera.fx
-    y = (v.reshape(shape) - camera.cy) / camera.fy
-    return x, y, columns
+    return *camera.normalised(u.reshape(shape), v.reshape(shape)), columns
 
 
 def _untile(values: jax.Array, columns: int, camera: Camera) -> jax.Array:

@@ -120,6 +120,7 @@ class SyntheticSource:
     def _motion(self, index: int) -> np.ndarray:
         """Pose (4, 4) of the next camera in this one's frame; the last frame repeats its past."""
         i = max(min(index, len(self) - 2), 0)
+        # `rigid.invert` rounds otherwise: every frame in a cache would be rendered again.
         return np.linalg.inv(self._poses[i]) @ self._poses[min(i + 1, len(self) - 1)]
 
     def _is_cached(self, index: int) -> bool:

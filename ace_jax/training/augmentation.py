@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import intrinsic_matrix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +82,9 @@ def augment(
         seen = np.full((h, w), 255, np.uint8)
     else:
         seen = cv2.resize(mask.astype(np.uint8) * 255, (w, h), interpolation=cv2.INTER_NEAREST)
-    # Sides are rounded to whole pixels, so the two factors differ a little.
-    sx, sy = w / width, h / height
-    camera = Camera(
-        camera.fx * sx, camera.fy * sy, (camera.cx + 0.5) * sx - 0.5, (camera.cy + 0.5) * sy - 0.5,
-        w, h,
-    )  # fmt: skip
+    camera = camera.resized(w, h)
     c, s = np.cos(augmentation.angle), np.sin(augmentation.angle)
-    matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
+    matrix = intrinsic_matrix(camera)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     # A rotation about the optical axis maps pixels by an affine map, whatever the focal lengths.
     affine = (matrix @ turn @ np.linalg.inv(matrix))[:2]

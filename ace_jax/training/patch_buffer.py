@@ -235,7 +235,7 @@ class PatchBufferBuilder:
         )
         self._write(block)
         self._poses.append(np.asarray(camera_from_world, np.float32))
-        self._intrinsics.append([float(v) for v in (camera.fx, camera.fy, camera.cx, camera.cy)])
+        self._intrinsics.append([float(v) for v in camera.intrinsics])
         self._frames.append(frame)
         self.count += len(chosen)
         return len(chosen)

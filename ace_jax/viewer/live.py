@@ -130,7 +130,7 @@ class LiveView:
         camera = view.camera
         plain = dict(vars(view))
         del plain["camera"]
-        plain["intrinsics"] = tuple(float(x) for x in (camera.fx, camera.fy, camera.cx, camera.cy))
+        plain["intrinsics"] = tuple(float(x) for x in camera.intrinsics)
         self._put("frame", SimpleNamespace(**plain))
 
     def show_map(

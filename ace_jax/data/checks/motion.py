@@ -17,7 +17,8 @@ import numpy as np
 from ace_jax.data.checks.finding import Finding
 from ace_jax.data.checks.structure import unit_finding
 from ace_jax.data.frame import Frame
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry import host_camera
+from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.rigid import invert
 
 GAPS = (2, 5, 10, 20)  # frames between the two of a pair
@@ -150,7 +151,7 @@ def distances(matches: Matches, poses: np.ndarray, hypothesis: Hypothesis) -> np
     """
     motion, usable = _relative(matches, poses, hypothesis)
     camera = hypothesis.camera or matches.camera
-    rays = _rays(matches.uv_first[usable], camera)
+    rays = host_camera.rays(matches.uv_first[usable], camera)
     target = matches.uv_second[usable]
     result = np.full(len(usable), np.nan)
     if matches.depth is None:
@@ -164,7 +165,7 @@ def distances(matches: Matches, poses: np.ndarray, hypothesis: Hypothesis) -> np
 def landing(matches: Matches, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where poses and depth put the points: pixels (M, 2), and for which (M,) poses are known."""
     motion, usable = _relative(matches, poses, Hypothesis())
-    points = _rays(matches.uv_first[usable], matches.camera) * matches.depth[usable, None]
+    points = host_camera.unproject(matches.uv_first[usable], matches.depth[usable], matches.camera)
     uv = np.full((len(usable), 2), np.nan)
     uv[usable] = _project(points, motion, matches.camera)
     return uv, usable
@@ -187,14 +188,7 @@ def _relative(
 def _project(points: np.ndarray, motion: np.ndarray, camera: Camera) -> np.ndarray:
     """(M, 2) pixels of moved points; far away for those behind the camera."""
     moved = np.einsum("nij,nj->ni", motion[:, :3, :3], points) + motion[:, :3, 3]
-    uv = moved[:, :2] / np.maximum(moved[:, 2:], 1e-3)
-    uv = uv * [camera.fx, camera.fy] + [camera.cx, camera.cy]
-    return np.where(moved[:, 2:] > 1e-2, uv, _FAR)
-
-
-def _rays(uv: np.ndarray, camera: Camera) -> np.ndarray:
-    xy = (uv - [camera.cx, camera.cy]) / [camera.fx, camera.fy]
-    return np.c_[xy, np.ones(len(uv))]
+    return np.where(moved[:, 2:] > MIN_DEPTH, host_camera.project(moved, camera), _FAR)
 
 
 def _epipolar(rays: np.ndarray, uv: np.ndarray, motion: np.ndarray, camera: Camera) -> np.ndarray:
@@ -264,7 +258,7 @@ def weigh(matches: Matches, poses: np.ndarray) -> Verdict:
     the nearest pairs, which tell the least about depth.)
     """
     given = distances(matches, poses, Hypothesis())
-    cap = _CAP * matches.camera.width / 640
+    cap = _CAP * matches.camera.pixel_scale
 
     def gain(hypothesis: Hypothesis) -> tuple[float, float, float]:
         """Share of the mean distance that is left, share of matches that gain, median left."""
@@ -303,7 +297,7 @@ def judge(verdict: Verdict, camera: Camera) -> list[Finding]:
         f"{verdict.pairs} pairs of frames)"
     )
     if verdict.fault is None:
-        if verdict.error > _POOR * camera.width / 640:
+        if verdict.error > _POOR * camera.pixel_scale:
             return [
                 Finding(
                     "disagreement",

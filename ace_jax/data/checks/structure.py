@@ -10,6 +10,7 @@ from ace_jax.data.checks.finding import Finding
 from ace_jax.data.frame import BadFrame, Frame, FrameSource, timed
 from ace_jax.data.images import image_size
 from ace_jax.data.stored_poses import PoseCounts
+from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
 
 MIN_FRAMES = 10
@@ -89,10 +90,8 @@ def poses(source: FrameSource) -> Iterator[Finding]:
 
 
 def _jumps(source: FrameSource, found: np.ndarray) -> Iterator[Finding]:
-    relative = np.linalg.inv(found[:-1]) @ found[1:]
-    motion = np.linalg.norm(relative[:, :3, 3], axis=1) + np.arccos(
-        np.clip((np.trace(relative[:, :3, :3], axis1=1, axis2=2) - 1) / 2, -1, 1)
-    )
+    relative = rigid.invert(found[:-1]) @ found[1:]
+    motion = np.linalg.norm(relative[:, :3, 3], axis=1) + rigid.angle(relative)
     motion = motion / np.maximum(np.diff(source.timestamps()), 1e-9)
     interval = np.median(np.diff(source.timestamps())) if len(found) > 1 else 1.0
     motion = motion * interval  # radians + metres a usual interval: a gap in time is no jump

@@ -20,7 +20,13 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_graph import optimize_pose_graph
 from ace_jax.geometry.pose_optimization import NoiseModel
-from ace_jax.geometry.rigid import difference, invert, orthonormalized
+from ace_jax.geometry.rigid import (
+    difference,
+    invert,
+    nearest_view,
+    orthonormalized,
+    view_difference,
+)
 from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates
 from ace_jax.slam.loops.loop_config import LoopConfig
 from ace_jax.slam.loops.loop_correction import Place, build_graph, move_map, moved_block, places_of
@@ -99,7 +105,7 @@ class LoopCloser:
         self.config = config
         self.noise = noise
         self.outcomes: collections.Counter[str] = collections.Counter()
-        pixel = camera.width / 640.0
+        pixel = camera.pixel_scale
         self._gates = gates
         self._radii = np.float32([config.wide_radius * pixel, config.fine_radius * pixel])
         self._near_radius = np.float32(config.near_radius * pixel)
@@ -186,14 +192,13 @@ class LoopCloser:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         poses = np.stack([landmark_map.keyframes[n].camera_from_world for n in numbers])
         path = here.travelled - np.array([landmark_map.keyframes[n].travelled for n in numbers])
-        distance = np.linalg.norm(invert(poses)[:, :3, 3] - here.centre, axis=1)
-        turned = np.arccos(np.clip(poses[:, 2, :3] @ here.camera_from_world[2, :3], -1, 1))
+        distance, turned = view_difference(poses, here.camera_from_world)
         near = (distance < config.view_distance + self._drift(path)) & (
             turned < config.view_angle + self._drift_angle(path)
         )
         if not near.any():
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        shared = landmark_map.covisibility(landmark_map.keyframes[number].landmarks)
+        shared = landmark_map.covisibility(landmark_map.landmarks_of(number))
         neighbours = np.flatnonzero(shared >= config.min_covisible)
         local_slots = landmark_map.slots_seen_by(np.union1d(neighbours, [number]))
         near &= landmark_map.covisibility(local_slots)[numbers] < config.min_covisible
@@ -225,7 +230,7 @@ class LoopCloser:
         )
         slots = slots[match[match >= 0]]
         slots = slots[landmark_map.serial[slots] == serials[match[match >= 0]]]
-        votes = np.zeros(landmark_map.next_number, np.int64)
+        votes = np.zeros(landmark_map.keyframes.next_number, np.int64)
         votes[old] = landmark_map.covisibility(slots)[old]
         first = int(np.argmax(votes))
         if votes[first] < config.min_votes:
@@ -254,10 +259,7 @@ class LoopCloser:
         pose = landmark_map.keyframes[number].camera_from_world
         predicted = pose @ invert(self._hypothesis.old_from_drifted)
         poses = np.stack([landmark_map.keyframes[n].camera_from_world for n in old])
-        centre = invert(predicted)[:3, 3]
-        distance = np.linalg.norm(invert(poses)[:, :3, 3] - centre, axis=1)
-        turned = np.arccos(np.clip(poses[:, 2, :3] @ predicted[2, :3], -1, 1))
-        anchor = int(old[np.argmin(distance + turned)])
+        anchor = int(old[nearest_view(poses, predicted)])
         group = self._group(landmark_map, anchor, old)
         place = yield from self._inspect(
             landmark_map, number, anchor, group, local_slots, predicted
@@ -273,7 +275,7 @@ class LoopCloser:
 
     def _group(self, landmark_map: LandmarkMap, anchor: int, old: np.ndarray) -> np.ndarray:
         """An old keyframe and those of `old` that share most with it."""
-        shared = landmark_map.covisibility(landmark_map.keyframes[anchor].landmarks)[old]
+        shared = landmark_map.covisibility(landmark_map.landmarks_of(anchor))[old]
         shared[old == anchor] = np.iinfo(shared.dtype).max
         order = np.argsort(-shared, kind="stable")[: self.config.group_keyframes]
         return old[order[shared[order] > 0]]
@@ -350,11 +352,11 @@ class LoopCloser:
         config = self.config
         numbers = np.array(list(landmark_map.keyframes))
         before = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
-        table = np.stack([k.landmarks for k in landmark_map.keyframes.values()])
-        anchors = landmark_map.anchors()
+        table = landmark_map.landmarks_of(numbers)
+        anchors = landmark_map.keyframes.anchors()
         places = [dataclasses.replace(p, old=int(anchors[p.old])) for p in hypothesis.places]
         slots = landmark_map.slots_seen_by(np.unique(np.concatenate([p.group for p in places])))
-        shared = landmark_map.covisibility(landmark_map.keyframes[number].landmarks)
+        shared = landmark_map.covisibility(landmark_map.landmarks_of(number))
         shared[: number + 1 - config.min_gap] = 0
         shared[number] = np.iinfo(shared.dtype).max
         recent = np.argsort(-shared, kind="stable")[: config.fuse_keyframes]

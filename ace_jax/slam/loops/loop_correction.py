@@ -98,7 +98,7 @@ def move_map(landmark_map: LandmarkMap, numbers: np.ndarray, new_from_old: np.nd
         new_from_old: (K, 4, 4) motion of the world around each of them.
     """
     back = invert(new_from_old)
-    place = places_of(landmark_map, numbers, np.arange(landmark_map.next_number))
+    place = places_of(landmark_map, numbers, np.arange(landmark_map.keyframes.next_number))
     for number, keyframe in landmark_map.keyframes.items():
         keyframe.camera_from_world = keyframe.camera_from_world @ back[place[number]]
     slots = np.flatnonzero(landmark_map.valid)
@@ -115,7 +115,8 @@ def places_of(landmark_map: LandmarkMap, numbers: np.ndarray, of: np.ndarray) ->
         numbers: (K,) ascending: the keyframes it has, or had before the newest ones came.
         of: (M,) numbers of keyframes and former ones.
     """
-    return np.minimum(np.searchsorted(numbers, landmark_map.anchors()[of]), len(numbers) - 1)
+    anchors = landmark_map.keyframes.anchors()
+    return np.minimum(np.searchsorted(numbers, anchors[of]), len(numbers) - 1)
 
 
 def moved_block(block: LandmarkBlock, new_from_old: np.ndarray) -> LandmarkBlock:

@@ -15,13 +15,16 @@ from ace_jax.geometry.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import bend_equations, straightened_planes
 from ace_jax.geometry.depth_planes import fit_planes
+from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.plane_registration import register
 from ace_jax.geometry.pose_optimization import NoiseModel, residuals_of
 from ace_jax.geometry.rigid import difference, invert, orthonormalized
 from ace_jax.localization.guided_matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.mapping.landmark_map import NO_LANDMARK, Keyframe, LandmarkMap
+from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.mapping_queue import MappingTask, together
+from ace_jax.slam.mapping.observations import NO_LANDMARK
 
 CHI2_FUSE = 11.7
 MIN_BUNDLE_OBSERVATIONS = 30
@@ -114,9 +117,19 @@ class LocalMapper:
             self.noise,
         )
 
-    def insert(self, landmark_map: LandmarkMap, keyframe: Keyframe, rgb: np.ndarray) -> int:
-        """Adds a keyframe and the landmarks that it shows first; returns its number."""
-        number = landmark_map.add_keyframe(keyframe)
+    def insert(
+        self,
+        landmark_map: LandmarkMap,
+        keyframe: Keyframe,
+        landmarks: np.ndarray,
+        rgb: np.ndarray,
+    ) -> int:
+        """Adds a keyframe that shows `landmarks` (N,), and those that it is the first to show.
+
+        Returns:
+            Its number.
+        """
+        number = landmark_map.add_keyframe(keyframe, landmarks)
         self._create_landmarks(landmark_map, number, rgb)
         return number
 
@@ -162,29 +175,16 @@ class LocalMapper:
         # nearest ones make up the number (as in ORB-SLAM2, Mur-Artal and Tardos 2017, III-D).
         nearest = np.sort(depth)[: self.config.min_near_landmarks]
         far = max(far, float(nearest[np.isfinite(nearest)].max(initial=0.0)))
-        new = np.flatnonzero((keyframe.landmarks < 0) & (depth <= far))
+        new = np.flatnonzero((landmark_map.landmarks_of(number) < 0) & (depth <= far))
         uv, depth = keyframe.uv[new], keyframe.depth[new]
-        camera = self.camera
-        in_camera = np.stack(
-            [
-                (uv[:, 0] - camera.cx) / camera.fx * depth,
-                (uv[:, 1] - camera.cy) / camera.fy * depth,
-                depth,
-            ],
-            axis=1,
-        )
-        rotation, translation = (
-            keyframe.camera_from_world[:3, :3],
-            keyframe.camera_from_world[:3, 3],
-        )
-        points = (in_camera - translation) @ rotation
+        points = unproject_to_world(uv, depth, self.camera, keyframe.camera_from_world)
         u = np.clip(np.rint(uv[:, 0]).astype(int), 0, rgb.shape[1] - 1)
         v = np.clip(np.rint(uv[:, 1]).astype(int), 0, rgb.shape[0] - 1)
         landmark_map.create(number, new, points.astype(np.float32), rgb[v, u])
 
     def _neighbours(self, landmark_map: LandmarkMap, number: int, count: int) -> np.ndarray:
         """Keyframes that share at least `min_covisible` landmarks, best first."""
-        shared = landmark_map.covisibility(landmark_map.keyframes[number].landmarks)
+        shared = landmark_map.covisibility(landmark_map.landmarks_of(number))
         shared[number] = 0
         order = np.argsort(-shared, kind="stable")[:count]
         return order[shared[order] >= self.config.min_covisible]
@@ -211,7 +211,7 @@ class LocalMapper:
         At the same time its depth image is registered to theirs.
         """
         keyframe = landmark_map.keyframes[number]
-        own = keyframe.landmarks.copy()
+        own = landmark_map.landmarks_of(number).copy()
         theirs = landmark_map.slots_seen_by(neighbours)
         theirs = theirs[~np.isin(theirs, own)]
         theirs = theirs[landmark_map.in_view(theirs, keyframe.camera_from_world, self.camera)]
@@ -329,7 +329,7 @@ class LocalMapper:
         poses = np.tile(np.eye(4, dtype=np.float32), (size, 1, 1))
         for row, keyframe_number in zip(place, window, strict=True):
             keyframe = landmark_map.keyframes[keyframe_number]
-            column = local[keyframe.landmarks]
+            column = local[landmark_map.landmarks_of(keyframe_number)]
             features = np.flatnonzero(column >= 0)
             column = column[features]
             uv[row, column] = keyframe.uv[features]
@@ -374,7 +374,7 @@ class LocalMapper:
             column = np.flatnonzero(outliers[row])
             features = feature_of[row, column]
             # Fusing may have given the feature another landmark meanwhile.
-            same = landmark_map.keyframes[keyframe_number].landmarks[features] == slot_of[column]
+            same = landmark_map.landmarks_of(keyframe_number)[features] == slot_of[column]
             landmark_map.forget(int(keyframe_number), features[same])
 
 

@@ -7,7 +7,7 @@ DESIGN 4.3), keyframes are adjusted together with landmarks, and the network lea
 adjusted keyframes. The saved map is the network alone.
 """
 
-from collections.abc import Callable
+import dataclasses
 
 import jax
 import numpy as np
@@ -18,24 +18,24 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import difference
 from ace_jax.localization.guided_matching import LandmarkBlock
 from ace_jax.localization.scene_map import SceneMap
+from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.frame_poses import TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.networks.network_mapping import NetworkConfig, NetworkMap
-from ace_jax.slam.networks.network_slam import (
-    HEAD_OPTIONS,
-    blank_features,
-    network_scene_map,
-    untrained,
-)
 from ace_jax.slam.reporting.stage_times import StageClock
-from ace_jax.slam.system import TrackedFrame
-from ace_jax.slam.tracking.tracker import Tracked, Tracker
+from ace_jax.slam.tracking.tracker import Coarse, Tracker
 
 SAME_PLACE = 0.02  # metres between two poses that are one
 CLEARLY_MORE = 1.2  # times as many inliers
+HEAD_OPTIONS = {
+    "tri_mlp": {"width": 512, "layers": 1, "cells": 16},
+    "homogeneous_mlp": {"width": 256, "blocks": 0},
+}
 
 
+@dataclasses.dataclass(kw_only=True)
 class NetworkTracker(Tracker):
     """Relocalizes every frame by the network; guided matching starts from there.
 
@@ -44,40 +44,34 @@ class NetworkTracker(Tracker):
     other (redkitchen 0-299: 4.0 cm without the choice). Landmark attention is the last resort, as
     in `Tracker`, when neither start is any good.
 
-    Args:
-        tracker: whose constants to use.
-        network: the map.
-
     Attributes:
-        located: frames that were tracked from the network's pose.
+        network: the map.
+        located: frames whose coarse pose was found from the network's.
     """
 
-    def __init__(self, tracker: Tracker, network: NetworkMap):
-        self.__dict__.update(vars(tracker))
-        self.network = network
-        self.located = 0
+    network: NetworkMap
+    located: int = 0
 
-    def track(
+    def coarse(
         self,
         landmark_map: LandmarkMap,
-        unrolled: Callable[[np.ndarray | None], Features],
+        features: Features,
         predicted: np.ndarray | None,
         last_landmarks: np.ndarray,
         last_descriptors: np.ndarray,
-        key: Callable[[], jax.Array],
-    ) -> Tracked:
-        """Tracks one frame; see `Tracker.track`."""
-        features = unrolled(None)
-        found = self._locate(features, key())
+        draw: int,
+    ) -> Coarse | None:
+        """See `Tracker.coarse`."""
+        found = self._locate(features, jax.random.fold_in(self.key, draw))
         last = self._last_seen(landmark_map, last_landmarks, last_descriptors)
         well_observed = self.well_observed(landmark_map, last_landmarks)
         start = self._better(last, well_observed, features, found, predicted)
-        tracked = super().track(
-            landmark_map, unrolled, start, last_landmarks, last_descriptors, key
+        coarse = super().coarse(
+            landmark_map, features, start, last_landmarks, last_descriptors, draw
         )
-        if start is found is not None and tracked.camera_from_world is not None:
-            self.located += not tracked.relocalized
-        return tracked
+        if start is found is not None and coarse is not None:
+            self.located += not coarse.relocalized
+        return coarse
 
     def _better(
         self,
@@ -139,7 +133,15 @@ class DistilledNetworkSlam(LandmarkSlam):
         mapping_lag: int | None = 0,
     ):
         self._head_options = dict(head_options or HEAD_OPTIONS[head])
-        self.network = untrained(head, self._head_options, extractor, camera, network, seed)
+        self.network = NetworkMap(
+            head,
+            create_head(head, **self._head_options),
+            extractor.dim,
+            extractor.max_features,
+            camera,
+            network or NetworkConfig(),
+            jax.random.key(seed),
+        )
         super().__init__(
             camera,
             extractor,
@@ -149,15 +151,17 @@ class DistilledNetworkSlam(LandmarkSlam):
             mapping_lag=mapping_lag,
         )
         self._inlier_ratios: dict[int, float] = {}  # of keyframes, by number
-        self.tracker = NetworkTracker(self.tracker, self.network)
-        self.network.warm_up(blank_features(extractor))
+        self.tracker = NetworkTracker(**vars(self.tracker), network=self.network)
+        self.network.warm_up(self.measured)
 
-    def _locate(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
-        known = self.landmark_map.next_number
-        tracked = super()._locate(frame, features, clock)
+    def _step(self, frame: Frame, raw: Features | None, clock: StageClock) -> TrackedFrame:
+        """The landmark map's step, then the network learns from it."""
+        known = self.landmark_map.keyframes.next_number
+        tracked = super()._step(frame, raw, clock)
         if tracked.live_camera_from_world is None:
             return tracked
-        new = self.landmark_map.next_number > known
+        features = self.measured
+        new = self.landmark_map.keyframes.next_number > known
         pose = self.corrected_pose(tracked)
         if not known:
             self.network.start(features)
@@ -173,7 +177,7 @@ class DistilledNetworkSlam(LandmarkSlam):
 
     def _correct_keyframes(self) -> None:
         for place, number in enumerate(self.network.keyframe_at):
-            self.network.camera_from_world[place] = self.reference_pose(number)
+            self.network.camera_from_world[place] = self.landmark_map.keyframes.pose_of(number)
 
     def _train(self, steps: int, frame_index: int) -> None:
         ratios = np.array([self._inlier_ratios[number] for number in self.network.keyframe_at])
@@ -191,11 +195,14 @@ class DistilledNetworkSlam(LandmarkSlam):
     def scene_map(self) -> SceneMap:
         """The network."""
         centres = np.array([k.centre for k in self.landmark_map.keyframes.values()]).reshape(-1, 3)
-        return network_scene_map(
-            self.network,
-            self.extractor,
-            self.camera,
-            centres,
-            self._head_options,
-            self._feature_options,
+        return SceneMap(
+            head=self.network.head_name,
+            head_options=self._head_options,
+            variables=self.network.variables(),
+            features=self.extractor.name,
+            feature_options=self._feature_options,
+            feature_checksum=self.extractor.weights_checksum,
+            feature_dim=self.extractor.dim,
+            camera=self.camera,
+            mean=centres.mean(0) if len(centres) else np.zeros(3),
         )

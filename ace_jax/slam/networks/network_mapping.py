@@ -205,39 +205,6 @@ def locate(
     return predicted, result, result.num_inliers / jnp.maximum(usable.sum(), 1)
 
 
-@functools.partial(jax.jit, static_argnames=("head", "config"))
-def relocate_window(
-    state: NetworkState,
-    buffer: KeyframeBuffer,
-    camera_from_world: jax.Array,
-    window: jax.Array,
-    key: jax.Array,
-    head: nn.Module,
-    config: NetworkConfig,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Estimates keyframes `window` (W,) again in the present map.
-
-    Returns:
-        Poses (W, 4, 4) camera_from_world, inlier ratios (W,), success (W,).
-    """
-
-    def one(frame, key):
-        points = buffer.points[frame]
-        valid = jnp.arange(points.shape[0]) < buffer.count[frame]
-        result = estimate_rigid_transform(
-            predict(head, state, buffer.descriptors[frame]).xyz,
-            points,
-            key,
-            mask=valid,
-            threshold=inlier_threshold(points[:, 2]),
-            initial_pose=camera_from_world[frame],
-        )
-        ratio = result.num_inliers / jnp.maximum(buffer.count[frame], 1)
-        return result.camera_from_world, ratio, result.success
-
-    return jax.vmap(one)(window, jax.random.split(key, window.shape[0]))
-
-
 def inlier_threshold(depth: jax.Array) -> jax.Array:
     """Metres; depth noise grows with the square of the distance, and so does the threshold."""
     return 0.04 + 0.015 * depth**2
@@ -307,7 +274,6 @@ class NetworkMap:
         self.hold(features, np.eye(4))
         self.train_on(np.zeros(self._window_size, np.int32), 0, 0)
         self.locate(features, None, self._key)
-        self.relocate(np.zeros(self._window_size, np.int32), 0)
 
     def start(self, features: Features) -> None:
         """Places the scene around the first frame, whose camera is the world."""
@@ -442,21 +408,6 @@ class NetworkMap:
             np.asarray(prior, np.float32),
             key,
             self.camera,
-            self.head,
-            self.config,
-        )
-
-    def relocate(
-        self, window: np.ndarray, frame_index: int
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Estimates the places `window` again; see `relocate_window`."""
-        key = jax.random.fold_in(self._key, frame_index)
-        return relocate_window(
-            self.state,
-            self._buffer,
-            self.camera_from_world,
-            window,
-            key,
             self.head,
             self.config,
         )

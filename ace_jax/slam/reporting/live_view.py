@@ -3,10 +3,9 @@
 import numpy as np
 
 from ace_jax.data.frame import BadFrame
-from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.mapping.landmark_map import NO_LANDMARK
+from ace_jax.slam.landmark_slam import LandmarkSlam, State
+from ace_jax.slam.mapping.observations import NO_LANDMARK
 from ace_jax.slam.stream import Observation
-from ace_jax.slam.system import SlamSystem, State
 from ace_jax.viewer.live import LiveView, View
 
 
@@ -23,7 +22,7 @@ class SlamView:
 
     def frame(
         self,
-        system: SlamSystem,
+        system: LandmarkSlam,
         observation: Observation,
         world_from_camera: np.ndarray | None,
         ground_truth: np.ndarray | None,
@@ -50,19 +49,19 @@ class SlamView:
             )
         )
 
-    def finish(self, system: SlamSystem) -> None:
+    def finish(self, system: LandmarkSlam) -> None:
         """Shows the finished map."""
         self._live.show_map(*system.points(), always=False)
 
-    def _new_keyframes(self, system: SlamSystem) -> np.ndarray | None:
-        keyframes = getattr(getattr(system, "landmark_map", None), "keyframes", {})
+    def _new_keyframes(self, system: LandmarkSlam) -> np.ndarray | None:
+        keyframes = system.landmark_map.keyframes
         if len(keyframes) == self._keyframes:
             return None
         self._keyframes = len(keyframes)
         return np.array([keyframe.centre for keyframe in keyframes.values()])
 
 
-def _features(system: SlamSystem, observation: Observation) -> dict[str, np.ndarray]:
+def _features(system: LandmarkSlam, observation: Observation) -> dict[str, np.ndarray]:
     """uv, xyz and sigma of the features; those without a landmark have NaN.
 
     A landmark's deviation follows from its first-order depth noise, sigma d^2, averaged over the
@@ -72,7 +71,7 @@ def _features(system: SlamSystem, observation: Observation) -> dict[str, np.ndar
     mask = np.asarray(features.mask)
     uv = np.asarray(features.uv)[mask]
     unknown = {"xyz": np.full((len(uv), 3), np.nan), "sigma": np.full(len(uv), np.nan)}
-    if not isinstance(system, LandmarkSlam) or len(system.last_landmarks) != len(mask):
+    if len(system.last_landmarks) != len(mask):
         return {"uv": uv, **unknown}
     slots = system.last_landmarks[mask]
     known = slots != NO_LANDMARK

@@ -14,8 +14,10 @@ import numpy as np
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
 from ace_jax.files import replacing
+from ace_jax.geometry.host_camera import intrinsic_matrix
+from ace_jax.geometry.rigid import invert
 from ace_jax.progress import ProgressBar
-from ace_jax.slam.system import SlamSystem
+from ace_jax.slam.landmark_slam import LandmarkSlam
 
 VOXEL = 0.015  # metres
 MAX_DEPTH = 4.0  # metres; a depth camera's noise grows with the square
@@ -52,7 +54,7 @@ def require(source: FrameSource) -> None:
         raise UserError("a camera's images are gone after the run: record them first for --mesh")
 
 
-def posed_frames(source: FrameSource, system: SlamSystem) -> Iterable[tuple[Frame, np.ndarray]]:
+def posed_frames(source: FrameSource, system: LandmarkSlam) -> Iterable[tuple[Frame, np.ndarray]]:
     """At most 300 of the run's frames with their final world_from_camera (4, 4), read again."""
     tracked = [frame for frame in system.frames if frame.live_camera_from_world is not None]
     step = max(1, -(-len(tracked) // _MAX_FRAMES))
@@ -65,7 +67,7 @@ def posed_frames(source: FrameSource, system: SlamSystem) -> Iterable[tuple[Fram
             except BadFrame:
                 continue
             if frame.depth is not None:
-                yield frame, np.linalg.inv(system.corrected_pose(tracked_frame))
+                yield frame, invert(system.corrected_pose(tracked_frame))
         bar.show(len(chosen))
 
 
@@ -99,9 +101,8 @@ def write_mesh(
     for frame, world_from_camera in frames:
         depth = o3d.t.geometry.Image(np.ascontiguousarray(frame.depth, np.float32))
         colour = o3d.t.geometry.Image(np.ascontiguousarray(frame.rgb, np.float32) / 255.0)
-        fx, fy, cx, cy = (float(getattr(frame.camera, name)) for name in ("fx", "fy", "cx", "cy"))
-        intrinsics = tensor(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))
-        camera_from_world = tensor(np.linalg.inv(world_from_camera))
+        intrinsics = tensor(intrinsic_matrix(frame.camera))
+        camera_from_world = tensor(invert(world_from_camera))
         place = (intrinsics, camera_from_world, 1.0, MAX_DEPTH, _TRUNCATION)
         if not ((frame.depth > 0) & (frame.depth < MAX_DEPTH)).any():
             continue  # Open3D raises where there is nothing to integrate

@@ -10,10 +10,11 @@ import numpy as np
 from ace_jax.data.frame import BadFrame, FrameSource
 from ace_jax.evaluation import pictures
 from ace_jax.evaluation.trajectory import NoOverlap, Trajectory, compare
+from ace_jax.geometry.rigid import invert
 from ace_jax.slam.reporting.stage_times import WARM_UP_FRAMES
 
 if TYPE_CHECKING:
-    from ace_jax.slam.system import SlamSystem, TrackedFrame
+    from ace_jax.slam.landmark_slam import LandmarkSlam, TrackedFrame
 
 _PICTURES = 6
 _MAX_LOST = 3  # of the pictures
@@ -47,7 +48,7 @@ def _cm(metres: float) -> str:
 def write_report(
     out: Path,
     source: FrameSource,
-    system: "SlamSystem",
+    system: "LandmarkSlam",
     metrics: Mapping[str, Any],
     frame_seconds: Sequence[float],
     stage_ms: Mapping[str, np.ndarray],
@@ -144,8 +145,8 @@ def worst_frames(
     """
     lost = [frame for frame in frames if frame.live_camera_from_world is None]
     found = [frame for frame in frames if frame.live_camera_from_world is not None]
-    live = np.array([np.linalg.inv(f.live_camera_from_world) for f in found]).reshape(-1, 4, 4)
-    final = np.array([np.linalg.inv(corrected_pose(f)) for f in found]).reshape(-1, 4, 4)
+    live = np.array([invert(f.live_camera_from_world) for f in found]).reshape(-1, 4, 4)
+    final = np.array([invert(corrected_pose(f)) for f in found]).reshape(-1, 4, 4)
     metres = np.linalg.norm(final[:, :3, 3] - live[:, :3, 3], axis=1)
     text = "moved {:.1f} cm by later corrections"
     if reference is not None:

@@ -21,10 +21,11 @@ from absl import logging
 
 from ace_jax.errors import UserError
 from ace_jax.localization.scene_map import SceneMap, load_map, part, save_map
+from ace_jax.slam.frame_poses import TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.sessions.session import with_session
-from ace_jax.slam.system import TrackedFrame
+from ace_jax.slam.sessions.tracking_state import resume, tracking_state
 
 FILE_NAME = "checkpoint.safetensors"
 _TRACKING = "tracking/"
@@ -76,7 +77,7 @@ class SlamCheckpoint:
         scene_map, self._found = self._content(), None
         try:
             frames = _frames(scene_map, len(system.landmark_map.keyframes))
-            system.resume(frames, part(scene_map.extra, _TRACKING))
+            resume(system, frames, part(scene_map.extra, _TRACKING))
             return int(scene_map.info["next_frame"])
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(
@@ -101,7 +102,7 @@ class SlamCheckpoint:
         self._saved_at = now
         frames = _hung_on_live(system.frames, system.landmark_map)
         content = _with_frames(with_session(system.scene_map(), system.landmark_map), frames)
-        tracking = {f"{_TRACKING}{name}": x for name, x in system.tracking_state().items()}
+        tracking = {f"{_TRACKING}{name}": x for name, x in tracking_state(system).items()}
         info = {"checkpoint": self._identity, "next_frame": next_frame}
         content = dataclasses.replace(
             content, extra=content.extra | tracking, info=content.info | info
@@ -126,8 +127,9 @@ class SlamCheckpoint:
 
 def _hung_on_live(frames: list[TrackedFrame], landmark_map: LandmarkMap) -> list[TrackedFrame]:
     """Frames that refer to keyframes by the places that these have in a session."""
-    place = {number: i for i, number in enumerate(landmark_map.keyframes)}
-    gone = {number: landmark_map.anchored(number) for number in landmark_map.retired}
+    keyframes = landmark_map.keyframes
+    place = {number: i for i, number in enumerate(keyframes)}
+    gone = {number: keyframes.anchored(number) for number in keyframes.retired}
 
     def hung(frame: TrackedFrame) -> TrackedFrame:
         if frame.camera_from_reference is None:

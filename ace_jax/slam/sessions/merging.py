@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from ace_jax.errors import UserError
-from ace_jax.geometry.rigid import orthonormalized
+from ace_jax.geometry.rigid import difference, invert, orthonormalized, transform
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 
@@ -37,20 +37,19 @@ def find_overlap(first: LandmarkSlam, second: LandmarkMap) -> Overlap | None:
     """The motion between two maps that most keyframes agree on; None where too few do."""
     motions, numbers = [], []
     for number, keyframe in second.keyframes.items():
-        pose = first.locate_keyframe(keyframe)
+        pose = first.tracker.locate(first.landmark_map, keyframe.features)
         if pose is not None:
-            motions.append(np.linalg.inv(pose) @ keyframe.camera_from_world)
+            motions.append(invert(pose) @ keyframe.camera_from_world)
             numbers.append(number)
     if not motions:
         return None
     # Compared where the cameras are: a rotation about a far origin would look like a translation.
     centres = np.array([second.keyframes[n].centre for n in numbers])
     poses = np.array(motions)
-    there = np.einsum("aij,bj->abi", poses[:, :3, :3], centres) + poses[:, None, :3, 3]
+    there = transform(poses, centres)
     distance = np.linalg.norm(there - there[np.arange(len(there)), np.arange(len(there))], axis=2)
-    trace = np.einsum("aij,bij->ab", poses[:, :3, :3], poses[:, :3, :3])
-    angle = np.arccos(np.clip((trace - 1) / 2, -1, 1))
-    agree = (distance < MAX_DISAGREEMENT[0]) & (angle < MAX_DISAGREEMENT[1])
+    _, turned = difference(poses[:, None], poses)
+    agree = (distance < MAX_DISAGREEMENT[0]) & (turned < MAX_DISAGREEMENT[1])
     best = int(np.argmax(agree.sum(1)))
     members = np.flatnonzero(agree[best])
     if len(members) < MIN_AGREEING:
@@ -76,24 +75,27 @@ def merge(first: LandmarkSlam, second: LandmarkMap) -> Overlap:
             f"{MIN_AGREEING} keyframes of the second must be found in the first"
         )
     move = overlap.first_from_second
-    landmarks, keyframes = second.content()
-    landmarks["points"] = landmarks["points"] @ move[:3, :3].T + move[:3, 3]
+    landmarks, keyframes, observed = second.content()
+    landmarks["points"] = transform(move, landmarks["points"])
     landmarks["view_directions"] = landmarks["view_directions"] @ move[:3, :3].T
-    back = np.linalg.inv(move)
+    back = invert(move)
     keyframes = [
         dataclasses.replace(k, camera_from_world=orthonormalized(k.camera_from_world @ back))
         for k in keyframes
     ]
-    landmark_map, known = first.landmark_map, first.landmark_map.next_number
+    landmark_map, known = first.landmark_map, first.landmark_map.keyframes.next_number
     _, place = second.places()
     try:
-        landmark_map.adopt(landmarks, keyframes, second.depth_bend, first.camera)
+        landmark_map.adopt(landmarks, keyframes, observed, second.depth_bend, first.camera)
     except ValueError as error:
         raise UserError(f"the merged map is too large: {error}") from error
     landmark_map.edges.adopt(second.edges.content(place), known, len(keyframes))
     landmark_map.bend.include(second.bend)
     landmark_map.correct_depth(landmark_map.bend.bend, first.camera)
     for number in overlap.keyframes:
-        first.refine_keyframe(known + place[number])
+        first.mapping.queue.submit(
+            first.mapping.mapper.refine(landmark_map, [known + place[number]])
+        )
+        first.mapping.queue.finish()
     first.finish()
     return overlap

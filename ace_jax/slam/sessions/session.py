@@ -17,23 +17,24 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import BendEstimator
 from ace_jax.geometry.depth_planes import grid_pixels
 from ace_jax.localization.scene_map import SceneMap, load_map, part
+from ace_jax.slam.mapping.keyframe import Keyframe
 from ace_jax.slam.mapping.landmark_map import (
     LANDMARK_ATTRIBUTES,
-    NO_LANDMARK,
-    Keyframe,
     LandmarkMap,
 )
+from ace_jax.slam.mapping.observations import NO_LANDMARK
 
 _SENSOR = ("depth_bend", "settled_bend", "pixel_residual")
-_KEYFRAMES = ("camera_from_world", "uv", "descriptors", "depth", "mask", "landmarks")
+_KEYFRAMES = ("camera_from_world", "uv", "descriptors", "depth", "mask")
 
 
 def with_session(scene_map: SceneMap, landmark_map: LandmarkMap) -> SceneMap:
     """A map file's content together with everything that SLAM needs to go on."""
-    landmarks, keyframes = landmark_map.content()
+    landmarks, keyframes, observed = landmark_map.content()
     extra = {
         f"keyframe/{name}": np.stack([getattr(k, name) for k in keyframes]) for name in _KEYFRAMES
     }
+    extra["keyframe/landmarks"] = observed
     extra["keyframe/frame_index"] = np.array([k.frame_index for k in keyframes])
     extra["keyframe/inlier_ratio"] = np.array([k.inlier_ratio for k in keyframes])
     rows, columns = grid_pixels(scene_map.camera)
@@ -90,7 +91,7 @@ def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> La
         "keyframe/planes": planes,
     } | extra
     keyframes = {name: extra[f"keyframe/{name}"] for name in _KEYFRAMES}
-    observed = keyframes["landmarks"]
+    observed = extra["keyframe/landmarks"]
     if observed.size == 0 or observed.min() < NO_LANDMARK or observed.max() >= count:
         raise ValueError("observations of landmarks that are not there")
     _check_shapes(extra, landmark_map, dim, (len(rows), len(columns)))
@@ -114,6 +115,7 @@ def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> La
             )
             for i in range(len(observed))
         ],
+        observed,
         landmark_map.depth_bend,
         camera,
     )

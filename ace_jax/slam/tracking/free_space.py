@@ -10,12 +10,13 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ace_jax.features.base import Features
-from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.surface import in_world, nth_nearest
+from ace_jax.geometry import rigid
+from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.host_camera import project, unproject_to_world
 
-NEAREST = 0.1  # metres
 STEP = 4  # pixels; a snapshot keeps every fourth row and column
 MARGIN = (0.06, 0.05)  # metres, and metres per metre of distance, that a surface may be off
 MOST_MOVED = 0.7  # if more of the picture's area seems to move, the pose is wrong, not the world
@@ -92,33 +93,33 @@ class FreeSpace:
         self._taken, self._last = int(counters[0]), float(counters[1])
 
     def moved(
-        self, features: Features, depth: np.ndarray | None, camera_from_world: np.ndarray
+        self, features: Features, depth: np.ndarray | None, camera_from_world: np.ndarray | None
     ) -> np.ndarray:
         """Which features (N,) show a surface where there was air before.
 
         Args:
             features: N features.
             depth: (H, W) the frame's depth image, metres, 0, NaN and inf where unknown; None: none.
-            camera_from_world: (4, 4) where the camera is, about.
+            camera_from_world: (4, 4) where the camera is, about; None: unknown.
         """
         found = np.zeros(len(features.mask), bool)
-        if depth is None or not np.isfinite(self._last):
+        if depth is None or camera_from_world is None or not np.isfinite(self._last):
             return found
         uv, nearest = _nearest_at(depth, features.uv)
         usable = np.flatnonzero(features.mask & (nearest > 0))
         if len(usable) == 0:
             return found
-        points = in_world(uv[usable], nearest[usable], self._camera, camera_from_world)
+        points = unproject_to_world(uv[usable], nearest[usable], self._camera, camera_from_world)
         in_air, was_seen = self._judge(points)
         if in_air.any():
-            area = in_world(*_samples(depth, GRID), self._camera, camera_from_world)
+            area = unproject_to_world(*_samples(depth, GRID), self._camera, camera_from_world)
             found[usable] = _moving(points, in_air, was_seen, area[self._judge(area)[0]], len(area))
         return found
 
     def _moving_area(self, depth: np.ndarray, camera_from_world: np.ndarray) -> np.ndarray:
         """Which pixels of a snapshot move: they would vouch for what stands there next."""
         uv, z = _samples(depth, 2 * GRID)
-        area = in_world(uv, z, self._camera, camera_from_world)
+        area = unproject_to_world(uv, z, self._camera, camera_from_world)
         step = _spacing(depth, 2 * GRID)
         height, width = (-(-size // step) for size in depth.shape)
         cells = np.zeros((height, width), np.uint8)
@@ -131,14 +132,11 @@ class FreeSpace:
 
     def _judge(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which points (M, 3) were in the air once, and which were on a surface."""
-        camera = self._camera
-        then = points @ self._poses[:, :3, :3].transpose(0, 2, 1) + self._poses[:, None, :3, 3]
-        x, y, distance = np.moveaxis(then, -1, 0)  # each (count, M)
-        scale = np.maximum(distance, NEAREST)
-        column = np.rint((camera.fx * x / scale + camera.cx) / STEP)
-        row = np.rint((camera.fy * y / scale + camera.cy) / STEP)
+        then = rigid.transform(self._poses, points)  # (count, M, 3)
+        distance = then[..., 2]
+        column, row = np.moveaxis(np.rint(project(then, self._camera) / STEP), -1, 0)
         _, height, width = self._depths.shape
-        inside = (distance > NEAREST) & (column >= 0) & (column < width)
+        inside = (distance > MIN_DEPTH) & (column >= 0) & (column < width)
         inside &= (row >= 0) & (row < height)
         column, row = (np.where(inside, pixel, 0).astype(np.int64) for pixel in (column, row))
         seen = self._depths[np.arange(len(then))[:, None], row, column]
@@ -184,6 +182,16 @@ def _nearest_at(depth: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarr
     best = patches.argmin(1)
     z = patches[np.arange(len(uv)), best]
     return np.stack([column + u[best], row + v[best]], 1), np.where(np.isfinite(z), z, 0.0)
+
+
+def nth_nearest(
+    points: np.ndarray, others: np.ndarray, n: int, reach: float = np.inf
+) -> np.ndarray:
+    """(N,) metres from points (N, 3) to the n-th nearest of others (M, 3); inf beyond `reach`."""
+    if len(points) == 0 or len(others) < n:
+        return np.full(len(points), np.inf)
+    distances, _ = cKDTree(others).query(points, k=[n], distance_upper_bound=reach)
+    return distances[:, 0]
 
 
 def _spacing(depth: np.ndarray, count: int) -> int:

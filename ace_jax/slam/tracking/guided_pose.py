@@ -6,7 +6,9 @@ import jax
 import numpy as np
 
 from ace_jax.features.base import Features
-from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry import rigid
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.pose_optimization import CHI2_PIXEL, NoiseModel, optimize_pose
 from ace_jax.geometry.rigid_motions import MOST_MOTIONS, most_common_motion, surface
 from ace_jax.localization.guided_matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
@@ -85,7 +87,8 @@ def match_and_optimize(
         if left.sum() < rivals:
             break
         others = [explained_by(left)]
-        if (motion := most_common_motion(points, features, left, camera)) is not None:
+        motion = most_common_motion(points, features.uv, features.depth, left, camera)
+        if motion is not None:
             others.append(optimized(motion[0], points, features, found, motion[1], camera, noise))
         rival, agreeing = max(others, key=lambda other: area(*other))
         if area(rival, agreeing) > area(pose, inliers):
@@ -132,8 +135,5 @@ def pixel_errors(
     points: np.ndarray, uv: np.ndarray, camera_from_world: np.ndarray, camera: Camera
 ) -> np.ndarray:
     """(N,) distances of features (N, 2) from the projections of points (N, 3), pixels."""
-    x, y, z = camera_from_world[:3, :3] @ points.T + camera_from_world[:3, 3:]
-    z = np.maximum(z, MIN_DEPTH)
-    return np.hypot(
-        camera.fx * x / z + camera.cx - uv[:, 0], camera.fy * y / z + camera.cy - uv[:, 1]
-    )
+    expected = project(rigid.transform(camera_from_world, points), camera)
+    return np.hypot(*(expected - uv).T)

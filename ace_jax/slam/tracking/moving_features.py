@@ -12,6 +12,7 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.pose_optimization import CHI2_PIXEL, NoiseModel
 from ace_jax.geometry.rigid import centre, difference
 from ace_jax.geometry.rigid_motions import (
@@ -21,8 +22,8 @@ from ace_jax.geometry.rigid_motions import (
     most_common_motion,
     surface,
 )
-from ace_jax.geometry.surface import in_world, nth_nearest
 from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates, guided_match
+from ace_jax.slam.tracking.free_space import nth_nearest
 from ace_jax.slam.tracking.guided_pose import optimized, pixel_errors
 
 SHORT, LONG, KEPT = 0.095, 0.245, 0.5  # seconds to look back; at 30 Hz three and eight frames
@@ -55,7 +56,7 @@ class RecentFrames:
 
     def __init__(self, camera: Camera, gates: MatchGates) -> None:
         self._camera = camera
-        pixel = camera.width / 640.0
+        pixel = camera.pixel_scale
         self._gates = gates.replace(radius=np.float32(RADIUS * pixel))
         self._noise = NoiseModel(PIXEL_SIGMA * pixel, INVERSE_DEPTH_SIGMA)
         self._looks: collections.deque[_Look] = collections.deque()
@@ -63,7 +64,7 @@ class RecentFrames:
     def warm_up(self, features: Features) -> None:
         """Compiles the search for motions with blank features."""
         nowhere = np.zeros((len(features.mask), 3), np.float32)
-        most_common_motion(nowhere, features, features.mask, self._camera)
+        most_common_motion(nowhere, features.uv, features.depth, features.mask, self._camera)
 
     def forget(self) -> None:
         """Drops all frames: the world's axes have changed, or the camera was lost."""
@@ -156,7 +157,7 @@ class RecentFrames:
         for _ in range(MOST_MOTIONS):
             if left.sum() < FEWEST:
                 break
-            motion = most_common_motion(then, features, left, self._camera)
+            motion = most_common_motion(then, features.uv, features.depth, left, self._camera)
             if motion is None:
                 break
             start, votes = motion
@@ -174,7 +175,7 @@ class RecentFrames:
 
     def _points(self, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
         """(N, 3) world points of features."""
-        return in_world(features.uv, features.depth, self._camera, camera_from_world)
+        return unproject_to_world(features.uv, features.depth, self._camera, camera_from_world)
 
     def _match(
         self, time: float, ago: float, features: Features, camera_from_world: np.ndarray
@@ -202,7 +203,7 @@ class RecentFrames:
         """Which features (N,) are where a pose puts what was seen then, to the pixel."""
         gate = np.sqrt(CHI2_PIXEL) * self._noise.pixel_sigma
         near = pixel_errors(then, features.uv, pose, self._camera) < gate
-        return near & beside(pose, then, features, self._camera)
+        return near & beside(pose, then, features.uv, features.depth, self._camera)
 
     def _surface(
         self, chosen: np.ndarray, then: np.ndarray, features: Features, pose: np.ndarray

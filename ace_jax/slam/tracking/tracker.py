@@ -1,13 +1,12 @@
-"""Where is the camera in this frame: coarse search, relocalization, fine search.
+"""The pose of a frame in two passes: coarse search or relocalization, then a fine search.
 
 The coarse pass matches the last frame's landmarks around the motion prediction. If too few agree,
-or with `relocalize_always`, the frame is relocalized from nothing: landmark attention gives every
-feature a scene coordinate and RANSAC-Kabsch the pose. The fine pass matches the whole local map.
+or with `relocalize_always`, the frame is relocalized without a prior: landmark attention gives
+every feature a scene coordinate and RANSAC-Kabsch the pose. The fine pass matches the local map.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +17,12 @@ from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera, unproject
 from ace_jax.geometry.pose_optimization import NoiseModel
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
-from ace_jax.geometry.rigid import centre, invert
+from ace_jax.geometry.rigid import nearest_view
 from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates
 from ace_jax.models.landmark_attention import EMPTY, attend
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.mapping.landmark_map import NO_LANDMARK, LandmarkMap
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
+from ace_jax.slam.mapping.observations import NO_LANDMARK
 from ace_jax.slam.tracking.guided_pose import GuidedPose, match_and_optimize, pixel_errors
 
 
@@ -66,7 +66,7 @@ def relocalize(
             camera,
             key,
             mask=features.mask & (predicted.scale < max_spread),
-            threshold=6.0 * camera.width / 640,
+            threshold=6.0 * camera.pixel_scale,
             max_hypotheses=2 * num_hypotheses,
         )
         return found.camera_from_world, found.num_inliers, found.success
@@ -86,11 +86,28 @@ def relocalize(
 
 
 @dataclasses.dataclass
-class Tracked:
-    """Outcome for one frame.
+class Coarse:
+    """A pose that is good enough to search around.
 
     Attributes:
-        camera_from_world: (4, 4) float32, or None when lost.
+        camera_from_world: (4, 4) float32.
+        slots: landmarks that are seen from about there.
+        inlier_ratio: inliers over matches, 1 if relocalized.
+        relocalized: it came from global relocalization, not from the prediction.
+    """
+
+    camera_from_world: np.ndarray
+    slots: np.ndarray
+    inlier_ratio: float
+    relocalized: bool
+
+
+@dataclasses.dataclass
+class Tracked:
+    """The pose of one frame.
+
+    Attributes:
+        camera_from_world: (4, 4) float32.
         landmarks: (N,) slot of each feature's landmark, -1 where there is none.
         features: the frame's features as they were used, unrolled.
         inlier_ratio: inliers over matches of the fine pass.
@@ -99,7 +116,7 @@ class Tracked:
         agreement: inliers over matches in that pass, coarse or fine, in which it is less.
     """
 
-    camera_from_world: np.ndarray | None
+    camera_from_world: np.ndarray
     landmarks: np.ndarray
     features: Features
     inlier_ratio: float
@@ -108,99 +125,109 @@ class Tracked:
     agreement: float
 
 
+@dataclasses.dataclass
 class Tracker:
-    """Finds the pose of one frame after another in a `LandmarkMap`."""
+    """Finds the pose of one frame after another in a `LandmarkMap`, which it does not change.
 
-    def __init__(
-        self,
-        camera: Camera,
-        config: SlamConfig,
-        gates: MatchGates,
-        noise: NoiseModel,
-        tau: float,
-        relocalize_always: bool = False,
-        needs_no_depth: bool = False,
-    ):
-        self.needs_no_depth = needs_no_depth
-        self.camera = camera
-        self.config = config
-        self.gates = gates
-        self.noise = noise
-        self.tau = tau
-        self.relocalize_always = relocalize_always
-        self._pixel = camera.width / 640.0
+    Args:
+        camera: intrinsics.
+        config: constants.
+        gates: of guided matching; the radius is that of the pass.
+        noise: standard deviations, as learned so far.
+        tau: inverse temperature of landmark attention.
+        key: PRNG key of all draws.
+        relocalize_always: do without the prediction.
+        needs_no_depth: relocalize frames without depth by their pixels.
+    """
 
-    def track(
+    camera: Camera
+    config: SlamConfig
+    gates: MatchGates
+    noise: NoiseModel
+    tau: float
+    key: jax.Array
+    relocalize_always: bool = False
+    needs_no_depth: bool = False
+
+    def coarse(
         self,
         landmark_map: LandmarkMap,
-        unrolled: Callable[[np.ndarray | None], Features],
+        features: Features,
         predicted: np.ndarray | None,
         last_landmarks: np.ndarray,
         last_descriptors: np.ndarray,
-        key: Callable[[], jax.Array],
-    ) -> Tracked:
-        """Tracks one frame.
+        draw: int,
+    ) -> Coarse | None:
+        """The pose among the last frame's landmarks, or by relocalization; None: not found.
 
         Args:
-            landmark_map: the map; not changed.
-            unrolled: features of the frame, with depth, for an estimate of its pose (4, 4) or
-                None: what the rolling shutter did to them depends on the motion.
+            landmark_map: the map.
+            features: N features, with depth.
             predicted: (4, 4) camera_from_world expected from the motion so far, or None.
             last_landmarks: (N,) landmarks of the last tracked frame's features.
             last_descriptors: (N, D) of these features: how the landmarks looked just now.
-            key: PRNG key of this frame; made only when it is needed.
+            draw: number of the random draw, one for each frame.
         """
-        count = len(last_landmarks)
-        features = unrolled(None)
-        lost = Tracked(None, np.full(count, NO_LANDMARK, np.int32), features, 0.0, 0.0, False, 0.0)
-        step, slots = None, last_landmarks
         if predicted is not None and not self.relocalize_always:
             block = self._last_seen(landmark_map, last_landmarks, last_descriptors)
             well_observed = self.well_observed(landmark_map, last_landmarks)
             for radius in (self.config.coarse_radius, self.config.coarse_retry_radius):
                 step = self._match(block, features, predicted, radius, well_observed)
                 if self._trusted(step):
-                    break
-        relocalized = step is None or not self._trusted(step)
-        if relocalized:
-            found = self._relocalize(landmark_map, features, key(), last_landmarks)
-            if found is None:
-                return lost
-            start = found
-            seen_by = self._nearest_keyframe(landmark_map, start)
-            slots = landmark_map.keyframes[seen_by].landmarks
-        else:
-            start = step.camera_from_world
-            slots = last_landmarks[step.matches[step.matches >= 0]]
-        local = self._local_map(landmark_map, slots, start)
+                    slots = last_landmarks[step.matches[step.matches >= 0]]
+                    ratio = step.num_inliers / max(step.num_matches, 1)
+                    return Coarse(step.camera_from_world, slots, ratio, relocalized=False)
+        pose = self._relocalize(landmark_map, features, draw, last_landmarks)
+        if pose is None:
+            return None
+        nearest = self._nearest_keyframe(landmark_map, pose)
+        return Coarse(pose, landmark_map.landmarks_of(nearest), 1.0, relocalized=True)
+
+    def fine(self, landmark_map: LandmarkMap, features: Features, coarse: Coarse) -> Tracked | None:
+        """The pose among all landmarks in view; None if too few of them agree.
+
+        Args:
+            landmark_map: the map.
+            features: N features, with depth.
+            coarse: where to search.
+        """
+        config = self.config
+        local = self._local_map(landmark_map, coarse.slots, coarse.camera_from_world)
         block = landmark_map.block(local, len(local))
-        radius = self.config.fine_radius * (2 if relocalized else 1)
-        if not relocalized:
-            features = unrolled(start)
         well_observed = self.well_observed(landmark_map, local)
-        fine = self._match(block, features, start, radius, well_observed, several_motions=True)
-        if relocalized:
-            start, radius = fine.camera_from_world, self.config.fine_radius
-            fine = self._match(block, features, start, radius, well_observed)
-        if fine.num_inliers < self.config.min_inliers * (2 if relocalized else 1):
-            return lost
+        match = functools.partial(self._match, block, features, well_observed=well_observed)
+        # After relocalization the pose is less precise at first.
+        radius, min_inliers = config.fine_radius, config.min_inliers
+        if coarse.relocalized:
+            radius, min_inliers = 2 * radius, 2 * min_inliers
+        fine = match(coarse.camera_from_world, radius, several_motions=True)
+        if coarse.relocalized:
+            fine = match(fine.camera_from_world, config.fine_radius)
+        if fine.num_inliers < min_inliers:
+            return None
         matches, seen = fine.matches, fine.matches >= 0
         points = block.points[matches[seen]]
         errors = pixel_errors(points, features.uv[seen], fine.camera_from_world, self.camera)
         inlier_ratio = fine.num_inliers / max(fine.num_matches, 1)
-        coarse_ratio = 1.0 if relocalized else step.num_inliers / max(step.num_matches, 1)
-        landmarks = np.where(matches >= 0, local[np.maximum(matches, 0)], NO_LANDMARK)
+        landmarks = np.where(seen, local[np.maximum(matches, 0)], NO_LANDMARK)
         return Tracked(
             camera_from_world=fine.camera_from_world,
             landmarks=landmarks.astype(np.int32),
             features=features,
             inlier_ratio=inlier_ratio,
             pixel_error=float(np.median(errors)),
-            relocalized=relocalized,
-            agreement=min(coarse_ratio, inlier_ratio),
+            relocalized=coarse.relocalized,
+            agreement=min(coarse.inlier_ratio, inlier_ratio),
         )
 
-    def warm_up(self, landmark_map: LandmarkMap, features: Features, key: jax.Array) -> None:
+    def locate(self, landmark_map: LandmarkMap, features: Features) -> np.ndarray | None:
+        """(4, 4) camera_from_world of features from elsewhere (another map), or None."""
+        nothing = np.full(len(features.mask), NO_LANDMARK, np.int32)
+        coarse = self.coarse(landmark_map, features, None, nothing, features.descriptors, 0)
+        fine = None if coarse is None else self.fine(landmark_map, features, coarse)
+        return None if fine is None else fine.camera_from_world
+
+    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> None:
         """Compiles the tracking programs with blank features."""
         nothing = np.full(len(features.mask), NO_LANDMARK)
         pose = np.eye(4, dtype=np.float32)
@@ -208,7 +235,7 @@ class Tracker:
         self._match(block, features, pose, 1.0, self.well_observed(landmark_map, nothing))
         for depth in (0.0, 1.0) if self.needs_no_depth else (1.0,):
             seen = features.replace(depth=np.full_like(features.depth, depth))
-            self._relocalize(landmark_map, seen, jax.random.fold_in(key, 0), nothing)
+            self._relocalize(landmark_map, seen, 0, nothing)
 
     def _last_seen(
         self, landmark_map: LandmarkMap, landmarks: np.ndarray, descriptors: np.ndarray
@@ -223,7 +250,8 @@ class Tracker:
     def _match(
         self, block, features, pose, radius, well_observed, several_motions: bool = False
     ) -> GuidedPose:
-        gates = self.gates.replace(radius=np.float32(radius * self._pixel))
+        radius = np.float32(radius * self.camera.pixel_scale)
+        gates = self.gates.replace(radius=radius)
         return match_and_optimize(
             block,
             features,
@@ -253,21 +281,18 @@ class Tracker:
 
     def _nearest_keyframe(self, landmark_map: LandmarkMap, camera_from_world: np.ndarray) -> int:
         """The keyframe whose view (position and direction) is closest to a pose."""
-        pose = np.asarray(camera_from_world, np.float64)
         poses = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
-        centres = invert(poses)[:, :3, 3]
-        turned = np.arccos(np.clip(poses[:, 2, :3] @ pose[2, :3], -1, 1))
-        nearest = int(np.argmin(np.linalg.norm(centres - centre(pose), axis=1) + turned))
-        return list(landmark_map.keyframes)[nearest]
+        return list(landmark_map.keyframes)[nearest_view(poses, camera_from_world)]
 
     def _relocalize(
-        self, landmark_map: LandmarkMap, features: Features, key, last_landmarks: np.ndarray
+        self, landmark_map: LandmarkMap, features: Features, draw: int, last_landmarks: np.ndarray
     ) -> np.ndarray | None:
         """Pose without a motion prior: where the camera was last, then anywhere in the map.
 
         Few landmarks compete for a feature in the last place, so a wide step within it is found
         where the whole map has too much that looks alike.
         """
+        key = jax.random.fold_in(self.key, draw)
         shared = landmark_map.covisibility(last_landmarks)
         order = np.argsort(-shared, kind="stable")[: self.config.local_keyframes]
         here = np.zeros(landmark_map.capacity, bool)

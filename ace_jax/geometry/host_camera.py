@@ -1,0 +1,47 @@
+"""Pinhole projection on the host: NumPy, for images, features, keyframes and evaluation.
+
+`camera.project` and `camera.unproject` are the same for JAX.
+"""
+
+import numpy as np
+
+from ace_jax.geometry import rigid
+from ace_jax.geometry.camera import MIN_DEPTH, Camera
+
+
+def intrinsic_matrix(camera: Camera) -> np.ndarray:
+    """K (3, 3) float64: homogeneous pixels of points at unit depth."""
+    fx, fy, cx, cy = (float(value) for value in camera.intrinsics)
+    return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+
+
+def project(points: np.ndarray, camera: Camera) -> np.ndarray:
+    """Pixels (..., 2) of points (..., 3) in camera axes, metres; z >= 0.1 m is forced."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    z = np.maximum(z, MIN_DEPTH)
+    uv = np.stack([camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy])
+    return np.moveaxis(uv, 0, -1)
+
+
+def rays(uv: np.ndarray, camera: Camera) -> np.ndarray:
+    """Points (..., 3) at unit depth, in camera axes, that pixels (..., 2) show."""
+    x, y = camera.normalised(uv[..., 0], uv[..., 1])
+    return np.stack([x, y, np.ones_like(x)], axis=-1)
+
+
+def image_rays(camera: Camera) -> np.ndarray:
+    """Rays (H, W, 3), see `rays`, of all pixels of an image."""
+    v, u = np.mgrid[: camera.height, : camera.width]
+    return rays(np.stack([u, v], axis=-1), camera)
+
+
+def unproject(uv: np.ndarray, depth: np.ndarray, camera: Camera) -> np.ndarray:
+    """(N, 3) float64 points of pixels (N, 2) at z-depth (N,), metres; the origin without depth."""
+    return rays(uv, camera) * np.asarray(depth, np.float64)[..., None]
+
+
+def unproject_to_world(
+    uv: np.ndarray, depth: np.ndarray, camera: Camera, camera_from_world: np.ndarray
+) -> np.ndarray:
+    """The same in the world of a (4, 4) pose."""
+    return rigid.transform(rigid.invert(camera_from_world), unproject(uv, depth, camera))

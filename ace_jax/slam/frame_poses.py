@@ -1,0 +1,96 @@
+"""Poses of all frames so far, each relative to a keyframe, so that it follows its corrections."""
+
+import dataclasses
+import enum
+
+import numpy as np
+
+from ace_jax.geometry.rigid import invert
+from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion
+from ace_jax.slam.mapping.keyframe import Keyframes
+
+
+class State(enum.Enum):
+    """What the system knows about the newest frame."""
+
+    STARTING = "STARTING"
+    TRACKING = "TRACKING"
+    LOST = "LOST"
+
+
+@dataclasses.dataclass(slots=True)  # a day has millions
+class TrackedFrame:
+    """One processed frame.
+
+    Attributes:
+        index: the source's index.
+        timestamp: seconds.
+        live_camera_from_world: (4, 4) float64 as known when the frame was tracked, None if lost.
+        reference: number of the keyframe that the pose is relative to.
+        camera_from_reference: (4, 4) motion from that keyframe; follows its corrections.
+    """
+
+    index: int
+    timestamp: float
+    live_camera_from_world: np.ndarray | None
+    reference: int = -1
+    camera_from_reference: np.ndarray | None = None
+
+
+class FramePoses:
+    """The frames of a run and the camera's motion over them.
+
+    Args:
+        keyframes: those that the frames' poses are relative to.
+
+    Attributes:
+        frames: one for each frame, oldest first.
+    """
+
+    def __init__(self, keyframes: Keyframes) -> None:
+        self._keyframes = keyframes
+        self.frames: list[TrackedFrame] = []
+
+    def corrected(self, frame: TrackedFrame) -> np.ndarray | None:
+        """(4, 4) camera_from_world of a tracked frame as known now; None if it was lost."""
+        if frame.camera_from_reference is None:
+            return None
+        return frame.camera_from_reference @ self._keyframes.pose_of(frame.reference)
+
+    def motion(self) -> Motion | None:
+        """Velocity between the last two frames; None unless both were tracked."""
+        if len(self.frames) < 2:
+            return None
+        before, last = self.frames[-2:]
+        poses = self.corrected(before), self.corrected(last)
+        if any(pose is None for pose in poses):
+            return None
+        return Motion.between(*poses, last.timestamp - before.timestamp)
+
+    def motion_to(self, camera_from_world: np.ndarray | None, timestamp: float) -> Motion | None:
+        """Velocity from the last frame to a new one; the last velocity if a pose is unknown."""
+        last = self.corrected(self.frames[-1]) if self.frames else None
+        if camera_from_world is None or last is None:
+            return self.motion()
+        interval = timestamp - self.frames[-1].timestamp
+        return Motion.between(last, np.asarray(camera_from_world, np.float64), interval)
+
+    def predicted(self, timestamp: float) -> np.ndarray:
+        """(4, 4) float32 camera_from_world at a time, with the velocity of the last two frames."""
+        motion = self.motion()
+        interval = timestamp - self.frames[-1].timestamp
+        pose = self.corrected(self.frames[-1])
+        if motion is not None and 0 < interval <= MAX_INTERVAL:
+            pose = motion.after(interval) @ pose
+        return pose.astype(np.float32)
+
+    def trajectory(self, live: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Timestamps (T,) and (T, 4, 4) world_from_camera of the tracked frames.
+
+        Args:
+            live: as known when each was tracked, not after all corrections.
+        """
+        tracked = [f for f in self.frames if f.live_camera_from_world is not None]
+        poses = [f.live_camera_from_world if live else self.corrected(f) for f in tracked]
+        inverse = np.array([invert(pose) for pose in poses]).reshape(-1, 4, 4)
+        return np.array([f.timestamp for f in tracked]), inverse

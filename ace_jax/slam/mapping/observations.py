@@ -1,0 +1,127 @@
+"""Which feature of which keyframe shows which landmark: a growing table, and its inverse.
+
+A row of the table is a keyframe and holds the landmark of each of its features; the inverse lists
+the observers of each landmark, so the cost of a change does not grow with the number of keyframes.
+"""
+
+import numpy as np
+
+NO_LANDMARK = -1
+MAX_OBSERVERS = 32  # per landmark; the oldest observation makes room for a newer one
+_FIRST_ROWS = 64
+
+
+class Observations:
+    """Observations of C landmarks by numbered keyframes.
+
+    Args:
+        capacity: C.
+
+    Attributes:
+        counts: (C,) keyframes that observe the landmark.
+        seen_by: (C, MAX_OBSERVERS) numbers of these keyframes; the first `counts[c]` are valid.
+        seen_as: (C, MAX_OBSERVERS) which feature of that keyframe it is.
+    """
+
+    def __init__(self, capacity: int):
+        self.counts = np.zeros(capacity, np.int32)
+        self.seen_by = np.zeros((capacity, MAX_OBSERVERS), np.int32)
+        self.seen_as = np.zeros((capacity, MAX_OBSERVERS), np.int32)
+        self._table = np.zeros((0, 0), np.int32)
+        self._row = np.zeros(0, np.int32)  # by keyframe number
+        self._free_rows: list[int] = []
+
+    def add_keyframe(self, number: int, landmarks: np.ndarray) -> None:
+        """Gives keyframe `number` a row that holds `landmarks` (N,); `link` makes them count."""
+        if not self._free_rows:
+            self._grow(len(landmarks))
+        if number >= len(self._row):
+            self._row = np.append(self._row, np.zeros(max(_FIRST_ROWS, number), np.int32))
+        self._row[number] = self._free_rows.pop()
+        self._table[self._row[number]] = landmarks
+
+    def _grow(self, features: int) -> None:
+        rows = len(self._table)
+        table = np.full((max(_FIRST_ROWS, 2 * rows), features), NO_LANDMARK, np.int32)
+        if rows:
+            table[:rows] = self._table
+        self._table = table
+        self._free_rows.extend(range(len(table) - 1, rows - 1, -1))
+
+    def drop_keyframe(self, number: int) -> None:
+        """Frees the row of a keyframe whose observations were all forgotten."""
+        self._free_rows.append(int(self._row[number]))
+
+    def of(self, numbers: int | np.ndarray) -> np.ndarray:
+        """(N,) landmark of each feature of a keyframe, -1 where there is none.
+
+        A view that cannot be written to; for K numbers a copy (K, N).
+        """
+        rows = self._table[self._row[numbers]]
+        rows.flags.writeable = rows.base is None
+        return rows
+
+    def covisibility(self, slots: np.ndarray, keyframes: int) -> np.ndarray:
+        """(keyframes,) how many of the landmarks `slots`, none twice, each keyframe observes."""
+        return np.bincount(self._observers(slots), minlength=keyframes)
+
+    def _valid(self, slots: np.ndarray) -> np.ndarray:
+        return np.arange(MAX_OBSERVERS) < self.counts[slots, None]
+
+    def _observers(self, slots: np.ndarray) -> np.ndarray:
+        return self.seen_by[slots][self._valid(slots)]
+
+    def add(self, number: int, features: np.ndarray, slots: np.ndarray) -> None:
+        """Notes that features (M,) of a keyframe show landmarks (M,), no landmark twice."""
+        self._table[self._row[number], features] = slots
+        self.link(number, features)
+
+    def link(self, number: int, features: np.ndarray) -> np.ndarray:
+        """Enters features (M,) of a row into the lists of observers; returns the landmarks (M,)."""
+        slots = self._table[self._row[number], features]
+        full = slots[self.counts[slots] == MAX_OBSERVERS]
+        self._remove(full, self.seen_by[full].argmin(1))
+        place = self.counts[slots]
+        self.seen_by[slots, place] = number
+        self.seen_as[slots, place] = features
+        self.counts[slots] += 1
+        return slots
+
+    def _remove(self, slots: np.ndarray, places: np.ndarray) -> None:
+        """Takes one observation (a place in `seen_by`) from each of some landmarks."""
+        rows = self._row[self.seen_by[slots, places]]
+        self._table[rows, self.seen_as[slots, places]] = NO_LANDMARK
+        self.counts[slots] -= 1
+        last = self.counts[slots]
+        self.seen_by[slots, places] = self.seen_by[slots, last]
+        self.seen_as[slots, places] = self.seen_as[slots, last]
+
+    def forget(self, number: int, features: np.ndarray) -> np.ndarray:
+        """Takes observations of a keyframe back; returns the landmarks that nobody observes now."""
+        slots = self.of(number)[features]
+        slots = slots[slots >= 0]
+        self._remove(slots, ((self.seen_by[slots] == number) & self._valid(slots)).argmax(1))
+        return slots[self.counts[slots] <= 0]
+
+    def clear(self, slots: np.ndarray) -> None:
+        """Removes every observation of some landmarks."""
+        rows = self._row[self._observers(slots)]
+        self._table[rows, self.seen_as[slots][self._valid(slots)]] = NO_LANDMARK
+        self.counts[slots] = 0
+
+    def fuse(self, kept: int, dropped: int) -> None:
+        """Gives one landmark the observations of another, except where a keyframe has both."""
+        # Plain Python: the lists have a handful of entries, and numpy calls cost more than those.
+        count, extra = int(self.counts[kept]), int(self.counts[dropped])
+        observers = set(self.seen_by[kept, :count].tolist())
+        numbers = self.seen_by[dropped, :extra].tolist()
+        features = self.seen_as[dropped, :extra].tolist()
+        for number, feature in zip(numbers, features, strict=True):
+            if number in observers or count == MAX_OBSERVERS:
+                self._table[self._row[number], feature] = NO_LANDMARK
+                continue
+            self._table[self._row[number], feature] = kept
+            self.seen_by[kept, count], self.seen_as[kept, count] = number, feature
+            count += 1
+        self.counts[kept] = count
+        self.counts[dropped] = 0

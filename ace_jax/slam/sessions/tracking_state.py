@@ -1,0 +1,71 @@
+"""The state of tracking between two frames, as arrays: interrupted runs go on from it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ace_jax.localization.scene_map import part
+from ace_jax.slam.frame_poses import State, TrackedFrame
+from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.mapping.observations import NO_LANDMARK
+
+
+def tracking_state(system: LandmarkSlam) -> dict[str, np.ndarray]:
+    """What `resume` takes; keyframes and landmarks are numbered as in `LandmarkMap.content`."""
+    landmark, place = system.landmark_map.places()
+    fused = {number for number, _ in system.landmark_map.edges.unlearned}
+    mapping = system.mapping
+    unadjusted = [n for n in mapping.being_mapped if n in fused]
+    unmapped = [n for n in mapping.being_mapped if n not in fused] + mapping.unmapped
+    selection = system.selection
+    return {
+        **{f"recent/{name}": x for name, x in system.recent_frames.content().items()},
+        **{f"air/{name}": x for name, x in system.free_space.content().items()},
+        "tracks": np.array(system.state is State.TRACKING),
+        "landmarks": landmark[system.last_landmarks],
+        "descriptors": system.last_descriptors,
+        "frames_since": np.array([selection.since_keyframe, selection.since_lost]),
+        "age": np.array(mapping.queue.age),
+        "unmapped": np.array([place[n] for n in unmapped if n in place], np.int64),
+        "unadjusted": np.array([place[n] for n in unadjusted if n in place], np.int64),
+    }
+
+
+def resume(
+    system: LandmarkSlam, frames: list[TrackedFrame], tracking: Mapping[str, np.ndarray]
+) -> None:
+    """Continues a run in a new system that has its map.
+
+    Args:
+        system: as created from the run's session.
+        frames: those that were processed.
+        tracking: what `tracking_state` returned; if that is empty, as in checkpoints of earlier
+            versions, the camera is looked for in the map.
+
+    Raises:
+        ValueError: `tracking` does not fit the map or the features.
+        KeyError: a part of it is missing.
+    """
+    system.poses.frames = frames
+    if not tracking:
+        return
+    landmark_map, landmarks = system.landmark_map, tracking["landmarks"]
+    unmapped, unadjusted = (
+        tracking[name].astype(np.int64).tolist() for name in ("unmapped", "unadjusted")
+    )
+    if (
+        landmarks.shape != system.last_landmarks.shape
+        or tracking["descriptors"].shape != system.last_descriptors.shape
+        or np.any((landmarks < NO_LANDMARK) | (landmarks >= landmark_map.capacity))
+        or not all(number in landmark_map.keyframes for number in unmapped + unadjusted)
+        or (tracking["tracks"] and (not frames or frames[-1].camera_from_reference is None))
+    ):
+        raise ValueError("what was tracked last is not in the map")
+    system.recent_frames.restore(part(tracking, "recent/"))
+    system.free_space.restore(part(tracking, "air/"))
+    system.last_landmarks = np.where(landmark_map.valid[landmarks], landmarks, NO_LANDMARK)
+    system.last_descriptors = tracking["descriptors"]
+    since = tracking["frames_since"].tolist()
+    system.selection.since_keyframe, system.selection.since_lost = since
+    system.state = State.TRACKING if tracking["tracks"] else State.LOST
+    system.mapping.resume(unmapped, unadjusted, int(tracking["age"]))

@@ -1,0 +1,91 @@
+"""Features of a frame in each of their states: raw, with calibrated depth, unrolled."""
+
+import jax
+import numpy as np
+
+from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
+from ace_jax.data.frame import Frame
+from ace_jax.features.base import FeatureExtractor, Features, finite_features
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.depth_calibration import straightened
+from ace_jax.geometry.rolling_shutter import Motion, unroll
+
+MIN_DEPTH_DELAY = 1e-3  # seconds; less moves the picture by under a pixel
+PLANAR_RADIUS = 5.0  # pixels of a 640-pixel-wide image around a feature that must be one surface
+
+
+def blank_features(extractor: FeatureExtractor) -> Features:
+    """Masked features of the extractor's shapes, to compile with."""
+    count, dim = extractor.max_features, extractor.dim
+    return Features(
+        uv=np.zeros((count, 2), np.float32),
+        descriptors=np.zeros((count, dim), np.float32),
+        scores=np.zeros(count, np.float32),
+        mask=np.zeros(count, bool),
+        depth=np.zeros(count, np.float32),
+    )
+
+
+class FrameFeatures:
+    """Measures the features of frames.
+
+    Args:
+        camera: intrinsics of the frames.
+        extractor: of sparse features.
+        max_depth: depth beyond it is not used, metres.
+    """
+
+    def __init__(self, camera: Camera, extractor: FeatureExtractor, max_depth: float) -> None:
+        self._camera = camera
+        self._extractor = extractor
+        self._max_depth = max_depth
+        self._planar_radius = PLANAR_RADIUS * camera.pixel_scale
+
+    def raw(self, frame: Frame) -> Features:
+        """Features on the host, with the sensor's depth if it was taken with the colours.
+
+        Raises:
+            BadFrame: they are not finite.
+        """
+        features = jax.tree.map(np.asarray, finite_features(self._extractor, frame))
+        if frame.depth is None or _is_delayed(frame):
+            return features
+        return features.replace(depth=self._sampled(frame, features.uv, None))
+
+    def calibrated(
+        self, frame: Frame, raw: Features, motion: Motion | None, bend: np.ndarray
+    ) -> Features:
+        """Raw features with the depth that the sensor's calibration gives them.
+
+        Args:
+            frame: their frame.
+            raw: N features.
+            motion: of the camera, if known: a depth image that was taken at another moment than the
+                colour image is looked up where the camera had turned to by then.
+            bend: (12,) the calibration, see `depth_calibration`.
+        """
+        depth = raw.depth
+        if frame.depth is not None and _is_delayed(frame):
+            depth = self._sampled(frame, raw.uv, motion)
+        depth = straightened(raw.uv, depth, self._camera, bend)
+        depth = np.where(raw.mask & (depth < self._max_depth), depth, 0.0)
+        return raw.replace(depth=depth.astype(np.float32))
+
+    def unrolled(self, frame: Frame, calibrated: Features, motion: Motion | None) -> Features:
+        """Features as a global shutter would have seen them, if the camera's motion is known."""
+        if frame.readout <= 0 or motion is None:
+            return calibrated
+        uv = unroll(calibrated.uv, calibrated.depth, self._camera, motion, frame.readout)
+        uv = np.where(calibrated.mask[:, None], uv, 0.0)
+        return calibrated.replace(uv=uv.astype(np.float32))
+
+    def _sampled(self, frame: Frame, uv: np.ndarray, motion: Motion | None) -> np.ndarray:
+        """(N,) depth at pixels (N, 2); the depth image was taken `depth_delay` later."""
+        if motion is None:
+            return sample_depth(frame.depth, uv, planar_radius=self._planar_radius)
+        turned = motion.after(frame.depth_delay)[:3, :3]
+        return sample_delayed_depth(frame.depth, uv, self._camera, turned, self._planar_radius)
+
+
+def _is_delayed(frame: Frame) -> bool:
+    return abs(frame.depth_delay) >= MIN_DEPTH_DELAY
