@@ -22,8 +22,8 @@ from ace_jax.geometry.pose_refinement import refine_pose_with_gating
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.geometry.relative_poses import RelativePoses
 from ace_jax.geometry.reprojection import NoiseModel
-from ace_jax.localization.landmark_search import Landmarks
-from ace_jax.localization.relocalizer import guided_pose
+from ace_jax.localization.landmarks import Landmarks
+from ace_jax.localization.localize import guided_pose
 from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.triangulation import triangulate
 from ace_jax.models.landmark_attention import attend, nearest
@@ -157,7 +157,9 @@ def _relocalize():
 
 def _guided():
     pose, world, f = _features()
-    landmarks = Landmarks(f.descriptors, world, world + np.nan, np.ones(len(world), np.int32))
+    unknown = np.full(len(world), np.nan, np.float32)
+    views = np.ones(len(world), np.int32)
+    landmarks = Landmarks(world, f.descriptors[:, None], np.zeros_like(world), unknown, views)
     return (
         lambda p: guided_pose(f, landmarks, CAMERA, p, jnp.array(True), 64, 0.5),
         (pose,),

@@ -12,7 +12,8 @@ from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.pose_refinement import refine_pose_with_gating
 from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel
 from ace_jax.geometry.rigid_motions import MOST_MOTIONS, most_common_motion, surface
-from ace_jax.localization.guided_matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
+from ace_jax.localization.guided_matching import NO_MATCH, guided_match
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 
 
 @dataclasses.dataclass
@@ -39,7 +40,7 @@ _refine_pose = jax.jit(refine_pose_with_gating)
 
 
 def match_and_optimize(
-    block: LandmarkBlock,
+    block: Landmarks,
     features: Features,
     camera_from_world: np.ndarray,
     camera: Camera,
