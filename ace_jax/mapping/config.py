@@ -13,11 +13,6 @@ from ace_jax.errors import UserError
 DEFAULT = "landmarks"
 PRESETS = Path(__file__).parent / "presets"
 
-# By feature extractor: least similarity of two views of one landmark, and the temperature of
-# attention to them (elsewhere 0.8, and the temperature is measured).
-MIN_SIMILARITY = {"blobs": 0.9, "sift": 0.9, "superpoint": 0.75}
-TAU = {"blobs": 300.0, "sift": 300.0, "xfeat": 130.0, "xfeat_blobs": 130.0, "xfeat_dense": 100.0}
-
 
 def base() -> ml_collections.ConfigDict:
     """The default: landmark attention on keypoints, points from depth where there is any."""
