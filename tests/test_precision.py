@@ -28,6 +28,7 @@ from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.triangulation import triangulate
 from ace_jax.models.landmark_attention import attend, nearest
 from ace_jax.precision import full_precision, network_precision
+from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.tracking.tracker import relocalize
 from ace_jax.training import losses
 
@@ -150,7 +151,7 @@ def _features(seed: int = 0):
 def _relocalize():
     _, world, features = _features()
     valid = np.ones(len(world), bool)
-    return lambda f: relocalize(f.descriptors, world, valid, f, CAMERA, KEY, 160.0, 0.15), (
+    return lambda f: relocalize(f.descriptors, world, valid, f, CAMERA, KEY, 160.0, SlamConfig()), (
         features,
     )
 
