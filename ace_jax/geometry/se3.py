@@ -12,8 +12,8 @@ from ace_jax.geometry import small_linalg as la
 from ace_jax.precision import full_precision
 
 _EIGENVALUE_STEPS = 12  # numerics: Newton steps; many, as roots may lie close to each other
-# Numerics: smallest (s2 +- s3) / (s1 + s2 +- s3), about the squared aspect ratio of a point set, at which
-# a rotation is called defined.
+# Numerics: smallest (s2 +- s3) / (s1 + s2 +- s3), about the squared aspect ratio of a point set, at
+# which a rotation is called defined.
 _RANK_TOLERANCE = 1e-6
 
 
