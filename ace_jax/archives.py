@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ace_jax.errors import UserError
+from ace_jax.files import temporary_beside
 
 _CHUNK = 1 << 20
 _MAX_RATIO = 300  # unpacked bytes per packed byte; images and text stay far below
@@ -44,8 +45,7 @@ def unpack(
     Raises:
         UserError: the archive is damaged, hostile, or there is no room.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_beside(folder)
     try:
         count = _unpack_into(archive, temporary, keep)
         inner = [
@@ -119,9 +119,12 @@ def _safe(name: str, archive: Path, special: bool) -> Path:
 def _move(source: Path, folder: Path) -> None:
     """Moves a tree to its place, in one step if nothing is there yet."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if not folder.exists():
+    try:
         os.replace(source, folder)
         return
+    except OSError:
+        if not folder.is_dir():
+            raise
     for path in sorted(source.rglob("*")):
         target = folder / path.relative_to(source)
         if path.is_dir():

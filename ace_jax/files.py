@@ -30,12 +30,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
-    # The suffix stays last: writers choose their format by it. Same folder: a rename is atomic
-    # only within one file system.
-    # Threads of one process may write the same file, and so may processes of equal number in
-    # containers that share a folder.
-    writer = f"{os.getpid()}-{secrets.randbits(32)}"
-    temporary = path.with_name(f".{path.stem}.{writer}{path.suffix}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         _flush(temporary)
@@ -43,6 +38,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the folder of `path` that no other writer uses.
+
+    Threads of one process may write the same file, and so may processes of equal number in
+    containers that share a folder. The suffix stays last, as writers choose their format by it; the
+    folder is the same, as a rename is atomic only within one file system.
+    """
+    return path.with_name(f".{path.stem}.{os.getpid()}-{secrets.randbits(32)}{path.suffix}")
 
 
 def _flush(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Data sets: fetched from a server on this machine, unpacked safely, opened by their readers."""
 
+import concurrent.futures
 import dataclasses
 import hashlib
 import http.server
@@ -220,6 +221,19 @@ def test_damaged_empty_and_exploding_archives(tmp_path):
     (tmp_path / "target/0.txt").write_text("older")
     assert archives.unpack(tmp_path / "good.zip", tmp_path / "target", keep=["0.txt"]) == 1
     assert (tmp_path / "target/0.txt").stat().st_size == 10240
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_two_threads_may_unpack_the_same_archive(tmp_path):
+    names = [f"{i}.txt" for i in range(200)]
+    (tmp_path / "good.zip").write_bytes(zip_bytes({name: name.encode() * 500 for name in names}))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        done = [
+            pool.submit(archives.unpack, tmp_path / "good.zip", tmp_path / "target")
+            for _ in range(4)
+        ]
+    assert [future.result() for future in done] == [200] * 4
+    assert {path.name for path in (tmp_path / "target").iterdir()} == set(names)
     assert not list(tmp_path.glob(".*"))
 
 

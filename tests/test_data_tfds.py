@@ -16,9 +16,11 @@ FOLDERS = sorted(path.parent for path in (REPO / "datasets").glob("*/*_dataset_b
 
 
 class Folders(FrameBuilder):
-    TITLE, HOMEPAGE = "", ""
-    SPLITS = {"train": ("folder/absent", "scannet/scene0000_00", "indoor6/scene1:test")}  # noqa: RUF012
+    KIND = "scannet"
     MAX_FRAMES = 2
+
+
+NAMES = ("folder/absent", "scannet/scene0000_00", "indoor6/scene1:test")
 
 
 def test_every_folder_is_complete():
@@ -27,8 +29,7 @@ def test_every_folder_is_complete():
     assert not (REPO / "datasets/__init__.py").exists()  # it would shadow Hugging Face's package
     for folder in FOLDERS:
         names = {path.name for path in folder.iterdir()}
-        own = {f"{folder.name}_dataset_builder.py", f"{folder.name}_dataset_builder_test.py"}
-        assert own | {"README.md"} <= names
+        assert {f"{folder.name}_dataset_builder.py", "README.md"} <= names
         assert "CITATIONS.bib" in names or folder.name == "procedural_rooms"
         builder = ast.parse((folder / f"{folder.name}_dataset_builder.py").read_text())
         (found,) = [node for node in builder.body if isinstance(node, ast.ClassDef)]
@@ -39,7 +40,7 @@ def test_every_folder_is_complete():
 def test_examples_and_back(tmp_path):
     for kind in ("scannet", "indoor6"):
         WRITERS[kind](tmp_path)
-    examples = dict(Folders()._generate_examples(tmp_path, Folders.SPLITS["train"]))
+    examples = dict(Folders()._generate_examples(tmp_path, NAMES))
     assert list(examples) == [
         *(f"scannet/scene0000_00#{i:06d}" for i in range(2)),
         *(f"indoor6/scene1:test#{i:06d}" for i in range(2)),

@@ -165,7 +165,7 @@ def test_the_cache_is_used_and_is_deterministic(cache, room0, monkeypatch):
     fresh = _frame(open_synthetic("room0"), 60)
     np.testing.assert_array_equal(first.rgb, fresh.rgb)
     np.testing.assert_array_equal(first.depth, fresh.depth)
-    assert not list(cache.rglob("*.part"))
+    assert not list(cache.rglob(".*"))
 
 
 def test_frames_are_rendered_in_chunks_on_demand(cache):

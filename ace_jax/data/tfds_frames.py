@@ -1,7 +1,8 @@
-"""What the TFDS builders in `datasets/` share: features, examples, and reading them back.
+"""Generic TFDS builder over the registered data sets, and access to the data that it has built.
 
-A builder is a class, `class Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder)`, with the
-recordings of its splits; its citation is in `CITATIONS.bib` beside it. Data is fetched beforehand
+A builder is a class `Builder(FrameBuilder, tfds.core.GeneratorBasedBuilder)` in `datasets/` that
+names a kind of recording and its scenes; its citation is in `CITATIONS.bib` beside it, its home
+page in `ace_jax.data.catalogue`. Data is fetched beforehand
 (`python -m ace_jax.data download`); the data root is TFDS's `--manual_dir`. Build with
 `--file_format=array_record`: such files are read without TensorFlow, at random, and so shuffled and
 sharded by `pipeline.frame_batches`.
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ace_jax.data.catalogue import DATA_SETS
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.data.images import SATURATED
 from ace_jax.data.pipeline import Example, to_example
@@ -26,22 +28,31 @@ UNITS_PER_METRE = 5000.0  # of the stored depth: 0.2 mm steps, up to 13 m
 
 
 class FrameBuilder:
-    """The common part of all builders; a builder sets what is below.
+    """Common part of all builders; the first line of a builder's docstring is its description.
 
     Attributes:
-        TITLE: one line.
-        HOMEPAGE: where the data set is described.
+        KIND: of the recordings, see `registry.FORMATS`.
+        SCENES: the names that follow it, as in `registry.open_sequence`. Scenes that are not under
+            the data root are left out.
+        SPLITS: the data set's official splits; ("train",) alone takes each scene as a whole.
         HAS_DEPTH: whether frames carry depth.
-        SPLITS: recordings by split: names as in `registry.open_sequence`, or "NAME:SPLIT" for a
-            scene's official split. Those that are not under the data root are left out.
         MAX_FRAMES: at most so many of each recording; None for all.
     """
 
-    TITLE: ClassVar[str]
-    HOMEPAGE: ClassVar[str]
+    KIND: ClassVar[str]
+    SCENES: ClassVar[tuple[str, ...]]
+    SPLITS: ClassVar[tuple[str, ...]] = ("train",)
     HAS_DEPTH: ClassVar[bool] = True
-    SPLITS: ClassVar[dict[str, tuple[str, ...]]]
     MAX_FRAMES: ClassVar[int | None] = None
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS: ClassVar[str | None]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Tells TFDS how the data is fetched, unless it is rendered."""
+        fetched = cls.KIND in DATA_SETS
+        how = f"python -m ace_jax.data download {cls.KIND} --data_root DATA"
+        cls.MANUAL_DOWNLOAD_INSTRUCTIONS = how if fetched else None
+        super().__init_subclass__(**options)
 
     def _info(self) -> Any:
         import tensorflow_datasets as tfds
@@ -60,18 +71,20 @@ class FrameBuilder:
             )
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
-            description=f"{self.TITLE} Depth: {UNITS_PER_METRE:g} units per metre, 0 unknown. "
+            description=f"{self.__doc__} Depth: {UNITS_PER_METRE:g} units per metre, 0 unknown. "
             "world_from_camera: OpenCV axes, NaN where unknown.",
-            homepage=self.HOMEPAGE,
+            homepage=DATA_SETS[self.KIND].page if self.KIND in DATA_SETS else "",
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        root = self._root(dl_manager)
-        return {split: self._generate_examples(root, names) for split, names in self.SPLITS.items()}
+        root = Path(dl_manager.manual_dir) if self.MANUAL_DOWNLOAD_INSTRUCTIONS else Path()
+        return {split: self._generate_examples(root, self.names(split)) for split in self.SPLITS}
 
-    def _root(self, dl_manager: Any) -> Path:
-        """The data root."""
-        return Path(dl_manager.manual_dir)
+    @classmethod
+    def names(cls, split: str) -> tuple[str, ...]:
+        """The recordings of a split; `KIND/SCENE:SPLIT` is a scene's official split."""
+        suffix = f":{split}" if len(cls.SPLITS) > 1 else ""
+        return tuple(f"{cls.KIND}/{scene}{suffix}" for scene in cls.SCENES)
 
     def _generate_examples(
         self, root: Path, names: tuple[str, ...]

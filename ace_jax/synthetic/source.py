@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 
 from ace_jax.data.frame import RENDERED_INVERSE_DEPTH_SIGMA, BadFrame, Frame
 from ace_jax.errors import UserError
+from ace_jax.files import replacing
 from ace_jax.geometry.camera import Camera
 from ace_jax.progress import ProgressBar
 from ace_jax.runtime import cache_dir
@@ -47,13 +47,12 @@ def _to_bytes(rgb: jax.Array) -> jax.Array:
 
 
 def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
-    """Writes atomically: other readers see the whole file or none."""
+    """Writes a PNG file atomically."""
     ok, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not ok:
         raise RuntimeError(f"cannot encode {path.name}")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    temporary.write_bytes(data.tobytes())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 class SyntheticSource:
