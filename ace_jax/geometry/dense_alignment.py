@@ -28,6 +28,8 @@ FREEDOM = 5.0  # degrees of freedom of the t-distribution (Kerl et al.)
 MIN_BRIGHTNESS_SIGMA = 0.01  # of the range 0 to 1; less is not believed
 MIN_DEPTH_SIGMA = 0.002  # 1/m, of inverse depth: a depth camera's noise
 MAX_JUMP = 0.05  # of the depth, between neighbouring pixels of one surface, at the finest level
+# A pixel agrees if its brightness (range 0 to 1) and its inverse depth (1/m) differ by less.
+MAX_BRIGHTNESS, MAX_INVERSE_DEPTH = 0.1, 0.02
 INDEPENDENT = 200.0  # residuals' worth of information at most: neighbours' errors are alike
 
 
@@ -252,9 +254,9 @@ def _weights(error: jax.Array, scale: jax.Array) -> jax.Array:
 
 def _normal_equations(found: _Residuals, scales: tuple[jax.Array, jax.Array]):
     """Hessian (8, 8) and gradient (8,)."""
-    photometric = found.brightness_rows * (
-        _weights(found.brightness, scales[0]) * found.seen
-    )[:, None]
+    photometric = (
+        found.brightness_rows * (_weights(found.brightness, scales[0]) * found.seen)[:, None]
+    )
     hessian = photometric.T @ found.brightness_rows
     gradient = photometric.T @ found.brightness
     geometric = found.depth_rows * (_weights(found.depth, scales[1]) * found.on_surface)[:, None]
@@ -324,13 +326,13 @@ def align(
     scales = _scales(found)
     hessian, _ = _normal_equations(found, scales)
     shown = jnp.sum(found.shown)
-    agree = found.shown & (jnp.abs(found.brightness) < 3 * jnp.maximum(scales[0], 0.03))
+    alike = jnp.abs(found.brightness) < MAX_BRIGHTNESS
+    close = ~found.on_surface | (jnp.abs(found.depth) < MAX_INVERSE_DEPTH)
     return DenseAlignment(
         pose=pose,
         deviation=_deviation(hessian, found),
         overlap=shown / jnp.maximum(jnp.sum(of.known), 1),
-        agreement=jnp.sum(agree & (~found.on_surface | (jnp.abs(found.depth) < 0.02)))
-        / jnp.maximum(shown, 1),
+        agreement=jnp.sum(found.shown & alike & close) / jnp.maximum(shown, 1),
         brightness_sigma=scales[0],
         depth_sigma=scales[1],
     )
