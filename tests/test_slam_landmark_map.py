@@ -247,7 +247,7 @@ def test_blocks_are_padded_and_masked():
     block = landmark_map.block(np.append(slots, NO_LANDMARK), 8)
     np.testing.assert_array_equal(block.mask, [True, True, False, True, *[False] * 4])
     np.testing.assert_array_equal(block.points[:2], landmark_map.points[slots[:2]])
-    assert block.descriptors.shape == (APPEARANCES, 8, DIM)
+    assert block.descriptors.shape == (8, APPEARANCES, DIM)
     assert len(landmark_map.block(slots, 3).points) == 3
 
 
@@ -348,7 +348,7 @@ def test_content_numbers_what_is_left():
     landmarks, keyframes, observed = landmark_map.content()
     other = LandmarkMap(CAPACITY, DIM, APPEARANCES)
     camera = Camera(100.0, 100.0, 50.0, 50.0, 100, 100)
-    other.adopt(landmarks, keyframes, observed, landmark_map.depth_bend, camera)
+    other.adopt(landmarks, keyframes, observed, landmark_map.depth_calibration, camera)
     check(other)
     assert list(other.keyframes) == [0, 1, 2, 3]
     for number, old in enumerate((0, 2, 3, 5)):

@@ -16,19 +16,18 @@ from ace_jax.data.frame import Frame
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import difference
-from ace_jax.localization.guided_matching import LandmarkBlock
+from ace_jax.localization.landmarks import Landmarks
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
-from ace_jax.slam.networks.network_mapping import NetworkConfig, NetworkMap
+from ace_jax.slam.networks.config import NetworkConfig
+from ace_jax.slam.networks.network_mapping import NetworkMap
 from ace_jax.slam.reporting.stage_times import StageClock
 from ace_jax.slam.tracking.tracker import Coarse, Tracker
 
-SAME_PLACE = 0.02  # metres between two poses that are one
-CLEARLY_MORE = 1.2  # times as many inliers
 HEAD_OPTIONS = {
     "tri_mlp": {"width": 512, "layers": 1, "cells": 16},
     "homogeneous_mlp": {"width": 256, "blocks": 0},
@@ -75,7 +74,7 @@ class NetworkTracker(Tracker):
 
     def _better(
         self,
-        last: LandmarkBlock,
+        last: Landmarks,
         well_observed: np.ndarray,
         features: Features,
         found: np.ndarray | None,
@@ -94,8 +93,8 @@ class NetworkTracker(Tracker):
         )
         inliers, needed = int(from_found.num_inliers), int(from_predicted.num_inliers)
         apart, _ = difference(from_found.camera_from_world, from_predicted.camera_from_world)
-        if apart > SAME_PLACE:
-            needed *= CLEARLY_MORE
+        if apart > self.network.config.same_pose:
+            needed *= self.network.config.inlier_factor
         return found if inliers >= needed else predicted
 
     def _locate(self, features: Features, key: jax.Array) -> np.ndarray | None:
