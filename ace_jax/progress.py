@@ -1,4 +1,4 @@
-"""The line that a person watches while a job goes on: every progress display of the package."""
+"""Progress bars on terminals and progress lines in log files."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Writing a source in the layouts that the readers read.
+"""Writes any frame source in the layouts that the readers understand.
 
 What a layout cannot hold: Replica stores colour as JPEG; Replica and 7-Scenes have no times (frame
 numbers at 30 Hz stand for them); TUM times have microseconds. Depth is rounded to the layout's

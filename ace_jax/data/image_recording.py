@@ -1,4 +1,4 @@
-"""Recordings whose frames are image files: a format lists the files, this module reads them."""
+"""Base class of recordings stored as image files, which a format lists."""
 
 import collections
 import threading

@@ -1,5 +1,5 @@
-"""Poses from a file of their own: TUM trajectories, and the named lines of ACE and of the SfM
-pseudo ground truth of 7-Scenes (Brachmann et al., ICCV 2021)."""
+"""Reads pose files: TUM trajectories, and named poses as in ACE and the SfM pseudo ground truth of
+7-Scenes (Brachmann et al., ICCV 2021)."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What the readers of files share: indices, sizes and poses; a format adds how to read a frame."""
+"""Base class of the file readers: indexing, image sizes and poses."""
 
 import abc
 import operator

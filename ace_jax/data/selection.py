@@ -1,4 +1,4 @@
-"""Which frames a job works on: `--frames START:STOP:STEP`, and the official splits of 7-Scenes."""
+"""Selection of frames: `--frames START:STOP:STEP` and the official train and test splits."""
 
 import dataclasses
 import operator

@@ -1,4 +1,4 @@
-"""Poses as recordings store them: which are no rigid motions, and the rest put on SE(3)."""
+"""Validation of stored poses: non-rigid ones are dropped, the others projected onto SE(3)."""
 
 import dataclasses
 

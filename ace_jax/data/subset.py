@@ -1,4 +1,4 @@
-"""A part of a source: a later start, every n-th frame, at most so many."""
+"""A subset of a frame source: start, stride and maximum number of frames."""
 
 import dataclasses
 import operator

@@ -1,4 +1,4 @@
-"""Removal of lens distortion at reading, so that the rest of the code knows pinholes only."""
+"""Removes lens distortion while reading, so that all other code assumes pinhole cameras."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Figures of relocalization: pose errors, medians, and shares within thresholds."""
+"""Relocalization metrics: pose errors, medians, shares within thresholds, calibration."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What every feature extractor returns, and the protocol that it follows."""
+"""`Features`, the output of all extractors, and the `FeatureExtractor` protocol."""
 
 from typing import Protocol
 

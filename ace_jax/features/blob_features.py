@@ -1,4 +1,4 @@
-"""Blobs with RootSIFT descriptors: features that need no weights, in one jitted function."""
+"""Blob keypoints with RootSIFT descriptors: no weights needed, one jitted function."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Dense encoders: one feature for every cell of the image, to regress scene coordinates from.
+"""Dense encoders: one feature for every cell of the image, for scene coordinate regression.
 
 Descriptors are the networks' raw outputs, which is what heads were trained on.
 """

@@ -1,4 +1,4 @@
-"""Image filters."""
+"""Image filters in JAX."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Training state on disk, by Orbax: written in the background, whole or not at all.
+"""Checkpoints of training state (Orbax): written asynchronously and atomically.
 
 A run that is killed at any moment finds its newest whole checkpoint; one that cannot be read is
 passed over, with a message, for the one before it.

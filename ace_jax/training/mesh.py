@@ -1,4 +1,4 @@
-"""Scenes spread over devices: a mesh of one axis, on one host or on several.
+"""Data parallelism over scenes: a one-axis device mesh on one or several hosts.
 
 Arrays of scenes are split along their first axis; everything else is on every device. Under `jit`
 XLA then sums what is shared over the devices: the transformer's gradient.

@@ -1,4 +1,4 @@
-"""The patch buffer: features extracted once, kept in fast memory, drawn in shuffled batches.
+"""Patch buffer: features extracted once, kept in device memory, sampled in shuffled batches.
 
 A patch is a feature with its pixel and the image it is from; pose and intrinsics are kept once
 per image. Everything random takes an explicit key, so a resumed run replays the same batches.

@@ -1,4 +1,4 @@
-"""Learning rates: over the steps, and by parameter."""
+"""Learning-rate schedules, and learning-rate factors by parameter name."""
 
 from collections.abc import Mapping
 

@@ -1,1 +1,1 @@
-"""The live view: what a run sees, thinks and costs, in a Rerun window or recording."""
+"""Live view of a running job in a Rerun window or recording."""

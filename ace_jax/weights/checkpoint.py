@@ -1,4 +1,4 @@
-"""Checkpoints of the models that we know: recognised, brought to one layout, built strictly.
+"""Checkpoints of known models: recognised by content, converted to one layout, loaded strictly.
 
 A `Checkpoint` has the origin's names, layouts and number formats whatever file it came from; saved
 as safetensors it also says in its metadata what it is, where it came from, and on what terms.

@@ -1,4 +1,4 @@
-"""DINOv2's weights in the layouts that others publish: the official hub, Hugging Face, timm.
+"""DINOv2 weights in the layouts of the official hub, Hugging Face and timm.
 
 All become the hub's names. The three libraries also interpolate position embeddings differently, so
 the same weights are three functions: the layout decides which one is computed.

@@ -1,4 +1,4 @@
-"""Between a checkpoint's flat names and Flax parameters, strict in both directions.
+"""Conversion between flat checkpoint names and Flax parameters, strict in both directions.
 
 A Flax parameter's path, joined by dots, is the checkpoint's key: `kernel` and `scale` are `weight`
 there. Matrices are transposed ((out, in) to (in, out)) and convolutions go from OIHW to HWIO;

@@ -1,4 +1,4 @@
-"""`check SEQ`: why is my data bad? Says what is wrong with a recording and how to fix it."""
+"""`check SEQ`: finds faults of a recording and says how to fix them."""
 
 import dataclasses
 from pathlib import Path
