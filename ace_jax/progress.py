@@ -1,10 +1,11 @@
-"""Progress bars on terminals and progress lines in log files."""
+"""Progress bars on terminals and lines in log files, for a job or for each of its stages."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TextIO
+from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
@@ -129,3 +130,49 @@ def status(**values: float | int | str) -> str:
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in values.items()
     )
+
+
+class Progress(Protocol):
+    """Called by every stage as it goes."""
+
+    def __call__(self, stage: str, done: int, total: int, **figures: Any) -> None:
+        """Reports that `done` of `total` steps of a stage are done, with figures to show."""
+        ...
+
+
+def quiet(stage: str, done: int, total: int, **figures: Any) -> None:
+    """Reports nothing."""
+
+
+class StageBars:
+    """A bar per stage on stderr, and the seconds that each took.
+
+    Attributes:
+        seconds: wall-clock seconds by stage.
+        curve: (step, loss, median error in pixels) of the training, as far as it was told.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.curve: list[tuple[int, float, float]] = []
+        self._stage, self._started = "", 0.0
+        self._bar: ProgressBar | None = None
+
+    def __call__(self, stage: str, done: int, total: int, **figures: Any) -> None:
+        """Moves the stage's bar; a new stage closes the last one's."""
+        now = time.perf_counter()
+        if "loss" in figures:
+            self.curve.append((done, figures["loss"], figures.get("error_px", math.nan)))
+        if stage != self._stage:
+            self.close()
+            self._stage, self._started = stage, now
+            self._bar = ProgressBar(total, f"{stage:<10}")
+        self._bar.show(done, status(**figures), total)
+
+    def close(self) -> None:
+        """Ends the present stage."""
+        if self._bar is not None:
+            self._bar.close()
+            past = self.seconds.get(self._stage, 0.0)
+            self.seconds[self._stage] = past + time.perf_counter() - self._started
+        self._stage, self._bar = "", None

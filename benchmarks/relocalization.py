@@ -37,8 +37,9 @@ from ace_jax import errors
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.selection import open_frames
 from ace_jax.evaluation import relocalization as evaluation
-from ace_jax.localization.relocalizer import Relocalizer, load_maps, locate_among
+from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import load_map, save_map
+from ace_jax.localization.several_maps import load_maps, locate_among
 from ace_jax.mapping.images import extract_images
 from ace_jax.mapping.pipeline import map_scene
 from ace_jax.runtime import enable_compilation_cache
@@ -398,7 +399,7 @@ SHARES = (1.0, 0.8, 0.6, 0.3)
 
 
 def filter_table(results: dict[str, Any]) -> str:
-    """What the predicted scale is worth: order, and the filter's effect without guided search."""
+    """What the predicted scale is worth: order, and the filter's effect without guided matching."""
     chosen = [name for name in FILTER_ROWS if not _ROWS.value or name in _ROWS.value]
     paths = [make_map(name) for name in chosen]
     relocalizers = load_maps(paths, _WEIGHTS_DIR.value, guided_rounds=0)

@@ -4,7 +4,7 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.localization.guided_matching import MatchGates
+from ace_jax.localization.landmarks import MatchGates
 
 CAMERA = Camera(525.0, 525.0, 319.5, 239.5, 640, 480)
 GATES = MatchGates(

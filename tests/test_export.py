@@ -1,6 +1,5 @@
 """The exported relocalizer: runs without the package, answers as the original; the examples."""
 
-import dataclasses
 import importlib.util
 import shutil
 import subprocess
@@ -23,10 +22,11 @@ from ace_jax.export.__main__ import _size
 from ace_jax.export.artifact import export
 from ace_jax.features.sift import Sift
 from ace_jax.geometry.camera import unproject
-from ace_jax.geometry.pose_result import PoseResult
-from ace_jax.localization import relocalizer
-from ace_jax.localization.relocalizer import Relocalizer, default_settings
+from ace_jax.localization import localize
+from ace_jax.localization.localize import QueryPose
+from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import SceneMap
+from ace_jax.localization.settings import default_settings
 from ace_jax.models.landmark_attention import landmark_variables
 
 INTRINSICS = [CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]
@@ -61,8 +61,8 @@ def _map():
 @pytest.fixture(scope="module")
 def original():
     scene_map = _map()
-    settings = dataclasses.replace(
-        default_settings(scene_map), max_queries=256, min_inliers=15, guided_similarity=0.9
+    settings = default_settings(scene_map).replace(
+        max_queries=256, min_inliers=15, guided_similarity=0.9
     )  # one attempt: half of the compilation
     return Relocalizer(scene_map, Sift(None, 256), settings, "room")
 
@@ -96,24 +96,37 @@ def test_gives_the_same_poses(original, deployed):
 
 @pytest.mark.parametrize("enough", [100, 200])
 def test_a_second_attempt_is_made_with_all_features(original, monkeypatch, enough):
-    def solve(uv, *_, **__):
-        count = uv.shape[0]
-        return PoseResult(
-            camera_from_world=jnp.eye(4) * count,
-            success=jnp.array(count >= enough),
-            inliers=jnp.ones(count, bool),
-            num_inliers=jnp.array(count),
+    def attempt(head, settings, known, features, camera, queries):
+        pose = QueryPose(
+            camera_from_world=jnp.eye(4) * queries,
+            success=jnp.array(queries >= enough),
+            num_inliers=jnp.array(queries),
             covariance=jnp.eye(6),
-            num_hypotheses=jnp.array(1),
         )
+        return pose, None, None
 
-    monkeypatch.setattr(relocalizer, "solve_pose", solve)
-    settings = dataclasses.replace(original.settings, max_queries=128, guided_rounds=0)
+    monkeypatch.setattr(localize, "attempt", attempt)
+    settings = original.settings.replace(max_queries=128)
     again = Relocalizer(original.map, original.extractor, settings)
     function, arrays = again.as_function(CAMERA.width, CAMERA.height)
     features = original.extractor.extract(RoomSource(8)[1].rgb)
     found = jax.jit(function)(arrays, features, jnp.array(INTRINSICS))
     assert found["num_inliers"] == (128 if enough == 100 else 256)
+
+
+def test_a_batch_has_the_poses_of_its_images(original):
+    source = RoomSource(8, foreign=(7,))
+    images = [source[index].rgb for index in (1, 5, 7)]
+    function, arrays = original.as_function(CAMERA.width, CAMERA.height)
+    features = [original.extractor.extract(image) for image in images]
+    batch = jax.tree.map(lambda *rows: jnp.stack(rows), *features)
+    found = jax.jit(jax.vmap(function, in_axes=(None, 0, None)))(
+        arrays, batch, jnp.array(INTRINSICS)
+    )
+    expected = [original.locate(one, CAMERA) for one in features]
+    np.testing.assert_array_equal(found["success"], [e.success for e in expected])
+    for pose, one in zip(found["camera_from_world"][:2], expected[:2], strict=True):
+        np.testing.assert_allclose(np.linalg.inv(pose), one.world_from_camera, atol=1e-3)
 
 
 def test_is_for_all_platforms(folder):

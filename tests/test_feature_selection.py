@@ -7,7 +7,8 @@ import pytest
 from ace_jax.features.base import Features
 from ace_jax.features.selection import by_reliability
 from ace_jax.geometry.camera import Camera
-from ace_jax.localization.relocalizer import answer_coordinates
+from ace_jax.localization.localize import MapArrays, scene_coordinates
+from ace_jax.localization.settings import Settings
 from ace_jax.mapping.checks import checks_of
 from ace_jax.mapping.images import MappingImage
 from ace_jax.models.scene_coordinates import SceneCoordinates
@@ -71,9 +72,9 @@ def test_a_relocalizer_asks_about_the_whole_image():
     ones = np.ones(len(uv), np.float32)
     descriptors = np.c_[uv, ones].astype(np.float32)
     features = Features(uv, descriptors, ones, ones > 0, 0 * ones)
-    asked, xyz, *_ = answer_coordinates(_Head(), {}, None, features, 1024, 0.3, None)
-    np.testing.assert_array_equal(xyz[:, :2], asked)  # descriptors go with their pixels
-    share = parts(np.asarray(asked)) / (1024 / 48)
+    found = scene_coordinates(_Head(), Settings(), MapArrays({}, None, None), features, 1024)
+    np.testing.assert_array_equal(found.xyz[:, :2], found.uv)  # descriptors go with their pixels
+    share = parts(np.asarray(found.uv)) / (1024 / 48)
     assert share.min() > 0.6
     assert share.max() < 1.4
 

@@ -77,26 +77,21 @@ def test_reprojection_nll(ace_g, name, prior, masked):
     assert not np.asarray(gradients[0])[~chosen].any()
 
 
-@pytest.mark.parametrize("name", ["nll3d", "dist3d_nounc"])
-def test_coordinate_losses(ace_g, name):
+def test_coordinate_nll(ace_g):
     values, case = ace_g
     target = values["target_coords"]
     known = (target != 0).any(axis=1)
 
     def loss(xyz, scale):
-        if name == "nll3d":
-            each = losses.coordinate_nll(xyz, scale, target)
-        else:
-            each = losses.coordinate_distance(xyz, target)
+        each = losses.coordinate_nll(xyz, scale, target)
         return losses.masked_mean(each, known), each
 
     run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
     (total, each), gradients = run(case.xyz, case.scale)
-    np.testing.assert_allclose(each[known], values[f"{name}/losses_3d"], rtol=1e-5)
-    np.testing.assert_allclose(total, values[f"{name}/loss"], rtol=1e-5)
-    _close(gradients[0], values[f"{name}/grad_pred_coords"])
-    if name == "nll3d":
-        _close(gradients[1], values[f"{name}/grad_pred_uncertainties"][:, 0])
+    np.testing.assert_allclose(each[known], values["nll3d/losses_3d"], rtol=1e-5)
+    np.testing.assert_allclose(total, values["nll3d/loss"], rtol=1e-5)
+    _close(gradients[0], values["nll3d/grad_pred_coords"])
+    _close(gradients[1], values["nll3d/grad_pred_uncertainties"][:, 0])
 
 
 @pytest.mark.parametrize("iteration", [0, 700])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from mapping_world import World, WorldExtractor, WorldSource, camera, register
 
-from ace_jax.localization.relocalizer import Relocalizer, Settings
+from ace_jax.localization.relocalizer import Relocalizer
+from ace_jax.localization.settings import Settings
 from ace_jax.mapping import landmark_store, landmarks, points
 from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.images import extract_images

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, register
 
-from ace_jax.localization.relocalizer import Relocalizer, Settings
+from ace_jax.localization.relocalizer import Relocalizer
+from ace_jax.localization.settings import Settings
 from ace_jax.mapping import landmark_store
 from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.landmark_selection import claims, how_many

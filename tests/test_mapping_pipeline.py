@@ -15,8 +15,9 @@ from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSourc
 from repository import REPO
 
 from ace_jax.errors import UserError
-from ace_jax.localization.relocalizer import Relocalizer, Settings
+from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import SceneMap, load_map, save_map
+from ace_jax.localization.settings import Settings
 from ace_jax.mapping.attention_map import tracks_of
 from ace_jax.mapping.config import base, preset_names, resolve, with_changes, with_preset_files
 from ace_jax.mapping.pipeline import map_scene

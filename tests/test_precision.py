@@ -18,11 +18,12 @@ from ace_jax.geometry.depth_calibration import COEFFICIENTS, bend_equations
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.kabsch import kabsch
 from ace_jax.geometry.plane_registration import register
-from ace_jax.geometry.pose_optimization import NoiseModel, optimize_pose
+from ace_jax.geometry.pose_refinement import refine_pose_with_gating
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.geometry.relative_poses import RelativePoses
-from ace_jax.localization.landmark_search import Landmarks
-from ace_jax.localization.relocalizer import guided_pose
+from ace_jax.geometry.reprojection import NoiseModel
+from ace_jax.localization.landmarks import Landmarks
+from ace_jax.localization.localize import guided_pose
 from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.triangulation import triangulate
 from ace_jax.models.landmark_attention import attend, nearest
@@ -64,7 +65,7 @@ def _view(seed: int = 0, count: int = 200, shift: float = 5.0):
 def _track():
     pose, uv, z, _, world = _view()
     start = _moved(np.random.default_rng(1), pose, 0.02, 0.03)
-    return optimize_pose, (start, world, uv, z, np.ones(len(uv), bool), CAMERA, NOISE)
+    return refine_pose_with_gating, (start, world, uv, z, np.ones(len(uv), bool), CAMERA, NOISE)
 
 
 def _window(keyframes: int = 4, landmarks: int = 100):
@@ -156,7 +157,9 @@ def _relocalize():
 
 def _guided():
     pose, world, f = _features()
-    landmarks = Landmarks(f.descriptors, world, world + np.nan, np.ones(len(world), np.int32))
+    unknown = np.full(len(world), np.nan, np.float32)
+    views = np.ones(len(world), np.int32)
+    landmarks = Landmarks(world, f.descriptors[:, None], np.zeros_like(world), unknown, views)
     return (
         lambda p: guided_pose(f, landmarks, CAMERA, p, jnp.array(True), 64, 0.5),
         (pose,),

@@ -7,8 +7,7 @@ import sys
 import pytest
 from repository import REPO
 
-from ace_jax.mapping.progress import Bars
-from ace_jax.progress import ProgressBar
+from ace_jax.progress import ProgressBar, StageBars
 
 
 class _Terminal(io.StringIO):
@@ -107,7 +106,7 @@ def test_nothing_is_told_twice_or_when_unwanted():
 def test_a_mapping_run_is_a_line_a_stage(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    bars = Bars()
+    bars = StageBars()
     for stage in ("features", "training"):
         for done in range(1001):
             bars(stage, done, 1000, loss=1.0 / (1 + done))

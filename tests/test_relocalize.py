@@ -12,13 +12,9 @@ from PIL import Image
 from ace_jax.data.frame import BadFrame
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
-from ace_jax.localization.relocalizer import (
-    Relocalizer,
-    as_camera,
-    load_maps,
-    locate_among,
-)
+from ace_jax.localization.relocalizer import Relocalizer, as_camera
 from ace_jax.localization.scene_map import save_map
+from ace_jax.localization.several_maps import load_maps, locate_among
 from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.pipeline import map_scene
 from ace_jax.relocalize import run

@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 from slam_walkers import CAMERA, GATES, IS_PERSON, descriptors, moved, points, seen
 
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid_motions import surface
-from ace_jax.localization.guided_matching import LandmarkBlock
+from ace_jax.localization.landmarks import Landmarks
 from ace_jax.slam.tracking.guided_pose import match_and_optimize
 
 NOISE = NoiseModel(pixel_sigma=1.0, inverse_depth_sigma=0.0075)
 
 
-def landmarks() -> LandmarkBlock:
+def landmarks() -> Landmarks:
     world = points()
     distances = np.linalg.norm(world, axis=1)
-    return LandmarkBlock(
+    return Landmarks(
         points=world.astype(np.float32),
-        descriptors=descriptors()[None],
+        descriptors=descriptors()[:, None],
         view_directions=-world / distances[:, None],
         distances=distances,
         mask=np.ones(len(world), bool),

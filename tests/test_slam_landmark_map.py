@@ -247,7 +247,7 @@ def test_blocks_are_padded_and_masked():
     block = landmark_map.block(np.append(slots, NO_LANDMARK), 8)
     np.testing.assert_array_equal(block.mask, [True, True, False, True, *[False] * 4])
     np.testing.assert_array_equal(block.points[:2], landmark_map.points[slots[:2]])
-    assert block.descriptors.shape == (APPEARANCES, 8, DIM)
+    assert block.descriptors.shape == (8, APPEARANCES, DIM)
     assert len(landmark_map.block(slots, 3).points) == 3
 
 

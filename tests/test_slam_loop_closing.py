@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ace_jax.geometry.pose_graph import exp
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import invert
-from ace_jax.localization.guided_matching import MatchGates
+from ace_jax.localization.landmarks import MatchGates
 from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
 from ace_jax.slam.loops.loop_config import LoopConfig
 from ace_jax.slam.loops.loop_correction import build_graph, move_map

@@ -1,78 +1,24 @@
-"""Guided matching: landmarks are projected with a pose and compared with the features nearby.
+"""Guided matching: features matched with landmarks near the landmarks' projections from a pose.
 
-On the host: only neighbours are compared, found by k-d trees. A dense table of similarities
-has a thousand times as many, and on a CPU it was the greater part of tracking.
+No global search, what looks alike in different places is told apart, and every landmark in view
+counts. The same question has two implementations: on the host, neighbours are found by k-d trees,
+for few features and some thousand landmarks around a tracked camera; on the device, blocks of
+landmarks are compared with all features, within a compiled program.
 """
 
-import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.spatial import cKDTree
 
 from ace_jax.features.base import Features
-from ace_jax.geometry import rigid
-from ace_jax.geometry.camera import MIN_DEPTH, Camera
-from ace_jax.geometry.host_camera import project
+from ace_jax.geometry.camera import Camera
+from ace_jax.localization.landmarks import Landmarks, MatchGates, visible
+from ace_jax.precision import full_precision
 
 NO_MATCH = -1
-
-
-@flax.struct.dataclass
-class LandmarkBlock:
-    """Landmarks in a block of fixed size P.
-
-    Attributes:
-        points: (P, 3) metres, world.
-        descriptors: (S, P, D) appearances, unit length or zero where there are fewer than S.
-        view_directions: (P, 3) mean unit direction from the landmark to the cameras that saw it.
-        distances: (P,) metres, mean distance of those cameras.
-        mask: (P,) bool.
-    """
-
-    points: jax.Array
-    descriptors: jax.Array
-    view_directions: jax.Array
-    distances: jax.Array
-    mask: jax.Array
-
-
-@flax.struct.dataclass
-class MatchGates:
-    """What a match must satisfy; see `SlamConfig` for the meaning and the units."""
-
-    radius: jax.Array | float
-    min_cosine: float
-    match_ratio: float
-    cos_max_view_angle: float
-    max_scale_change: float
-
-
-def visible(
-    block: LandmarkBlock, camera_from_world: np.ndarray, camera: Camera, gates: MatchGates
-) -> tuple[np.ndarray, np.ndarray]:
-    """Projections (P, 2) and whether each landmark can be seen (P,) from a (4, 4) pose.
-
-    The projection of a landmark that cannot be seen may be anywhere; it is finite.
-    """
-    in_camera = rigid.transform(camera_from_world, block.points)
-    uv = project(in_camera, camera)
-    u, v = uv.T
-    to_camera = rigid.centre(camera_from_world) - block.points
-    distance = np.sqrt(np.einsum("pi,pi->p", to_camera, to_camera))
-    cosine = np.einsum("pi,pi->p", to_camera, block.view_directions) / np.maximum(distance, 1e-6)
-    ratio = distance / np.maximum(block.distances, 1e-6)
-    seen = (
-        block.mask
-        & (in_camera[:, 2] > MIN_DEPTH)
-        & (u >= 0)
-        & (u <= camera.width - 1)
-        & (v >= 0)
-        & (v <= camera.height - 1)
-        & (cosine > gates.cos_max_view_angle)
-        & (ratio < gates.max_scale_change)
-        & (ratio > 1 / gates.max_scale_change)
-    )
-    return np.where(np.isfinite(uv), uv, 0.0), seen
+_FAR = -2.0  # similarity of a feature outside the search radius: below every cosine
+_BLOCK = 128  # landmarks at once: their similarities stay in the cache (measured on CPUs)
 
 
 def neighbours(
@@ -93,7 +39,7 @@ def neighbours(
 
 
 def guided_match(
-    block: LandmarkBlock,
+    landmarks: Landmarks,
     features: Features,
     camera_from_world: np.ndarray,
     camera: Camera,
@@ -105,7 +51,7 @@ def guided_match(
     landmark's second-best feature is clearly worse.
 
     Args:
-        block: P landmarks.
+        landmarks: M landmarks; a landmark is as similar as the best of its appearances.
         features: N features.
         camera_from_world: (4, 4) predicted pose.
         camera: intrinsics of the image that `features.uv` refers to.
@@ -115,13 +61,13 @@ def guided_match(
         (N,) int32 landmark of each feature, -1 where there is none.
     """
     matches = np.full(len(features.mask), NO_MATCH, np.int32)
-    uv, seen = visible(block, camera_from_world, camera, gates)
+    uv, seen = visible(landmarks, camera_from_world, camera, gates)
     landmark, feature = neighbours(uv, seen, features.uv, features.mask, float(gates.radius))
     if len(landmark) == 0:
         return matches
-    theirs = features.descriptors[feature]
-    similarity = np.einsum("pd,pd->p", block.descriptors[0, landmark], theirs)
-    for appearance in block.descriptors[1:]:
+    theirs, appearances = features.descriptors[feature], np.swapaxes(landmarks.descriptors, 0, 1)
+    similarity = np.einsum("pd,pd->p", appearances[0, landmark], theirs)
+    for appearance in appearances[1:]:
         similarity = np.maximum(similarity, np.einsum("pd,pd->p", appearance[landmark], theirs))
 
     order = np.lexsort((feature, -similarity, landmark))
@@ -141,3 +87,78 @@ def guided_match(
     )
     matches[feature[good]] = landmark[good]
     return matches
+
+
+@full_precision
+def guided_match_on_device(
+    landmarks: Landmarks,
+    features: Features,
+    camera_from_world: jax.Array,
+    camera: Camera,
+    gates: MatchGates,
+    most: int | None = None,
+) -> jax.Array:
+    """One-to-one matches of features to landmarks near their projections, inside a program.
+
+    Each landmark takes its most similar feature within the radius. Of several landmarks that take
+    one feature, those found in two images or more come before the others, and among equals the
+    most similar one has it: else what one image saw takes features away from the landmark that it
+    should have been.
+
+    Args:
+        landmarks: M landmarks, descriptors of any length.
+        features: N features.
+        camera_from_world: (4, 4) predicted pose.
+        camera: intrinsics.
+        gates: thresholds; `match_ratio` is not asked for.
+        most: so many landmarks in view are compared at most, those of the first rows; static.
+
+    Returns:
+        (N,) int32 landmark of each feature, -1 where there is none.
+    """
+    expected, seen = visible(landmarks, camera_from_world, camera, gates)
+    count = min(len(seen), most or len(seen))
+    rows = jnp.nonzero(seen, size=count, fill_value=0)[0].astype(jnp.int32)
+    total = jnp.minimum(seen.sum(), count)  # the rest takes no time
+    # Unseen landmarks are expected nowhere, and masked features are not there either: inf - inf is
+    # NaN, which is not near.
+    place = jnp.where((jnp.arange(count) < total)[:, None], expected[rows], jnp.inf)
+    features_uv = jnp.where(features.mask[:, None], features.uv, jnp.inf)
+    table = features.descriptors.T
+    column = jnp.arange(len(features.mask), dtype=jnp.int32)
+    _, appearances, dim = landmarks.descriptors.shape
+
+    padding = -count % _BLOCK
+    padded_rows = jnp.pad(rows, (0, padding))
+    place = jnp.pad(place, ((0, padding), (0, 0)), constant_values=jnp.inf)
+
+    def block(index: jax.Array, answer: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        start = index * _BLOCK
+        known = landmarks.descriptors[jax.lax.dynamic_slice_in_dim(padded_rows, start, _BLOCK)]
+        known = known / jnp.maximum(jnp.linalg.norm(known, axis=-1, keepdims=True), 1e-6)
+        at = jax.lax.dynamic_slice_in_dim(place, start, _BLOCK)
+        du = at[:, 0, None] - features_uv[None, :, 0]
+        dv = at[:, 1, None] - features_uv[None, :, 1]
+        near = du * du + dv * dv < gates.radius**2
+        similarity = (known.reshape(-1, dim) @ table).reshape(_BLOCK, appearances, -1).max(axis=1)
+        similarity = jnp.where(near, similarity, _FAR)
+        best = similarity.max(axis=1)
+        # XLA's argmax is slow on CPUs.
+        first = jnp.where(similarity >= best[:, None], column, column.size).min(axis=1)
+        return tuple(
+            jax.lax.dynamic_update_slice_in_dim(old, new, start, 0)
+            for old, new in zip(answer, (best, first), strict=True)
+        )
+
+    nothing = jnp.full(count + padding, _FAR), jnp.zeros(count + padding, jnp.int32)
+    answer = jax.lax.fori_loop(0, (total + _BLOCK - 1) // _BLOCK, block, nothing)
+    best, feature = (x[:count] for x in answer)
+    feature = jnp.minimum(feature, column.size - 1)
+    matched = best > gates.min_cosine
+    established = landmarks.views[rows] > 1
+    # Cosines differ by 2 at most.
+    rank = jnp.where(matched, best + 2.0 * established, _FAR)
+    rival = jnp.full(column.size, _FAR).at[feature].max(rank)
+    found = matched & (rank >= rival[feature])
+    matches = jnp.full(column.size, NO_MATCH, jnp.int32)
+    return matches.at[jnp.where(found, feature, column.size)].set(rows, mode="drop")

@@ -1,5 +1,6 @@
-"""The landmark-attention map of a scene."""
+"""Mapping with a landmark-attention head: landmarks, their calibration, training if asked for."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,19 +9,23 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from ace_jax.localization.landmark_search import Landmarks
 from ace_jax.localization.scene_map import SceneMap
+from ace_jax.localization.stored_landmarks import (
+    head_rows,
+    landmark_columns,
+    landmark_entries,
+    landmarks_of,
+)
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks
 from ace_jax.mapping.landmarks import build
 from ace_jax.mapping.points import Depths
-from ace_jax.mapping.progress import Progress
 from ace_jax.mapping.trained_map import fill_from_images, rehearsal_of, sample_of, train
-from ace_jax.models.landmark_attention import LandmarkAttention, landmark_variables
+from ace_jax.models.landmark_attention import LandmarkAttention
+from ace_jax.progress import Progress
 from ace_jax.training.checkpoints import Checkpoints
 
-FEW = 30  # landmarks in an image without which a query from there would hardly be answered
-_EXTRA = ("origins", "views", "repeatability")
+FEW = 30  # landmarks in view; fewer than a query needs inliers, see `default_settings`
 
 
 def make(
@@ -39,22 +44,16 @@ def make(
         config.landmarks,
         rng,
         known=None if known is None else tracks_of(known),
-        known_coarse=0 if known is None else int(_filled(known).sum()),
+        known_coarse=0 if known is None else int(head_rows(known).sum()),
         progress=progress,
     )
-    tracks, coarse = found.tracks, found.coarse
-    landmarks = tracks.landmarks
-    total = len(landmarks.points)
-    variables = landmark_variables(
-        landmarks.descriptors[:coarse],
-        landmarks.points[:coarse],
-        constants.tau,
-        gain=constants.gain,
-        floor=constants.floor,
+    landmarks, coarse = found.tracks.landmarks, found.coarse
+    entries = landmark_entries(
+        landmarks, coarse, found.tracks.repeatability, **dataclasses.asdict(constants)
     )
-    head = LandmarkAttention(landmarks=coarse, dim=landmarks.descriptors.shape[1])
+    head = LandmarkAttention(**entries["head_options"])
     info: dict[str, Any] = {
-        "landmarks": total,
+        "landmarks": len(landmarks.points),
         "tau": constants.tau,
         "landmarks_left_out": found.left_out,
         "few_landmarks": [
@@ -62,77 +61,33 @@ def make(
         ],
         "landmark_options": {"min_similarity": config.landmarks.min_similarity},
     }
-    sample = {}
     if config.training.steps:
         buffer = fill_from_images(images, depths, config)
         rehearsal = None if known is None else rehearsal_of(known)
-        variables, figures = train(
-            head, variables, buffer, config, checkpoints, progress, rehearsal
+        trained, figures = train(
+            head, entries["variables"], buffer, config, checkpoints, progress, rehearsal
         )
         info |= figures
-        sample = sample_of(buffer, rehearsal, config)
-    extra = sample | {
-        "origins": landmarks.origins[:coarse],
-        "views": landmarks.views[:coarse].astype(np.int32),
-        "repeatability": tracks.repeatability[:coarse].astype(np.float32),
-    }
-    if total > coarse:
-        rest = slice(coarse, total)
-        extra |= {
-            "detail_descriptors": landmarks.descriptors[rest],
-            "detail_points": landmarks.points[rest],
-            "detail_origins": landmarks.origins[rest],
-            "detail_views": landmarks.views[rest].astype(np.int32),
-            "detail_repeatability": tracks.repeatability[rest].astype(np.float32),
-        }
+        entries["variables"] = jax.tree.map(np.asarray, trained)
+        entries["extra"] |= sample_of(buffer, rehearsal, config)
     return SceneMap(
-        head="landmark_attention",
-        head_options={"landmarks": coarse, "dim": head.dim},
-        variables=jax.tree.map(np.asarray, variables),
+        **entries,
         features="",
         feature_options={},
         feature_checksum="",
-        feature_dim=head.dim,
         camera=images[0].camera,
         mean=np.zeros(3, np.float32),
-        extra={name: np.asarray(array) for name, array in extra.items()},
         info=info,
     )
 
 
-def _filled(scene_map: SceneMap) -> np.ndarray:
-    """(M,) bool, which rows of the head hold a landmark."""
-    return np.asarray(scene_map.variables["params"]["bias"]) > -1e6
-
-
 def tracks_of(scene_map: SceneMap) -> Tracks:
-    """The landmarks of a map, ready to be extended; what an older writer left out is guessed."""
-    params, extra = scene_map.variables["params"], scene_map.extra
-    filled = _filled(scene_map)
-    count = int(filled.sum())
-    defaults = {
-        "origins": np.full((count, 3), np.nan, np.float32),
-        "views": np.full(count, 10, np.int32),
-        "repeatability": np.zeros(count, np.float32),
-    }
-    columns = {
-        "descriptors": [params["descriptors"][filled]],
-        "points": [params["points"][filled]],
-        **{name: [extra[name][filled] if name in extra else defaults[name]] for name in _EXTRA},
-    }
-    if "detail_points" in extra:
-        for name, parts in columns.items():
-            parts.append(extra[f"detail_{name}"])
-    joined = {name: jnp.asarray(np.concatenate(parts)) for name, parts in columns.items()}
-    size = len(joined["points"])
+    """The landmarks of a map, ready to be extended."""
+    landmarks = landmarks_of(scene_map)
+    nothing = jnp.zeros(len(landmarks.points))
     return Tracks(
-        landmarks=Landmarks(
-            descriptors=joined["descriptors"],
-            points=joined["points"],
-            origins=joined["origins"],
-            views=joined["views"],
-        ),
-        repeatability=joined["repeatability"],
-        chances=jnp.zeros(size),
-        recent=jnp.zeros(size),
+        landmarks=jax.tree.map(jnp.asarray, landmarks),
+        repeatability=jnp.asarray(landmark_columns(scene_map)["repeatability"]),
+        chances=nothing,
+        recent=nothing,
     )

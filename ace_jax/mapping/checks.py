@@ -1,4 +1,4 @@
-"""Check images: kept out of mapping, answered by the finished map, and carried along in it.
+"""Validation images: kept out of mapping, localized in the finished map, and carried along in it.
 
 They tell how good a map is as soon as it is made, and whether an update has made it forget.
 """
@@ -17,9 +17,8 @@ from ace_jax.geometry.rigid import invert
 from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping.images import MappingImage
-from ace_jax.models.shared_transformer import load_transformer
 
-_MIN_PARTS = 8  # at most one image in so many is kept out
+_MIN_PARTS = 8  # at most one image in so many is kept out: the others still cover the scene
 _ARRAYS = ("descriptors", "uv", "mask", "camera_from_world", "camera")
 
 
@@ -135,10 +134,7 @@ def judge(
     """How a map answers checks: the figures of `evaluation.relocalization.summary`."""
     if not checks:
         return None
-    transformer = None
-    if scene_map.code is not None:
-        transformer = load_transformer(scene_map.info["transformer"], weights_dir)
-    relocalizer = Relocalizer(scene_map, extractor, transformer=transformer)
+    relocalizer = Relocalizer.of(scene_map, weights_dir, extractor)
     found: list[np.ndarray | None] = []
     for check in checks:
         answer = relocalizer.locate(features_of(check), check.camera)

@@ -12,7 +12,7 @@ from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import invert
-from ace_jax.mapping.progress import Progress, quiet
+from ace_jax.progress import Progress, quiet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,17 @@ class MappingImage:
     camera: Camera
     camera_from_world: np.ndarray
     grid: tuple[int, int] | None
+
+    @property
+    def features(self) -> Features:
+        """The image's features, descriptors in 16 bits."""
+        return Features(
+            uv=self.uv,
+            descriptors=self.descriptors,
+            scores=self.scores,
+            mask=self.mask,
+            depth=self.depth,
+        )
 
     @property
     def world_from_camera(self) -> np.ndarray:

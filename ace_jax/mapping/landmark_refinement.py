@@ -1,7 +1,7 @@
-"""Landmarks from posed images: grown image by image, then refined against every image.
+"""Landmarks from posed images: data association image by image, then structure-only refinement.
 
-Growing: landmarks in view are searched for among an image's features; features with a known point
-that show none become new ones. Refining: a landmark's point moves to fit all images that see it
+Growing: landmarks in view are matched with an image's features; features with a known point that
+show none become new ones. Refining: a landmark's point moves to fit all images that see it
 (weighted Gauss-Newton, poses fixed), and its descriptor becomes the mean of what was seen.
 """
 
@@ -9,13 +9,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from ace_jax.features.base import Features
 from ace_jax.geometry import se3
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, camera_of
-from ace_jax.localization.landmark_search import Landmarks, first_rows, search, visible
+from ace_jax.localization.guided_matching import guided_match_on_device
+from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to, visible
 from ace_jax.precision import full_precision
 
-_KERNEL_PX = 2.0  # Geman-McClure scale of reprojection errors, pixels
-_MAX_STEP = 0.1  # metres a landmark may move at once
+_KERNEL_PX = 2.0  # Geman-McClure scale of reprojection errors, pixels; tuned on redkitchen
+_MAX_STEP = 0.1  # metres that a landmark may move in one round, against divergence
 
 
 @flax.struct.dataclass
@@ -39,9 +41,10 @@ def empty(capacity: int, dim: int) -> Tracks:
     """Room for so many landmarks."""
     return Tracks(
         landmarks=Landmarks(
-            descriptors=jnp.zeros((capacity, dim)),
             points=jnp.zeros((capacity, 3)),
-            origins=jnp.zeros((capacity, 3)),
+            descriptors=jnp.zeros((capacity, 1, dim)),
+            view_directions=jnp.zeros((capacity, 3)),
+            distances=jnp.zeros(capacity),
             views=jnp.zeros(capacity, jnp.int32),
         ),
         repeatability=jnp.zeros(capacity),
@@ -54,62 +57,36 @@ def _shown(
     landmarks: Landmarks,
     camera: Camera,
     camera_from_world: jax.Array,
-    features: jax.Array,
-    uv: jax.Array,
-    mask: jax.Array,
-    radius: jax.Array | float,
-    min_similarity: float,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(N,) row of the landmark that each feature shows, M for none; (M,) in view; (M, 2) where."""
-    seen, expected = visible(landmarks, camera, camera_from_world)
-    rows, meant = first_rows(seen, len(seen))
-    sighting = search(
-        landmarks.descriptors,
-        expected[rows],
-        meant,
-        features,
-        uv,
-        mask,
-        radius,
-        min_similarity,
-        rows=rows,
-        # Else what one image saw takes features away from the landmark that it should have been.
-        established=landmarks.views[rows] > 1,
-    )
-    # Of an image's few features instead of the many landmarks in view, all else is cheap.
-    shown = jnp.full(len(uv), len(seen), jnp.int32)
-    found = jnp.where(sighting.found, sighting.feature, len(uv))
-    return shown.at[found].set(rows.astype(jnp.int32), mode="drop"), seen, expected
+    features: Features,
+    gates: MatchGates,
+) -> jax.Array:
+    """(N,) row of the landmark that each feature shows, M for none: scatters drop that."""
+    matches = guided_match_on_device(landmarks, features, camera_from_world, camera, gates)
+    return jnp.where(matches < 0, len(landmarks.views), matches)
 
 
 @full_precision
 def grow(
     tracks: Tracks,
     count: jax.Array,
-    features: jax.Array,
-    uv: jax.Array,
-    mask: jax.Array,
+    features: Features,
     points: jax.Array,
     has_point: jax.Array,
     camera: Camera,
     camera_from_world: jax.Array,
-    radius: float,
-    min_similarity: float,
+    gates: MatchGates,
 ) -> tuple[Tracks, jax.Array, jax.Array]:
     """Adds one image.
 
     Args:
-        tracks: with room.
+        tracks: with room for M landmarks.
         count: () int32 rows in use.
-        features: (N, D) unit descriptors of the image.
-        uv: (N, 2) pixels.
-        mask: (N,) bool.
+        features: N features of the image.
         points: (N, 3) world coordinates, metres.
         has_point: (N,) bool.
         camera: intrinsics.
         camera_from_world: (4, 4).
-        radius: search radius, pixels.
-        min_similarity: of a match.
+        gates: of a match.
 
     Returns:
         The tracks, the new count, and (N,) int32 the row of the landmark that each feature shows,
@@ -117,19 +94,19 @@ def grow(
     """
     landmarks = tracks.landmarks
     capacity = landmarks.points.shape[0]
-    row, _, _ = _shown(
-        landmarks, camera, camera_from_world, features, uv, mask, radius, min_similarity
-    )
+    row = _shown(landmarks, camera, camera_from_world, features, gates)
     # Rows beyond the capacity are dropped by the scatters.
-    descriptors = landmarks.descriptors.at[row].add(features, mode="drop")
+    descriptors = landmarks.descriptors.at[row, 0].add(features.descriptors, mode="drop")
     views = landmarks.views.at[row].add(1, mode="drop")
-    fresh = mask & has_point & (row == capacity)
+    fresh = features.mask & has_point & (row == capacity)
     slot = jnp.where(fresh, count + jnp.cumsum(fresh) - 1, capacity)
     centre = se3.inverse(camera_from_world)[:3, 3]
+    directions, distances = directions_to(centre, points)
     grown = Landmarks(
-        descriptors=descriptors.at[slot].set(features, mode="drop"),
         points=landmarks.points.at[slot].set(points, mode="drop"),
-        origins=landmarks.origins.at[slot].set(centre, mode="drop"),
+        descriptors=descriptors.at[slot, 0].set(features.descriptors, mode="drop"),
+        view_directions=landmarks.view_directions.at[slot].set(directions, mode="drop"),
+        distances=landmarks.distances.at[slot].set(distances, mode="drop"),
         views=views.at[slot].set(1, mode="drop"),
     )
     count = jnp.minimum(count + fresh.sum(), capacity)
@@ -143,26 +120,20 @@ def grow(
 @full_precision
 def refine(
     tracks: Tracks,
-    features: jax.Array,
-    uv: jax.Array,
-    mask: jax.Array,
+    features: Features,
     cameras: jax.Array,
     camera_from_world: jax.Array,
-    radius: jax.Array,
-    min_similarity: float,
+    gates: MatchGates,
     known: jax.Array | int = 0,
 ) -> tuple[Tracks, jax.Array]:
-    """One round over all images; call it two or three times.
+    """One round over I images; call it two or three times.
 
     Args:
         tracks: M landmarks.
-        features: (I, N, D) descriptors of the images, any float type.
-        uv: (I, N, 2) pixels.
-        mask: (I, N) bool.
+        features: of the images, each array with a leading axis I; descriptors of any float type.
         cameras: (I, 6) intrinsics of the images, see `camera_rows`.
         camera_from_world: (I, 4, 4).
-        radius: (I,) search radius, pixels.
-        min_similarity: of a match.
+        gates: of a match; each image has its own `radius` (I,).
         known: so many first rows are from an earlier map: they keep point, descriptor and views.
 
     Returns:
@@ -171,17 +142,17 @@ def refine(
         each feature shows, M for none.
     """
     landmarks = tracks.landmarks
-    count, dim = landmarks.descriptors.shape
+    count, _, dim = landmarks.descriptors.shape
 
     def image(carry: tuple, inputs: tuple[jax.Array, ...]) -> tuple[tuple, jax.Array]:
         normal, right, total, chances, found_in = carry
-        descriptors, pixels, used, intrinsics, pose, reach = inputs
-        camera = camera_of(intrinsics)
-        descriptors = descriptors.astype(jnp.float32)
-        row, seen, expected = _shown(
-            landmarks, camera, pose, descriptors, pixels, used, reach, min_similarity
-        )
-        error = pixels - expected[row]  # of a row M, which is none, nothing is added below
+        seen_features, intrinsics, pose, radius = inputs
+        descriptors = seen_features.descriptors.astype(jnp.float32)
+        seen_features = seen_features.replace(descriptors=descriptors)
+        camera, its_gates = camera_of(intrinsics), gates.replace(radius=radius)
+        row = _shown(landmarks, camera, pose, seen_features, its_gates)
+        expected, seen = visible(landmarks, pose, camera, its_gates)
+        error = seen_features.uv - expected[row]  # of a row M, which is none, nothing is added
         squared = jnp.sum(error**2, axis=1)
         weight = 1.0 / (1.0 + squared / _KERNEL_PX**2) ** 2
         point = landmarks.points[row] @ pose[:3, :3].T + pose[:3, 3]
@@ -204,7 +175,7 @@ def refine(
         jnp.zeros(count),
         jnp.zeros(count, jnp.int32),
     )
-    inputs = (features, uv, mask, cameras, camera_from_world, radius)
+    inputs = (features, cameras, camera_from_world, gates.radius)
     (normal, right, total, chances, found_in), shown = jax.lax.scan(image, start, inputs)
     # A landmark that all images see from one side hardly moves along the ray.
     trace = jnp.trace(normal, axis1=1, axis2=2)
@@ -213,12 +184,11 @@ def refine(
     length = jnp.linalg.norm(step, axis=1, keepdims=True)
     step = step * jnp.minimum(1.0, _MAX_STEP / jnp.maximum(length, 1e-9))
     old = jnp.arange(count) < known
-    keep = (old | (found_in == 0))[:, None]
+    keep = (old | (found_in == 0))[:, None, None]
+    moved = landmarks.with_points(landmarks.points + jnp.where(old[:, None], 0.0, step))
     refined = Tracks(
-        landmarks=Landmarks(
-            descriptors=jnp.where(keep, landmarks.descriptors, total),
-            points=landmarks.points + jnp.where(old[:, None], 0.0, step),
-            origins=landmarks.origins,
+        landmarks=moved.replace(
+            descriptors=jnp.where(keep, landmarks.descriptors, total[:, None]),
             views=jnp.where(old, landmarks.views, found_in),
         ),
         repeatability=jnp.where(old, tracks.repeatability, found_in / jnp.maximum(chances, 1.0)),

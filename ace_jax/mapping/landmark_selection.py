@@ -1,4 +1,4 @@
-"""Which landmarks a map keeps: fairly, so that every image finds enough of those that it sees.
+"""Landmark selection under a budget: every mapping image keeps enough of those that it sees.
 
 A total number of landmarks says nothing about how well a place is covered. What counts is how many
 of its landmarks each mapping image sees. All images share one order of landmarks, the best first,

@@ -1,4 +1,4 @@
-"""The landmarks of a mapping run: room that grows, and the choice of those that a map keeps."""
+"""The growing store of landmarks while mapping, and the selection of those that a map keeps."""
 
 import dataclasses
 import functools
@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from ace_jax.features.base import Features
 from ace_jax.geometry.camera import camera_of, camera_rows
-from ace_jax.localization.landmark_search import Landmarks
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks, empty, grow, refine
 from ace_jax.mapping.landmark_selection import claims, how_many
 from ace_jax.mapping.points import Depths, world_points
-from ace_jax.mapping.progress import Progress
+from ace_jax.progress import Progress
 
-GROW_RADIUS = 6.0  # pixels at 640 columns; measured depth is off by that much
+GROW_RADIUS = 6.0  # pixels at 640 columns, tuned on redkitchen; measured depth is off by that
 _FIRST_ROOM = 1 << 15  # landmarks; doubled when it is full, so that few sizes are compiled
 
 
@@ -70,7 +71,7 @@ class LandmarkStore:
             )
             # Growing adds to descriptor sums: each view that was counted weighs one.
             landmarks = self._tracks.landmarks
-            sums = landmarks.descriptors * landmarks.views[:, None]
+            sums = landmarks.descriptors * landmarks.views[:, None, None]
             self._tracks = self._tracks.replace(landmarks=landmarks.replace(descriptors=sums))
             self._count = self._known
 
@@ -98,18 +99,16 @@ class LandmarkStore:
             self._tracks, count, shown = _grow(
                 self._tracks,
                 self._count,
-                image.descriptors,
-                image.uv,
-                image.mask,
+                image.features,
                 points,
                 usable,
                 camera_rows([image.camera])[0].astype(np.float32),
                 image.camera_from_world.astype(np.float32),
-                GROW_RADIUS * image.camera.pixel_scale,
-                self._options.min_similarity,
+                MatchGates(GROW_RADIUS * image.camera.pixel_scale, self._options.min_similarity),
             )
             self._count = int(count)
             self._seen.append(self._rows(shown))
+        progress("landmarks", len(pairs), len(pairs))
 
     def _rows(self, shown: jax.Array) -> np.ndarray:
         shown = np.asarray(shown)
@@ -148,22 +147,20 @@ class LandmarkStore:
             lambda x: x.at[source].get(mode="fill", fill_value=0), self._tracks
         )
 
-    def refine(self, images: Sequence[MappingImage], radius: float, progress: Progress) -> None:
+    def refine(self, images: Sequence[MappingImage], radius: float) -> None:
         """One round over these images; the search radius is in pixels at 640 columns."""
-        progress("refinement", 0, 1)
         self._tracks, shown = _refine(
             self._tracks,
-            np.stack([i.descriptors for i in images]),
-            np.stack([i.uv for i in images]),
-            np.stack([i.mask for i in images]),
+            jax.tree.map(lambda *rows: np.stack(rows), *(i.features for i in images)),
             camera_rows([i.camera for i in images]).astype(np.float32),
             np.stack([i.camera_from_world for i in images]).astype(np.float32),
-            np.array([radius * i.camera.pixel_scale for i in images], np.float32),
-            self._options.min_similarity,
+            MatchGates(
+                np.array([radius * i.camera.pixel_scale for i in images], np.float32),
+                self._options.min_similarity,
+            ),
             self._known,
         )
         self._seen = list(self._rows(shown))
-        progress("refinement", 1, 1)
 
     def select(self, rng: np.random.Generator) -> Selection:
         """The landmarks to keep, of those that enough images see.
@@ -173,18 +170,18 @@ class LandmarkStore:
         and do not are gone.
 
         Args:
-            rng: decides between landmarks that equally many images see.
+            rng: decides between landmarks that equally many images see, and the order of the rows.
         """
         options = self._options
         tracks = jax.tree.map(np.asarray, self._tracks)
         landmarks, room = tracks.landmarks, self._room
-        norm = np.linalg.norm(landmarks.descriptors, axis=1, keepdims=True)
+        norm = np.linalg.norm(landmarks.descriptors, axis=2, keepdims=True)
         row = np.arange(room)
         known = row < self._known
         expected = tracks.chances * np.clip(tracks.repeatability, 0.0, 1.0)
         gone = known & (expected > 5) & (tracks.recent < 0.1 * expected)
         good = (row < self._count) & (landmarks.views >= options.min_views) & ~gone
-        good &= np.isfinite(landmarks.points).all(axis=1) & (norm[:, 0] > 1e-6)
+        good &= np.isfinite(landmarks.points).all(axis=1) & (norm[:, 0, 0] > 1e-6)
         # What an earlier map's head holds stays there: the new images' shares begin with it.
         settled = row < self._known_coarse
         priority = landmarks.views + np.where(settled, 1e6, 0.0)
@@ -203,7 +200,8 @@ class LandmarkStore:
         detail = how_many(
             claim[rest], options.detail_per_image, options.detail, self._limit - coarse
         )
-        rows = np.concatenate([order[:coarse], rest[:detail]])
+        # A query uses the first landmarks in view: they must come from all over it.
+        rows = np.concatenate([rng.permutation(part) for part in (order[:coarse], rest[:detail])])
         kept = np.zeros(room + 1, bool)
         kept[rows] = True
         unit = landmarks.descriptors / np.maximum(norm, 1e-6)
@@ -220,18 +218,14 @@ class LandmarkStore:
 def _grow(
     tracks: Tracks,
     count: jax.Array,
-    features: jax.Array,
-    uv: jax.Array,
-    mask: jax.Array,
+    features: Features,
     points: jax.Array,
     has_point: jax.Array,
     camera: jax.Array,
     *rest: Any,
 ) -> tuple[Tracks, jax.Array, jax.Array]:
-    features, camera = features.astype(jnp.float32), camera_of(camera)
-    return grow(tracks, count, features, uv, mask, points, has_point, camera, *rest)
+    features = features.replace(descriptors=features.descriptors.astype(jnp.float32))
+    return grow(tracks, count, features, points, has_point, camera_of(camera), *rest)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _refine(tracks: Tracks, *rest: Any) -> tuple[Tracks, jax.Array]:
-    return refine(tracks, *rest)
+_refine = jax.jit(refine, donate_argnums=0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 import ml_collections
 import numpy as np
-from absl import logging
 
 from ace_jax.data.frame import FrameSource
 from ace_jax.errors import UserError
@@ -21,7 +21,7 @@ from ace_jax.mapping.attention_map import FEW
 from ace_jax.mapping.config import MIN_SIMILARITY, TAU
 from ace_jax.mapping.images import MappingImage, extract_images, select_frames
 from ace_jax.mapping.points import Depths, estimated_depths, measured_depths
-from ace_jax.mapping.progress import Progress, quiet
+from ace_jax.progress import Progress, quiet
 from ace_jax.training.checkpoints import Checkpoints
 
 
@@ -159,7 +159,7 @@ def _available(weights_dir: Path | str | None) -> str:
     try:
         registry.create("xfeat_blobs", weights_dir=weights_dir)
     except UserError as error:
-        logging.warning("using SIFT (%s)", error)
+        print(f"using SIFT features instead of XFeat: {error}", file=sys.stderr)
         return "sift"
     return "xfeat_blobs"
 

@@ -15,14 +15,15 @@ from ace_jax.geometry.camera import camera_of, camera_rows
 from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
-from ace_jax.mapping.progress import Progress, quiet
 from ace_jax.mapping.triangulation import triangulate
+from ace_jax.progress import Progress, quiet
 
-NEIGHBOURS = 8
+# Tuned on 7-Scenes redkitchen.
+NEIGHBOURS = 8  # images that a reference's features are matched in, at most
 MAX_TURN = 25.0  # degrees between a reference and its neighbours
 BASELINE = 0.09  # of the scene's depth, the baseline that neighbours are chosen around
-_MIN_BASELINE = 0.02
-_PROBES = 6
+_MIN_BASELINE = 0.02  # likewise; less parallax triangulates nothing
+_PROBES = 6  # images that the scene's depth is first measured in
 
 
 @dataclasses.dataclass(frozen=True)

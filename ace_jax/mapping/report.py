@@ -15,13 +15,12 @@ from ace_jax.evaluation.charts import Curves, bar_figure, curves_figure, map_fig
 from ace_jax.evaluation.page import Section, drawing
 from ace_jax.evaluation.pictures import with_answers
 from ace_jax.evaluation.relocalization import pose_errors
-from ace_jax.features import registry
 from ace_jax.geometry.rigid import invert
 from ace_jax.localization.relocalizer import Localization, Relocalizer
 from ace_jax.localization.scene_map import SceneMap
+from ace_jax.localization.stored_landmarks import landmarks_of
 from ace_jax.mapping import checks
 from ace_jax.mapping.images import select_frames
-from ace_jax.models.shared_transformer import load_transformer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +75,9 @@ def write_report(
         panels = (Curves({"": loss}, "loss"), Curves({"": error}, "median error, px", True))
         drawn = drawing(curves_figure(steps, panels), "loss and error")
         sections.append(Section("Training", [drawn]))
-    points = landmarks_of(made)
-    if points is not None:
-        figure = map_figure(points, None, source.poses()[frames], path=False)
+    landmarks = landmarks_of(made)
+    if landmarks is not None:
+        figure = map_figure(landmarks.points, None, source.poses()[frames], path=False)
         note = "Red dots are the mapping images' cameras."
         sections.append(Section("Map", [drawing(figure, "the map from two views")], note))
     if answers:
@@ -123,17 +122,6 @@ def _judged(judged: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def landmarks_of(made: SceneMap) -> np.ndarray | None:
-    """(M, 3) landmarks; None for heads that have none."""
-    if made.head != "landmark_attention":
-        return None
-    params = made.variables["params"]
-    parts = [np.asarray(params["points"])[np.asarray(params["bias"]) > -1e6]]
-    if "detail_points" in made.extra:
-        parts.append(made.extra["detail_points"])
-    return np.concatenate(parts)
-
-
 def answer_checks(
     made: SceneMap, source: FrameSource, weights_dir: str | None = None
 ) -> list[CheckAnswer]:
@@ -143,12 +131,7 @@ def answer_checks(
     # An updated map's checks are a selection of old and new images: no image belongs to them.
     if "updates" in made.info or len(carried) != len(kept_out) or not carried:
         return []
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in made.feature_options.items()}
-    transformer = None
-    if made.code is not None:
-        transformer = load_transformer(made.info["transformer"], weights_dir)
-    extractor = registry.create(made.features, weights_dir, **options)
-    relocalizer = Relocalizer(made, extractor, transformer=transformer)
+    relocalizer = Relocalizer.of(made, weights_dir)
     found = []
     for index, check in zip(kept_out, carried, strict=True):
         try:

@@ -10,15 +10,15 @@ import ml_collections
 from ace_jax.data.frame import FrameSource
 from ace_jax.errors import UserError
 from ace_jax.localization.scene_map import SceneMap, load_map, save_map
+from ace_jax.localization.stored_landmarks import landmarks_of
 from ace_jax.mapping.pipeline import describe, map_scene
-from ace_jax.mapping.progress import Bars, Progress
 from ace_jax.mapping.report import (
     CheckAnswer,
     answer_checks,
-    landmarks_of,
     report_path,
     write_report,
 )
+from ace_jax.progress import Progress, StageBars
 from ace_jax.viewer.answers import view_of
 from ace_jax.viewer.live import LiveView
 
@@ -49,7 +49,7 @@ def run(
         raise UserError(f"cannot write {out}: {error.strerror}") from error
     known = load_map(update) if update else None
     checkpoints = out.with_name(f"{out.name}.checkpoints")
-    bars = Bars()
+    bars = StageBars()
     progress = bars if view is None else _Shown(bars, view)
     try:
         made = map_scene(source, config, weights_dir, checkpoints, progress, known)
@@ -83,8 +83,8 @@ def _show(
 ) -> None:
     """Shows the finished map, where its images were taken, and how it answers the checks."""
     view.show_cameras(source.poses())
-    points = landmarks_of(made)
-    if points is not None:
-        view.show_map(points)
+    landmarks = landmarks_of(made)
+    if landmarks is not None:
+        view.show_map(landmarks.points)
     for i, answered in enumerate(answers):
         view.show(view_of(i, answered.frame, answered.answer))

@@ -19,17 +19,17 @@ from ace_jax.geometry.rigid import invert
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.points import Depths, world_points
-from ace_jax.mapping.progress import Progress, quiet
 from ace_jax.models.landmark_transformer import code_of
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.models.shared_transformer import load_transformer
+from ace_jax.progress import Progress, quiet
 from ace_jax.training import augmentation
 from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.fit import fit
 from ace_jax.training.patch_buffer import Batch, PatchBuffer, PatchBufferBuilder, PatchSampler
 
 _FILL, _INIT, _TRAIN, _REHEARSE = range(4)  # streams of the seed's key
-_DEFAULT_REACH = 5.0  # metres beyond the cameras that a scene of unknown extent is given
+_DEFAULT_REACH = 5.0  # metres beyond the cameras, of a scene of unknown extent: a room's size
 _ROUNDS = 100  # of all frames at most, when augmentation fills the buffer
 
 WithPoints = Callable[[], tuple[list[MappingImage], list[Depths]]]

@@ -29,10 +29,10 @@ from ace_jax.models.scene_coordinates import SceneCoordinates
 from ace_jax.precision import network_precision, operand_precision
 
 EXTRA = 4  # columns of a code beside the descriptor: bias, x, y, z
-_PULL_FLOOR = 0.05  # metres, added to the spread that the mean-shift step divides by
+_PULL_FLOOR = 0.05  # metres, added to the spread that the mean-shift step divides by; tuned
 _BOUND = 3.0  # on the change of log s: smooth, so that no loss explodes
-_STATISTICS = 3
-_QUERY_BLOCK = 1024
+_STATISTICS = 3  # numbers that each look at the landmarks gives, see `_Attention`
+_QUERY_BLOCK = 1024  # queries whose attention is in memory at once
 
 
 def code_of(descriptors: jax.Array, points: jax.Array, mask: jax.Array) -> jax.Array:

@@ -20,8 +20,8 @@ from ace_jax.weights.layout import to_flax
 from ace_jax.weights.limits import number
 
 EPSILON = 1e-5  # LayerNorm
-CODE_STD = 0.01  # of a new map code
-_QUERY_BLOCK = 1024
+CODE_STD = 0.01  # of a new map code (ACE-G)
+_QUERY_BLOCK = 1024  # queries whose attention is in memory at once
 
 
 @network_precision

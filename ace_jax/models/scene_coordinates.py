@@ -6,6 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+# Bounds of the homogeneous coordinate, as ACE has them: h >= 1 / MAX_SCALE, h <= 1 / MIN_SCALE.
 MAX_SCALE = 4.0
 MIN_SCALE = 0.01
 # Constants that upstream's heads store beside their weights; here they are fields.

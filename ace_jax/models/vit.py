@@ -21,7 +21,7 @@ from ace_jax.precision import network_precision, operand_precision
 
 EPSILON = 1e-6  # LayerNorm
 TRAINING_GRID = 37  # patches along each side of the training images (518 pixels)
-_QUERY_BLOCK = 1024
+_QUERY_BLOCK = 1024  # queries whose attention is in memory at once
 
 Interpolation = Literal["offset", "size", "antialias"]
 

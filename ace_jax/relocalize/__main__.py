@@ -59,7 +59,7 @@ def main(_: Sequence[str]) -> int | None:
     enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
     from ace_jax.data.selection import open_frames
-    from ace_jax.localization.relocalizer import load_maps
+    from ace_jax.localization.several_maps import load_maps
     from ace_jax.relocalize import run
     from ace_jax.relocalize.queries import ImageQueries
 

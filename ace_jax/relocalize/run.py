@@ -18,7 +18,8 @@ from ace_jax.evaluation.charts import map_figure
 from ace_jax.evaluation.pictures import with_answers
 from ace_jax.files import write_json
 from ace_jax.geometry.camera import Camera
-from ace_jax.localization.relocalizer import Localization, Relocalizer, locate_among
+from ace_jax.localization.relocalizer import Localization, Relocalizer
+from ace_jax.localization.several_maps import locate_among
 from ace_jax.progress import ProgressBar
 from ace_jax.relocalize.report import Picture, write_report
 from ace_jax.viewer.answers import view_of

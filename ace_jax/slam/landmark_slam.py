@@ -3,18 +3,17 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.data.frame import Frame, as_seen_by
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_planes import fit_planes
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import invert, orthonormalized
-from ace_jax.localization.guided_matching import MatchGates
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.localization.scene_map import SceneMap
-from ace_jax.models.landmark_attention import landmark_variables
+from ace_jax.localization.stored_landmarks import landmark_entries
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
 from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure, LoopConfig
@@ -397,23 +396,22 @@ class LandmarkSlam:
 
     def scene_map(self) -> SceneMap:
         """A landmark-attention head that holds every landmark with its mean descriptor."""
-        valid = self.landmark_map.valid
-        descriptors = self.landmark_map.descriptors[:, valid].sum(0)
-        norm = np.linalg.norm(descriptors, axis=1, keepdims=True)
-        variables = landmark_variables(
-            jnp.asarray(descriptors / np.maximum(norm, 1e-6)),
-            jnp.asarray(self.landmark_map.points[valid]),
-            attention_tau(self.extractor.name),
-        )
-        centres = np.array([k.centre for k in self.landmark_map.keyframes.values()]).reshape(-1, 3)
+        landmark_map, tau = self.landmark_map, attention_tau(self.extractor.name)
+        landmarks = landmark_map.block(np.flatnonzero(landmark_map.valid), len(landmark_map))
+        entries = landmark_entries(_with_mean_descriptor(landmarks), len(landmark_map), tau=tau)
+        keyframes = list(landmark_map.keyframes.values())
+        centres = np.array([k.centre for k in keyframes]).reshape(-1, 3)
         return SceneMap(
-            head="landmark_attention",
-            head_options={"landmarks": int(valid.sum()), "dim": self.extractor.dim},
-            variables=jax.tree.map(np.asarray, variables),
+            **entries,
             features=self.extractor.name,
             feature_options=self._feature_options,
             feature_checksum=self.extractor.weights_checksum,
-            feature_dim=self.extractor.dim,
             camera=self.camera,
             mean=centres.mean(0) if len(centres) else np.zeros(3),
         )
+
+
+def _with_mean_descriptor(landmarks: Landmarks) -> Landmarks:
+    total = landmarks.descriptors.sum(axis=1, keepdims=True)
+    norm = np.linalg.norm(total, axis=2, keepdims=True)
+    return landmarks.replace(descriptors=total / np.maximum(norm, 1e-6))

@@ -32,7 +32,7 @@ def _copy(x: Any) -> Any:
     return np.array(x) if whole else jnp.copy(x)
 
 
-def _shape(x: Any) -> jax.ShapeDtypeStruct:
+def _shape(x: Any) -> Any:
     known = isinstance(x, jax.ShapeDtypeStruct)
     return x if known else ocp.utils.to_shape_dtype_struct(np.asarray(x))
 

@@ -128,11 +128,6 @@ def student_t_nll(xyz: jax.Array, scale: jax.Array, target: jax.Array) -> jax.Ar
     return 3.0 * jnp.log(scale) + 2.0 * jnp.log1p(squared / scale**2)
 
 
-def coordinate_distance(xyz: jax.Array, target: jax.Array) -> jax.Array:
-    """Distance (N,) to known points, metres."""
-    return _norm(xyz - target)
-
-
 def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Mean over the points that count; masked values have no part in it, nor a gradient.
 

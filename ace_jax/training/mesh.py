@@ -25,7 +25,7 @@ class SceneMesh:
         everywhere: sharding of what every device holds whole.
     """
 
-    def __init__(self, slots: int, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, slots: int, devices: Sequence[Any] | None = None):
         """Spreads `slots` scenes over devices (all of them by default).
 
         Raises:

@@ -6,6 +6,7 @@ per image. Everything random takes an explicit key, so a resumed run replays the
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import flax.struct
 import jax
@@ -132,7 +133,7 @@ class PatchBufferBuilder:
         dim: int,
         max_patches: int,
         max_bytes: int | None = None,
-        device: jax.Device | None = None,
+        device: Any = None,
     ):
         """Reserves the memory.
 
@@ -284,7 +285,7 @@ def _write_block(
     )
 
 
-def free_device_bytes(device: jax.Device) -> int:
+def free_device_bytes(device: Any) -> int:
     """Free memory of a device, as far as it tells."""
     if device.platform == "cpu":
         return free_host_bytes()

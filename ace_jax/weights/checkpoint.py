@@ -148,6 +148,7 @@ def load(path: Path | str, family: str | None = None) -> Checkpoint:
             f"{path} holds {FAMILIES[found].title} weights, not {FAMILIES[family].title}'s"
         )
     family = family or found
+    assert family is not None  # else refused above
     if file.metadata.get("format") != FORMAT:
         state, config = FAMILIES[family].convert(file)
         return Checkpoint(family, state, config, file.path, {})

@@ -87,7 +87,7 @@ def _config(state: Mapping[str, np.ndarray], rule: str, heads: int | None = None
         heads=heads or max(1, dim // _OFFICIAL_HEAD_DIM),
         ffn="swiglu" if "blocks.0.mlp.w12.weight" in state else "mlp",
         registers=registers,
-        interpolation=rule,
+        interpolation=cast(Interpolation, rule),
         patch=state["patch_embed.proj.weight"].shape[-1]
         if "patch_embed.proj.weight" in state
         else 14,

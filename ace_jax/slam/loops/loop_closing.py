@@ -19,7 +19,7 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_graph import optimize_pose_graph
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import (
     difference,
     invert,
@@ -27,7 +27,7 @@ from ace_jax.geometry.rigid import (
     orthonormalized,
     view_difference,
 )
-from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.slam.loops.loop_config import LoopConfig
 from ace_jax.slam.loops.loop_correction import Place, build_graph, move_map, moved_block, places_of
 from ace_jax.slam.loops.verification import (
@@ -418,7 +418,7 @@ class LoopCloser:
         keys[: len(slots)] = landmark_map.descriptors[0, slots]
         return keys, np.arange(size) < len(slots)
 
-    def _align(self, block: LandmarkBlock, features: Features, number: int, noise: NoiseModel):
+    def _align(self, block: Landmarks, features: Features, number: int, noise: NoiseModel):
         return align(
             block,
             features,
@@ -430,7 +430,7 @@ class LoopCloser:
         )
 
     def _examine(
-        self, block: LandmarkBlock, features: Features, pose: np.ndarray, noise: NoiseModel
+        self, block: Landmarks, features: Features, pose: np.ndarray, noise: NoiseModel
     ) -> Examination:
         return examine(
             block,

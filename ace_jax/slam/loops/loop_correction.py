@@ -7,7 +7,7 @@ import scipy.sparse
 
 from ace_jax.geometry.pose_graph import PoseGraph
 from ace_jax.geometry.rigid import invert
-from ace_jax.localization.guided_matching import LandmarkBlock
+from ace_jax.localization.landmarks import Landmarks
 from ace_jax.slam.loops.loop_config import LoopConfig
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 
@@ -119,7 +119,7 @@ def places_of(landmark_map: LandmarkMap, numbers: np.ndarray, of: np.ndarray) ->
     return np.minimum(np.searchsorted(numbers, anchors[of]), len(numbers) - 1)
 
 
-def moved_block(block: LandmarkBlock, new_from_old: np.ndarray) -> LandmarkBlock:
+def moved_block(block: Landmarks, new_from_old: np.ndarray) -> Landmarks:
     """A block whose first M landmarks are moved, each by its own (M, 4, 4) motion."""
     count = len(new_from_old)
     points, directions = block.points.copy(), block.view_directions.copy()

@@ -9,14 +9,10 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera, unproject
-from ace_jax.geometry.pose_optimization import NoiseModel
 from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
-from ace_jax.localization.guided_matching import (
-    LandmarkBlock,
-    MatchGates,
-    neighbours,
-    visible,
-)
+from ace_jax.geometry.reprojection import NoiseModel
+from ace_jax.localization.guided_matching import neighbours
+from ace_jax.localization.landmarks import Landmarks, MatchGates, visible
 from ace_jax.models.landmark_attention import EMPTY, nearest
 from ace_jax.slam.tracking.guided_pose import match_and_optimize
 
@@ -66,7 +62,7 @@ def match_mutually(
 
 @functools.partial(jax.jit, static_argnames=("max_hypotheses",))
 def align(
-    block: LandmarkBlock,
+    block: Landmarks,
     features: Features,
     camera: Camera,
     noise: NoiseModel,
@@ -76,16 +72,16 @@ def align(
     max_hypotheses: int = 512,
 ):
     """Pose of features among landmarks without a prior: mutual matches, then RANSAC-Kabsch."""
-    appearances, size, dim = block.descriptors.shape
+    _, appearances, dim = block.descriptors.shape
     match = match_mutually(
         features.descriptors,
         features.mask & (features.depth > 0),
         block.descriptors.reshape(-1, dim),
-        jnp.tile(block.mask, appearances),
+        jnp.repeat(block.mask, appearances),
         min_cosine,
     )
     return estimate_rigid_transform(
-        block.points[jnp.maximum(match, 0) % size],
+        block.points[jnp.maximum(match, 0) // appearances],
         unproject(features.uv, features.depth, camera),
         jax.random.fold_in(key, number),
         mask=match >= 0,
@@ -95,7 +91,7 @@ def align(
 
 
 def examine(
-    block: LandmarkBlock,
+    block: Landmarks,
     features: Features,
     camera_from_world: np.ndarray,
     camera: Camera,

@@ -1,6 +1,6 @@
 """Mapping of new keyframes, beside tracking: local mapping, loop closing, retirement."""
 
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
 from ace_jax.slam.mapping.landmark_map import LandmarkMap

@@ -12,7 +12,7 @@ from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.depth_calibration import COEFFICIENTS, LEAST_CHANGE, BendEstimator, rebent
 from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.rigid import transform
-from ace_jax.localization.guided_matching import LandmarkBlock
+from ace_jax.localization.landmarks import Landmarks
 from ace_jax.slam.mapping.depth_edges import DepthEdges
 from ace_jax.slam.mapping.keyframe import Keyframe, Keyframes
 from ace_jax.slam.mapping.observations import NO_LANDMARK, Observations
@@ -119,20 +119,20 @@ class LandmarkMap:
             return slots
         return np.sort(slots[np.argsort(-self.observations[slots], kind="stable")[:count]])
 
-    def block(self, slots: np.ndarray, size: int) -> LandmarkBlock:
-        """Landmarks `slots` (at most `size`; -1 entries are masked), padded to `size`."""
+    def block(self, slots: np.ndarray, size: int) -> Landmarks:
+        """Landmarks `slots` (at most `size`; -1 entries are empty), padded to `size`."""
         slots = slots[:size]
         index = np.zeros(size, np.int64)
         mask = np.zeros(size, bool)
         index[: len(slots)] = np.maximum(slots, 0)
         mask[: len(slots)] = slots >= 0
         mask &= self.valid[index]
-        return LandmarkBlock(
+        return Landmarks(
             points=self.points[index],
-            descriptors=self.descriptors[:, index],
+            descriptors=self.descriptors[:, index].swapaxes(0, 1),
             view_directions=self.view_directions[index],
             distances=self.distances[index],
-            mask=mask,
+            views=np.where(mask, self.observations[index], 0),
         )
 
     def add_keyframe(self, keyframe: Keyframe, landmarks: np.ndarray) -> int:

@@ -17,9 +17,10 @@ from ace_jax.geometry.depth_calibration import bend_equations, straightened_plan
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.plane_registration import register
-from ace_jax.geometry.pose_optimization import NoiseModel, residuals_of
+from ace_jax.geometry.reprojection import NoiseModel, inverse_of, residuals_of
 from ace_jax.geometry.rigid import difference, invert, orthonormalized
-from ace_jax.localization.guided_matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
+from ace_jax.localization.guided_matching import NO_MATCH, guided_match
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.mapping.keyframe import Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
@@ -37,14 +38,14 @@ def _explained(poses, points, uv, depth, camera, noise) -> jax.Array:
     """(B, N) bool: which points (B, N, 3) agree with what B keyframes saw of them."""
 
     def one(pose, points, uv, depth):
-        residuals = residuals_of(pose, points, uv, depth, camera, noise)
+        residuals = residuals_of(pose, points.T, uv.T, inverse_of(depth), camera, noise)
         return residuals.in_front & (residuals.joint < CHI2_FUSE)
 
     return jax.vmap(one)(poses, points, uv, depth)
 
 
 def match_into(
-    block: LandmarkBlock,
+    block: Landmarks,
     features: Features,
     poses: np.ndarray,
     camera: Camera,
@@ -219,7 +220,7 @@ class LocalMapper:
         serials = landmark_map.serial[own], landmark_map.serial[theirs]
         # The keyframe's landmarks look as they do in the keyframe: its neighbours' views are close.
         block = landmark_map.block(own, len(own)).replace(
-            descriptors=keyframe.descriptors[None].copy()
+            descriptors=keyframe.descriptors[:, None].copy()
         )
         into_neighbours = functools.partial(
             match_into,

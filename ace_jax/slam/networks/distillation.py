@@ -16,7 +16,7 @@ from ace_jax.data.frame import Frame
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import difference
-from ace_jax.localization.guided_matching import LandmarkBlock
+from ace_jax.localization.landmarks import Landmarks
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.config import SlamConfig
@@ -75,7 +75,7 @@ class NetworkTracker(Tracker):
 
     def _better(
         self,
-        last: LandmarkBlock,
+        last: Landmarks,
         well_observed: np.ndarray,
         features: Features,
         found: np.ndarray | None,

@@ -9,9 +9,11 @@ from ace_jax.features.base import Features
 from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import project
-from ace_jax.geometry.pose_optimization import CHI2_PIXEL, NoiseModel, optimize_pose
+from ace_jax.geometry.pose_refinement import refine_pose_with_gating
+from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel
 from ace_jax.geometry.rigid_motions import MOST_MOTIONS, most_common_motion, surface
-from ace_jax.localization.guided_matching import NO_MATCH, LandmarkBlock, MatchGates, guided_match
+from ace_jax.localization.guided_matching import NO_MATCH, guided_match
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 
 
 @dataclasses.dataclass
@@ -34,11 +36,11 @@ class GuidedPose:
 DRAGGED = 1.3  # factor by which new landmarks may raise the cost of the well-observed ones
 RIVALS = (20, 0.25)  # outliers, and share of the matches, that are asked for a motion of their own
 
-_optimize_pose = jax.jit(optimize_pose)
+_refine_pose = jax.jit(refine_pose_with_gating)
 
 
 def match_and_optimize(
-    block: LandmarkBlock,
+    block: Landmarks,
     features: Features,
     camera_from_world: np.ndarray,
     camera: Camera,
@@ -128,7 +130,7 @@ def optimized(
         noise: standard deviations.
     """
     observed = points, features.uv, features.depth, found
-    return tuple(map(np.asarray, _optimize_pose(start, *observed, camera, noise, votes)))
+    return tuple(map(np.asarray, _refine_pose(start, *observed, camera, noise, votes)))
 
 
 def pixel_errors(

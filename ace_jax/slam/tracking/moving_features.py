@@ -13,7 +13,7 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import unproject_to_world
-from ace_jax.geometry.pose_optimization import CHI2_PIXEL, NoiseModel
+from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel
 from ace_jax.geometry.rigid import centre, difference
 from ace_jax.geometry.rigid_motions import (
     INVERSE_DEPTH_SIGMA,
@@ -22,7 +22,8 @@ from ace_jax.geometry.rigid_motions import (
     most_common_motion,
     surface,
 )
-from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates, guided_match
+from ace_jax.localization.guided_matching import guided_match
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.slam.tracking.free_space import nth_nearest
 from ace_jax.slam.tracking.guided_pose import optimized, pixel_errors
 
@@ -188,12 +189,12 @@ class RecentFrames:
         points = self._points(then, pose)
         to_camera = centre(pose) - points
         distances = np.linalg.norm(to_camera, axis=1)
-        block = LandmarkBlock(
+        block = Landmarks(
             points=points.astype(np.float32),
-            descriptors=np.asarray(then.descriptors)[None],
+            descriptors=np.asarray(then.descriptors)[:, None],
             view_directions=to_camera / np.maximum(distances, 1e-6)[:, None],
             distances=distances,
-            mask=then.mask & (then.depth > 0),
+            views=(then.mask & (then.depth > 0)).astype(np.int32),
         )
         seen = features.replace(mask=features.mask & (features.depth > 0))
         match = guided_match(block, seen, camera_from_world, self._camera, self._gates)

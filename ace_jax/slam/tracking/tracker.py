@@ -15,10 +15,10 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera, unproject
-from ace_jax.geometry.pose_optimization import NoiseModel
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import nearest_view
-from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates
+from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.models.landmark_attention import EMPTY, attend
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
@@ -239,9 +239,11 @@ class Tracker:
 
     def _last_seen(
         self, landmark_map: LandmarkMap, landmarks: np.ndarray, descriptors: np.ndarray
-    ) -> LandmarkBlock:
+    ) -> Landmarks:
         """The last frame's landmarks as they looked in it."""
-        return landmark_map.block(landmarks, len(landmarks)).replace(descriptors=descriptors[None])
+        return landmark_map.block(landmarks, len(landmarks)).replace(
+            descriptors=descriptors[:, None]
+        )
 
     def well_observed(self, landmark_map: LandmarkMap, slots: np.ndarray) -> np.ndarray:
         """Which of some landmarks (-1: none) enough keyframes observe."""

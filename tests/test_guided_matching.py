@@ -1,6 +1,9 @@
-"""Guided matching: planted pairs are found, and each gate keeps out what it should."""
+"""Guided matching, on the host and on the device: planted pairs are found, and each gate keeps out
+what it should.
+"""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -9,13 +12,22 @@ from data_scene import rotation
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.localization.guided_matching import LandmarkBlock, MatchGates, guided_match
+from ace_jax.localization.guided_matching import guided_match, guided_match_on_device
+from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
 
 CAMERA = Camera(300.0, 310.0, 159.5, 119.5, 320, 240)
 GATES = MatchGates(
     radius=8.0, min_cosine=0.75, match_ratio=0.9, cos_max_view_angle=0.5, max_scale_change=2.0
 )
 LANDMARKS, FEATURES, DIM = 60, 90, 32
+ON_DEVICE = jax.jit(guided_match_on_device, static_argnames="most")
+
+
+@pytest.fixture(params=["host", "device"], autouse=True)
+def on_device(request):
+    """Every test here is of both implementations."""
+    Scene.on_device = request.param == "device"
+    return Scene.on_device
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -26,15 +38,18 @@ def _unit(x: np.ndarray) -> np.ndarray:
 class Scene:
     """Landmark i is seen as feature `feature[i]`; the other features show nothing."""
 
-    block: LandmarkBlock
+    block: Landmarks
     features: Features
     camera_from_world: np.ndarray
     feature: np.ndarray
+    on_device: ClassVar[bool] = False
 
-    def match(self, **gates) -> np.ndarray:
+    def match(self, most=None, **gates) -> np.ndarray:
         """Landmark of each feature."""
-        gates = GATES.replace(**gates)
-        return guided_match(self.block, self.features, self.camera_from_world, CAMERA, gates)
+        asked = self.block, self.features, self.camera_from_world, CAMERA, GATES.replace(**gates)
+        if self.on_device:
+            return np.asarray(ON_DEVICE(*jax.tree.map(jax.numpy.asarray, asked), most=most))
+        return guided_match(*asked)
 
     def expected(self) -> np.ndarray:
         landmark = np.full(FEATURES, -1)
@@ -65,18 +80,18 @@ def make_scene(seed: int = 0, noise_px: float = 1.0, appearances: int = 2) -> Sc
     centre = -pose[:3, :3].T @ pose[:3, 3]
     to_camera = centre - points
     descriptors = _unit(rng.normal(size=(FEATURES, DIM)))
-    stored = _unit(rng.normal(size=(appearances, LANDMARKS, DIM)))
+    stored = _unit(rng.normal(size=(LANDMARKS, appearances, DIM)))
     right = rng.integers(appearances, size=LANDMARKS)  # one of the appearances is the one seen
-    stored[right, np.arange(LANDMARKS)] = _unit(
+    stored[np.arange(LANDMARKS), right] = _unit(
         descriptors[seen] + 0.04 * rng.normal(size=(LANDMARKS, DIM))
     )
     return Scene(
-        block=LandmarkBlock(
+        block=Landmarks(
             points=points.astype(np.float32),
             descriptors=stored.astype(np.float32),
             view_directions=_unit(to_camera).astype(np.float32),
             distances=np.linalg.norm(to_camera, axis=1).astype(np.float32),
-            mask=np.ones(LANDMARKS, bool),
+            views=np.full(LANDMARKS, 2),
         ),
         features=Features(
             uv=(uv + noise_px * rng.uniform(-1, 1, uv.shape)).astype(np.float32),
@@ -100,9 +115,9 @@ def test_masked_landmarks_and_features_take_no_part_even_if_nan():
     scene = make_scene()
     gone, unused = np.arange(0, LANDMARKS, 3), scene.feature[1::4]
     block = jax.tree.map(np.copy, scene.block)
-    block.mask[gone] = False
+    block.views[gone] = 0
     block.points[gone] = np.nan
-    block.descriptors[:, gone] = np.nan
+    block.descriptors[gone] = np.nan
     block.view_directions[gone] = np.nan
     block.distances[gone] = np.nan
     features = jax.tree.map(np.copy, scene.features)
@@ -123,9 +138,7 @@ def test_one_to_one_where_everything_looks_alike(seed):
     rng = np.random.default_rng(seed)
     alike = _unit(1.0 + 0.05 * rng.normal(size=(FEATURES, DIM))).astype(np.float32)
     scene.features = scene.features.replace(descriptors=alike)
-    scene.block = scene.block.replace(
-        descriptors=np.broadcast_to(alike[:LANDMARKS], (2, LANDMARKS, DIM)).copy()
-    )
+    scene.block = scene.block.replace(descriptors=np.stack([alike[:LANDMARKS]] * 2, axis=1))
     matched = scene.match(radius=100.0, match_ratio=2.0)
     matched = matched[matched >= 0]
     assert len(matched) > 5
@@ -137,7 +150,7 @@ def test_twin_landmarks_share_no_feature():
     block = jax.tree.map(np.copy, scene.block)
     for leaf in (block.points, block.view_directions, block.distances):
         leaf[1] = leaf[0]
-    block.descriptors[:, 1] = block.descriptors[:, 0]
+    block.descriptors[1] = block.descriptors[0]
     scene.block = block
     found = scene.match()
     assert np.isin(found, [0, 1]).sum() == 1
@@ -154,6 +167,8 @@ def test_search_radius():
 def test_least_similarity_and_ambiguity():
     scene = make_scene()
     assert (scene.match(min_cosine=0.9999) == -1).all()
+    if scene.on_device:
+        return  # asks for no ratio
     # A second feature that looks almost the same, next to the right one: not to be told apart.
     twin = np.setdiff1d(np.arange(FEATURES), scene.feature)[0]
     right = scene.feature[7]
@@ -224,3 +239,55 @@ def test_a_pose_that_is_not_a_number_matches_nothing():
     scene = make_scene()
     scene.camera_from_world = np.full((4, 4), np.nan, np.float32)
     assert (scene.match() == -1).all()
+
+
+def test_what_was_seen_from_an_unknown_place_always_looks_alike():
+    scene = make_scene()
+    scene.block = scene.block.replace(
+        view_directions=np.full((LANDMARKS, 3), np.nan, np.float32),
+        distances=np.full(LANDMARKS, np.nan, np.float32),
+    )
+    np.testing.assert_array_equal(scene.match(), scene.expected())
+
+
+def test_landmarks_that_move_are_seen_from_the_same_places():
+    block = make_scene().block
+    moved = block.with_points(block.points + 0.1)
+    np.testing.assert_allclose(moved.viewpoints, block.viewpoints, atol=1e-5)
+    directions, distances = directions_to(block.viewpoints, block.points)
+    np.testing.assert_allclose(directions, block.view_directions, atol=1e-5)
+    np.testing.assert_allclose(distances, block.distances, rtol=1e-5)
+
+
+def _rivals(scene: Scene) -> Scene:
+    """Landmark 1 is nearly landmark 0, in its place, and a little less similar."""
+    block = jax.tree.map(np.copy, scene.block)
+    for leaf in (block.points, block.view_directions, block.distances):
+        leaf[1] = leaf[0]
+    block.descriptors[1] = _unit(block.descriptors[0] + 0.02 * block.descriptors[2])
+    return dataclasses.replace(scene, block=block)
+
+
+def test_landmarks_found_twice_come_first_on_the_device(on_device):
+    scene = _rivals(make_scene(appearances=1))
+    best = scene.match()[scene.feature[0]]
+    scene.block.views[best] = 1
+    assert scene.match()[scene.feature[0]] == (1 - best if on_device else best)
+    # One that matches nothing takes nothing away.
+    scene.block.descriptors[1 - best] *= -1
+    assert scene.match()[scene.feature[0]] == best
+
+
+def test_many_landmarks_of_any_length_and_the_first_in_view(on_device):
+    if not on_device:
+        pytest.skip("the host compares all")
+    scene = make_scene(appearances=1)
+    rows = np.random.default_rng(0).permutation(20 * LANDMARKS)
+    many = jax.tree.map(lambda x: np.concatenate([x, *[x[::-1]] * 19])[rows], scene.block)
+    many.views[rows >= LANDMARKS] = 0  # only the real ones are there, anywhere among many
+    scene.block = many.replace(descriptors=7.0 * many.descriptors)
+    found = scene.match()
+    np.testing.assert_array_equal(found >= 0, scene.expected() >= 0)
+    np.testing.assert_array_equal(rows[found[found >= 0]], scene.expected()[found >= 0])
+    first = np.sort(found[found >= 0])[:17]
+    np.testing.assert_array_equal(np.sort(scene.match(most=17)[scene.match(most=17) >= 0]), first)

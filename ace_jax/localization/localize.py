@@ -1,0 +1,236 @@
+"""From features to a pose in a scene map: pure functions that compile, batch and export.
+
+Features -> scene coordinates with their uncertainty (the map's head) -> the most certain vote in
+RANSAC-PnP -> refinement by guided matching with all landmarks in view.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from ace_jax.features.base import Features
+from ace_jax.features.selection import by_reliability
+from ace_jax.geometry import robust_loss
+from ace_jax.geometry.absolute_pose import estimate_absolute_pose
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.pose_refinement import refine_pose
+from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations
+from ace_jax.localization.guided_matching import guided_match_on_device
+from ace_jax.localization.landmarks import Landmarks, MatchGates
+from ace_jax.localization.settings import Settings
+
+# Pixels at 640 columns, tuned on 7-Scenes redkitchen: what the first pose may be off by, and the
+# standard deviation of a landmark's error (that of SLAM's matches).
+_GUIDED_RADIUS, _GUIDED_SIGMA = 8.0, 1.5
+_GUIDED_STEPS = 5  # of Gauss-Newton; it has converged by then
+_MIN_GUIDED = 30  # matches without which a pose is not touched
+
+
+@flax.struct.dataclass
+class MapArrays:
+    """What a map computes with.
+
+    Attributes:
+        variables: of the head.
+        code: (M, C) the map code, or None.
+        landmarks: for guided matching, or None.
+    """
+
+    variables: dict[str, Any]
+    code: jax.Array | None
+    landmarks: Landmarks | None
+
+
+@flax.struct.dataclass
+class Correspondences:
+    """What a map says about N features.
+
+    Attributes:
+        uv: (N, 2) pixels.
+        xyz: (N, 3) scene coordinates, world, metres.
+        scale: (N,) predicted standard deviation, metres.
+        voted: (N,) bool, whether it is among the most certain.
+        depth: (N,) measured z-depth, metres, 0 where unknown.
+    """
+
+    uv: jax.Array
+    xyz: jax.Array
+    scale: jax.Array
+    voted: jax.Array
+    depth: jax.Array
+
+
+@flax.struct.dataclass
+class QueryPose:
+    """The pose of a query.
+
+    Attributes:
+        camera_from_world: (4, 4).
+        success: () bool.
+        num_inliers: () int32.
+        covariance: (6, 6) of the left tangent (translation, rotation) of camera_from_world.
+    """
+
+    camera_from_world: jax.Array
+    success: jax.Array
+    num_inliers: jax.Array
+    covariance: jax.Array
+
+
+def apart(_: str, value: Any) -> Any:
+    """Keeps the stages apart within one program, as separate programs are.
+
+    Sums are not reordered across them, so that the sampling sees the same bits.
+    """
+    return jax.lax.optimization_barrier(value)
+
+
+def localize(
+    head: Any, settings: Settings, known: MapArrays, features: Features, camera: Camera
+) -> QueryPose:
+    """The pose of an image: from its most reliable features, and if these fail from all of them.
+
+    Args:
+        head: the map's head, a Flax module.
+        settings: how to answer.
+        known: the map's arrays.
+        features: of the image; their depth, where it is known, takes part if `settings.use_depth`.
+        camera: intrinsics.
+    """
+    count = features.uv.shape[0]
+    first, _, _ = attempt(head, settings, known, features, camera, settings.max_queries)
+    if settings.max_queries >= count:
+        return first
+    return jax.lax.cond(
+        first.success,
+        lambda: first,
+        lambda: attempt(head, settings, known, features, camera, count)[0],
+    )
+
+
+def attempt(
+    head: Any,
+    settings: Settings,
+    known: MapArrays,
+    features: Features,
+    camera: Camera,
+    queries: int,
+    stage: Callable[[str, Any], Any] = apart,
+) -> tuple[QueryPose, Correspondences, jax.Array]:
+    """The pose from the `queries` most reliable features.
+
+    Args:
+        head: see `localize`, as for the others.
+        settings: how to answer.
+        known: the map's arrays.
+        features: of the image.
+        camera: intrinsics.
+        queries: how many features are asked about; static.
+        stage: given the name ("head", "solver") and the result of each stage; returns the result.
+
+    Returns:
+        The pose, the correspondences that it comes from, and which are its inliers.
+    """
+    queries = min(queries, features.uv.shape[0])
+    found = stage("head", scene_coordinates(head, settings, known, features, queries))
+    return stage("solver", (*solve(settings, known.landmarks, found, features, camera), found))
+
+
+@functools.partial(jax.jit, static_argnames=("head", "queries"))
+def scene_coordinates(
+    head: Any, settings: Settings, known: MapArrays, features: Features, queries: int
+) -> Correspondences:
+    """Scene coordinates of the `queries` most reliable features."""
+    descriptors, uv, mask, depth = (
+        features.descriptors,
+        features.uv,
+        features.mask,
+        features.depth,
+    )
+    if queries < uv.shape[0]:
+        rows = by_reliability(features.scores, uv, mask)[:queries]
+        descriptors, uv, mask, depth = descriptors[rows], uv[rows], mask[rows], depth[rows]
+    inputs = (descriptors,) if known.code is None else (descriptors, known.code)
+    out = head.apply(known.variables, *inputs)
+    scale = jnp.where(mask & jnp.isfinite(out.scale), out.scale, jnp.inf)
+    ordered = jnp.sort(scale)
+    present = jnp.maximum(jnp.sum(jnp.isfinite(scale)), 1)
+    if settings.quantile_ratio is None:
+        last = jnp.ceil(settings.keep_share * present).astype(jnp.int32) - 1
+        limit = ordered[jnp.clip(last, 0, queries - 1)]
+    else:
+        limit = settings.quantile_ratio * ordered[(0.1 * (present - 1)).astype(jnp.int32)]
+    voted = mask & jnp.isfinite(scale) & (scale <= limit)
+    return Correspondences(uv, out.xyz, out.scale, voted, depth)
+
+
+@jax.jit
+def solve(
+    settings: Settings,
+    landmarks: Landmarks | None,
+    found: Correspondences,
+    features: Features,
+    camera: Camera,
+) -> tuple[QueryPose, jax.Array]:
+    """The robust pose of correspondences, refined by guided matching; and its inliers (N,)."""
+    pose = estimate_absolute_pose(
+        found.uv,
+        found.xyz,
+        camera,
+        jax.random.key(settings.seed),
+        mask=found.voted,
+        depth=found.depth if settings.use_depth else None,
+        # A threshold in pixels means another angle on an image of another size.
+        threshold=settings.threshold * camera.pixel_scale,
+    )
+    transform = pose.camera_from_world
+    for _ in range(settings.guided_rounds if landmarks is not None else 0):
+        transform = guided_pose(
+            features,
+            landmarks,
+            camera,
+            jax.lax.optimization_barrier(transform),
+            pose.success,
+            settings.guided_landmarks,
+            settings.guided_similarity,
+        )
+    num_inliers = jnp.sum(pose.inliers).astype(jnp.int32)
+    return (
+        QueryPose(
+            camera_from_world=transform,
+            success=pose.success & (num_inliers >= settings.min_inliers),
+            num_inliers=num_inliers,
+            covariance=pose.covariance,
+        ),
+        pose.inliers,
+    )
+
+
+def guided_pose(
+    features: Features,
+    landmarks: Landmarks,
+    camera: Camera,
+    camera_from_world: jax.Array,
+    success: jax.Array,
+    most: int,
+    min_similarity: float,
+) -> jax.Array:
+    """The pose refined on the first `most` landmarks in view; unchanged without enough of them."""
+    scale = camera.pixel_scale
+    gates = MatchGates(_GUIDED_RADIUS * scale, min_similarity)
+    matches = guided_match_on_device(landmarks, features, camera_from_world, camera, gates, most)
+    found = matches >= 0
+    refined = refine_pose(
+        camera_from_world,
+        Observations(landmarks.points[matches].T, features.uv.T, found.astype(jnp.float32)),
+        camera,
+        NoiseModel(_GUIDED_SIGMA * scale, DEFAULT_NOISE.inverse_depth_sigma),
+        loss=robust_loss.geman_mcclure,
+        num_steps=_GUIDED_STEPS,
+    )
+    good = success & refined.success & (found.sum() >= _MIN_GUIDED)
+    return jnp.where(good, refined.camera_from_world, camera_from_world)

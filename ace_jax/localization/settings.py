@@ -1,0 +1,49 @@
+"""Settings of a relocalization query, and those that suit each kind of map."""
+
+import flax.struct
+
+from ace_jax.localization.scene_map import SceneMap
+
+
+@flax.struct.dataclass
+class Settings:
+    """How a query is answered. What decides about shapes is static under jit, the rest is traced.
+
+    Attributes:
+        max_queries: the most reliable features that are asked about (of equally reliable ones an
+            even choice over the image); all of them if these fail.
+        keep_share: share of the answers, the most certain, that vote.
+        quantile_ratio: if set, instead: answers with s < ratio x the 10 % quantile of s vote
+            (ACE-G takes 2).
+        threshold: largest reprojection error of an inlier, pixels at 640 columns (10 as in ACE).
+        min_inliers: fewer is a failure.
+        guided_rounds: refinements of the pose by guided matching, for maps of landmarks; 0: none.
+        guided_landmarks: landmarks in view that a refinement uses at most.
+        guided_similarity: least cosine similarity of a landmark and a feature in it.
+        use_depth: let measured depth of the query, where given, take part in the refinement.
+        seed: of the sampling; the same seed gives the same pose.
+    """
+
+    max_queries: int = flax.struct.field(pytree_node=False, default=1024)
+    keep_share: float = flax.struct.field(pytree_node=False, default=0.6)
+    quantile_ratio: float | None = flax.struct.field(pytree_node=False, default=None)
+    threshold: float = 10.0
+    min_inliers: int = 20
+    guided_rounds: int = flax.struct.field(pytree_node=False, default=1)
+    guided_landmarks: int = flax.struct.field(pytree_node=False, default=1024)
+    guided_similarity: float = 0.8
+    use_depth: bool = flax.struct.field(pytree_node=False, default=True)
+    seed: int = 0
+
+
+def default_settings(scene_map: SceneMap) -> Settings:
+    """What suits the map's kind of head."""
+    if scene_map.head == "map_code_transformer":
+        return Settings(max_queries=1 << 20, quantile_ratio=2.0)  # as the paper: all patches
+    if scene_map.head != "landmark_attention" or scene_map.features.endswith("dense"):
+        # One answer per cell: coarse positions, many of them poor, and no keypoints to search for.
+        return Settings(guided_rounds=0, keep_share=0.3)
+    config = scene_map.info.get("landmark_options", {})
+    similarity = config.get("min_similarity", Settings.guided_similarity)
+    # On redkitchen 0-699 the right map has 62 inliers and more, maps of other places 27 at most.
+    return Settings(max_queries=512, threshold=4.0, min_inliers=30, guided_similarity=similarity)
