@@ -102,7 +102,7 @@ class ImageRecording(Recording):
         return (rgb, depth) if undistortion is None else undistortion(rgb, depth)
 
     def _read_depth(self, index: int) -> np.ndarray:
-        path = self._depth[index]
+        path = self._depth[index] if self._depth else None
         if path is None:
             camera = self.camera_of(index)
             return np.zeros((camera.height, camera.width), np.float32)

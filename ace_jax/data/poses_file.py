@@ -4,6 +4,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -212,8 +213,9 @@ class PosedSource:
 
     def prepare(self, indices: Iterable[int] | None = None) -> None:
         """Lets a source that computes its frames do so; see `SyntheticSource.prepare`."""
-        if hasattr(self._source, "prepare"):
-            self._source.prepare(indices)
+        source: Any = self._source
+        if hasattr(source, "prepare"):
+            source.prepare(indices)
 
     def timestamps(self) -> np.ndarray:
         """(N,) float64 seconds."""

@@ -81,7 +81,8 @@ class PatchSampler:
         self._buffer, self._key = buffer, key
         self.size = min(size, buffer.count)
         self.steps_per_epoch = buffer.count // self.size
-        self._epoch, self._order = -1, None
+        self._epoch = -1
+        self._order: Any = None
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step; depends on the key and the step alone."""

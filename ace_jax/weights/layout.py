@@ -52,9 +52,7 @@ def to_flax(
     Raises:
         UserError: a name is missing, unexpected, or has another shape; all of them are listed.
     """
-    template: dict[tuple[str, ...], jax.ShapeDtypeStruct] = traverse_util.flatten_dict(
-        jax.eval_shape(init)["params"]
-    )
+    template: dict[Any, Any] = dict(traverse_util.flatten_dict(jax.eval_shape(init)["params"]))
     names = {checkpoint_name(path): path for path in template}
     problems = [f"missing {name}" for name in sorted(names.keys() - state.keys())]
     problems += [f"unexpected {name}" for name in sorted(state.keys() - names.keys())]
