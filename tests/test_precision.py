@@ -14,7 +14,7 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.geometry.camera import Camera, camera_rows
-from ace_jax.geometry.depth_calibration import COEFFICIENTS, bend_equations
+from ace_jax.geometry.depth_calibration import COEFFICIENTS, calibration_equations
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.kabsch import kabsch
 from ace_jax.geometry.plane_registration import register
@@ -28,6 +28,7 @@ from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.triangulation import triangulate
 from ace_jax.models.landmark_attention import attend, nearest
 from ace_jax.precision import full_precision, network_precision
+from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.tracking.tracker import relocalize
 from ace_jax.training import losses
 
@@ -113,7 +114,7 @@ def _register():
 def _bend():
     planes, between = _depth_images()
     bend = np.zeros(COEFFICIENTS, np.float32)
-    return bend_equations, (planes[0], planes[1:], between, DEPTH_CAMERA, bend)
+    return calibration_equations, (planes[0], planes[1:], between, DEPTH_CAMERA, bend)
 
 
 def _kabsch():
@@ -150,7 +151,7 @@ def _features(seed: int = 0):
 def _relocalize():
     _, world, features = _features()
     valid = np.ones(len(world), bool)
-    return lambda f: relocalize(f.descriptors, world, valid, f, CAMERA, KEY, 160.0, 0.15), (
+    return lambda f: relocalize(f.descriptors, world, valid, f, CAMERA, KEY, 160.0, SlamConfig()), (
         features,
     )
 

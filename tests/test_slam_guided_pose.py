@@ -20,7 +20,7 @@ def landmarks() -> Landmarks:
         descriptors=descriptors()[:, None],
         view_directions=-world / distances[:, None],
         distances=distances,
-        mask=np.ones(len(world), bool),
+        views=np.ones(len(world), np.int32),
     )
 
 

@@ -74,7 +74,9 @@ class KeyframeMapping:
             closure = yield from self.loops.close(self._landmark_map, numbers[-1])
             if closure is not None:
                 self.closures.append(closure)
-        self._landmark_map.retire_surplus(config.max_keyframes, config.recent_keyframes)
+        self._landmark_map.retire_surplus(
+            config.max_keyframes, config.recent_keyframes, config.depending_observers
+        )
 
     def finish(self, settle: bool) -> None:
         """Completes what runs and waits; then adjusts the whole map once more, if wanted."""

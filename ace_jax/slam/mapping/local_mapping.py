@@ -13,7 +13,7 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.depth_calibration import bend_equations, straightened_planes
+from ace_jax.geometry.depth_calibration import calibration_equations, correct_planes
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.plane_registration import register
@@ -27,19 +27,14 @@ from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.mapping_queue import MappingTask, together
 from ace_jax.slam.mapping.observations import NO_LANDMARK
 
-CHI2_FUSE = 11.7
-MIN_BUNDLE_OBSERVATIONS = 30
-MAX_BUNDLE_TRANSLATION = 0.2  # metres; a keyframe that moves further was thrown, not adjusted
-MAX_BUNDLE_ROTATION = np.deg2rad(8.0)
-
 
 @jax.jit
-def _explained(poses, points, uv, depth, camera, noise) -> jax.Array:
+def _explained(poses, points, uv, depth, camera, noise, max_chi2) -> jax.Array:
     """(B, N) bool: which points (B, N, 3) agree with what B keyframes saw of them."""
 
     def one(pose, points, uv, depth):
         residuals = residuals_of(pose, points.T, uv.T, inverse_of(depth), camera, noise)
-        return residuals.in_front & (residuals.joint < CHI2_FUSE)
+        return residuals.in_front & (residuals.joint < max_chi2)
 
     return jax.vmap(one)(poses, points, uv, depth)
 
@@ -51,6 +46,7 @@ def match_into(
     camera: Camera,
     gates: MatchGates,
     noise: NoiseModel,
+    max_chi2: float = SlamConfig.fuse_chi2,
 ) -> np.ndarray:
     """Landmarks of one block matched into B keyframes.
 
@@ -61,6 +57,7 @@ def match_into(
         camera: intrinsics.
         gates: of guided matching.
         noise: standard deviations.
+        max_chi2: of pixels and inverse depth, in units of their noise.
 
     Returns:
         (B, N) index into the block, -1 where there is none.
@@ -72,7 +69,8 @@ def match_into(
         ]
     )
     points = block.points[np.maximum(matches, 0)]
-    explained = np.asarray(_explained(poses, points, features.uv, features.depth, camera, noise))
+    seen = features.uv, features.depth, camera, noise
+    explained = np.asarray(_explained(poses, points, *seen, max_chi2))
     return np.where(explained, matches, NO_MATCH)
 
 
@@ -101,7 +99,7 @@ class LocalMapper:
         poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
         pairs = planes, np.stack([planes] * count), poses, self.camera
         register(*pairs)
-        bend_equations(*pairs, bend=landmark_map.depth_bend)
+        calibration_equations(*pairs, calibration=landmark_map.depth_calibration)
         size, points = config.window_free + config.window_fixed, config.max_window_landmarks
         nothing = np.zeros(0, int)
         _bundle_adjust(
@@ -151,7 +149,7 @@ class LocalMapper:
         if tied:
             yield from together(
                 [
-                    self._learn_bend(landmark_map),
+                    self._calibrate_depth(landmark_map),
                     *(
                         self._fuse(landmark_map, n, neighbours[n])
                         for n in tied[-self.config.max_fused :]
@@ -159,14 +157,14 @@ class LocalMapper:
                 ]
             )
             yield from self.adjust(landmark_map, tied)
-        landmark_map.cull(numbers[-1])
+        landmark_map.cull(numbers[-1], self.config.cull_patience)
 
     def settle(self, landmark_map: LandmarkMap) -> MappingTask:
         """Adjusts every keyframe once more if its depth is known better now than at its time."""
-        if not np.array_equal(landmark_map.depth_bend, landmark_map.settled_bend):
+        if not np.array_equal(landmark_map.depth_calibration, landmark_map.settled_calibration):
             for number in list(landmark_map.keyframes):
                 yield from self.adjust(landmark_map, [number])
-            landmark_map.settled_bend = landmark_map.depth_bend
+            landmark_map.settled_calibration = landmark_map.depth_calibration
 
     def _create_landmarks(self, landmark_map: LandmarkMap, number: int, rgb: np.ndarray) -> None:
         keyframe = landmark_map.keyframes[number]
@@ -215,7 +213,11 @@ class LocalMapper:
         own = landmark_map.landmarks_of(number).copy()
         theirs = landmark_map.slots_seen_by(neighbours)
         theirs = theirs[~np.isin(theirs, own)]
-        theirs = theirs[landmark_map.in_view(theirs, keyframe.camera_from_world, self.camera)]
+        theirs = theirs[
+            landmark_map.in_view(
+                theirs, keyframe.camera_from_world, self.camera, self.config.view_margin
+            )
+        ]
         theirs = theirs[: self.config.max_fuse_landmarks]
         serials = landmark_map.serial[own], landmark_map.serial[theirs]
         # The keyframe's landmarks look as they do in the keyframe: its neighbours' views are close.
@@ -255,14 +257,19 @@ class LocalMapper:
         features = np.flatnonzero(back[0] >= 0)
         landmark_map.show(number, features, theirs[back[0][features]])
 
-    def _learn_bend(self, landmark_map: LandmarkMap) -> MappingTask:
-        """What the keyframes that were registered last say of the bend.
+    def _calibrate_depth(self, landmark_map: LandmarkMap) -> MappingTask:
+        """What the keyframes that were registered last tell about the depth camera.
 
         They were adjusted since then, so their poses are better now.
         """
         pairs = list(landmark_map.edges.unlearned)
         jobs = [
-            self._of_pairs(landmark_map, bend_equations, *pair, bend=landmark_map.depth_bend)
+            self._of_pairs(
+                landmark_map,
+                calibration_equations,
+                *pair,
+                calibration=landmark_map.depth_calibration,
+            )
             for pair in pairs
         ]
         try:
@@ -271,8 +278,8 @@ class LocalMapper:
             del landmark_map.edges.unlearned[: len(pairs)]
         for equations in found:
             if equations is not None:
-                landmark_map.bend.add(equations)
-                landmark_map.correct_depth(landmark_map.bend.bend, self.camera)
+                landmark_map.calibrator.add(equations)
+                landmark_map.calibrate_depth(landmark_map.calibrator.calibration, self.camera)
 
     def _with_planes(self, landmark_map: LandmarkMap, numbers: np.ndarray) -> list[int]:
         """Those of some keyframes, best first, that a depth image is registered to."""
@@ -290,13 +297,13 @@ class LocalMapper:
         if not others or any(k is None or k.planes is None for k in chosen):
             return lambda: None
         chosen += chosen[1:2] * (self.config.registered_neighbours - len(others))
-        planes, bend = np.stack([k.planes for k in chosen]), landmark_map.depth_bend
+        planes, calibration = np.stack([k.planes for k in chosen]), landmark_map.depth_calibration
         poses = np.stack([k.camera_from_world for k in chosen])
         relative = (poses[1:] @ invert(poses[0])).astype(np.float32)
 
         def job():
-            straight = straightened_planes(planes, self.camera, bend)
-            return compute(straight[0], straight[1:], relative, self.camera, **more)
+            corrected = correct_planes(planes, self.camera, calibration)
+            return compute(corrected[0], corrected[1:], relative, self.camera, **more)
 
         return job
 
@@ -340,7 +347,7 @@ class LocalMapper:
         observed = feature_of >= 0
         may_move = np.zeros(num_free, bool)
         may_move[: len(free)] = (free != 0) & (
-            observed[: len(free)].sum(1) >= MIN_BUNDLE_OBSERVATIONS
+            observed[: len(free)].sum(1) >= config.min_bundle_observations
         )
         points = np.zeros((num_points, 3), np.float32)
         points[: len(slots)] = landmark_map.points[slots]
@@ -361,7 +368,7 @@ class LocalMapper:
         adjusted = result.camera_from_world.astype(np.float64)
         moved = np.flatnonzero(may_move)
         if any(
-            _moved_too_far(landmark_map.keyframes[free[row]].camera_from_world, adjusted[row])
+            self._moved_too_far(landmark_map.keyframes[free[row]].camera_from_world, adjusted[row])
             for row in moved
         ):
             return
@@ -378,7 +385,7 @@ class LocalMapper:
             same = landmark_map.landmarks_of(keyframe_number)[features] == slot_of[column]
             landmark_map.forget(int(keyframe_number), features[same])
 
-
-def _moved_too_far(before: np.ndarray, after: np.ndarray) -> bool:
-    distance, angle = difference(after, before)
-    return distance > MAX_BUNDLE_TRANSLATION or angle > MAX_BUNDLE_ROTATION
+    def _moved_too_far(self, before: np.ndarray, after: np.ndarray) -> bool:
+        distance, angle = difference(after, before)
+        most, most_angle = self.config.max_bundle_move
+        return distance > most or angle > most_angle
