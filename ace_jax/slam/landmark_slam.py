@@ -12,21 +12,20 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import invert, orthonormalized
-from ace_jax.localization.landmarks import Landmarks, MatchGates
+from ace_jax.localization.landmarks import MatchGates
 from ace_jax.localization.scene_map import SceneMap
-from ace_jax.localization.stored_landmarks import landmark_entries
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
-from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
-from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.slam.loops.loop_closing import LoopCloser
+from ace_jax.slam.loops.loop_correction import LoopClosure
 from ace_jax.slam.mapping.keyframe_mapping import KeyframeMapping
 from ace_jax.slam.mapping.keyframe_selection import KeyframeSelection
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.local_mapping import LocalMapper
-from ace_jax.slam.mapping.observations import NO_LANDMARK
 from ace_jax.slam.reporting.stage_times import StageClock, StageTimes
-from ace_jax.slam.tracking.feature_noise import FeatureNoise
-from ace_jax.slam.tracking.frame_features import FrameFeatures, blank_features
+from ace_jax.slam.sessions.session import scene_map_of
+from ace_jax.slam.tracking.frame_features import FeatureNoise, FrameFeatures, blank_features
 from ace_jax.slam.tracking.free_space import FreeSpace
 from ace_jax.slam.tracking.moving_features import RecentFrames
 from ace_jax.slam.tracking.tracker import Tracked, Tracker
@@ -387,22 +386,4 @@ class LandmarkSlam:
 
     def scene_map(self) -> SceneMap:
         """A landmark-attention head that holds every landmark with its mean descriptor."""
-        landmark_map, tau = self.landmark_map, similarity(self.extractor.name).temperature
-        landmarks = landmark_map.block(np.flatnonzero(landmark_map.valid), len(landmark_map))
-        entries = landmark_entries(_with_mean_descriptor(landmarks), len(landmark_map), tau=tau)
-        keyframes = list(landmark_map.keyframes.values())
-        centres = np.array([k.centre for k in keyframes]).reshape(-1, 3)
-        return SceneMap(
-            **entries,
-            features=self.extractor.name,
-            feature_options=self._feature_options,
-            feature_checksum=self.extractor.weights_checksum,
-            camera=self.camera,
-            mean=centres.mean(0) if len(centres) else np.zeros(3),
-        )
-
-
-def _with_mean_descriptor(landmarks: Landmarks) -> Landmarks:
-    total = landmarks.descriptors.sum(axis=1, keepdims=True)
-    norm = np.linalg.norm(total, axis=2, keepdims=True)
-    return landmarks.replace(descriptors=total / np.maximum(norm, 1e-6))
+        return scene_map_of(self.landmark_map, self.extractor, self.camera, self._feature_options)

@@ -2,7 +2,8 @@
 
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
+from ace_jax.slam.loops.loop_closing import LoopCloser
+from ace_jax.slam.loops.loop_correction import LoopClosure
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.local_mapping import LocalMapper
 from ace_jax.slam.mapping.mapping_queue import MappingQueue, MappingTask
