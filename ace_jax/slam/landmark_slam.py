@@ -191,8 +191,10 @@ class LandmarkSlam:
         self._forget_if_moved()
         clock.lap("mapping")
         # Depth: corrected by the sensor's calibration (Teichman, Miller and Thrun, RSS 2013).
-        bend = self.landmark_map.depth_bend
-        self.measured = measured = self.features.calibrated(frame, raw, self.poses.motion(), bend)
+        calibration = self.landmark_map.depth_calibration
+        self.measured = measured = self.features.calibrated(
+            frame, raw, self.poses.motion(), calibration
+        )
         clock.lap("depth")
         if not self.landmark_map.keyframes:
             return self._start(frame, measured, clock)
