@@ -10,14 +10,12 @@ from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_planes import fit_planes
-from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import invert, orthonormalized
-from ace_jax.localization.landmarks import MatchGates
+from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
 from ace_jax.slam.loops.loop_closing import LoopCloser
-from ace_jax.slam.loops.loop_correction import LoopClosure
 from ace_jax.slam.mapping.keyframe_mapping import KeyframeMapping
 from ace_jax.slam.mapping.keyframe_selection import KeyframeSelection
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
@@ -25,8 +23,14 @@ from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.local_mapping import LocalMapper
 from ace_jax.slam.reporting.stage_times import StageClock, StageTimes
 from ace_jax.slam.sessions.session import scene_map_of
-from ace_jax.slam.tracking.frame_features import FeatureNoise, FrameFeatures, blank_features
+from ace_jax.slam.tracking.frame_features import (
+    FeatureNoise,
+    FrameFeatures,
+    blank_features,
+    match_gates,
+)
 from ace_jax.slam.tracking.free_space import FreeSpace
+from ace_jax.slam.tracking.last_image import LastImage
 from ace_jax.slam.tracking.moving_features import RecentFrames
 from ace_jax.slam.tracking.tracker import Tracked, Tracker
 
@@ -86,26 +90,14 @@ class LandmarkSlam:
         self.poses = FramePoses(self.landmark_map.keyframes)
         self.times = StageTimes()
         self.frozen = self.needs_no_depth = frozen
+        self.relocalize_always = relocalize_always
 
-        pixel = camera.pixel_scale
-        self._noise = FeatureNoise(
-            NoiseModel(config.pixel_sigma * pixel, config.inverse_depth_sigma),
-            config.min_pixel_sigma * pixel,
-            config.pixel_sigma_factor,
-            config.noise_memory,
-            self.landmark_map.pixel_residual,
-        )
-        noise = self._noise.model
-        gates = MatchGates(
-            radius=np.float32(config.fuse_radius * pixel),
-            min_cosine=similarity(extractor.name).min_cosine,
-            match_ratio=config.match_ratio,
-            cos_max_view_angle=float(np.cos(config.max_view_angle)),
-            max_scale_change=config.max_scale_change,
-        )
+        self._noise = FeatureNoise.of_config(config, camera, self.landmark_map.pixel_residual)
+        noise, gates = self._noise.model, match_gates(config, camera, extractor.name)
         self.features = FrameFeatures(camera, extractor, config)
         self.free_space = FreeSpace(camera, config.free_space)
         self.recent_frames = RecentFrames(camera, gates, config.moving)
+        self.last_image = LastImage(camera, config)
         self.tracker = Tracker(
             camera,
             config,
@@ -113,7 +105,6 @@ class LandmarkSlam:
             noise,
             similarity(extractor.name).temperature,
             jax.random.key(seed),
-            relocalize_always,
             needs_no_depth=frozen,
         )
         self.selection = KeyframeSelection(config)
@@ -121,8 +112,9 @@ class LandmarkSlam:
         loops = None
         if close_loops and not frozen:
             loops = LoopCloser(camera, config.loops, gates, noise, seed)
-        self.mapping = KeyframeMapping(self.landmark_map, config, mapper, loops, mapping_lag)
-        self._closures_seen = 0
+        self.mapping = KeyframeMapping(
+            self.landmark_map, config, mapper, loops, mapping_lag, self._forget_motion
+        )
 
         self.measured = blank_features(extractor)
         self.last_landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
@@ -133,6 +125,7 @@ class LandmarkSlam:
         """Compiles every program before the first frame, on blank input of the right shapes."""
         self.tracker.warm_up(self.landmark_map, self.measured)
         self.recent_frames.warm_up(self.measured)
+        self.last_image.warm_up()
         if not self.frozen:
             self.mapping.mapper.warm_up(self.landmark_map, self.measured)
         if self.mapping.loops is not None:
@@ -188,7 +181,6 @@ class LandmarkSlam:
             clock.lap("features")
         # What mapping has computed meanwhile (bundle adjustment, closed loops) enters the map.
         self.mapping.queue.advance()
-        self._forget_if_moved()
         clock.lap("mapping")
         # Depth: corrected by the sensor's calibration (Teichman, Miller and Thrun, RSS 2013).
         calibration = self.landmark_map.depth_calibration
@@ -207,7 +199,7 @@ class LandmarkSlam:
         if tracked is not None and not self._is_steady(tracked):
             tracked = self._without_moving(frame, static, tracked)
         clock.lap("tracking")
-        if tracked is None or self._ambiguous(tracked):
+        if tracked is None:
             return self._lose(frame)
         pose = self._accept(frame, tracked)
         # Keyframe (Mur-Artal and Tardos, T-RO 2017, III-E)? Then its features become landmarks, and
@@ -220,12 +212,39 @@ class LandmarkSlam:
             clock.lap("mapping")
         unrolled = self._unrolled(frame, measured, pose)
         self.recent_frames.remember(frame.timestamp, unrolled, pose)
+        self.last_image.remember(frame)
         return TrackedFrame(frame.index, frame.timestamp, pose, reference, relative)
 
     def _track(
         self, frame: Frame, static: Features, predicted: np.ndarray | None
     ) -> Tracked | None:
-        """Coarse pose, rolling shutter, fine pose; None if the camera is lost."""
+        """Landmarks around the prediction, else all pixels, else relocalization; None: lost."""
+        if predicted is not None and not self.relocalize_always:
+            if tracked := self._track_near(frame, static, predicted):
+                return tracked
+            # Dense alignment with the last image (Newcombe et al. 2011; Kerl et al. 2013).
+            aligned = self._aligned(frame, predicted)
+            if aligned is not None:
+                if tracked := self._track_near(frame, static, aligned):
+                    return tracked
+                return Tracked.without_landmarks(aligned, self._unrolled(frame, static, aligned))
+        if tracked := self._track_near(frame, static, None):
+            return tracked
+        aligned = self._aligned(frame, None) if predicted is None else None
+        return None if aligned is None else self._track_near(frame, static, aligned)
+
+    def _aligned(self, frame: Frame, predicted: np.ndarray | None) -> np.ndarray | None:
+        """(4, 4) camera_from_world by dense alignment with the last tracked image, or None."""
+        last = self.poses.last_tracked()
+        lost = self.state is State.LOST
+        if last is None or (lost and self.last_image.age(frame.timestamp) > MAX_INTERVAL):
+            return None
+        return self.last_image.pose_of(frame, last, predicted)
+
+    def _track_near(
+        self, frame: Frame, static: Features, predicted: np.ndarray | None
+    ) -> Tracked | None:
+        """Coarse pose, rolling shutter, fine pose, from a predicted one or by relocalization."""
         # The last frame's landmarks around the prediction, or landmark attention (DESIGN 4.4).
         unrolled = self._unrolled(frame, static)
         last = self.last_landmarks, self.last_descriptors
@@ -236,7 +255,8 @@ class LandmarkSlam:
         if not coarse.relocalized:
             unrolled = self._unrolled(frame, static, coarse.camera_from_world)
         # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth (DESIGN 6b).
-        return self.tracker.fine(self.landmark_map, unrolled, coarse)
+        tracked = self.tracker.fine(self.landmark_map, unrolled, coarse)
+        return None if tracked is None or self._ambiguous(tracked) else tracked
 
     def _unrolled(
         self, frame: Frame, features: Features, camera_from_world: np.ndarray | None = None
@@ -255,6 +275,7 @@ class LandmarkSlam:
         clock.lap("mapping")
         self.state = State.TRACKING
         self.recent_frames.remember(frame.timestamp, features, pose)
+        self.last_image.remember(frame)
         return TrackedFrame(frame.index, frame.timestamp, pose, 0, np.eye(4))
 
     def _lose(self, frame: Frame) -> TrackedFrame:
@@ -267,12 +288,6 @@ class LandmarkSlam:
         self.free_space.forget()
         self.recent_frames.forget()
 
-    def _forget_if_moved(self) -> None:
-        """A closed loop moves the map."""
-        if self._closures_seen < len(self.closures):
-            self._closures_seen = len(self.closures)
-            self._forget_motion()
-
     def _accept(self, frame: Frame, tracked: Tracked) -> np.ndarray:
         """Takes a pose as the camera's, learns of the noise; returns it (4, 4) float64."""
         pose = orthonormalized(tracked.camera_from_world)
@@ -282,7 +297,8 @@ class LandmarkSlam:
         self.last_descriptors = tracked.features.descriptors
         if frame.depth is not None:
             self.free_space.remember(frame.timestamp, frame.depth, pose)
-        self._noise.learn(tracked.pixel_error)
+        if tracked.pixel_error is not None:
+            self._noise.learn(tracked.pixel_error)
         self.landmark_map.pixel_residual = self._noise.residual
         self.tracker.noise = self._noise.model
         self.mapping.set_noise(self._noise.model)
@@ -335,16 +351,8 @@ class LandmarkSlam:
         """Adds a frame to the map, without what moves in it, and has it mapped."""
         moving = self.recent_frames.moving(frame.timestamp, tracked.features, pose)
         features = tracked.features.without(moving)
-        keyframe = Keyframe(
-            frame_index=frame.index,
-            camera_from_world=pose,
-            uv=features.uv,
-            descriptors=features.descriptors,
-            depth=features.depth,
-            mask=features.mask,
-            inlier_ratio=tracked.inlier_ratio,
-            planes=None if frame.depth is None else fit_planes(frame.depth, self.camera),
-        )
+        planes = None if frame.depth is None else fit_planes(frame.depth, self.camera)
+        keyframe = Keyframe.of(frame.index, features, pose, tracked.inlier_ratio, planes)
         landmarks = np.where(moving, NO_LANDMARK, tracked.landmarks)
         number = self.mapping.mapper.insert(self.landmark_map, keyframe, landmarks, frame.rgb)
         # The frame's features now show the landmarks that were made of them.
@@ -352,7 +360,6 @@ class LandmarkSlam:
         self.last_descriptors = features.descriptors
         self.selection.since_keyframe = 0
         self.mapping.add(number)
-        self._forget_if_moved()
         return number
 
     def finish(self) -> None:
@@ -363,11 +370,6 @@ class LandmarkSlam:
     def frames(self) -> list[TrackedFrame]:
         """The processed frames, oldest first."""
         return self.poses.frames
-
-    @property
-    def closures(self) -> list[LoopClosure]:
-        """The loops that were closed."""
-        return self.mapping.closures
 
     def corrected_pose(self, frame: TrackedFrame) -> np.ndarray | None:
         """(4, 4) camera_from_world of a tracked frame as known now; None if it was lost."""

@@ -39,6 +39,27 @@ class Keyframe:
     travelled: float = 0.0
     planes: np.ndarray | None = None
 
+    @classmethod
+    def of(
+        cls,
+        frame_index: int,
+        features: Features,
+        camera_from_world: np.ndarray,
+        inlier_ratio: float,
+        planes: np.ndarray | None,
+    ) -> "Keyframe":
+        """A keyframe with these features."""
+        return cls(
+            frame_index=frame_index,
+            camera_from_world=camera_from_world,
+            uv=features.uv,
+            descriptors=features.descriptors,
+            depth=features.depth,
+            mask=features.mask,
+            inlier_ratio=inlier_ratio,
+            planes=planes,
+        )
+
     @property
     def centre(self) -> np.ndarray:
         """(3,) camera centre in the world, metres."""

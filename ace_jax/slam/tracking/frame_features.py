@@ -8,10 +8,12 @@ import numpy as np
 from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
 from ace_jax.data.frame import Frame
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
+from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import correct_depth
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rolling_shutter import Motion, unroll
+from ace_jax.localization.landmarks import MatchGates
 from ace_jax.slam.config import SlamConfig
 
 MEDIAN_OF_RAYLEIGH = math.sqrt(2 * math.log(2))  # median distance over sigma of each coordinate
@@ -26,6 +28,17 @@ def blank_features(extractor: FeatureExtractor) -> Features:
         scores=np.zeros(count, np.float32),
         mask=np.zeros(count, bool),
         depth=np.zeros(count, np.float32),
+    )
+
+
+def match_gates(config: SlamConfig, camera: Camera, features: str) -> MatchGates:
+    """What a match must satisfy with the extractor called `features`, at the radius of fusing."""
+    return MatchGates(
+        radius=np.float32(config.fuse_radius * camera.pixel_scale),
+        min_cosine=similarity(features).min_cosine,
+        match_ratio=config.match_ratio,
+        cos_max_view_angle=float(np.cos(config.max_view_angle)),
+        max_scale_change=config.max_scale_change,
     )
 
 
@@ -126,6 +139,18 @@ class FeatureNoise:
         self._memory = memory
         self.residual = residual or start.pixel_sigma / factor
         self.model = start.replace(pixel_sigma=self._sigma()) if residual else start
+
+    @classmethod
+    def of_config(cls, config: SlamConfig, camera: Camera, residual: float) -> "FeatureNoise":
+        """As `config` says, in pixels of the camera."""
+        pixel = camera.pixel_scale
+        return cls(
+            NoiseModel(config.pixel_sigma * pixel, config.inverse_depth_sigma),
+            config.min_pixel_sigma * pixel,
+            config.pixel_sigma_factor,
+            config.noise_memory,
+            residual,
+        )
 
     def _sigma(self) -> float:
         return min(max(self._factor * self.residual, self._least), self._most)
