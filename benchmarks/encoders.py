@@ -1,4 +1,4 @@
-"""Encoders: parity with the official modules, speed beside the peers, precision of keypoints.
+"""Encoders: parity with the official modules, speed compared with others, keypoint precision.
 
   python benchmarks/encoders.py [--tables parity,speed,keypoints] [--shared DIR] [--docs FILE]
 

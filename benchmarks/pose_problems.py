@@ -1,4 +1,4 @@
-"""Absolute-pose problems: random ones on a grid of difficulties, and matches of real images."""
+"""Absolute-pose problems: a grid of random ones, and matches of real images."""
 
 import dataclasses
 from collections.abc import Iterator

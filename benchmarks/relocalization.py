@@ -1,4 +1,4 @@
-"""Relocalization's tables: heads, maps, light, updates, uncertainty, beside feature matching.
+"""Relocalization tables: heads, map sizes, lighting, updates, uncertainty, feature matching.
 
   python benchmarks/relocalization.py [--tables main,light,filter,update,scenes] [--quick]
       [--data_root DIR] [--weights_dir DIR] [--out DIR] [--reuse] [--docs docs/relocalization.md]

@@ -45,7 +45,7 @@ class LandmarkSlam:
         camera: intrinsics of the stream; frames with others are resampled, see `adapted`.
         extractor: features.
         config: constants.
-        seed: of every random draw.
+        seed: random seed.
         relocalize_always: do without the motion prediction (relocalize every frame, as ACE-SLAM).
         feature_options: how `extractor` was made, noted in the map.
         mapping_lag: how mapping runs beside tracking, see `MappingQueue`.

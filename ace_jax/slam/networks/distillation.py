@@ -114,7 +114,7 @@ class DistilledNetworkSlam(LandmarkSlam):
         head: "tri_mlp" or "homogeneous_mlp".
         config: constants of the loop.
         network: constants of the network.
-        seed: of every random draw.
+        seed: random seed.
         head_options: sizes of the head; default `HEAD_OPTIONS`.
         feature_options: how `extractor` was made, noted in the map.
         mapping_lag: how mapping runs beside tracking, see `MappingQueue`.
