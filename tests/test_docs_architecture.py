@@ -1,5 +1,6 @@
 """docs/architecture.md names files and packages that exist."""
 
+import itertools
 import re
 
 from repository import REPO
@@ -19,6 +20,4 @@ def test_the_layers_are_those_of_the_imports():
     rows = [set(re.findall(r"`(\w+)`", row.split("|")[2])) for row in table.splitlines()[2:]]
     levels = {name: level for level, layer in enumerate(LAYERS) for name in layer}
     ranges = [[levels[name] for name in row] for row in rows]
-    assert all(
-        max(above) < min(below) for above, below in zip(ranges[1:], ranges[2:], strict=False)
-    )
+    assert all(max(above) < min(below) for above, below in itertools.pairwise(ranges))
