@@ -24,7 +24,7 @@ from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
 from ace_jax.geometry.camera import Camera
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.tracking.feature_noise import MEDIAN_OF_RAYLEIGH
+from ace_jax.slam.tracking.frame_features import MEDIAN_OF_RAYLEIGH
 
 SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
 

@@ -13,9 +13,8 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_graph import exp
 from ace_jax.geometry.rigid import invert
-from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
-from ace_jax.slam.mapping.observations import NO_LANDMARK
 
 CAMERA = Camera(262.0, 262.0, 159.5, 119.5, 320, 240)
 FEATURES = 192

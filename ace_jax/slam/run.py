@@ -363,7 +363,7 @@ def write_results(
         seed=seed,
     )
     metrics.update(extra)
-    metrics["loops_closed"] = len(system.closures)
+    metrics["loops_closed"] = len(system.mapping.closures)
     metrics["keyframes"] = len(system.landmark_map.keyframes)
     write_json(out / "metrics.json", metrics)
     outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)
