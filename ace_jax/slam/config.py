@@ -248,7 +248,6 @@ class SlamConfig:
         max_scale_change (ratio; tuned K R): of mean and present distance.
         view_margin (px; tuned K R): outside the image, in which landmarks may still be in view.
         coarse_radius (px; tuned K R): search radius around the motion prediction.
-        coarse_retry_radius (px; tuned K R): the same after a failed first search.
         fine_radius (px; tuned K R): search radius around the first pass's pose.
         min_inliers (landmarks; tuned K R): fewer matched landmarks mean that tracking is lost.
         min_inlier_ratio (share; tuned K R): inliers over matches in the first pass below which it
@@ -335,7 +334,6 @@ class SlamConfig:
     view_margin: float = 40.0
     # Tracking
     coarse_radius: float = 20.0
-    coarse_retry_radius: float = 50.0
     fine_radius: float = 8.0
     min_inliers: int = 20
     min_inlier_ratio: float = 0.35

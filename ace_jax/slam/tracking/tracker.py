@@ -1,8 +1,8 @@
 """The pose of a frame in two passes: coarse search or relocalization, then a fine search.
 
-The coarse pass matches the last frame's landmarks around the motion prediction. If too few agree,
-or with `relocalize_always`, the frame is relocalized without a prior: landmark attention gives
-every feature a scene coordinate and RANSAC-Kabsch the pose. The fine pass matches the local map.
+The coarse pass matches the last frame's landmarks around a predicted pose. Without one, the frame
+is relocalized without a prior: landmark attention gives every feature a scene coordinate and
+RANSAC-Kabsch the pose. The fine pass matches the local map.
 """
 
 import dataclasses
@@ -175,13 +175,13 @@ class Tracker:
         if predicted is not None:
             block = self._last_seen(landmark_map, last_landmarks, last_descriptors)
             well_observed = self.well_observed(landmark_map, last_landmarks)
-            for radius in (self.config.coarse_radius, self.config.coarse_retry_radius):
-                step = self._match(block, features, predicted, radius, well_observed)
-                if self._trusted(step):
-                    slots = last_landmarks[step.matches[step.matches >= 0]]
-                    ratio = step.num_inliers / max(step.num_matches, 1)
-                    return Coarse(step.camera_from_world, slots, ratio, relocalized=False)
-            return None
+            radius = self.config.coarse_radius
+            step = self._match(block, features, predicted, radius, well_observed)
+            if not self._trusted(step):
+                return None
+            slots = last_landmarks[step.matches[step.matches >= 0]]
+            ratio = step.num_inliers / max(step.num_matches, 1)
+            return Coarse(step.camera_from_world, slots, ratio, relocalized=False)
         pose = self._relocalize(landmark_map, features, draw, last_landmarks)
         if pose is None:
             return None
