@@ -8,6 +8,7 @@ said. Open3D (`pip install open3d`) is left out where it is not installed: hybri
 defaults, full resolution.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ def _open3d() -> Callable[[Frame, Frame], tuple[np.ndarray, float, float]] | Non
 def _cells(frames: Sequence[Frame], motion: Callable) -> list[str]:
     motion(frames[0], frames[1])  # compiles
     right, wrong_but_agreed, agreed, errors_m, start = [], [], [], [], time.process_time()
-    for template, image in zip(frames, frames[1:], strict=False):
+    for template, image in itertools.pairwise(frames):
         pose, agreement, overlap = motion(template, image)
         agreed.append(agreement > AGREED and overlap > 0.4)
         if template.world_from_camera is None:
