@@ -23,8 +23,8 @@ from ace_jax.data.registry import open_sequence
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
 from ace_jax.geometry.camera import Camera
+from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.tracking.feature_noise import MEDIAN_OF_RAYLEIGH
-from ace_jax.slam.tracking.frame_features import PLANAR_RADIUS
 
 SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
 
@@ -59,7 +59,7 @@ def _observations(source: FrameSource, extractor: FeatureExtractor, pairs: int) 
     it (NaN where that is short); the error of the inverse depth is 1/m (NaN without depth).
     """
     camera, poses = source.camera, source.poses()
-    radius = PLANAR_RADIUS * camera.width / 640
+    radius = SlamConfig.planar_radius * camera.width / 640
 
     def seen(index: int):
         frame = source[index]

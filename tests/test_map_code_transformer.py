@@ -11,7 +11,8 @@ from repository import GOLDEN
 
 from ace_jax.errors import UserError
 from ace_jax.models import map_code_transformer
-from ace_jax.models.map_code_transformer import attention, from_released_head
+from ace_jax.models.map_code_transformer import attention
+from ace_jax.weights.ace import build_transformer
 from ace_jax.weights.torch_reader import read_torch
 
 
@@ -44,7 +45,7 @@ def _runs_as_upstream(head, variables, values):
 
 def test_equals_upstream():
     state, config, values = _golden()
-    run, code = _runs_as_upstream(*from_released_head(state, config), values)
+    run, code = _runs_as_upstream(*build_transformer(state, config), values)
 
     def weighted(code):
         out = run(code)
@@ -61,13 +62,13 @@ def test_equals_upstream_with_a_code_as_wide_as_the_features(shared_dir):
     state = dict(read_torch(shared_dir / "golden/ace_g/tiny_head_same_dim.pt"))
     config = state.pop("_extra_state")["_head_config_dict"]
     values = np.load(shared_dir / "golden/ace_g/head_same_dim_io.npz")
-    _runs_as_upstream(*from_released_head(state, config), values)
+    _runs_as_upstream(*build_transformer(state, config), values)
 
 
 def test_decode_equals_upstream_at_extremes():
     state, config, values = _golden()
     raw = values["decode_in"][0, :, 0].T
-    rounded = from_released_head(state, config)[0].decode
+    rounded = build_transformer(state, config)[0].decode
     exact = map_code_transformer.HomogeneousDecode()
     for decode, key in ((rounded, "decode_sc"), (exact, "decode32_sc")):
         expected = values[key][0, :, 0].T
@@ -75,7 +76,7 @@ def test_decode_equals_upstream_at_extremes():
 
 
 def test_code_is_a_set_and_features_are_independent():
-    head, variables = from_released_head(*_golden()[:2])
+    head, variables = build_transformer(*_golden()[:2])
     features = jax.random.normal(jax.random.key(1), (6, 96))
     code = head.init_code(jax.random.key(2), 20) * 50
     apply = jax.jit(head.apply)
@@ -97,8 +98,8 @@ def test_blocked_attention_equals_one_block(monkeypatch):
 def test_another_kind_of_head_is_refused():
     state, config, _ = _golden()
     with pytest.raises(UserError, match="use_uncertainty"):
-        from_released_head(state, config | {"use_uncertainty": False})
+        build_transformer(state, config | {"use_uncertainty": False})
     with pytest.raises(UserError, match=r"transformer_blocks\.2"):
-        from_released_head(state, config | {"num_blocks": 3})
+        build_transformer(state, config | {"num_blocks": 3})
     with pytest.raises(UserError, match=r"unexpected transformer_blocks\.1"):
-        from_released_head(state, config | {"num_blocks": 1})
+        build_transformer(state, config | {"num_blocks": 1})

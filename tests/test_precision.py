@@ -18,15 +18,17 @@ from ace_jax.geometry.depth_calibration import COEFFICIENTS, bend_equations
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.kabsch import kabsch
 from ace_jax.geometry.plane_registration import register
-from ace_jax.geometry.pose_optimization import NoiseModel, optimize_pose
+from ace_jax.geometry.pose_refinement import refine_pose_with_gating
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.geometry.relative_poses import RelativePoses
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.localization.landmarks import Landmarks
 from ace_jax.localization.localize import guided_pose
 from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.triangulation import triangulate
 from ace_jax.models.landmark_attention import attend, nearest
 from ace_jax.precision import full_precision, network_precision
+from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.tracking.tracker import relocalize
 from ace_jax.training import losses
 
@@ -64,7 +66,7 @@ def _view(seed: int = 0, count: int = 200, shift: float = 5.0):
 def _track():
     pose, uv, z, _, world = _view()
     start = _moved(np.random.default_rng(1), pose, 0.02, 0.03)
-    return optimize_pose, (start, world, uv, z, np.ones(len(uv), bool), CAMERA, NOISE)
+    return refine_pose_with_gating, (start, world, uv, z, np.ones(len(uv), bool), CAMERA, NOISE)
 
 
 def _window(keyframes: int = 4, landmarks: int = 100):
@@ -149,7 +151,7 @@ def _features(seed: int = 0):
 def _relocalize():
     _, world, features = _features()
     valid = np.ones(len(world), bool)
-    return lambda f: relocalize(f.descriptors, world, valid, f, CAMERA, KEY, 160.0, 0.15), (
+    return lambda f: relocalize(f.descriptors, world, valid, f, CAMERA, KEY, 160.0, SlamConfig()), (
         features,
     )
 

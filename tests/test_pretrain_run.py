@@ -76,7 +76,7 @@ def test_a_run_leaves_metrics_a_transformer_and_a_report(whole):
 
 
 def test_the_exported_transformer_is_the_trained_one(whole):
-    from ace_jax.models.shared_transformer import load_transformer
+    from ace_jax.weights.shared_transformer import load_transformer
 
     shared = load_transformer(str(whole / "transformer.safetensors"), None)
     assert (shared.head, shared.dim_in) == ("map_code_transformer", world.DIM)

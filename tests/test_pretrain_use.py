@@ -19,12 +19,12 @@ from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.mapping.pipeline import map_scene
 from ace_jax.mapping.presets import ace_g_cpu
 from ace_jax.models.landmark_attention import attend
-from ace_jax.models.shared_transformer import load_transformer
 from ace_jax.pretrain.export import export
 from ace_jax.pretrain.forms import create_form
 from ace_jax.pretrain.scenes import Views
 from ace_jax.pretrain.validation import Answers, Validator, find_pose
 from ace_jax.weights import safetensors_io
+from ace_jax.weights.shared_transformer import load_transformer
 
 SIFT = {"max_features": 150, "image_size": None}
 

@@ -8,8 +8,9 @@ import pytest
 from repository import GOLDEN
 
 from ace_jax.errors import UserError
-from ace_jax.models.scene_coordinate_heads import HEADS, create_head, from_ace_head
+from ace_jax.models.scene_coordinate_heads import HEADS, create_head
 from ace_jax.models.scene_coordinates import HomogeneousDecode, SceneCoordinates
+from ace_jax.weights.ace import build_head
 
 KEY = jax.random.key(0)
 
@@ -23,7 +24,7 @@ def _ace():
 
 def test_homogeneous_mlp_equals_upstream():
     state, features, expected = _ace()
-    head, variables = from_ace_head(state)
+    head, variables = build_head(state, {})
     out = head.apply(variables, features)
     np.testing.assert_allclose(out.xyz, expected, atol=1e-5)
     assert (out.scale == 1).all()
@@ -41,7 +42,7 @@ def test_ace_head_is_loaded_strictly(change):
     else:
         state = {"conv1.weight": state["fc2.weight"]}
     with pytest.raises(UserError, match="not those of an ACE head"):
-        from_ace_head(state)
+        build_head(state, {})
 
 
 def test_decode_is_one_at_zero_and_bounded():

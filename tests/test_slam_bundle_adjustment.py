@@ -7,8 +7,8 @@ from data_scene import rotation
 
 from ace_jax.geometry.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.pose_optimization import NoiseModel
 from ace_jax.geometry.relative_poses import RelativePoses
+from ace_jax.geometry.reprojection import NoiseModel
 
 CAMERA = Camera(525.0, 515.0, 319.5, 239.5, 640, 480)
 NOISE = NoiseModel(pixel_sigma=1.5, inverse_depth_sigma=0.0375)

@@ -15,7 +15,10 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_planes import fit_planes, grid_pixels
 from ace_jax.geometry.plane_registration import Registration, register
 from ace_jax.geometry.relative_poses import RelativePoses
-from ace_jax.slam.mapping.depth_edges import MEMORY, TRUST_AFTER, DepthEdges
+from ace_jax.slam.config import RegistrationConfig
+from ace_jax.slam.mapping.depth_edges import DepthEdges
+
+MEMORY, TRUST_AFTER = RegistrationConfig.memory, RegistrationConfig.trust_after
 
 
 def planes_of(poses):
@@ -167,18 +170,34 @@ def test_edges_are_trusted_as_far_as_they_agree_with_the_landmarks():
     edges = DepthEdges()
     edges.add(1, [0], _registration(1, 0.1))
     assert edges.trust == 0.0  # too few to tell
-    edges.add(2, list(range(3, 3 + TRUST_AFTER)), _registration(TRUST_AFTER, 0.5))
+    edges.add(
+        2,
+        list(range(3, 3 + TRUST_AFTER)),
+        _registration(TRUST_AFTER, 0.5),
+    )
     assert edges.trust == 1.0
-    edges.add(9, list(range(10, 10 + MEMORY)), _registration(MEMORY, 3.0))
+    edges.add(
+        9,
+        list(range(10, 10 + MEMORY)),
+        _registration(MEMORY, 3.0),
+    )
     np.testing.assert_allclose(edges.trust, 3.0**-4, rtol=1e-4)
 
 
 def test_what_was_measured_badly_stays_doubtful():
     edges = DepthEdges()
     edges.add(1, [0], _registration(1, 2.0))
-    edges.add(2, list(range(3, 3 + TRUST_AFTER)), _registration(TRUST_AFTER, 2.0))
+    edges.add(
+        2,
+        list(range(3, 3 + TRUST_AFTER)),
+        _registration(TRUST_AFTER, 2.0),
+    )
     before = edges.trust
-    edges.add(50, list(range(51, 51 + MEMORY)), _registration(MEMORY, 0.5))
+    edges.add(
+        50,
+        list(range(51, 51 + MEMORY)),
+        _registration(MEMORY, 0.5),
+    )
     assert before < 0.1 < edges.trust == 1.0
     for pair, trust in (((0, 1), before), ((2, 3), before), ((50, 51), 1.0)):
         inside = edges.within(np.array(pair), np.arange(2), num_free=2, capacity=8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.slam.tracking.feature_noise import FeatureNoise
 
 

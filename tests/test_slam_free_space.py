@@ -5,6 +5,7 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
+from ace_jax.slam.config import FreeSpaceConfig
 from ace_jax.slam.tracking.free_space import FreeSpace
 
 CAMERA = Camera(150.0, 150.0, 79.5, 59.5, 160, 120)
@@ -119,7 +120,7 @@ def test_if_all_moves_the_pose_is_wrong():
 
 
 def test_images_are_bounded_spaced_and_forgotten():
-    space = FreeSpace(CAMERA, count=3, interval=0.25)
+    space = FreeSpace(CAMERA, FreeSpaceConfig(count=3, interval=0.25))
     person = with_person(60)
     assert not moved(space, person).any(), "nothing is known yet"
     space.remember(0.0, with_person(60), HERE)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from slam_walkers import CAMERA, GATES, IS_PERSON, descriptors, moved, points, seen
 
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid_motions import surface
 from ace_jax.localization.landmarks import Landmarks
 from ace_jax.slam.tracking.guided_pose import match_and_optimize
@@ -20,7 +20,7 @@ def landmarks() -> Landmarks:
         descriptors=descriptors()[:, None],
         view_directions=-world / distances[:, None],
         distances=distances,
-        mask=np.ones(len(world), bool),
+        views=np.ones(len(world), np.int32),
     )
 
 

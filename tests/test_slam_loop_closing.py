@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ace_jax.geometry.pose_graph import exp
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import invert
 from ace_jax.localization.landmarks import MatchGates
+from ace_jax.slam.config import LoopConfig
 from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
-from ace_jax.slam.loops.loop_config import LoopConfig
 from ace_jax.slam.loops.loop_correction import build_graph, move_map
 from ace_jax.slam.loops.verification import Examination, holes, support
 from ace_jax.slam.run import CompilationCounter
@@ -268,7 +268,7 @@ def test_evidence():
     hole = np.array([15, 1, 14, 0] + [0] * 20)
     blank = Examination(np.eye(4), np.zeros(0), expected, even, 0, 0)
     assert support(blank) == pytest.approx(30 / 64)
-    assert holes(blank) == 0.0
-    assert holes(dataclasses.replace(blank, found=hole)) == pytest.approx(1 / 3)
+    assert holes(blank, CONFIG) == 0.0
+    assert holes(dataclasses.replace(blank, found=hole), CONFIG) == pytest.approx(1 / 3)
     nothing = dataclasses.replace(blank, expected=0 * expected, found=0 * expected)
-    assert (support(nothing), holes(nothing)) == (0.0, 0.0)
+    assert (support(nothing), holes(nothing, CONFIG)) == (0.0, 0.0)

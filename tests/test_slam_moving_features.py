@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from slam_walkers import CAMERA, GATES, IS_PERSON, moved, points, seen
 
-from ace_jax.slam.tracking.moving_features import CROWD, RecentFrames
+from ace_jax.slam.config import MovingConfig
+from ace_jax.slam.tracking.moving_features import RecentFrames
+
+CROWD = MovingConfig.min_moving
 
 
 @pytest.fixture
@@ -38,7 +41,8 @@ def test_a_few_mismatches_are_nobody(recent):
     assert not recent.moving(0.4, seen(world, moved(0.05)), moved(0.05)).any()
     world[:CROWD] = np.add(points()[:CROWD], [0.15, 0.0, 0.0])
     np.testing.assert_array_equal(
-        np.flatnonzero(recent.moving(0.4, seen(world, moved(0.05)), moved(0.05))), range(CROWD)
+        np.flatnonzero(recent.moving(0.4, seen(world, moved(0.05)), moved(0.05))),
+        range(CROWD),
     )
 
 

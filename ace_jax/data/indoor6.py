@@ -17,7 +17,7 @@ from ace_jax.data.subset import SubsetSource
 from ace_jax.data.twelve_scenes import checked
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
-from ace_jax.weights.pickle_reader import PickleError, PickleReader
+from ace_jax.pickle_reader import PickleError, PickleReader
 
 URL = "https://github.com/microsoft/SceneLandmarkLocalization"
 _MAX_PICKLE = 64 << 20  # bytes

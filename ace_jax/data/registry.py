@@ -51,7 +51,7 @@ FORMATS = {
     "video": Format("video/FILE", "ace_jax.data.video", "a video with FILE.json beside"),
     "bag": Format("bag/PATH", "ace_jax.data.bag", "a ROS 1 or 2 bag, or MCAP (extra: bags)"),
     "live": Format("live/DEVICE", "ace_jax.data.live", "webcam, webcam/N, realsense (extra: live)"),
-    "synthetic": Format("synthetic/ROOM", "ace_jax.data.rooms", "procedural rooms"),
+    "synthetic": Format("synthetic/ROOM", "ace_jax.synthetic.rooms", "procedural rooms"),
 }
 
 

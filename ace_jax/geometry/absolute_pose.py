@@ -7,8 +7,9 @@ from ace_jax.geometry import ransac, robust_loss
 from ace_jax.geometry import small_linalg as la
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.p3p import p3p_components
-from ace_jax.geometry.pose_refinement import Observations, pose_cost, refine_pose
+from ace_jax.geometry.pose_refinement import pose_cost, refine_pose
 from ace_jax.geometry.pose_result import PoseResult, conclude
+from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations, inverse_of
 
 MIN_INLIERS = 5
 _REFINEMENT_STEPS = 10
@@ -27,7 +28,7 @@ def estimate_absolute_pose(
     initial_pose: jax.Array | None = None,
     depth: jax.Array | None = None,
     threshold: float | jax.Array = 4.0,
-    inverse_depth_sigma: float | jax.Array = 0.0375,
+    inverse_depth_sigma: float | jax.Array = DEFAULT_NOISE.inverse_depth_sigma,
     confidence: float | jax.Array = 0.9999,
     max_hypotheses: int | jax.Array = 20_000,
 ) -> PoseResult:
@@ -60,17 +61,15 @@ def estimate_absolute_pose(
     (points_2d, points_3d), valid, inlier_weights = ransac.valid_points(
         (points_2d, points_3d), mask, weights
     )
-    inverse_depth = None
-    if depth is not None:
-        depth = jnp.asarray(depth, jnp.float32)
-        known = jnp.isfinite(depth) & (depth > 0.0)
-        inverse_depth = jnp.where(known, 1.0 / jnp.where(known, depth, 1.0), 0.0)
+    inverse_depth = None if depth is None else inverse_of(jnp.asarray(depth, jnp.float32))
     # The noise's scale is the threshold, about three sigmas; only ratios matter to the refinement.
     observations = Observations(points_3d.T, points_2d.T, inlier_weights, inverse_depth)
-    data = (observations, camera, threshold, 3.0 * inverse_depth_sigma, _LOSS_SCALE)
+    noise = NoiseModel(threshold, 3.0 * inverse_depth_sigma)
+    data = (observations, camera, noise, _LOSS_SCALE)
     # The search is not differentiable; `conclude` restores the derivative at its end.
     constants = jax.lax.stop_gradient(data)
-    observations, camera, threshold, *_ = constants
+    observations, camera, noise, _ = constants
+    threshold = noise.pixel_sigma
     sampler = ransac.make_sampler(key, valid, None if weights is None else observations.weights)
     indices, subset_valid = ransac.draw_subset(sampler)
     subset = jax.tree.map(lambda array: array[..., indices], observations)

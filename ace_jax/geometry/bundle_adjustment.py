@@ -1,8 +1,8 @@
 """Bundle adjustment of a window of keyframes and its landmarks (Triggs et al. 1999).
 
 Observations stand in a dense (keyframe, landmark) table, so the Schur complement over landmarks is
-a matrix product; residuals are those of `pose_optimization`, and of relative poses that were
-measured otherwise.
+a matrix product; residuals are those of `reprojection`, and of relative poses that were measured
+otherwise.
 """
 
 import flax.struct
@@ -10,20 +10,22 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 
-from ace_jax.geometry import relative_poses
+from ace_jax.geometry import relative_poses, robust_loss
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.pose_optimization import (
+from ace_jax.geometry.pose_refinement import huber_if
+from ace_jax.geometry.relative_poses import RelativePoses
+from ace_jax.geometry.reprojection import (
     CHI2_PIXEL_DEPTH,
     NoiseModel,
     Residuals,
     chi_square_inliers,
-    huber_root_weight,
+    inverse_of,
     pose_rows,
     residuals_of,
 )
-from ace_jax.geometry.relative_poses import RelativePoses
 from ace_jax.precision import full_precision
 
+MAX_COST = 100.0  # squared sigmas of one observation: a mismatch must not decide over success
 _UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of a symmetric 3x3 matrix
 
 
@@ -60,17 +62,9 @@ class BundleResult:
     success: jax.Array
 
 
-def _residual_table(poses: jax.Array, points: jax.Array, problem: BundleProblem, camera, noise):
-    """Residuals whose arrays are (K, L)."""
-    of_one = jax.vmap(residuals_of, in_axes=(0, None, 0, 0, None, None))
-    return of_one(poses, points, problem.uv, problem.depth, camera, noise)
-
-
 def _huber_cost(residuals: Residuals, used: jax.Array) -> jax.Array:
-    norm = jnp.sqrt(residuals.joint + 1e-12)
-    delta = jnp.sqrt(CHI2_PIXEL_DEPTH)
-    cost = jnp.where(norm < delta, residuals.joint, 2 * delta * norm - delta**2)
-    return jnp.sum(jnp.where(used, jnp.minimum(cost, 100.0), 0.0))
+    rho, _ = robust_loss.huber(residuals.joint / CHI2_PIXEL_DEPTH)
+    return jnp.sum(jnp.where(used, jnp.minimum(CHI2_PIXEL_DEPTH * rho, MAX_COST), 0.0))
 
 
 def _point_rows(
@@ -117,13 +111,18 @@ def bundle_adjust(
         uv=jnp.where(problem.observed[..., None], problem.uv, 0.0),
         depth=jnp.where(problem.observed, problem.depth, 0.0),
     )
+    inverse_depth = inverse_of(problem.depth)
     num_free, num_points = problem.free.shape[0], problem.points.shape[0]
     rows_in_use = jnp.sum(jnp.cumsum(jnp.any(problem.observed, 1)[::-1]) > 0)
 
+    def residuals_in(k, pose, points):
+        return residuals_of(pose, points.T, problem.uv[k].T, inverse_depth[k], camera, noise)
+
     def accumulate(k, poses, points, used, robust, hll, bl):
         """Adds keyframe k to the landmarks' normal equations; returns its rows too."""
-        residuals = residuals_of(poses[k], points, problem.uv[k], problem.depth[k], camera, noise)
-        root = huber_root_weight(residuals, used[k], robust)
+        residuals = residuals_in(k, poses[k], points)
+        _, weight = huber_if(robust)(residuals.joint / CHI2_PIXEL_DEPTH)
+        root = jnp.sqrt(jnp.where(used[k] & residuals.in_front, weight, 0.0))
         rows = _point_rows(residuals, poses[k, :3, :3], camera, noise, root)
         errors = residuals.u * root, residuals.v * root, residuals.w * root
         hll = hll + jnp.stack([sum(r[i] * r[j] for r in rows) for i, j in _UPPER])
@@ -185,15 +184,19 @@ def bundle_adjust(
     def run(carry, used, iterations, robust):
         return jax.lax.fori_loop(0, iterations, lambda _, c: step(*c, used, robust), carry)
 
+    def residual_table(poses, points):
+        """Residuals whose arrays are (K, L)."""
+        return jax.vmap(residuals_in, (0, 0, None))(jnp.arange(len(poses)), poses, points)
+
     def inlier_table(poses, points):
-        residuals = _residual_table(poses, points, problem, camera, noise)
-        return chi_square_inliers(residuals, problem.depth, problem.observed), residuals
+        residuals = residual_table(poses, points)
+        return chi_square_inliers(residuals, problem.observed), residuals
 
     def cost(residuals, poses):
         relative = relative_poses.chi_square(problem.relative, poses)
         return _huber_cost(residuals, judged) + relative
 
-    start = _residual_table(problem.camera_from_world, problem.points, problem, camera, noise)
+    start = residual_table(problem.camera_from_world, problem.points)
     judged = problem.observed & start.in_front
     start_cost = cost(start, problem.camera_from_world)
     carry = (problem.camera_from_world, problem.points)

@@ -1,15 +1,10 @@
-"""Pose refinement by Levenberg-Marquardt on pixels and, where known, depth.
+"""Pose refinement: one camera against known points, by Levenberg-Marquardt on pixels and depth.
 
-A bounded number of iterations, 6x6 normal equations, analytic Jacobians. A left perturbation
-(v, omega) moves a camera-frame point X by v + omega x X, so with u = X/Z, w = Y/Z, q = 1/Z:
-
-    d u = [ q, 0, -u q,  -u w,      1 + u^2, -w ]
-    d w = [ 0, q, -w q,  -1 - w^2,  u w,      u ]
-    d q = [ 0, 0, -q^2,  -w q,      u q,      0 ]
-
-Depth enters as inverse depth with constant sigma: the noise in metres then grows with the square
-of the distance, as that of stereo and structured light does.
+`refine_pose` minimises one robust cost (after RANSAC); `refine_pose_with_gating` drops outliers by
+chi-square tests between rounds (tracking: Mur-Artal and Tardos, "ORB-SLAM2", 2017, III-C).
 """
+
+from collections.abc import Callable
 
 import flax.struct
 import jax
@@ -17,43 +12,113 @@ import jax.numpy as jnp
 
 from ace_jax.geometry import robust_loss, se3
 from ace_jax.geometry import small_linalg as la
-from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.implicit import attach_gradient
+from ace_jax.geometry.reprojection import (
+    CHI2_PIXEL_DEPTH,
+    DEFAULT_NOISE,
+    NoiseModel,
+    Observations,
+    Residuals,
+    chi_square_inliers,
+    inverse_of,
+    pose_rows,
+    residuals_of,
+)
 from ace_jax.geometry.robust_loss import Loss
+from ace_jax.precision import full_precision
 
 _CONVERGED = 1e-6  # of the cost: a step that lowers it by less is the last one
 _BEHIND = 1e6  # squared sigmas of a point behind the camera
+_START_DAMPING = 1e-4  # of the normal matrix's diagonal: nearly Gauss-Newton
 
 
-@flax.struct.dataclass
-class Observations:
-    """What a camera saw, ready for refinement; N correspondences.
+def normal_equations(
+    pose: jax.Array,
+    observations: Observations,
+    camera: Camera,
+    noise: NoiseModel,
+    loss_scale: float | jax.Array,
+    loss: Loss,
+) -> tuple[jax.Array, jax.Array]:
+    """[J | r]^T W [J | r] (7, 7) and the robust cost () at a pose (3, 4) or (4, 4)."""
+    residuals, rho, weight = _weighed(pose, observations, camera, noise, loss_scale, loss)
+    cost = loss_scale**2 * jnp.sum(observations.weights * rho)
+    root = jnp.sqrt(jnp.where(residuals.in_front, observations.weights * weight, 0.0))
+    rows = pose_rows(residuals, camera, noise, root)
+    return la.full_matmul(rows, rows.T), cost
 
-    Attributes:
-        points_3d: (3, N) world coordinates, metres.
-        points_2d: (2, N) pixels of an ideal pinhole camera.
-        weights: (N,); 0, negative or not finite removes a point, as does a point that is not
-            finite.
-        inverse_depth: (N,) 1/m, 0 (or not finite) where unknown; or None.
+
+def pose_cost(
+    pose: jax.Array,
+    observations: Observations,
+    camera: Camera,
+    noise: NoiseModel,
+    loss_scale: float | jax.Array,
+    loss: Loss,
+) -> jax.Array:
+    """The robust cost () that `refine_pose` lowers, at a pose (4, 4); twice differentiable."""
+    _, rho, _ = _weighed(pose, observations, camera, noise, loss_scale, loss)
+    return loss_scale**2 * jnp.sum(observations.weights * rho)
+
+
+def _weighed(
+    pose: jax.Array,
+    observations: Observations,
+    camera: Camera,
+    noise: NoiseModel,
+    loss_scale: float | jax.Array,
+    loss: Loss,
+) -> tuple[Residuals, jax.Array, jax.Array]:
+    """Residuals, and of each observation the loss (N,) and its derivative (N,)."""
+    points, uv, q = observations.points_3d, observations.points_2d, observations.inverse_depth
+    residuals = residuals_of(pose, points, uv, q, camera, noise)
+    # A point behind the camera costs as much as a very distant one, and does not pull.
+    squared = jnp.where(residuals.in_front, residuals.joint, _BEHIND)
+    return residuals, *loss(squared / loss_scale**2)
+
+
+def minimize(
+    evaluate: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    pose: jax.Array,
+    num_steps: int | jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Levenberg-Marquardt over one pose (Marquardt 1963), the damping relative to the diagonal.
+
+    Args:
+        evaluate: normal equations (7, 7), see `normal_equations`, and the cost () at a pose (3, 4).
+        pose: (3, 4) start, rotation on SO(3).
+        num_steps: at most; a step that raises the cost is not taken.
+
+    Returns:
+        The pose (3, 4), its normal equations and its cost.
     """
 
-    points_3d: jax.Array
-    points_2d: jax.Array
-    weights: jax.Array
-    inverse_depth: jax.Array | None = None
-
-    def cleaned(self) -> "Observations":
-        """The same, finite throughout: what may not vote has weight 0 and no gradient."""
-        used = jnp.isfinite(self.weights) & (self.weights > 0.0)
-        for points in (self.points_3d, self.points_2d):
-            used = used & jnp.all(jnp.isfinite(points), axis=0)
-        q = self.inverse_depth
-        return Observations(
-            points_3d=jnp.where(used, self.points_3d, 0.0),
-            points_2d=jnp.where(used, self.points_2d, 0.0),
-            weights=jnp.where(used, self.weights, 0.0),
-            inverse_depth=None if q is None else jnp.where(jnp.isfinite(q) & (q > 0.0), q, 0.0),
+    def step(state: tuple) -> tuple:
+        pose, normal, cost, damping, _ = state
+        tangent, size = _damped_step(normal, damping)
+        candidate = _retract(pose, tangent)
+        new_normal, new_cost = evaluate(candidate)
+        # Equal up to rounding counts as better: close to the optimum the cost is flat.
+        better = new_cost <= cost * (1.0 + 1e-6)
+        return (
+            jnp.where(better, candidate, pose),
+            jnp.where(better, new_normal, normal),
+            jnp.where(better, new_cost, cost),
+            jnp.clip(jnp.where(better, 0.1 * damping, 10.0 * damping), 1e-8, 1e4),
+            better & (size < _CONVERGED * cost),
         )
+
+    def unfinished(state: tuple) -> jax.Array:
+        count, (*_, converged) = state
+        return (count < num_steps) & ~converged
+
+    _, (pose, normal, cost, *_) = jax.lax.while_loop(
+        unfinished,
+        lambda state: (state[0] + 1, step(state[1])),
+        (0, (pose, *evaluate(pose), jnp.asarray(_START_DAMPING, pose.dtype), False)),
+    )
+    return pose, normal, cost
 
 
 @flax.struct.dataclass
@@ -78,8 +143,7 @@ def refine_pose(
     camera_from_world: jax.Array,
     observations: Observations,
     camera: Camera,
-    pixel_sigma: float | jax.Array = 1.0,
-    inverse_depth_sigma: float | jax.Array = 0.0375,
+    noise: NoiseModel = DEFAULT_NOISE,
     loss_scale: float | jax.Array = 1.0,
     loss: Loss = robust_loss.squared,
     num_steps: int | jax.Array = 10,
@@ -93,52 +157,22 @@ def refine_pose(
         camera_from_world: (4, 4) initial pose, rotation on SO(3).
         observations: correspondences.
         camera: intrinsics.
-        pixel_sigma: standard deviation of a pixel coordinate.
-        inverse_depth_sigma: standard deviation of the inverse depth, 1/m.
+        noise: standard deviations.
         loss_scale: scale of the loss, in sigmas.
         loss: one of `robust_loss`, on a correspondence's pixels and depth together (static).
-        num_steps: iterations at most. A step that raises the cost is not taken.
+        num_steps: iterations at most.
 
     Returns:
         `Refinement`; without success the initial pose.
     """
     # One NaN among the votes would make every cost NaN, and the pose would stay where it began.
-    data = (observations.cleaned(), camera, pixel_sigma, inverse_depth_sigma, loss_scale)
+    data = (observations.cleaned(), camera, noise, loss_scale)
     initial, constants = jax.lax.stop_gradient((camera_from_world, data))
-
-    def evaluate(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _normal_equations(pose, *constants, loss)
-
-    def step(state: tuple) -> tuple:
-        pose, normal, cost, damping, _ = state
-        tangent, size = _damped_step(normal, damping)
-        candidate = _retract(pose, tangent)
-        new_normal, new_cost = evaluate(candidate)
-        # Equal up to rounding counts as better: close to the optimum the cost is flat.
-        better = new_cost <= cost * (1.0 + 1e-6)
-        return (
-            jnp.where(better, candidate, pose),
-            jnp.where(better, new_normal, normal),
-            jnp.where(better, new_cost, cost),
-            jnp.clip(jnp.where(better, 0.1 * damping, 10.0 * damping), 1e-8, 1e4),
-            better & (size < _CONVERGED * cost),
-        )
-
-    def unfinished(state: tuple) -> jax.Array:
-        count, (*_, converged) = state
-        return (count < num_steps) & ~converged
-
-    start = initial[:3]
-    damping = jnp.asarray(1e-4, start.dtype)
-    _, (pose, normal, cost, *_) = jax.lax.while_loop(
-        unfinished,
-        lambda state: (state[0] + 1, step(state[1])),
-        (0, (start, *evaluate(start), damping, False)),
+    pose, normal, cost = minimize(
+        lambda pose: normal_equations(pose, *constants, loss), initial[:3], num_steps
     )
     success = jnp.all(jnp.isfinite(pose)) & jnp.isfinite(cost)
-    rotation = se3.orthonormalise(pose[:, :3])
-    pose = se3.from_rotation_translation(rotation, pose[:, 3])
-    pose = jnp.where(success, pose, initial)
+    pose = jnp.where(success, _on_so3(pose), initial)
     return Refinement(
         camera_from_world=attach_gradient(
             lambda pose, data: pose_cost(pose, *data, loss), pose, success, data
@@ -147,6 +181,71 @@ def refine_pose(
         information=normal[:6, :6],
         success=success,
     )
+
+
+@full_precision
+def refine_pose_with_gating(
+    camera_from_world: jax.Array,
+    points: jax.Array,
+    uv: jax.Array,
+    depth: jax.Array,
+    mask: jax.Array,
+    camera: Camera,
+    noise: NoiseModel,
+    votes: jax.Array | None = None,
+    rounds: int = 4,
+    iterations: int = 5,
+) -> tuple[jax.Array, jax.Array]:
+    """Pose that explains the observations best, re-selecting inliers between rounds.
+
+    The first half of the rounds weighs by Huber's loss, the rest is least squares on the gated
+    observations.
+
+    Args:
+        camera_from_world: (4, 4) start.
+        points: (N, 3) world, metres.
+        uv: (N, 2) pixels.
+        depth: (N,) metres, 0 where unknown.
+        mask: (N,) bool, observations to use.
+        camera: intrinsics.
+        noise: standard deviations.
+        votes: (N,) bool, those that may move the pose; None: all. The others are only judged.
+        rounds: how often inliers are selected.
+        iterations: Levenberg-Marquardt steps in a round, at most.
+
+    Returns:
+        The (4, 4) pose and the (N,) inliers.
+    """
+    seen = Observations(points.T, uv.T, jnp.where(mask, 1.0, 0.0), inverse_of(depth)).cleaned()
+    votes = mask if votes is None else votes
+
+    def one_round(i: jax.Array, carry: tuple) -> tuple:
+        pose, inliers = carry
+        chosen = seen.replace(weights=jnp.where(inliers & votes, seen.weights, 0.0))
+        loss, scale = huber_if(i < (rounds + 1) // 2), CHI2_PIXEL_DEPTH**0.5
+        pose, _, _ = minimize(
+            lambda pose: normal_equations(pose, chosen, camera, noise, scale, loss),
+            pose,
+            iterations,
+        )
+        residuals = residuals_of(
+            pose, seen.points_3d, seen.points_2d, seen.inverse_depth, camera, noise
+        )
+        return pose, chi_square_inliers(residuals, seen.weights > 0)
+
+    start = camera_from_world[:3], mask
+    pose, inliers = jax.lax.fori_loop(0, rounds, one_round, start)
+    return _on_so3(pose), inliers
+
+
+def huber_if(robust: bool | jax.Array) -> Loss:
+    """Huber's loss where `robust`, else least squares."""
+
+    def loss(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+        either = zip(robust_loss.huber(s), robust_loss.squared(s), strict=True)
+        return tuple(jnp.where(robust, a, b) for a, b in either)
+
+    return loss
 
 
 def covariance_from_information(information: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -167,102 +266,6 @@ def _scale_to_unit_diagonal(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     return matrix * scale[:, None] * scale[None, :], scale
 
 
-@flax.struct.dataclass
-class _Residuals:
-    """Residuals in sigmas and what their Jacobian needs, at one pose."""
-
-    in_front: jax.Array  # (N,)
-    inverse_z: jax.Array  # (N,) 1/m, 1 where not in front
-    projected: jax.Array  # (2, N) normalised image coordinates
-    pixel_scale: jax.Array  # (2, 1) focal lengths over sigma
-    pixel: jax.Array  # (2, N)
-    depth_scale: jax.Array | None  # (N,) metres, 0 where depth is not known
-    depth: jax.Array | None  # (N,)
-    rho: jax.Array  # (N,) loss
-    loss_weight: jax.Array  # (N,) its derivative
-
-
-def pose_cost(
-    pose: jax.Array,
-    observations: Observations,
-    camera: Camera,
-    pixel_sigma: float | jax.Array,
-    inverse_depth_sigma: float | jax.Array,
-    loss_scale: float | jax.Array,
-    loss: Loss,
-) -> jax.Array:
-    """The robust cost () that `refine_pose` lowers, at a pose (4, 4); twice differentiable."""
-    r = _residuals(pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss_scale, loss)
-    return loss_scale**2 * jnp.sum(observations.weights * r.rho)
-
-
-def _residuals(
-    pose: jax.Array,
-    observations: Observations,
-    camera: Camera,
-    pixel_sigma: float | jax.Array,
-    inverse_depth_sigma: float | jax.Array,
-    loss_scale: float | jax.Array,
-    loss: Loss,
-) -> _Residuals:
-    x, y, z = observations.points_3d
-    # Sums of columns, not a matrix product: XLA fuses it with what follows.
-    pose = pose[:3]
-    moved = pose[:, 0:1] * x + pose[:, 1:2] * y + pose[:, 2:3] * z + pose[:, 3:]
-    in_front = moved[2] > MIN_DEPTH
-    q = 1.0 / jnp.where(in_front, moved[2], 1.0)
-    projected = moved[:2] * q
-    scale = jnp.stack([camera.fx, camera.fy]).reshape(2, 1) / pixel_sigma
-    centre = jnp.stack([camera.cx, camera.cy]).reshape(2, 1)
-    pixel = scale * projected + (centre - observations.points_2d) / pixel_sigma
-    squared = pixel[0] ** 2 + pixel[1] ** 2
-    depth_scale = depth = None
-    if observations.inverse_depth is not None:
-        known = observations.inverse_depth > 0.0
-        depth_scale = jnp.where(known, 1.0, 0.0) / inverse_depth_sigma
-        depth = depth_scale * (q - observations.inverse_depth)
-        squared = squared + depth**2
-    # A point behind the camera costs as much as a very distant one, and does not pull.
-    rho, weight = loss(jnp.where(in_front, squared, _BEHIND) / loss_scale**2)
-    return _Residuals(in_front, q, projected, scale, pixel, depth_scale, depth, rho, weight)
-
-
-def _normal_equations(
-    pose: jax.Array,
-    observations: Observations,
-    camera: Camera,
-    pixel_sigma: float | jax.Array,
-    inverse_depth_sigma: float | jax.Array,
-    loss_scale: float | jax.Array,
-    loss: Loss,
-) -> tuple[jax.Array, jax.Array]:
-    """[J | r]^T W [J | r] (7, 7) and the robust cost () at a pose (3, 4)."""
-    r = _residuals(pose, observations, camera, pixel_sigma, inverse_depth_sigma, loss_scale, loss)
-    cost = loss_scale**2 * jnp.sum(observations.weights * r.rho)
-    q, (u, w) = r.inverse_z, r.projected
-    root = jnp.sqrt(jnp.where(r.in_front, observations.weights * r.loss_weight, 0.0))
-    a = root * r.pixel_scale
-    first, second = jnp.array([[1.0], [0.0]], q.dtype), jnp.array([[0.0], [1.0]], q.dtype)
-    rows = jnp.stack(
-        [
-            a * first * q,
-            a * second * q,
-            -a * r.projected * q,
-            -a * (r.projected * w + second),
-            a * (r.projected * u + first),
-            a * (second * u - first * w),
-            root * r.pixel,
-        ]
-    ).reshape(7, -1)
-    normal = la.full_matmul(rows, rows.T)
-    if observations.inverse_depth is not None:
-        a = root * r.depth_scale
-        zero = jnp.zeros_like(a)
-        rows = jnp.stack([zero, zero, -a * q * q, -a * w * q, a * u * q, zero, root * r.depth])
-        normal = normal + la.full_matmul(rows, rows.T)
-    return normal, cost
-
-
 def _damped_step(normal: jax.Array, damping: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The Levenberg-Marquardt step (6,) of normal equations (7, 7), and its squared size.
 
@@ -280,3 +283,8 @@ def _retract(pose: jax.Array, tangent: jax.Array) -> jax.Array:
     """A pose (3, 4) moved by a tangent vector, to second order; the rotation stays on SO(3)."""
     turn = la.stack_matrix(se3.small_rotation(tuple(tangent[3:])))
     return la.full_matmul(turn, pose) + jnp.pad(tangent[:3, None], ((0, 0), (3, 0)))
+
+
+def _on_so3(pose: jax.Array) -> jax.Array:
+    """A pose (3, 4) as a matrix (4, 4), the rounding removed from its rotation."""
+    return se3.from_rotation_translation(se3.orthonormalise(pose[:, :3]), pose[:, 3])

@@ -17,7 +17,8 @@ from ace_jax.features.selection import by_reliability
 from ace_jax.geometry import robust_loss
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.pose_refinement import Observations, refine_pose
+from ace_jax.geometry.pose_refinement import refine_pose
+from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations
 from ace_jax.localization.guided_matching import guided_match_on_device
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.localization.settings import Settings
@@ -227,7 +228,7 @@ def guided_pose(
         camera_from_world,
         Observations(landmarks.points[matches].T, features.uv.T, found.astype(jnp.float32)),
         camera,
-        pixel_sigma=_GUIDED_SIGMA * scale,
+        NoiseModel(_GUIDED_SIGMA * scale, DEFAULT_NOISE.inverse_depth_sigma),
         loss=robust_loss.geman_mcclure,
         num_steps=_GUIDED_STEPS,
     )

@@ -25,7 +25,7 @@ from ace_jax.localization.localize import MapArrays, attempt, localize
 from ace_jax.localization.scene_map import SceneMap, load_map
 from ace_jax.localization.settings import Settings, default_settings
 from ace_jax.localization.stored_landmarks import landmarks_of
-from ace_jax.models.shared_transformer import SharedTransformer, load_transformer
+from ace_jax.weights.shared_transformer import SharedTransformer, load_transformer
 
 
 @dataclasses.dataclass(frozen=True)

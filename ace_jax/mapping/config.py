@@ -16,12 +16,6 @@ from ace_jax.errors import UserError
 DEFAULT = "landmarks"
 PRESETS = Path(__file__).parent / "presets"
 
-# By feature extractor, tuned on 7-Scenes redkitchen: least cosine similarity of two views of one
-# landmark (elsewhere 0.8), and inverse temperature of the attention (elsewhere measured on the
-# mapping images, see `attention_calibration`).
-MIN_SIMILARITY = {"blobs": 0.9, "sift": 0.9, "superpoint": 0.75}
-TAU = {"blobs": 300.0, "sift": 300.0, "xfeat": 130.0, "xfeat_blobs": 130.0, "xfeat_dense": 100.0}
-
 
 def base() -> ml_collections.ConfigDict:
     """The default: landmark attention on keypoints, points from depth where there is any."""

@@ -15,10 +15,10 @@ from ace_jax.data.frame import FrameSource
 from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
+from ace_jax.features.similarity import similarity
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping import attention_map, checks, trained_map
 from ace_jax.mapping.attention_map import FEW
-from ace_jax.mapping.config import MIN_SIMILARITY, TAU
 from ace_jax.mapping.images import MappingImage, extract_images, select_frames
 from ace_jax.mapping.points import Depths, estimated_depths, measured_depths
 from ace_jax.progress import Progress, quiet
@@ -148,10 +148,11 @@ def resolved(
         config.head.name = known.head
     elif config.features.name == "auto":
         config.features.name = _available(weights_dir)
+    kind = similarity(config.features.name)
     if config.landmarks.min_similarity is None:
-        config.landmarks.min_similarity = MIN_SIMILARITY.get(config.features.name, 0.8)
+        config.landmarks.min_similarity = kind.mapping_min_cosine
     if config.landmarks.tau is None:
-        config.landmarks.tau = TAU.get(config.features.name)
+        config.landmarks.tau = kind.mapping_temperature
     return config
 
 

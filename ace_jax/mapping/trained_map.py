@@ -21,12 +21,12 @@ from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.points import Depths, world_points
 from ace_jax.models.landmark_transformer import code_of
 from ace_jax.models.scene_coordinate_heads import create_head
-from ace_jax.models.shared_transformer import load_transformer
 from ace_jax.progress import Progress, quiet
 from ace_jax.training import augmentation
 from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.fit import fit
 from ace_jax.training.patch_buffer import Batch, PatchBuffer, PatchBufferBuilder, PatchSampler
+from ace_jax.weights.shared_transformer import load_transformer
 
 _FILL, _INIT, _TRAIN, _REHEARSE = range(4)  # streams of the seed's key
 _DEFAULT_REACH = 5.0  # metres beyond the cameras, of a scene of unknown extent: a room's size

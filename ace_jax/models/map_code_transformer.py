@@ -5,19 +5,14 @@ positional encoding). Public defaults: 6 blocks, 8 heads, width 512, a code of 4
 """
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ace_jax.errors import UserError
-from ace_jax.models.scene_coordinates import BUFFERS, HomogeneousDecode, SceneCoordinates
+from ace_jax.models.scene_coordinates import HomogeneousDecode, SceneCoordinates
 from ace_jax.precision import network_precision, operand_precision
-from ace_jax.weights.layout import to_flax
-from ace_jax.weights.limits import number
 
 EPSILON = 1e-5  # LayerNorm
 CODE_STD = 0.01  # of a new map code (ACE-G)
@@ -166,49 +161,3 @@ class MapCodeTransformer(nn.Module):
     def init_code(self, key: jax.Array, size: int = 4096) -> jax.Array:
         """A new map code (size, C), N(0, 0.01^2)."""
         return CODE_STD * jax.random.normal(key, (size, self.code_dim or self.dim))
-
-
-def from_released_head(
-    state: Mapping[str, np.ndarray], config: Mapping[str, Any]
-) -> tuple[MapCodeTransformer, dict]:
-    """The transformer and its variables from a released head.
-
-    Args:
-        state: the checkpoint's tensors, 16-bit buffers included (without `_extra_state`).
-        config: the dictionary `_head_config_dict` of its `_extra_state`.
-
-    Returns:
-        The module, and its variables with a zero scene mean: the mean belongs to the map.
-
-    Raises:
-        UserError: the checkpoint is another kind of head, or its tensors do not fit its
-            configuration.
-    """
-    for field in ("use_homogeneous", "use_uncertainty", "use_final_layer_norm"):
-        if not config.get(field, True):
-            raise UserError(f"this head has {field}=False; such a head cannot be a map-code head")
-    weights = dict(state)
-    # The rounded constants of the file, not the exact ones, reproduce its outputs.
-    buffers = {name: float(np.ravel(weights.pop(name))[0]) for name in BUFFERS if name in weights}
-    exact = HomogeneousDecode()
-    head = MapCodeTransformer(
-        dim=int(number(config, "dim_emb")),
-        blocks=int(number(config, "num_blocks")),
-        heads=int(number(config, "num_attention_heads")),
-        code_dim=config.get("dim_map_emb"),
-        mlp_ratio=float(number(config, "mlp_ratio", 4.0)),
-        final_layers=int(number(config, "final_mlp_layers", 2)),
-        final_ratio=float(number(config, "final_mlp_ratio", 1.0)),
-        decode=HomogeneousDecode(
-            beta=buffers.get("h_beta", exact.beta),
-            max_inv_scale=buffers.get("max_inv_scale", exact.max_inv_scale),
-            min_inv_scale=buffers.get("min_inv_scale", exact.min_inv_scale),
-        ),
-    )
-    sizes = (1, int(number(config, "dim_in"))), (1, head.code_dim or head.dim)
-    params = to_flax(
-        weights,
-        lambda: head.init(jax.random.key(0), *(jnp.zeros(size) for size in sizes)),
-        "a map-code transformer",
-    )
-    return head, {"params": params, "scene": {"mean": jnp.zeros(3)}}

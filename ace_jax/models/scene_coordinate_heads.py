@@ -5,21 +5,19 @@ the scene and is not trained (its mean, its extent) is in the collection `scene`
 compiled function serves every map of the same head.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.models.landmark_attention import LandmarkAttention
 from ace_jax.models.landmark_transformer import LandmarkTransformer
 from ace_jax.models.map_code_transformer import MapCodeTransformer
-from ace_jax.models.scene_coordinates import BUFFERS, HomogeneousDecode, SceneCoordinates
+from ace_jax.models.scene_coordinates import HomogeneousDecode, SceneCoordinates
 from ace_jax.precision import network_precision
-from ace_jax.weights.layout import to_flax
 
 
 def _uniform_fan_in(fan_in: int) -> Callable[..., jax.Array]:
@@ -86,38 +84,6 @@ class HomogeneousMLP(nn.Module):
         raw = _dense(outputs, self.width, "fc3", highest)(x)
         scale = jnp.exp(raw[..., 4]) if self.uncertainty else jnp.ones(raw.shape[:-1], raw.dtype)
         return SceneCoordinates(xyz=self.decode(raw, mean), scale=scale)
-
-
-def from_ace_head(state: Mapping[str, np.ndarray]) -> tuple[HomogeneousMLP, dict]:
-    """The head and its variables from ACE's state dict of a trained head.
-
-    Args:
-        state: name to tensor, as upstream saves it (1x1 convolutions, 16-bit constants, mean).
-
-    Raises:
-        UserError: not the state dict of such a head.
-    """
-    weights = {k: v[..., 0, 0] if v.ndim == 4 else v for k, v in state.items() if k not in BUFFERS}
-    if "fc1.weight" not in weights or "res3_conv1.weight" not in weights:
-        raise UserError("these weights are not those of an ACE head (no fc1, no res3_conv1)")
-    exact = HomogeneousDecode()
-    beta, low, high = (
-        float(np.ravel(state[name])[0]) if name in state else value
-        for name, value in (
-            ("h_beta", exact.beta),
-            ("max_inv_scale", exact.max_inv_scale),
-            ("min_inv_scale", exact.min_inv_scale),
-        )
-    )
-    head = HomogeneousMLP(
-        width=weights["fc1.weight"].shape[0],
-        blocks=sum(name.endswith("c0.weight") for name in weights),
-        decode=HomogeneousDecode(beta=beta, max_inv_scale=low, min_inv_scale=high),
-    )
-    features = jnp.zeros((1, weights["res3_conv1.weight"].shape[1]))
-    params = to_flax(weights, lambda: head.init(jax.random.key(0), features), "an ACE head")
-    mean = np.asarray(state.get("mean", np.zeros(3)), np.float32).reshape(3)
-    return head, {"params": params, "scene": {"mean": jnp.asarray(mean)}}
 
 
 class TriMLP(nn.Module):

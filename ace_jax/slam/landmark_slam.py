@@ -7,16 +7,17 @@ import numpy as np
 
 from ace_jax.data.frame import Frame, as_seen_by
 from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_planes import fit_planes
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import invert, orthonormalized
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.localization.stored_landmarks import landmark_entries
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
-from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure, LoopConfig
+from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
 from ace_jax.slam.mapping.keyframe import Keyframe
 from ace_jax.slam.mapping.keyframe_mapping import KeyframeMapping
 from ace_jax.slam.mapping.keyframe_selection import KeyframeSelection
@@ -29,16 +30,6 @@ from ace_jax.slam.tracking.frame_features import FrameFeatures, blank_features
 from ace_jax.slam.tracking.free_space import FreeSpace
 from ace_jax.slam.tracking.moving_features import RecentFrames
 from ace_jax.slam.tracking.tracker import Tracked, Tracker
-
-_ATTENTION_TAU = {"xfeat": 80.0, "blobs": 160.0, "sift": 160.0}
-# Any two RootSIFT descriptors are alike: no entry is negative. With XFeat's 0.75 wide steps (every
-# tenth frame of redkitchen) fused what does not belong together: 4.4 cm; 0.85 and 0.9 have 1.9.
-_MIN_COSINE = {"blobs": 0.9, "sift": 0.9}  # as in mapping
-
-
-def attention_tau(features: str) -> float:
-    """Inverse temperature of landmark attention that suits the descriptors called `features`."""
-    return _ATTENTION_TAU.get(features, 80.0)
 
 
 class LandmarkSlam:
@@ -108,20 +99,20 @@ class LandmarkSlam:
         noise = self._noise.model
         gates = MatchGates(
             radius=np.float32(config.fuse_radius * pixel),
-            min_cosine=_MIN_COSINE.get(extractor.name, config.min_cosine),
+            min_cosine=similarity(extractor.name).min_cosine,
             match_ratio=config.match_ratio,
             cos_max_view_angle=float(np.cos(config.max_view_angle)),
             max_scale_change=config.max_scale_change,
         )
-        self.features = FrameFeatures(camera, extractor, config.max_depth)
-        self.free_space = FreeSpace(camera)
-        self.recent_frames = RecentFrames(camera, gates)
+        self.features = FrameFeatures(camera, extractor, config)
+        self.free_space = FreeSpace(camera, config.free_space)
+        self.recent_frames = RecentFrames(camera, gates, config.moving)
         self.tracker = Tracker(
             camera,
             config,
             gates,
             noise,
-            attention_tau(extractor.name),
+            similarity(extractor.name).temperature,
             jax.random.key(seed),
             relocalize_always,
             needs_no_depth=frozen,
@@ -130,7 +121,7 @@ class LandmarkSlam:
         mapper = LocalMapper(camera, config, gates, noise)
         loops = None
         if close_loops and not frozen:
-            loops = LoopCloser(camera, LoopConfig(), gates, noise, seed)
+            loops = LoopCloser(camera, config.loops, gates, noise, seed)
         self.mapping = KeyframeMapping(self.landmark_map, config, mapper, loops, mapping_lag)
         self._closures_seen = 0
 
@@ -299,8 +290,8 @@ class LandmarkSlam:
     def _is_steady(self, tracked: Tracked) -> bool:
         """Whether a pose cannot have followed a moving person."""
         known = np.sum(self.tracker.well_observed(self.landmark_map, tracked.landmarks))
-        config = self.config
-        return tracked.agreement >= config.unsteady_agreement or known >= config.min_well_observed
+        moving = self.config.moving
+        return tracked.agreement >= moving.unsteady_agreement or known >= moving.min_well_observed
 
     def _without_moving(self, frame: Frame, static: Features, tracked: Tracked) -> Tracked:
         """Tracks again if another motion than the pose's explains more of the surfaces."""
@@ -396,7 +387,7 @@ class LandmarkSlam:
 
     def scene_map(self) -> SceneMap:
         """A landmark-attention head that holds every landmark with its mean descriptor."""
-        landmark_map, tau = self.landmark_map, attention_tau(self.extractor.name)
+        landmark_map, tau = self.landmark_map, similarity(self.extractor.name).temperature
         landmarks = landmark_map.block(np.flatnonzero(landmark_map.valid), len(landmark_map))
         entries = landmark_entries(_with_mean_descriptor(landmarks), len(landmark_map), tau=tau)
         keyframes = list(landmark_map.keyframes.values())

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from ace_jax.viewer import WINDOW
+
 if TYPE_CHECKING:
     from ace_jax.viewer.live import LiveView
 
-WINDOW = "window"
 NAME = "rerun"
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
-from ace_jax.viewer.flag import WINDOW
+from ace_jax.viewer import WINDOW
 
 PICTURES_PER_SECOND = 5.0  # of the run's time: images cost most
 _WAITING = 8  # frames that may wait to be shown

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib import colormaps
 
 from ace_jax.evaluation.trajectory import MIN_MATCHES, align_se3
-from ace_jax.viewer.flag import WINDOW
+from ace_jax.viewer import WINDOW
 
 _NICENESS = 10
 _WARM_UP_FRAMES = 2  # compile; their times would flatten the plot

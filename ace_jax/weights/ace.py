@@ -9,8 +9,9 @@ import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.models.ace_encoder import AceEncoder
-from ace_jax.models.map_code_transformer import from_released_head
-from ace_jax.models.scene_coordinate_heads import from_ace_head
+from ace_jax.models.map_code_transformer import MapCodeTransformer
+from ace_jax.models.scene_coordinate_heads import HomogeneousMLP
+from ace_jax.models.scene_coordinates import BUFFERS, HomogeneousDecode
 from ace_jax.weights import layout
 from ace_jax.weights.formats import WeightsFile
 from ace_jax.weights.limits import number
@@ -51,10 +52,39 @@ def convert_head(file: WeightsFile) -> tuple[dict[str, np.ndarray], dict[str, An
     return dict(file.tensors), {}
 
 
-def build_head(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The head and its variables; strict."""
+def build_head(
+    state: Mapping[str, np.ndarray], config: Mapping[str, Any]
+) -> tuple[HomogeneousMLP, dict]:
+    """The head and its variables; strict.
+
+    Args:
+        state: name to tensor, as upstream saves it (1x1 convolutions, 16-bit constants, mean).
+        config: nothing.
+
+    Raises:
+        UserError: not the state dict of such a head.
+    """
     del config
-    return from_ace_head(state)
+    weights = {k: v[..., 0, 0] if v.ndim == 4 else v for k, v in state.items() if k not in BUFFERS}
+    if "fc1.weight" not in weights or "res3_conv1.weight" not in weights:
+        raise UserError("these weights are not those of an ACE head (no fc1, no res3_conv1)")
+    head = HomogeneousMLP(
+        width=weights["fc1.weight"].shape[0],
+        blocks=sum(name.endswith("c0.weight") for name in weights),
+        decode=_decode(state),
+    )
+    features = jnp.zeros((1, weights["res3_conv1.weight"].shape[1]))
+    params = layout.to_flax(weights, lambda: head.init(jax.random.key(0), features), "an ACE head")
+    mean = np.asarray(state.get("mean", np.zeros(3)), np.float32).reshape(3)
+    return head, {"params": params, "scene": {"mean": jnp.asarray(mean)}}
+
+
+def _decode(state: Mapping[str, np.ndarray]) -> HomogeneousDecode:
+    """The rounded constants of the file, not the exact ones: they reproduce its outputs."""
+    names = ("beta", "h_beta"), ("max_inv_scale",) * 2, ("min_inv_scale",) * 2
+    return HomogeneousDecode(
+        **{field: float(np.ravel(state[name])[0]) for field, name in names if name in state}
+    )
 
 
 def recognises_transformer(file: WeightsFile) -> bool:
@@ -77,9 +107,40 @@ def convert_transformer(file: WeightsFile) -> tuple[dict[str, np.ndarray], dict[
 
 def build_transformer(
     state: Mapping[str, np.ndarray], config: Mapping[str, Any]
-) -> tuple[Any, Any]:
-    """The transformer and its variables; strict."""
-    return from_released_head(state, config)
+) -> tuple[MapCodeTransformer, dict]:
+    """The transformer and its variables; strict.
+
+    Args:
+        state: the checkpoint's tensors, 16-bit buffers included (without `_extra_state`).
+        config: the dictionary `_head_config_dict` of its `_extra_state`.
+
+    Returns:
+        The module, and its variables with a zero scene mean: the mean belongs to the map.
+
+    Raises:
+        UserError: the checkpoint is another kind of head, or its tensors do not fit its
+            configuration.
+    """
+    for field in ("use_homogeneous", "use_uncertainty", "use_final_layer_norm"):
+        if not config.get(field, True):
+            raise UserError(f"this head has {field}=False; such a head cannot be a map-code head")
+    head = MapCodeTransformer(
+        dim=int(number(config, "dim_emb")),
+        blocks=int(number(config, "num_blocks")),
+        heads=int(number(config, "num_attention_heads")),
+        code_dim=config.get("dim_map_emb"),
+        mlp_ratio=float(number(config, "mlp_ratio", 4.0)),
+        final_layers=int(number(config, "final_mlp_layers", 2)),
+        final_ratio=float(number(config, "final_mlp_ratio", 1.0)),
+        decode=_decode(state),
+    )
+    sizes = (1, int(number(config, "dim_in"))), (1, head.code_dim or head.dim)
+    params = layout.to_flax(
+        {name: tensor for name, tensor in state.items() if name not in BUFFERS},
+        lambda: head.init(jax.random.key(0), *(jnp.zeros(size) for size in sizes)),
+        "a map-code transformer",
+    )
+    return head, {"params": params, "scene": {"mean": jnp.zeros(3)}}
 
 
 def recognises_map(file: WeightsFile) -> bool:

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from ace_jax.errors import UserError
-from ace_jax.weights.pickle_reader import PickleError, PickleReader
+from ace_jax.pickle_reader import PickleError, PickleReader
 
 _DTYPES = {
     "FloatStorage": np.dtype("<f4"),

@@ -19,7 +19,7 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_graph import optimize_pose_graph
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import (
     difference,
     invert,
@@ -28,7 +28,7 @@ from ace_jax.geometry.rigid import (
     view_difference,
 )
 from ace_jax.localization.landmarks import Landmarks, MatchGates
-from ace_jax.slam.loops.loop_config import LoopConfig
+from ace_jax.slam.config import LoopConfig
 from ace_jax.slam.loops.loop_correction import Place, build_graph, move_map, moved_block, places_of
 from ace_jax.slam.loops.verification import (
     Examination,
@@ -332,7 +332,7 @@ class LoopCloser:
             return "matches in one corner"
         if support(seen) < least * support(reference):
             return "landmarks missing"
-        if holes(seen) > most_holes:
+        if holes(seen, config) > most_holes:
             return "holes"
         if seen.contradicted > contradicted * (seen.agreeing + seen.contradicted):
             return "depth contradicts"
@@ -427,6 +427,7 @@ class LoopCloser:
             self._gates.min_cosine,
             self._key,
             np.int32(number),
+            self.config,
         )
 
     def _examine(
@@ -441,4 +442,5 @@ class LoopCloser:
             self._radii,
             noise,
             self._near_radius,
+            self.config,
         )

@@ -8,7 +8,7 @@ import scipy.sparse
 from ace_jax.geometry.pose_graph import PoseGraph
 from ace_jax.geometry.rigid import invert
 from ace_jax.localization.landmarks import Landmarks
-from ace_jax.slam.loops.loop_config import LoopConfig
+from ace_jax.slam.config import LoopConfig
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 
 

@@ -9,14 +9,13 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera, unproject
-from ace_jax.geometry.pose_optimization import NoiseModel
 from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.localization.guided_matching import neighbours
 from ace_jax.localization.landmarks import Landmarks, MatchGates, visible
 from ace_jax.models.landmark_attention import EMPTY, nearest
+from ace_jax.slam.config import LoopConfig
 from ace_jax.slam.tracking.guided_pose import match_and_optimize
-
-CELLS = (6, 4)  # columns and rows of the grid in which evidence is counted
 
 
 @dataclasses.dataclass
@@ -26,8 +25,8 @@ class Examination:
     Attributes:
         camera_from_world: (4, 4).
         matches: (N,) landmark of each feature, -1 where there is none.
-        expected: (24,) landmarks that should be in view, by cell of the image.
-        found: (24,) those of them that were matched.
+        expected: (C,) landmarks that should be in view, by cell of the image.
+        found: (C,) those of them that were matched.
         agreeing: landmarks with a depth beside them that fits.
         contradicted: landmarks with depths beside them of which none fits.
     """
@@ -60,7 +59,7 @@ def match_mutually(
     return jnp.where(query_mask & mutual & (similarity > min_cosine), index, -1)
 
 
-@functools.partial(jax.jit, static_argnames=("max_hypotheses",))
+@functools.partial(jax.jit, static_argnames=("config",))
 def align(
     block: Landmarks,
     features: Features,
@@ -69,7 +68,7 @@ def align(
     min_cosine: float,
     key: jax.Array,
     number: jax.Array,
-    max_hypotheses: int = 512,
+    config: LoopConfig,
 ):
     """Pose of features among landmarks without a prior: mutual matches, then RANSAC-Kabsch."""
     _, appearances, dim = block.descriptors.shape
@@ -85,8 +84,10 @@ def align(
         unproject(features.uv, features.depth, camera),
         jax.random.fold_in(key, number),
         mask=match >= 0,
-        threshold=depth_threshold(features.depth, noise.inverse_depth_sigma, floor=0.05),
-        max_hypotheses=max_hypotheses,
+        threshold=depth_threshold(
+            features.depth, noise.inverse_depth_sigma, floor=config.align_floor
+        ),
+        max_hypotheses=config.hypotheses,
     )
 
 
@@ -99,6 +100,7 @@ def examine(
     radii: np.ndarray,
     noise: NoiseModel,
     near_radius: float,
+    config: LoopConfig,
 ) -> Examination:
     """Guided matching from a predicted pose, and what speaks for and against the place."""
     pose = np.asarray(camera_from_world, np.float32)
@@ -111,18 +113,19 @@ def examine(
     found = np.zeros(len(block.mask), bool)
     found[matches[matches >= 0]] = True
 
+    columns, rows = config.cells
     uv, seen = visible(block, pose, camera, gates)
-    column = np.clip(uv[:, 0] / camera.width * CELLS[0], 0, CELLS[0] - 1).astype(int)
-    row = np.clip(uv[:, 1] / camera.height * CELLS[1], 0, CELLS[1] - 1).astype(int)
-    cell, cells = row * CELLS[0] + column, CELLS[0] * CELLS[1]
+    column = np.clip(uv[:, 0] / camera.width * columns, 0, columns - 1).astype(int)
+    row = np.clip(uv[:, 1] / camera.height * rows, 0, rows - 1).astype(int)
+    cell, cells = row * columns + column, columns * rows
 
     inverse_z = 1.0 / np.maximum(block.points @ pose[2, :3] + pose[2, 3], 1e-3)
     measured = features.mask & (features.depth > 0)
     landmark, feature = neighbours(uv, seen, features.uv, measured, near_radius)
     sigmas = np.abs(1.0 / features.depth[feature] - inverse_z[landmark]) / noise.inverse_depth_sigma
     agrees, differs = found.copy(), np.zeros(len(found), bool)
-    agrees[landmark[sigmas < 4.0]] = True
-    differs[landmark[sigmas > 6.0]] = True
+    agrees[landmark[sigmas < config.agreeing_sigmas]] = True
+    differs[landmark[sigmas > config.differing_sigmas]] = True
     return Examination(
         camera_from_world=pose,
         matches=matches,
@@ -138,11 +141,11 @@ def support(seen: Examination) -> float:
     return float(seen.found.sum()) / max(float(seen.expected.sum()), 1.0)
 
 
-def holes(seen: Examination, least: int = 8, share: float = 0.25) -> float:
-    """Share of the cells with `least` expected landmarks whose support is below `share` of all's.
+def holes(seen: Examination, config: LoopConfig) -> float:
+    """Share of the cells with enough expected landmarks whose support is far below the image's.
 
     Chance thins matches out everywhere; another object empties a region.
     """
-    counted = seen.expected >= least
-    empty = seen.found < share * support(seen) * seen.expected
+    counted = seen.expected >= config.hole_landmarks
+    empty = seen.found < config.hole_share * support(seen) * seen.expected
     return float(np.sum(counted & empty)) / max(float(np.sum(counted)), 1.0)

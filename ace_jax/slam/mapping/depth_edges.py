@@ -15,9 +15,8 @@ import numpy as np
 
 from ace_jax.geometry.plane_registration import Registration
 from ace_jax.geometry.relative_poses import RelativePoses
+from ace_jax.slam.config import RegistrationConfig
 
-MEMORY = 40  # registrations over which their disagreement with the landmarks is taken
-TRUST_AFTER = 6  # registrations
 DEGREES_OF_FREEDOM = 6
 
 
@@ -37,11 +36,12 @@ class DepthEdges:
             was not learned from yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: RegistrationConfig = RegistrationConfig()) -> None:  # noqa: B008
+        self._trust_after = config.trust_after
         self.unlearned: list[tuple[int, list[int]]] = []
         self._edges: dict[tuple[int, int], _Edge] = {}
         self._untried: list[tuple[int, int]] = []  # made before there was any trust
-        self._disagreement: collections.deque[float] = collections.deque(maxlen=MEMORY)
+        self._disagreement: collections.deque[float] = collections.deque(maxlen=config.memory)
 
     def __len__(self) -> int:
         return len(self._edges)
@@ -63,7 +63,7 @@ class DepthEdges:
             self._disagreement.append(float(move @ information @ move) / DEGREES_OF_FREEDOM)
             self._edges[number, other] = _Edge(found.other_from_camera[row], information, 0.0)
             self._untried.append((number, other))
-        if len(self._disagreement) >= TRUST_AFTER:
+        if len(self._disagreement) >= self._trust_after:
             # A sensor that is understood better later did not see better before.
             for pair in self._untried:
                 self._edges[pair] = self._edges[pair]._replace(trust=self.trust)
@@ -152,7 +152,7 @@ class DepthEdges:
         claimed covariance), so that a sensor whose registrations are off by a few of their standard
         deviations has no say.
         """
-        if len(self._disagreement) < TRUST_AFTER:
+        if len(self._disagreement) < self._trust_after:
             return 0.0
         return min(float(np.median(self._disagreement)) ** -2, 1.0)
 

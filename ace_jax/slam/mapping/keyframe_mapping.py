@@ -1,6 +1,6 @@
 """Mapping of new keyframes, beside tracking: local mapping, loop closing, retirement."""
 
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
@@ -74,7 +74,9 @@ class KeyframeMapping:
             closure = yield from self.loops.close(self._landmark_map, numbers[-1])
             if closure is not None:
                 self.closures.append(closure)
-        self._landmark_map.retire_surplus(config.max_keyframes, config.recent_keyframes)
+        self._landmark_map.retire_surplus(
+            config.max_keyframes, config.recent_keyframes, config.depending_observers
+        )
 
     def finish(self, settle: bool) -> None:
         """Completes what runs and waits; then adjusts the whole map once more, if wanted."""

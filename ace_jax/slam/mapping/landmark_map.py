@@ -25,7 +25,6 @@ LANDMARK_ATTRIBUTES = (
     "colours",
     "last_seen",
 )
-DEPENDS = 3  # observers up to which a landmark depends on each of them
 
 
 class LandmarkMap:
@@ -100,7 +99,7 @@ class LandmarkMap:
         return np.flatnonzero(seen[:-1] & self.valid)
 
     def in_view(
-        self, slots: np.ndarray, camera_from_world: np.ndarray, camera: Camera, margin: float = 40.0
+        self, slots: np.ndarray, camera_from_world: np.ndarray, camera: Camera, margin: float
     ) -> np.ndarray:
         """Which landmarks project into the image widened by `margin` pixels: (len(slots),) bool."""
         in_camera = transform(camera_from_world, self.points[slots])
@@ -167,16 +166,16 @@ class LandmarkMap:
         self.observed.drop_keyframe(number)
         self.edges.keep(self.keyframes)
 
-    def retire_surplus(self, limit: int, recent: int) -> None:
+    def retire_surplus(self, limit: int, recent: int, depending: int = 3) -> None:
         """Retires keyframes until at most `limit` are left, the least useful ones first.
 
-        A keyframe is useful for the landmarks that few others observe; of equals the older one
-        goes. The first one, which holds the world's axes, and the `recent` newest ones stay.
+        A keyframe is useful for the landmarks that at most `depending` observe; of equals the older
+        one goes. The first one, which holds the world's axes, and the `recent` newest ones stay.
         """
         while len(self.keyframes) > max(limit, recent + 1):
             numbers = np.array(list(self.keyframes))[1:-recent]
             seen = self.landmarks_of(numbers)
-            depend = (seen >= 0) & (self.observations[seen] <= DEPENDS)
+            depend = (seen >= 0) & (self.observations[seen] <= depending)
             self.retire(int(numbers[np.argmin(depend.sum(1))]))
 
     def places(self) -> tuple[np.ndarray, dict[int, int]]:

@@ -17,7 +17,7 @@ from ace_jax.geometry.depth_calibration import bend_equations, straightened_plan
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.plane_registration import register
-from ace_jax.geometry.pose_optimization import NoiseModel, residuals_of
+from ace_jax.geometry.reprojection import NoiseModel, inverse_of, residuals_of
 from ace_jax.geometry.rigid import difference, invert, orthonormalized
 from ace_jax.localization.guided_matching import NO_MATCH, guided_match
 from ace_jax.localization.landmarks import Landmarks, MatchGates
@@ -27,19 +27,14 @@ from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.mapping_queue import MappingTask, together
 from ace_jax.slam.mapping.observations import NO_LANDMARK
 
-CHI2_FUSE = 11.7
-MIN_BUNDLE_OBSERVATIONS = 30
-MAX_BUNDLE_TRANSLATION = 0.2  # metres; a keyframe that moves further was thrown, not adjusted
-MAX_BUNDLE_ROTATION = np.deg2rad(8.0)
-
 
 @jax.jit
-def _explained(poses, points, uv, depth, camera, noise) -> jax.Array:
+def _explained(poses, points, uv, depth, camera, noise, max_chi2) -> jax.Array:
     """(B, N) bool: which points (B, N, 3) agree with what B keyframes saw of them."""
 
     def one(pose, points, uv, depth):
-        residuals = residuals_of(pose, points, uv, depth, camera, noise)
-        return residuals.in_front & (residuals.joint < CHI2_FUSE)
+        residuals = residuals_of(pose, points.T, uv.T, inverse_of(depth), camera, noise)
+        return residuals.in_front & (residuals.joint < max_chi2)
 
     return jax.vmap(one)(poses, points, uv, depth)
 
@@ -51,6 +46,7 @@ def match_into(
     camera: Camera,
     gates: MatchGates,
     noise: NoiseModel,
+    max_chi2: float = SlamConfig.fuse_chi2,
 ) -> np.ndarray:
     """Landmarks of one block matched into B keyframes.
 
@@ -61,6 +57,7 @@ def match_into(
         camera: intrinsics.
         gates: of guided matching.
         noise: standard deviations.
+        max_chi2: of pixels and inverse depth, in units of their noise.
 
     Returns:
         (B, N) index into the block, -1 where there is none.
@@ -72,7 +69,8 @@ def match_into(
         ]
     )
     points = block.points[np.maximum(matches, 0)]
-    explained = np.asarray(_explained(poses, points, features.uv, features.depth, camera, noise))
+    seen = features.uv, features.depth, camera, noise
+    explained = np.asarray(_explained(poses, points, *seen, max_chi2))
     return np.where(explained, matches, NO_MATCH)
 
 
@@ -159,7 +157,7 @@ class LocalMapper:
                 ]
             )
             yield from self.adjust(landmark_map, tied)
-        landmark_map.cull(numbers[-1])
+        landmark_map.cull(numbers[-1], self.config.cull_patience)
 
     def settle(self, landmark_map: LandmarkMap) -> MappingTask:
         """Adjusts every keyframe once more if its depth is known better now than at its time."""
@@ -215,7 +213,11 @@ class LocalMapper:
         own = landmark_map.landmarks_of(number).copy()
         theirs = landmark_map.slots_seen_by(neighbours)
         theirs = theirs[~np.isin(theirs, own)]
-        theirs = theirs[landmark_map.in_view(theirs, keyframe.camera_from_world, self.camera)]
+        theirs = theirs[
+            landmark_map.in_view(
+                theirs, keyframe.camera_from_world, self.camera, self.config.view_margin
+            )
+        ]
         theirs = theirs[: self.config.max_fuse_landmarks]
         serials = landmark_map.serial[own], landmark_map.serial[theirs]
         # The keyframe's landmarks look as they do in the keyframe: its neighbours' views are close.
@@ -340,7 +342,7 @@ class LocalMapper:
         observed = feature_of >= 0
         may_move = np.zeros(num_free, bool)
         may_move[: len(free)] = (free != 0) & (
-            observed[: len(free)].sum(1) >= MIN_BUNDLE_OBSERVATIONS
+            observed[: len(free)].sum(1) >= config.min_bundle_observations
         )
         points = np.zeros((num_points, 3), np.float32)
         points[: len(slots)] = landmark_map.points[slots]
@@ -361,7 +363,7 @@ class LocalMapper:
         adjusted = result.camera_from_world.astype(np.float64)
         moved = np.flatnonzero(may_move)
         if any(
-            _moved_too_far(landmark_map.keyframes[free[row]].camera_from_world, adjusted[row])
+            self._moved_too_far(landmark_map.keyframes[free[row]].camera_from_world, adjusted[row])
             for row in moved
         ):
             return
@@ -378,7 +380,7 @@ class LocalMapper:
             same = landmark_map.landmarks_of(keyframe_number)[features] == slot_of[column]
             landmark_map.forget(int(keyframe_number), features[same])
 
-
-def _moved_too_far(before: np.ndarray, after: np.ndarray) -> bool:
-    distance, angle = difference(after, before)
-    return distance > MAX_BUNDLE_TRANSLATION or angle > MAX_BUNDLE_ROTATION
+    def _moved_too_far(self, before: np.ndarray, after: np.ndarray) -> bool:
+        distance, angle = difference(after, before)
+        most, most_angle = self.config.max_bundle_move
+        return distance > most or angle > most_angle

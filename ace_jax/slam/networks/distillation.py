@@ -23,12 +23,11 @@ from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
-from ace_jax.slam.networks.network_mapping import NetworkConfig, NetworkMap
+from ace_jax.slam.networks.config import NetworkConfig
+from ace_jax.slam.networks.network_mapping import NetworkMap
 from ace_jax.slam.reporting.stage_times import StageClock
 from ace_jax.slam.tracking.tracker import Coarse, Tracker
 
-SAME_PLACE = 0.02  # metres between two poses that are one
-CLEARLY_MORE = 1.2  # times as many inliers
 HEAD_OPTIONS = {
     "tri_mlp": {"width": 512, "layers": 1, "cells": 16},
     "homogeneous_mlp": {"width": 256, "blocks": 0},
@@ -94,8 +93,8 @@ class NetworkTracker(Tracker):
         )
         inliers, needed = int(from_found.num_inliers), int(from_predicted.num_inliers)
         apart, _ = difference(from_found.camera_from_world, from_predicted.camera_from_world)
-        if apart > SAME_PLACE:
-            needed *= CLEARLY_MORE
+        if apart > self.network.config.same_pose:
+            needed *= self.network.config.inlier_factor
         return found if inliers >= needed else predicted
 
     def _locate(self, features: Features, key: jax.Array) -> np.ndarray | None:

@@ -4,7 +4,6 @@ ACE-SLAM's objective (DESIGN 4.3): min over the network M and the poses P of
 sum |M(f_i) - P_k^-1 y_i|, f_i a descriptor of keyframe k and y_i its point in camera axes.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -20,64 +19,11 @@ from ace_jax.geometry.camera import Camera, unproject
 from ace_jax.geometry.pose_result import PoseResult
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.models.scene_coordinates import SceneCoordinates
+from ace_jax.slam.networks.config import NetworkConfig
 
 _FINAL = 1 << 30  # draws of the training after the stream; no frame has such an index
 
-LOSSES = ("euclidean", "squared")  # length of the error, or its square; neither is an L1 norm
 FIRST_LAYERS = {"tri_mlp": ("fc0",), "homogeneous_mlp": ("res3_conv1", "head_skip")}
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkConfig:
-    """Constants of a map that is a network, for two CPU cores.
-
-    Attributes:
-        input_gain: the first layer's initial weights are multiplied by it. Descriptors have unit
-            length, so their entries are far smaller than the unit variance that initial weights
-            are made for; with them as they are, training is several times slower.
-        seeded_answer: what a seeded unit (`NetworkMap.seed_units`) answers to its own descriptor.
-        seeded_support: share of a frame's features that a seeded unit answers to; 0: none seeded.
-        seeded_first: share of the units that the first keyframe seeds.
-        seeded: share of the units that each later keyframe seeds, until none is left.
-        batch: features in a gradient step.
-        steps: gradient steps a frame.
-        first_steps: gradient steps on the first frame.
-        final_steps: gradient steps after the stream's end, over all keyframes.
-        learning_rate: of Adam.
-        loss: "euclidean" (the distance) or "squared" (its square); "l1" and "l2" are earlier names.
-        extent: half of the extent of TriMLP's planes around the first frame's points, metres.
-        depth_range: (nearest, farthest) depth of points to learn, metres.
-        capacity: keyframes in the buffer.
-        window_latest: newest keyframes in the window.
-        window_older: older keyframes drawn into the window.
-        quality_weight: a of the sampling probability 1/|P| + a (1 - lambda).
-        hypotheses: RANSAC samples to locate a frame.
-    """
-
-    input_gain: float = 8.0
-    seeded_answer: float = 8.0
-    seeded_support: float = 0.2
-    seeded_first: float = 0.25
-    seeded: float = 0.0625
-    batch: int = 512
-    steps: int = 4
-    first_steps: int = 150
-    final_steps: int = 400
-    learning_rate: float = 3e-3
-    loss: str = "euclidean"
-    extent: float = 6.0
-    depth_range: tuple[float, float] = (0.3, 6.0)
-    capacity: int = 400
-    window_latest: int = 4
-    window_older: int = 4
-    quality_weight: float = 0.1
-    hypotheses: int = 64
-
-    def __post_init__(self) -> None:
-        earlier = {"l1": "euclidean", "l2": "squared"}
-        object.__setattr__(self, "loss", earlier.get(self.loss, self.loss))
-        if self.loss not in LOSSES:
-            raise ValueError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
 
 
 @flax.struct.dataclass
@@ -192,22 +138,18 @@ def locate(
         The coordinates, the pose, and the inlier ratio lambda (inliers over features with depth).
     """
     predicted = predict(head, state, features.descriptors)
+    near, growth = config.inlier_threshold
     usable = features.mask & (features.depth > 0)
     result = estimate_rigid_transform(
         predicted.xyz,
         unproject(features.uv, features.depth, camera),
         key,
         mask=usable,
-        threshold=inlier_threshold(features.depth),
+        threshold=near + growth * features.depth**2,
         max_hypotheses=config.hypotheses,
         initial_pose=prior,
     )
     return predicted, result, result.num_inliers / jnp.maximum(usable.sum(), 1)
-
-
-def inlier_threshold(depth: jax.Array) -> jax.Array:
-    """Metres; depth noise grows with the square of the distance, and so does the threshold."""
-    return 0.04 + 0.015 * depth**2
 
 
 @functools.partial(jax.jit, donate_argnames=("buffer",))

@@ -4,6 +4,7 @@ Truncated signed distances in voxel blocks (Curless and Levoy, SIGGRAPH 1996; Ni
 SIGGRAPH Asia 2013), by Open3D.
 """
 
+import dataclasses
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,12 +20,29 @@ from ace_jax.geometry.rigid import invert
 from ace_jax.progress import ProgressBar
 from ace_jax.slam.landmark_slam import LandmarkSlam
 
-VOXEL = 0.015  # metres
-MAX_DEPTH = 4.0  # metres; a depth camera's noise grows with the square
-_TRUNCATION = 4.0  # voxels
-_BLOCK, _BLOCKS = 8, 10_000  # voxels along a block's edge, blocks to begin with (100 MB)
-_MIN_FRAMES = 3  # that must have seen a surface
-_MAX_FRAMES = 300  # more of them add little to a room
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Fusion of depth images into a mesh: see `reporting.mesh`.
+
+    Attributes:
+        voxel (m; judged): edge of a voxel.
+        max_depth (m; judged): that is fused; a depth camera's noise grows with the square.
+        truncation (voxels; theory: Curless and Levoy, several times the noise): of the signed
+            distance.
+        block (voxels; size): along a block's edge.
+        blocks (blocks; size): to begin with (100 MB).
+        min_frames (frames; judged): that must have seen a surface.
+        max_frames (frames; size): that are fused; more add little to a room.
+    """
+
+    voxel: float = 0.015
+    max_depth: float = 4.0
+    truncation: float = 4.0
+    block: int = 8
+    blocks: int = 10_000
+    min_frames: int = 3
+    max_frames: int = 300
 
 
 def require_open3d() -> Any:
@@ -57,7 +75,7 @@ def require(source: FrameSource) -> None:
 def posed_frames(source: FrameSource, system: LandmarkSlam) -> Iterable[tuple[Frame, np.ndarray]]:
     """At most 300 of the run's frames with their final world_from_camera (4, 4), read again."""
     tracked = [frame for frame in system.frames if frame.live_camera_from_world is not None]
-    step = max(1, -(-len(tracked) // _MAX_FRAMES))
+    step = max(1, -(-len(tracked) // MeshConfig.max_frames))
     chosen = tracked[::step]
     with ProgressBar(len(chosen), "mesh", unit="frame") as bar:
         for done, tracked_frame in enumerate(chosen):
@@ -72,7 +90,7 @@ def posed_frames(source: FrameSource, system: LandmarkSlam) -> Iterable[tuple[Fr
 
 
 def write_mesh(
-    path: Path, frames: Iterable[tuple[Frame, np.ndarray]], voxel: float = VOXEL
+    path: Path, frames: Iterable[tuple[Frame, np.ndarray]], voxel: float = MeshConfig.voxel
 ) -> tuple[int, int]:
     """Fuses frames and writes the mesh.
 
@@ -94,8 +112,8 @@ def write_mesh(
         attr_dtypes=(o3d.core.float32,) * 3,
         attr_channels=((1), (1), (3)),
         voxel_size=voxel,
-        block_resolution=_BLOCK,
-        block_count=_BLOCKS,
+        block_resolution=MeshConfig.block,
+        block_count=MeshConfig.blocks,
     )
     fused = 0
     for frame, world_from_camera in frames:
@@ -103,8 +121,8 @@ def write_mesh(
         colour = o3d.t.geometry.Image(np.ascontiguousarray(frame.rgb, np.float32) / 255.0)
         intrinsics = tensor(intrinsic_matrix(frame.camera))
         camera_from_world = tensor(invert(world_from_camera))
-        place = (intrinsics, camera_from_world, 1.0, MAX_DEPTH, _TRUNCATION)
-        if not ((frame.depth > 0) & (frame.depth < MAX_DEPTH)).any():
+        place = (intrinsics, camera_from_world, 1.0, MeshConfig.max_depth, MeshConfig.truncation)
+        if not ((frame.depth > 0) & (frame.depth < MeshConfig.max_depth)).any():
             continue  # Open3D raises where there is nothing to integrate
         blocks = grid.compute_unique_block_coordinates(depth, *place)
         grid.integrate(blocks, depth, colour, intrinsics, *place)
@@ -112,7 +130,7 @@ def write_mesh(
     mesh = None
     if fused:
         # A surface that one frame alone saw is often none.
-        mesh = grid.extract_triangle_mesh(weight_threshold=min(_MIN_FRAMES, fused) - 0.5)
+        mesh = grid.extract_triangle_mesh(weight_threshold=min(MeshConfig.min_frames, fused) - 0.5)
     if mesh is None or len(mesh.triangle.indices) == 0:
         raise UserError("no surface was seen often enough for a mesh: track more frames")
     mesh = mesh.to_legacy()

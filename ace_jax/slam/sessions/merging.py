@@ -11,11 +11,9 @@ import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.geometry.rigid import difference, invert, orthonormalized, transform
+from ace_jax.slam.config import MergeConfig
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
-
-MAX_DISAGREEMENT = (0.05, np.deg2rad(2.0))  # metres, radians: between keyframes of one overlap
-MIN_AGREEING = 3  # keyframes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +47,12 @@ def find_overlap(first: LandmarkSlam, second: LandmarkMap) -> Overlap | None:
     there = transform(poses, centres)
     distance = np.linalg.norm(there - there[np.arange(len(there)), np.arange(len(there))], axis=2)
     _, turned = difference(poses[:, None], poses)
-    agree = (distance < MAX_DISAGREEMENT[0]) & (turned < MAX_DISAGREEMENT[1])
+    agree = (distance < MergeConfig.max_disagreement[0]) & (
+        turned < MergeConfig.max_disagreement[1]
+    )
     best = int(np.argmax(agree.sum(1)))
     members = np.flatnonzero(agree[best])
-    if len(members) < MIN_AGREEING:
+    if len(members) < MergeConfig.min_agreeing:
         return None
     mean = poses[members].mean(0)
     return Overlap(
@@ -72,7 +72,7 @@ def merge(first: LandmarkSlam, second: LandmarkMap) -> Overlap:
     if overlap is None:
         raise UserError(
             "the two maps show no common place: at least "
-            f"{MIN_AGREEING} keyframes of the second must be found in the first"
+            f"{MergeConfig.min_agreeing} keyframes of the second must be found in the first"
         )
     move = overlap.first_from_second
     landmarks, keyframes, observed = second.content()

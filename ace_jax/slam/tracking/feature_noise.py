@@ -6,7 +6,7 @@ one. Too wide gates let wrong matches in, too tight ones break tracking.
 
 import math
 
-from ace_jax.geometry.pose_optimization import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel
 
 MEDIAN_OF_RAYLEIGH = math.sqrt(2 * math.log(2))  # median distance over sigma of each coordinate
 

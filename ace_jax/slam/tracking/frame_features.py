@@ -9,9 +9,7 @@ from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import straightened
 from ace_jax.geometry.rolling_shutter import Motion, unroll
-
-MIN_DEPTH_DELAY = 1e-3  # seconds; less moves the picture by under a pixel
-PLANAR_RADIUS = 5.0  # pixels of a 640-pixel-wide image around a feature that must be one surface
+from ace_jax.slam.config import SlamConfig
 
 
 def blank_features(extractor: FeatureExtractor) -> Features:
@@ -32,14 +30,14 @@ class FrameFeatures:
     Args:
         camera: intrinsics of the frames.
         extractor: of sparse features.
-        max_depth: depth beyond it is not used, metres.
+        config: constants of depth at features.
     """
 
-    def __init__(self, camera: Camera, extractor: FeatureExtractor, max_depth: float) -> None:
+    def __init__(self, camera: Camera, extractor: FeatureExtractor, config: SlamConfig) -> None:
         self._camera = camera
         self._extractor = extractor
-        self._max_depth = max_depth
-        self._planar_radius = PLANAR_RADIUS * camera.pixel_scale
+        self._config = config
+        self._planar_radius = config.planar_radius * camera.pixel_scale
 
     def raw(self, frame: Frame) -> Features:
         """Features on the host, with the sensor's depth if it was taken with the colours.
@@ -48,7 +46,7 @@ class FrameFeatures:
             BadFrame: they are not finite.
         """
         features = jax.tree.map(np.asarray, finite_features(self._extractor, frame))
-        if frame.depth is None or _is_delayed(frame):
+        if frame.depth is None or self._is_delayed(frame):
             return features
         return features.replace(depth=self._sampled(frame, features.uv, None))
 
@@ -65,10 +63,10 @@ class FrameFeatures:
             bend: (12,) the calibration, see `depth_calibration`.
         """
         depth = raw.depth
-        if frame.depth is not None and _is_delayed(frame):
+        if frame.depth is not None and self._is_delayed(frame):
             depth = self._sampled(frame, raw.uv, motion)
         depth = straightened(raw.uv, depth, self._camera, bend)
-        depth = np.where(raw.mask & (depth < self._max_depth), depth, 0.0)
+        depth = np.where(raw.mask & (depth < self._config.max_depth), depth, 0.0)
         return raw.replace(depth=depth.astype(np.float32))
 
     def unrolled(self, frame: Frame, calibrated: Features, motion: Motion | None) -> Features:
@@ -86,6 +84,5 @@ class FrameFeatures:
         turned = motion.after(frame.depth_delay)[:3, :3]
         return sample_delayed_depth(frame.depth, uv, self._camera, turned, self._planar_radius)
 
-
-def _is_delayed(frame: Frame) -> bool:
-    return abs(frame.depth_delay) >= MIN_DEPTH_DELAY
+    def _is_delayed(self, frame: Frame) -> bool:
+        return abs(frame.depth_delay) >= self._config.min_depth_delay

@@ -16,14 +16,7 @@ from ace_jax.features.base import Features
 from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.host_camera import project, unproject_to_world
-
-STEP = 4  # pixels; a snapshot keeps every fourth row and column
-MARGIN = (0.06, 0.05)  # metres, and metres per metre of distance, that a surface may be off
-MOST_MOVED = 0.7  # if more of the picture's area seems to move, the pose is wrong, not the world
-GRID = 20  # samples of that area across the picture; one thing may hold most of the features
-EDGE = 0.006  # of the picture's width: as far beside an edge, features belong to what is nearer
-REACH = 0.4  # metres from moving points within which what was never seen moves as well,
-NEIGHBOURS = 3  # if it has so many of them there
+from ace_jax.slam.config import FreeSpaceConfig
 
 
 class FreeSpace:
@@ -31,17 +24,16 @@ class FreeSpace:
 
     Args:
         camera: intrinsics of the frames.
-        count: images that are kept.
-        interval: seconds between them.
+        config: constants.
     """
 
-    def __init__(self, camera: Camera, count: int = 20, interval: float = 0.25) -> None:
+    def __init__(self, camera: Camera, config: FreeSpaceConfig = FreeSpaceConfig()) -> None:  # noqa: B008
         self._camera = camera
-        self._interval = interval
-        size = -(-int(camera.height) // STEP), -(-int(camera.width) // STEP)
+        self._config = config
+        size = tuple(-(-int(x) // config.step) for x in (camera.height, camera.width))
         # Nearest depth of each pixel's neighbours, 0 unknown; places are used in turn.
-        self._depths = np.zeros((count, *size), np.float32)
-        self._poses = np.tile(np.eye(4), (count, 1, 1))
+        self._depths = np.zeros((config.count, *size), np.float32)
+        self._poses = np.tile(np.eye(4), (config.count, 1, 1))
         self._taken = 0
         self._last = -np.inf
 
@@ -58,9 +50,9 @@ class FreeSpace:
             depth: metres; 0, NaN and inf mean unknown.
             camera_from_world: (4, 4).
         """
-        if 0 <= time - self._last < self._interval:
+        if 0 <= time - self._last < self._config.interval:
             return
-        small = depth[::STEP, ::STEP]
+        small = depth[:: self._config.step, :: self._config.step]
         small = np.where(np.isfinite(small), small, 0.0).astype(np.float32)
         place = self._taken % len(self._depths)
         # One unknown neighbour makes the pixel unknown: nothing is said about what lies at edges.
@@ -105,75 +97,85 @@ class FreeSpace:
         found = np.zeros(len(features.mask), bool)
         if depth is None or camera_from_world is None or not np.isfinite(self._last):
             return found
-        uv, nearest = _nearest_at(depth, features.uv)
+        uv, nearest = _nearest_at(depth, features.uv, self._config.edge)
         usable = np.flatnonzero(features.mask & (nearest > 0))
         if len(usable) == 0:
             return found
         points = unproject_to_world(uv[usable], nearest[usable], self._camera, camera_from_world)
         in_air, was_seen = self._judge(points)
         if in_air.any():
-            area = unproject_to_world(*_samples(depth, GRID), self._camera, camera_from_world)
-            found[usable] = _moving(points, in_air, was_seen, area[self._judge(area)[0]], len(area))
+            area = unproject_to_world(
+                *_samples(depth, self._config.grid), self._camera, camera_from_world
+            )
+            found[usable] = self._moving(
+                points, in_air, was_seen, area[self._judge(area)[0]], len(area)
+            )
         return found
 
     def _moving_area(self, depth: np.ndarray, camera_from_world: np.ndarray) -> np.ndarray:
         """Which pixels of a snapshot move: they would vouch for what stands there next."""
-        uv, z = _samples(depth, 2 * GRID)
+        uv, z = _samples(depth, 2 * self._config.grid)
         area = unproject_to_world(uv, z, self._camera, camera_from_world)
-        step = _spacing(depth, 2 * GRID)
+        step = _spacing(depth, 2 * self._config.grid)
         height, width = (-(-size // step) for size in depth.shape)
         cells = np.zeros((height, width), np.uint8)
         in_air, was_seen = self._judge(area)
-        column, row = uv[_moving(area, in_air, was_seen, area[in_air], len(area))].T // step
+        column, row = uv[self._moving(area, in_air, was_seen, area[in_air], len(area))].T // step
         cells[row, column] = 1
         cells = cv2.dilate(cells, np.ones((3, 3), np.uint8))
-        rows, columns = (np.arange(0, size, STEP) // step for size in depth.shape)
+        rows, columns = (np.arange(0, size, self._config.step) // step for size in depth.shape)
         return cells[rows][:, columns] > 0
 
     def _judge(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which points (M, 3) were in the air once, and which were on a surface."""
         then = rigid.transform(self._poses, points)  # (count, M, 3)
         distance = then[..., 2]
-        column, row = np.moveaxis(np.rint(project(then, self._camera) / STEP), -1, 0)
+        column, row = np.moveaxis(np.rint(project(then, self._camera) / self._config.step), -1, 0)
         _, height, width = self._depths.shape
         inside = (distance > MIN_DEPTH) & (column >= 0) & (column < width)
         inside &= (row >= 0) & (row < height)
         column, row = (np.where(inside, pixel, 0).astype(np.int64) for pixel in (column, row))
         seen = self._depths[np.arange(len(then))[:, None], row, column]
-        margin = MARGIN[0] + MARGIN[1] * distance
+        margin = self._config.margin[0] + self._config.margin[1] * distance
         air = inside & (seen > distance + margin)
         surface = inside & (np.abs(seen - distance) <= margin)
         return air.any(axis=0), surface.any(axis=0)
 
+    def _moving(
+        self,
+        points: np.ndarray,
+        in_air: np.ndarray,
+        was_seen: np.ndarray,
+        moving_area: np.ndarray,
+        area: int,
+    ) -> np.ndarray:
+        """Which points (M, 3) move: those in the air, unless all is, and what is new beside them.
 
-def _moving(
-    points: np.ndarray, in_air: np.ndarray, was_seen: np.ndarray, moving_area: np.ndarray, area: int
-) -> np.ndarray:
-    """Which points (M, 3) move: those in the air, unless all is, and what is new beside them.
-
-    Args:
-        points: in the world, metres.
-        in_air: (M,) see `FreeSpace._judge`.
-        was_seen: (M,) the same.
-        moving_area: (A, 3) points in the air, of such as are spread evenly over the picture,
-        area: of which there are so many.
-    """
-    if len(moving_area) > MOST_MOVED * area:
-        return np.zeros(len(points), bool)
-    moving = in_air.copy()
-    # What is at a place that was never seen belongs to the moving thing beside it.
-    unknown = ~in_air & ~was_seen
-    moving[unknown] = np.isfinite(nth_nearest(points[unknown], moving_area, NEIGHBOURS, REACH))
-    return moving
+        Args:
+            points: in the world, metres.
+            in_air: (M,) see `FreeSpace._judge`.
+            was_seen: (M,) the same.
+            moving_area: (A, 3) points in the air, of such as are spread evenly over the picture,
+            area: of which there are so many.
+        """
+        if len(moving_area) > self._config.max_moved * area:
+            return np.zeros(len(points), bool)
+        moving = in_air.copy()
+        # What is at a place that was never seen belongs to the moving thing beside it.
+        unknown = ~in_air & ~was_seen
+        moving[unknown] = np.isfinite(
+            nth_nearest(points[unknown], moving_area, self._config.neighbours, self._config.reach)
+        )
+        return moving
 
 
-def _nearest_at(depth: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_at(depth: np.ndarray, uv: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (N, 2) of the nearest surface around pixels (N, 2), and its depth (N,), 0 if unknown.
 
     What is seen at an edge is the edge of the nearer thing.
     """
     height, width = depth.shape
-    radius = round(EDGE * width)
+    radius = round(edge * width)
     v, u = (x.ravel() for x in np.mgrid[-radius : radius + 1, -radius : radius + 1])
     column = np.clip(np.rint(uv[:, 0]).astype(np.int64), radius, width - 1 - radius)
     row = np.clip(np.rint(uv[:, 1]).astype(np.int64), radius, height - 1 - radius)

@@ -9,10 +9,12 @@ from ace_jax.features.base import Features
 from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import project
-from ace_jax.geometry.pose_optimization import CHI2_PIXEL, NoiseModel, optimize_pose
+from ace_jax.geometry.pose_refinement import refine_pose_with_gating
+from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel
 from ace_jax.geometry.rigid_motions import MOST_MOTIONS, most_common_motion, surface
 from ace_jax.localization.guided_matching import NO_MATCH, guided_match
 from ace_jax.localization.landmarks import Landmarks, MatchGates
+from ace_jax.slam.config import MovingConfig
 
 
 @dataclasses.dataclass
@@ -32,10 +34,7 @@ class GuidedPose:
     num_inliers: int
 
 
-DRAGGED = 1.3  # factor by which new landmarks may raise the cost of the well-observed ones
-RIVALS = (20, 0.25)  # outliers, and share of the matches, that are asked for a motion of their own
-
-_optimize_pose = jax.jit(optimize_pose)
+_refine_pose = jax.jit(refine_pose_with_gating)
 
 
 def match_and_optimize(
@@ -46,7 +45,7 @@ def match_and_optimize(
     gates: MatchGates,
     noise: NoiseModel,
     well_observed: np.ndarray | None = None,
-    min_well_observed: int = 0,
+    moving: MovingConfig = MovingConfig(),  # noqa: B008 - frozen
     several_motions: bool = False,
 ) -> GuidedPose:
     """Guided matching from a predicted pose, then motion-only optimisation.
@@ -63,8 +62,8 @@ def match_and_optimize(
         gates: what a match must satisfy.
         noise: standard deviations.
         well_observed: (P,) bool, landmarks that several keyframes observe; None: not used.
-        min_well_observed: with at least so many of them matched, they alone determine the pose
-            where the others would drag it away: new landmarks may lie on a walking person.
+        moving: constants. If enough well-observed landmarks are matched, they alone determine the
+            pose where the others would drag it away: new landmarks may lie on a walking person.
         several_motions: whether other motions than the first pose's are looked for.
     """
     matches = guided_match(block, features, camera_from_world, camera, gates)
@@ -83,7 +82,7 @@ def match_and_optimize(
         return float(np.sum(np.minimum(squared, CHI2_PIXEL * noise.pixel_sigma**2)))
 
     pose, inliers = explained_by(found)
-    left, rivals = found & ~inliers, max(RIVALS[0], RIVALS[1] * found.sum())
+    left, rivals = found & ~inliers, max(moving.min_rivals, moving.min_rival_share * found.sum())
     for _ in range(MOST_MOTIONS if several_motions else 0):
         if left.sum() < rivals:
             break
@@ -96,9 +95,9 @@ def match_and_optimize(
             pose, inliers = rival, agreeing
         left &= ~agreeing
     votes = found if well_observed is None else found & well_observed[np.maximum(matches, 0)]
-    if min_well_observed <= votes.sum() < found.sum():
+    if moving.min_well_observed <= votes.sum() < found.sum():
         alone, agreeing = explained_by(votes)
-        if cost(pose, votes) > DRAGGED * cost(alone, votes):
+        if cost(pose, votes) > moving.max_drag * cost(alone, votes):
             pose, inliers = alone, agreeing
     return GuidedPose(
         camera_from_world=pose,
@@ -129,7 +128,7 @@ def optimized(
         noise: standard deviations.
     """
     observed = points, features.uv, features.depth, found
-    return tuple(map(np.asarray, _optimize_pose(start, *observed, camera, noise, votes)))
+    return tuple(map(np.asarray, _refine_pose(start, *observed, camera, noise, votes)))
 
 
 def pixel_errors(

@@ -13,7 +13,7 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import unproject_to_world
-from ace_jax.geometry.pose_optimization import CHI2_PIXEL, NoiseModel
+from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel
 from ace_jax.geometry.rigid import centre, difference
 from ace_jax.geometry.rigid_motions import (
     INVERSE_DEPTH_SIGMA,
@@ -24,19 +24,10 @@ from ace_jax.geometry.rigid_motions import (
 )
 from ace_jax.localization.guided_matching import guided_match
 from ace_jax.localization.landmarks import Landmarks, MatchGates
+from ace_jax.slam.config import MovingConfig
 from ace_jax.slam.tracking.free_space import nth_nearest
 from ace_jax.slam.tracking.guided_pose import optimized, pixel_errors
 
-SHORT, LONG, KEPT = 0.095, 0.245, 0.5  # seconds to look back; at 30 Hz three and eight frames
-RADIUS = 60.0  # pixels of a picture 640 wide that a feature may be from where it stood
-PIXEL_SIGMA = 1.0  # pixels of a picture 640 wide; neighbouring frames show a feature alike
-CLEARLY = 1.1  # times the surface that another motion must explain to be the camera's
-MOST_DRAGGED = 0.1  # metres that a walking person can have dragged a pose within SHORT
-FEWEST = 10  # matches that are asked for a motion
-MOVED = (0.06, 0.02)  # metres, and metres per metre of distance, that make a match a moving one
-CROWD = 8  # moving matches, at least; fewer are mismatches
-REACH = 0.3  # metres from moving points within which what has no match moves as well,
-NEIGHBOURS = 3  # if it has so many of them there, and they are closer than as many that stand
 _FEATURES = tuple(field.name for field in dataclasses.fields(Features))
 
 
@@ -53,13 +44,20 @@ class RecentFrames:
     Args:
         camera: intrinsics of the frames.
         gates: what a match must satisfy, except for its radius.
+        config: constants.
     """
 
-    def __init__(self, camera: Camera, gates: MatchGates) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        gates: MatchGates,
+        config: MovingConfig = MovingConfig(),  # noqa: B008
+    ) -> None:
         self._camera = camera
+        self._config = config
         pixel = camera.pixel_scale
-        self._gates = gates.replace(radius=np.float32(RADIUS * pixel))
-        self._noise = NoiseModel(PIXEL_SIGMA * pixel, INVERSE_DEPTH_SIGMA)
+        self._gates = gates.replace(radius=np.float32(config.radius * pixel))
+        self._noise = NoiseModel(config.pixel_sigma * pixel, INVERSE_DEPTH_SIGMA)
         self._looks: collections.deque[_Look] = collections.deque()
 
     def warm_up(self, features: Features) -> None:
@@ -80,7 +78,7 @@ class RecentFrames:
             camera_from_world: (4, 4).
         """
         self._looks.append(_Look(time, features, camera_from_world))
-        while self._looks[0].time < time - KEPT:
+        while self._looks[0].time < time - self._config.memory:
             self._looks.popleft()
 
     def content(self) -> dict[str, np.ndarray]:
@@ -123,16 +121,16 @@ class RecentFrames:
             features: N features with depth.
             camera_from_world: (4, 4) where the camera is.
         """
-        matched = self._match(time, LONG, features, camera_from_world)
+        matched = self._match(time, self._config.look_back[1], features, camera_from_world)
         if matched is None:
-            matched = self._match(time, SHORT, features, camera_from_world)
+            matched = self._match(time, self._config.look_back[0], features, camera_from_world)
         if matched is None:
             return np.zeros(len(features.mask), bool)
         found, then = matched
         now = self._points(features, camera_from_world)
         way = np.linalg.norm(now - then, axis=1)
-        moved = found & (way > MOVED[0] + MOVED[1] * features.depth)
-        return _spread(now, features, moved, found & ~moved)
+        moved = found & (way > self._config.moved[0] + self._config.moved[1] * features.depth)
+        return self._spread(now, features, moved, found & ~moved)
 
     def corrected(
         self, time: float, features: Features, camera_from_world: np.ndarray
@@ -148,15 +146,15 @@ class RecentFrames:
             None, or the (4, 4) pose that explains clearly more surface, and which features (N,)
             follow other motions than that.
         """
-        matched = self._match(time, SHORT, features, camera_from_world)
+        matched = self._match(time, self._config.look_back[0], features, camera_from_world)
         if matched is None:
             return None
         found, then = matched
         agree = found & self._agree(camera_from_world, then, features)
-        most = CLEARLY * self._surface(agree, then, features, camera_from_world)
+        most = self._config.surface_ratio * self._surface(agree, then, features, camera_from_world)
         best, left = None, found
         for _ in range(MOST_MOTIONS):
-            if left.sum() < FEWEST:
+            if left.sum() < self._config.min_matches:
                 break
             motion = most_common_motion(then, features.uv, features.depth, left, self._camera)
             if motion is None:
@@ -166,13 +164,13 @@ class RecentFrames:
             agree = found & self._agree(pose, then, features)
             area = self._surface(agree, then, features, pose)
             dragged, _ = difference(pose, camera_from_world)
-            if area > most and dragged < MOST_DRAGGED:
+            if area > most and dragged < self._config.max_dragged:
                 most, best = area, (pose, agree)
             left = left & ~agree & ~votes
         if best is None:
             return None
         pose, agree = best
-        return pose, _spread(self._points(features, pose), features, found & ~agree, agree)
+        return pose, self._spread(self._points(features, pose), features, found & ~agree, agree)
 
     def _points(self, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
         """(N, 3) world points of features."""
@@ -211,16 +209,17 @@ class RecentFrames:
     ) -> float:
         return surface(then[chosen], features.uv[chosen], pose, self._camera)
 
-
-def _spread(
-    points: np.ndarray, features: Features, moved: np.ndarray, still: np.ndarray
-) -> np.ndarray:
-    """Moving features (N,): those that moved, if they are many, and what is new beside them."""
-    moving = moved.copy()
-    if moved.sum() < CROWD:
-        return np.zeros(len(moved), bool)
-    unknown = features.mask & (features.depth > 0) & ~moved & ~still
-    to_moved = nth_nearest(points[unknown], points[moved], NEIGHBOURS, REACH)
-    to_still = nth_nearest(points[unknown], points[still], NEIGHBOURS)
-    moving[unknown] = np.isfinite(to_moved) & (to_moved < to_still)
-    return moving
+    def _spread(
+        self, points: np.ndarray, features: Features, moved: np.ndarray, still: np.ndarray
+    ) -> np.ndarray:
+        """Moving features (N,): those that moved, if they are many, and what is new beside them."""
+        moving = moved.copy()
+        if moved.sum() < self._config.min_moving:
+            return np.zeros(len(moved), bool)
+        unknown = features.mask & (features.depth > 0) & ~moved & ~still
+        to_moved = nth_nearest(
+            points[unknown], points[moved], self._config.neighbours, self._config.reach
+        )
+        to_still = nth_nearest(points[unknown], points[still], self._config.neighbours)
+        moving[unknown] = np.isfinite(to_moved) & (to_moved < to_still)
+        return moving

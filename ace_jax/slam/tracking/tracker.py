@@ -15,8 +15,8 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera, unproject
-from ace_jax.geometry.pose_optimization import NoiseModel
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import nearest_view
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.models.landmark_attention import EMPTY, attend
@@ -26,7 +26,7 @@ from ace_jax.slam.mapping.observations import NO_LANDMARK
 from ace_jax.slam.tracking.guided_pose import GuidedPose, match_and_optimize, pixel_errors
 
 
-@functools.partial(jax.jit, static_argnames=("num_hypotheses", "colour_only"))
+@functools.partial(jax.jit, static_argnames=("config", "colour_only"))
 def relocalize(
     descriptors: jax.Array,
     points: jax.Array,
@@ -35,8 +35,7 @@ def relocalize(
     camera: Camera,
     key: jax.Array,
     tau: float,
-    max_spread: float,
-    num_hypotheses: int = 512,
+    config: SlamConfig,
     colour_only: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Pose without any prior: landmark attention, then RANSAC-Kabsch (DESIGN 4.4, 6b).
@@ -49,8 +48,7 @@ def relocalize(
         camera: intrinsics.
         key: PRNG key.
         tau: inverse temperature of the attention.
-        max_spread: metres; less certain coordinates do not vote.
-        num_hypotheses: RANSAC samples.
+        config: constants of relocalization.
         colour_only: RANSAC-PnP on pixels instead, for features without depth.
 
     Returns:
@@ -65,22 +63,23 @@ def relocalize(
             predicted.xyz,
             camera,
             key,
-            mask=features.mask & (predicted.scale < max_spread),
-            threshold=6.0 * camera.pixel_scale,
-            max_hypotheses=2 * num_hypotheses,
+            mask=features.mask & (predicted.scale < config.max_spread),
+            threshold=config.pnp_threshold * camera.pixel_scale,
+            max_hypotheses=2 * config.hypotheses,
         )
         return found.camera_from_world, found.num_inliers, found.success
     observed = unproject(features.uv, features.depth, camera)
-    usable = features.mask & (features.depth > 0) & (predicted.scale < max_spread)
+    usable = features.mask & (features.depth > 0) & (predicted.scale < config.max_spread)
     # Depth noise grows with the square of the distance, and so does the inlier threshold.
-    threshold = 0.04 + 0.015 * features.depth**2
+    least, growth = config.kabsch_threshold
+    threshold = least + growth * features.depth**2
     found = estimate_rigid_transform(
         predicted.xyz,
         observed,
         key,
         mask=usable,
         threshold=threshold,
-        max_hypotheses=num_hypotheses,
+        max_hypotheses=config.hypotheses,
     )
     return found.camera_from_world, found.num_inliers, found.success
 
@@ -199,7 +198,8 @@ class Tracker:
         # After relocalization the pose is less precise at first.
         radius, min_inliers = config.fine_radius, config.min_inliers
         if coarse.relocalized:
-            radius, min_inliers = 2 * radius, 2 * min_inliers
+            radius *= config.relocalized_factor
+            min_inliers *= config.relocalized_factor
         fine = match(coarse.camera_from_world, radius, several_motions=True)
         if coarse.relocalized:
             fine = match(fine.camera_from_world, config.fine_radius)
@@ -247,7 +247,9 @@ class Tracker:
 
     def well_observed(self, landmark_map: LandmarkMap, slots: np.ndarray) -> np.ndarray:
         """Which of some landmarks (-1: none) enough keyframes observe."""
-        return (slots >= 0) & (landmark_map.observations[slots] >= self.config.well_observed_by)
+        return (slots >= 0) & (
+            landmark_map.observations[slots] >= self.config.moving.well_observed_by
+        )
 
     def _match(
         self, block, features, pose, radius, well_observed, several_motions: bool = False
@@ -262,7 +264,7 @@ class Tracker:
             gates,
             self.noise,
             well_observed,
-            self.config.min_well_observed,
+            self.config.moving,
             several_motions,
         )
 
@@ -277,7 +279,9 @@ class Tracker:
         shared = landmark_map.covisibility(slots)
         order = np.argsort(-shared, kind="stable")[: self.config.local_keyframes]
         local = landmark_map.slots_seen_by(order[shared[order] > 0])
-        local = local[landmark_map.in_view(local, camera_from_world, self.camera)]
+        local = local[
+            landmark_map.in_view(local, camera_from_world, self.camera, self.config.view_margin)
+        ]
         local = landmark_map.most_observed(local, self.config.max_local_landmarks)
         return local if len(local) else np.full(1, NO_LANDMARK)
 
@@ -309,7 +313,7 @@ class Tracker:
                 self.camera,
                 key,
                 self.tau,
-                max_spread=0.15,
+                self.config,
                 colour_only=self.needs_no_depth and not np.any(features.depth > 0),
             )
             if bool(success) and int(inliers) >= self.config.min_inliers:

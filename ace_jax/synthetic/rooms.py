@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from ace_jax.data.frame import FrameSource
+from ace_jax.synthetic.sequences import open_synthetic
 
 
 def open_named(rest: str, root: Path) -> FrameSource:
     """Opens `synthetic/ROOM`; nothing lies under the data root."""
-    from ace_jax.synthetic.sequences import open_synthetic  # real recordings need no renderer
-
     return open_synthetic(rest)
