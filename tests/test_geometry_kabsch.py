@@ -15,7 +15,7 @@ from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_trans
 N = 200
 KEY = jax.random.key(0)
 fit = jax.jit(kabsch)
-exp, log, inverse = (jax.jit(f) for f in (se3.exp, se3.log, se3.inverse))
+exp, log, inverse = (jax.jit(f) for f in (se3.exp, se3.log, se3.invert))
 
 
 @jax.jit

@@ -7,7 +7,7 @@ import pytest
 
 from ace_jax.geometry import se3
 
-exp, log, compose, inverse = (jax.jit(f) for f in (se3.exp, se3.log, se3.compose, se3.inverse))
+exp, log, compose, inverse = (jax.jit(f) for f in (se3.exp, se3.log, se3.compose, se3.invert))
 
 
 def random_motions(seed: int, count: int) -> jax.Array:

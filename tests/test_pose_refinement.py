@@ -104,7 +104,7 @@ def test_converges_from_a_rough_pose_despite_outliers():
         start = exp(0.01 * jax.random.normal(jax.random.key(seed), (6,))) @ pose
         result = refine(start, observations, 10.0)
         assert result.success
-        error = se3.log(pose @ se3.inverse(result.camera_from_world))
+        error = se3.log(pose @ se3.invert(result.camera_from_world))
         assert np.max(np.abs(error)) < 0.01
         rotation = np.asarray(result.camera_from_world)[:3, :3]
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-6)

@@ -14,7 +14,7 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.geometry.camera import Camera, camera_rows
-from ace_jax.geometry.depth_calibration import COEFFICIENTS, bend_equations
+from ace_jax.geometry.depth_calibration import COEFFICIENTS, calibration_equations
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.kabsch import kabsch
 from ace_jax.geometry.plane_registration import register
@@ -114,7 +114,7 @@ def _register():
 def _bend():
     planes, between = _depth_images()
     bend = np.zeros(COEFFICIENTS, np.float32)
-    return bend_equations, (planes[0], planes[1:], between, DEPTH_CAMERA, bend)
+    return calibration_equations, (planes[0], planes[1:], between, DEPTH_CAMERA, bend)
 
 
 def _kabsch():

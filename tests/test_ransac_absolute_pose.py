@@ -19,7 +19,7 @@ N = 200
 CAMERA = Camera(525.0, 525.0, 320.0, 240.0, 640, 480)
 THRESHOLD = 4.0
 KEY = jax.random.key(0)
-exp, log, inverse = (jax.jit(f) for f in (se3.exp, se3.log, se3.inverse))
+exp, log, inverse = (jax.jit(f) for f in (se3.exp, se3.log, se3.invert))
 
 traces = {"plain": 0, "full": 0}
 

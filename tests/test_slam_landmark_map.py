@@ -348,7 +348,7 @@ def test_content_numbers_what_is_left():
     landmarks, keyframes, observed = landmark_map.content()
     other = LandmarkMap(CAPACITY, DIM, APPEARANCES)
     camera = Camera(100.0, 100.0, 50.0, 50.0, 100, 100)
-    other.adopt(landmarks, keyframes, observed, landmark_map.depth_bend, camera)
+    other.adopt(landmarks, keyframes, observed, landmark_map.depth_calibration, camera)
     check(other)
     assert list(other.keyframes) == [0, 1, 2, 3]
     for number, old in enumerate((0, 2, 3, 5)):

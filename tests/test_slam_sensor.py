@@ -10,10 +10,10 @@ from ace_jax.errors import UserError
 from ace_jax.features.sift import Sift
 from ace_jax.geometry.depth_calibration import (
     COEFFICIENTS,
-    BendEquations,
-    BendEstimator,
-    rebent,
-    straightened,
+    CalibrationEquations,
+    DepthCalibrator,
+    correct_depth,
+    recorrect_depth,
 )
 from ace_jax.geometry.plane_registration import Registration
 from ace_jax.localization.scene_map import load_map, part, save_map
@@ -38,15 +38,17 @@ class BentRoom(RoomSource):
 
     def __getitem__(self, index):
         frame = super().__getitem__(index)
-        depth = rebent(PIXELS, frame.depth.reshape(-1), CAMERA, BEND, np.zeros(COEFFICIENTS))
+        depth = recorrect_depth(
+            PIXELS, frame.depth.reshape(-1), CAMERA, BEND, np.zeros(COEFFICIENTS)
+        )
         return dataclasses.replace(frame, depth=depth.reshape(frame.depth.shape))
 
 
-def evidence(bend: np.ndarray, weight: float = 1e9) -> BendEstimator:
+def evidence(bend: np.ndarray, weight: float = 1e9) -> DepthCalibrator:
     """What a recording tells that shows a bend clearly."""
-    estimator = BendEstimator()
+    estimator = DepthCalibrator()
     hessian = weight * np.eye(COEFFICIENTS)
-    estimator.add(BendEquations(hessian, -hessian @ bend, np.zeros(COEFFICIENTS)))
+    estimator.add(CalibrationEquations(hessian, -hessian @ bend, np.zeros(COEFFICIENTS)))
     return estimator
 
 
@@ -56,7 +58,7 @@ def assert_all_depth_is_corrected(system: LandmarkSlam, source: RoomSource) -> N
         seen = system.observe(source[keyframe.frame_index]).depth
         known = (keyframe.depth > 0) & (seen > 0)
         assert known.sum() > 100
-        wanted = straightened(keyframe.uv, seen, CAMERA, system.landmark_map.depth_bend)
+        wanted = correct_depth(keyframe.uv, seen, CAMERA, system.landmark_map.depth_calibration)
         np.testing.assert_allclose(keyframe.depth[known], wanted[known], rtol=1e-4)
 
 
@@ -91,7 +93,7 @@ def test_a_keyframe_is_corrected_by_the_bend_that_counts_when_it_comes(lag, monk
 
     def learn(bend):
         yield lambda: None
-        system.landmark_map.correct_depth(bend, CAMERA)
+        system.landmark_map.calibrate_depth(bend, CAMERA)
         corrected.append(len(system.landmark_map.keyframes))
 
     corrected = []
@@ -107,10 +109,14 @@ def test_a_keyframe_is_corrected_by_the_bend_that_counts_when_it_comes(lag, monk
 
 def test_what_was_learned_comes_back(bent, tmp_path):
     landmark_map, again = bent.landmark_map, restored(saved(bent, tmp_path / "session"))
-    assert np.abs(landmark_map.depth_bend).max() > 1e-3
+    assert np.abs(landmark_map.depth_calibration).max() > 1e-3
     assert len(landmark_map.edges) > 5
-    np.testing.assert_array_equal(again.landmark_map.depth_bend, landmark_map.depth_bend)
-    np.testing.assert_array_equal(again.landmark_map.bend.bend, landmark_map.bend.bend)
+    np.testing.assert_array_equal(
+        again.landmark_map.depth_calibration, landmark_map.depth_calibration
+    )
+    np.testing.assert_array_equal(
+        again.landmark_map.calibrator.calibration, landmark_map.calibrator.calibration
+    )
     assert again.landmark_map.edges.trust == landmark_map.edges.trust
     assert again.landmark_map.edges.unlearned == landmark_map.edges.unlearned != []
     numbers, rows = np.array(list(landmark_map.keyframes)), np.arange(len(landmark_map.keyframes))
@@ -146,7 +152,9 @@ def test_sessions_of_earlier_versions_are_read(bent, tmp_path):
     assert len(old) < len(content.extra) - 8
     save_map(tmp_path / "old", dataclasses.replace(content, extra=old))
     again = restored(tmp_path / "old")
-    np.testing.assert_array_equal(again.landmark_map.bend.bend, bent.landmark_map.depth_bend)
+    np.testing.assert_array_equal(
+        again.landmark_map.calibrator.calibration, bent.landmark_map.depth_calibration
+    )
     assert len(again.landmark_map.edges) == 0
     assert again.tracker.noise.pixel_sigma == make_system().tracker.noise.pixel_sigma
     for i in range(30, 36):
@@ -177,11 +185,11 @@ def test_a_resumed_run_follows_the_undisturbed_one(lag, tmp_path):
             at = frame.index
             kept.frame_done(whole, at + 1)
             kept.close()
-            noise, bend = whole.tracker.noise.pixel_sigma, whole.landmark_map.bend.bend
+            noise, bend = whole.tracker.noise.pixel_sigma, whole.landmark_map.calibrator.calibration
     whole.finish()
     again = restored(kept.path, mapping_lag=lag)
     assert again.tracker.noise.pixel_sigma == noise
-    np.testing.assert_array_equal(again.landmark_map.bend.bend, bend)
+    np.testing.assert_array_equal(again.landmark_map.calibrator.calibration, bend)
     assert kept.restore(again) == at + 1
     assert again.state is State.TRACKING
     stands = part(load_map(kept.path).extra, "tracking/")
@@ -192,7 +200,10 @@ def test_a_resumed_run_follows_the_undisturbed_one(lag, tmp_path):
         again.process(source[i])
     again.finish()
     assert len(again.landmark_map.keyframes) == len(whole.landmark_map.keyframes)
-    assert np.abs(again.landmark_map.depth_bend - whole.landmark_map.depth_bend).max() < 1e-3
+    assert (
+        np.abs(again.landmark_map.depth_calibration - whole.landmark_map.depth_calibration).max()
+        < 1e-3
+    )
     for mine, theirs in (
         (again.live_trajectory(), whole.live_trajectory()),
         (again.final_trajectory(), whole.final_trajectory()),
@@ -210,11 +221,11 @@ def test_merged_maps_have_one_bend(tmp_path):
         second.process(source[i])
     for system, bend in ((first, 0.5 * BEND), (second, 1.5 * BEND)):
         system.finish()
-        system.landmark_map.bend = evidence(bend)
-        system.landmark_map.correct_depth(bend, CAMERA)
+        system.landmark_map.calibrator = evidence(bend)
+        system.landmark_map.calibrate_depth(bend, CAMERA)
     edges = len(first.landmark_map.edges) + len(second.landmark_map.edges)
     merge(first, second.landmark_map)
-    np.testing.assert_allclose(first.landmark_map.depth_bend, BEND, atol=3e-4)
+    np.testing.assert_allclose(first.landmark_map.depth_calibration, BEND, atol=3e-4)
     assert_all_depth_is_corrected(first, source)
     assert len(first.landmark_map.edges) >= edges
 

@@ -76,20 +76,20 @@ def test_what_comes_back_is_what_was_saved(recorded):
 def test_the_sensor_stays_known(recorded, tmp_path):
     _, system = recorded
     content = with_session(system.scene_map(), system.landmark_map)
-    bend = np.linspace(-0.01, 0.01, len(system.landmark_map.depth_bend))
+    bend = np.linspace(-0.01, 0.01, len(system.landmark_map.depth_calibration))
     extra = content.extra | {"depth_bend": bend}
     save_map(tmp_path / "bent", dataclasses.replace(content, extra=extra), half=True)
     again = resumed(tmp_path / "bent")
-    np.testing.assert_allclose(again.landmark_map.depth_bend, bend, atol=1e-5)
+    np.testing.assert_allclose(again.landmark_map.depth_calibration, bend, atol=1e-5)
     frame = RoomSource(1)[0]
     features = again.observe(frame)
     known = features.depth > 0
-    bend = again.landmark_map.depth_bend
+    bend = again.landmark_map.depth_calibration
     straight = again.features.calibrated(frame, features, None, bend).depth[known]
     assert np.abs(straight / features.depth[known] - 1).max() > 2e-3
     del extra["depth_bend"]  # a session of an earlier version
     save_map(tmp_path / "old", dataclasses.replace(content, extra=extra), half=True)
-    np.testing.assert_array_equal(resumed(tmp_path / "old").landmark_map.depth_bend, 0.0)
+    np.testing.assert_array_equal(resumed(tmp_path / "old").landmark_map.depth_calibration, 0.0)
 
 
 def test_depth_comes_with_the_features_unless_it_was_taken_later(recorded):
@@ -100,7 +100,7 @@ def test_depth_comes_with_the_features_unless_it_was_taken_later(recorded):
     later = dataclasses.replace(frame, depth_delay=0.02)
     features = system.observe(later)
     assert not features.depth.any(), "how the camera turned meanwhile is not known yet"
-    bend = system.landmark_map.depth_bend
+    bend = system.landmark_map.depth_calibration
     found = system.features.calibrated(later, features, None, bend).depth
     assert (np.abs(found - together.depth)[(found > 0) & (together.depth > 0)] < 0.5).all()
     assert ((found > 0) == (together.depth > 0)).mean() > 0.8

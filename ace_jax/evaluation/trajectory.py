@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ace_jax.geometry.rigid import angle, invert
+from ace_jax.geometry.rigid import invert, rotation_angle
 
 MAX_DIFFERENCE = 0.02  # seconds; the TUM benchmark's own default
 MIN_MATCHES = 3  # fewer points do not fix a rotation
@@ -208,9 +208,9 @@ def compare(
         reference_index=j,
         reference_from_estimate=motion,
         ate_trans_m=np.linalg.norm(aligned[:, :3, 3] - q[:, :3, 3], axis=-1),
-        ate_rot_deg=np.degrees(angle(invert(q) @ aligned)),
+        ate_rot_deg=np.degrees(rotation_angle(invert(q) @ aligned)),
         rpe_trans_m=np.linalg.norm(relative[:, :3, 3], axis=-1),
-        rpe_rot_deg=np.degrees(angle(relative)),
+        rpe_rot_deg=np.degrees(rotation_angle(relative)),
     )
 
 

@@ -11,10 +11,10 @@ from ace_jax.geometry.pose_refinement import pose_cost, refine_pose
 from ace_jax.geometry.pose_result import PoseResult, conclude
 from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations, inverse_of
 
-MIN_INLIERS = 5
-_REFINEMENT_STEPS = 10
-# Tukey's loss ends at this many thresholds. With a threshold of 2 to 4 sigmas it keeps 91 to 99 %
-# of the efficiency of least squares, where cutting at the threshold keeps 74 to 99 %.
+MIN_INLIERS = 5  # theory: three determine the pose, a fourth its root, a fifth confirms
+_REFINEMENT_STEPS = 10  # numerics: at most
+# Theory: Tukey's loss ends at this many thresholds. With a threshold of 2 to 4 sigmas it keeps 91
+# to 99 % of the efficiency of least squares, where cutting at the threshold keeps 74 to 99 %.
 _LOSS_SCALE = 2.0
 
 

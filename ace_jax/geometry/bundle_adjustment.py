@@ -1,4 +1,4 @@
-"""Bundle adjustment of a window of keyframes and its landmarks (Triggs et al. 1999).
+"""Bundle adjustment of a window of keyframes and its landmarks (Triggs et al., 1999).
 
 Observations stand in a dense (keyframe, landmark) table, so the Schur complement over landmarks is
 a matrix product; residuals are those of `reprojection`, and of relative poses that were measured
@@ -8,9 +8,8 @@ otherwise.
 import flax.struct
 import jax
 import jax.numpy as jnp
-import jaxlie
 
-from ace_jax.geometry import relative_poses, robust_loss
+from ace_jax.geometry import relative_poses, robust_loss, se3
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_refinement import huber_if
 from ace_jax.geometry.relative_poses import RelativePoses
@@ -25,7 +24,7 @@ from ace_jax.geometry.reprojection import (
 )
 from ace_jax.precision import full_precision
 
-MAX_COST = 100.0  # squared sigmas of one observation: a mismatch must not decide over success
+MAX_COST = 100.0  # squared sigmas of one observation (judged): mismatches must not decide success
 _UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of a symmetric 3x3 matrix
 
 
@@ -176,7 +175,7 @@ def bundle_adjust(
         pose_delta = -jax.scipy.linalg.solve(schur, rhs, assume_a="pos")
         bl = bl + (pose_delta @ coupling).reshape(3, num_points)
         point_delta = [-sum(inverse[c][d] * bl[d] for d in range(3)) for c in range(3)]
-        moved = jax.vmap(lambda d, p: jaxlie.SE3.exp(d).as_matrix() @ p)(
+        moved = jax.vmap(lambda d, p: se3.exp(d) @ p)(
             pose_delta.reshape(num_free, 6), poses[:num_free]
         )
         return poses.at[:num_free].set(moved), points + jnp.stack(point_delta, axis=1)

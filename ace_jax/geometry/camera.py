@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MIN_DEPTH = 0.1  # metres; nearer points are not projected (the division would blow up)
-SAME_CAMERA = 0.1  # pixels; two cameras that show each point that close to each other are one
+MIN_DEPTH = 0.1  # metres, as in ACE; nearer points are not projected: the division blows up
+SAME_CAMERA = 0.1  # pixels (judged), a tenth of a feature's noise: such cameras count as one
 
 
 @flax.struct.dataclass

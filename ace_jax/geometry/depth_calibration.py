@@ -1,16 +1,16 @@
-"""How a depth camera bends the world, learned from the recording itself.
+"""Calibration of a depth camera from the recording itself (Teichman, Miller and Thrun, RSS 2013).
 
-A Kinect's depth is off by up to some per cent, smoothly over the image and differently near and far
-(Teichman, Miller and Thrun, RSS 2013). One view does not show it. Two do: the same wall, seen at
-the left of one image and at the right of another, comes out twice. So a correction
+The depth of a structured-light camera is off by up to some per cent, smoothly over the image and
+differently near and far. One view does not show it. Two do: the same wall, seen at the left of one
+image and at the right of another, comes out twice. So a correction
 
     1/z = (1/d) (1 + b(x, y)) + a(x, y)
 
-of what the sensor says, d, with quadratic polynomials a and b of the point at unit depth, is fitted
-to the distances between surfaces that neighbouring keyframes see, whose poses come from landmarks.
-Two things it must not do: change the scale, which depth alone can tell, so its mean relative change
-is zero; and explain what a camera that only turns can see by a wild bend, so it is a small one
-unless there is evidence.
+of the measured depth d, with quadratic polynomials a and b of the point at unit depth, is fitted to
+the distances between surfaces that neighbouring keyframes see, whose poses come from landmarks.
+The fit has two constraints: the scale, which depth alone can tell, must not change, so the mean
+relative change is zero; and a camera that only turns must not explain what it sees by a large
+correction, so each coefficient has a prior around zero.
 """
 
 import flax.struct
@@ -24,18 +24,19 @@ from ace_jax.geometry.host_camera import rays
 from ace_jax.geometry.plane_registration import cauchy_weight, counterparts, spread_of, surface
 from ace_jax.precision import full_precision
 
-COEFFICIENTS = 12
-PRIOR_SIGMA = 0.005  # of each coefficient; a Kinect's bend is some parts in a thousand
-SCALE_SIGMA = 1e-4  # of the mean relative change of inverse depth
-INDEPENDENT = 5.0  # surfaces' worth of information that one pair of images has
+COEFFICIENTS = 12  # a quadratic polynomial has six
+# Tuned on synthetic rooms 3 and 4 and 7-Scenes redkitchen 0-499 (docs/slam.md, Accuracy).
+PRIOR_SIGMA = 0.005  # of each coefficient: a Kinect's are some parts in a thousand
+SCALE_SIGMA = 1e-4  # of the mean relative change of inverse depth: hardly any
+INDEPENDENT = 5.0  # independent planes in a pair of images: errors are smooth, planes overlap
 POSE_SIGMA = np.array([0.01] * 3 + [0.005] * 3)  # metres, radians, of two keyframes' motion
 LEAST_EVIDENCE = 0.3  # chi-square for each coefficient; less, and the sensor is taken to be exact
 LEAST_CHANGE = 2e-4  # of a coefficient: less than a millimetre at two metres
-MEMORY = 0.98  # of what was learned, from keyframe to keyframe
+MEMORY = 0.98  # share that is kept from keyframe to keyframe: a time constant of 50
 
 
 @flax.struct.dataclass
-class BendEquations:
+class CalibrationEquations:
     """Least squares for the coefficients, of some pairs of images.
 
     Attributes:
@@ -49,15 +50,17 @@ class BendEquations:
     relative: np.ndarray | jax.Array
 
 
-def straightened(uv: np.ndarray, depth: np.ndarray, camera: Camera, bend: np.ndarray) -> np.ndarray:
+def correct_depth(
+    uv: np.ndarray, depth: np.ndarray, camera: Camera, calibration: np.ndarray
+) -> np.ndarray:
     """Depth (N,) at pixels (N, 2), metres, corrected; 0 stays 0."""
-    return rebent(uv, depth, camera, np.zeros(COEFFICIENTS), bend)
+    return recorrect_depth(uv, depth, camera, np.zeros(COEFFICIENTS), calibration)
 
 
-def rebent(
+def recorrect_depth(
     uv: np.ndarray, depth: np.ndarray, camera: Camera, before: np.ndarray, after: np.ndarray
 ) -> np.ndarray:
-    """Depth that was corrected by one bend (12,), corrected by another instead."""
+    """Depth that was corrected by one calibration (12,), corrected by another instead."""
     x, y, _ = rays(uv, camera).T
     inverse = 1.0 / np.where(depth > 0, depth, 1.0)
     offset, factor = _polynomials(_monomials(x, y), before)
@@ -68,14 +71,14 @@ def rebent(
     return np.where(good, 1.0 / np.where(good, inverse, 1.0), 0.0).astype(np.float32)
 
 
-def straightened_planes(planes: np.ndarray, camera: Camera, bend: np.ndarray) -> np.ndarray:
+def correct_planes(planes: np.ndarray, camera: Camera, calibration: np.ndarray) -> np.ndarray:
     """Planes (..., R, C, 3), see `fit_planes`, of a depth image that is corrected."""
     x, y, _ = np.moveaxis(rays(grid_uv(camera), camera), -1, 0)
     inverse = planes[..., 0] * x + planes[..., 1] * y + planes[..., 2]
-    offset, factor = _polynomials(_monomials(x, y), bend)
+    offset, factor = _polynomials(_monomials(x, y), calibration)
     along = []
     for axis, derivatives in enumerate(_derivatives(x, y)):
-        of_offset, of_factor = _polynomials(derivatives, bend)
+        of_offset, of_factor = _polynomials(derivatives, calibration)
         along.append(of_offset + of_factor * inverse + planes[..., axis] * factor)
     here = offset + factor * inverse
     change = np.stack([*along, here - along[0] * x - along[1] * y], axis=-1)
@@ -84,21 +87,21 @@ def straightened_planes(planes: np.ndarray, camera: Camera, bend: np.ndarray) ->
 
 @jax.jit
 @full_precision
-def bend_equations(
+def calibration_equations(
     planes: jax.Array,
     others: jax.Array,
     other_from_camera: jax.Array,
     camera: Camera,
-    bend: jax.Array,
-) -> BendEquations:
-    """What the distances between surfaces tell about the bend.
+    calibration: jax.Array,
+) -> CalibrationEquations:
+    """Normal equations of the calibration from the distances between surfaces.
 
     Args:
-        planes: (R, C, 3) of one image, corrected by `bend`.
+        planes: (R, C, 3) of one image, corrected by `calibration`.
         others: (B, R, C, 3) of B others, corrected too.
         other_from_camera: (B, 4, 4) their relative poses.
         camera: intrinsics.
-        bend: (12,) the correction.
+        calibration: (12,) the correction.
     """
     points, normals, known = surface(planes, camera)
 
@@ -117,23 +120,25 @@ def bend_equations(
         share = jnp.minimum(INDEPENDENT / jnp.maximum(jnp.sum(used), 1), 1.0)
         weighed = rows.T * (share / spread**2 * cauchy_weight(error, spread))
         normal_matrix, right = weighed @ rows, weighed @ error
-        # What an error of the relative pose explains as well tells nothing about the bend.
+        # What an error of the relative pose explains as well tells nothing about the calibration.
         pose_matrix = normal_matrix[COEFFICIENTS:, COEFFICIENTS:] + jnp.diag(POSE_SIGMA**-2)
         across = normal_matrix[:COEFFICIENTS, COEFFICIENTS:]
         without = jax.scipy.linalg.solve(pose_matrix, across.T, assume_a="pos").T
         hessian = normal_matrix[:COEFFICIENTS, :COEFFICIENTS] - without @ across.T
-        return hessian, right[:COEFFICIENTS] - without @ right[COEFFICIENTS:] - hessian @ bend
+        return hessian, right[:COEFFICIENTS] - without @ right[
+            COEFFICIENTS:
+        ] - hessian @ calibration
 
     hessian, gradient = jax.vmap(one)(others, other_from_camera)
     relative = jnp.where(known[:, None], _basis(points) * points[:, 2:], 0.0)
-    return BendEquations(
+    return CalibrationEquations(
         hessian=jnp.sum(hessian, axis=0),
         gradient=jnp.sum(gradient, axis=0),
         relative=jnp.sum(relative, axis=0) / jnp.maximum(jnp.sum(known), 1),
     )
 
 
-class BendEstimator:
+class DepthCalibrator:
     """Gathers equations and solves them.
 
     Args:
@@ -159,7 +164,7 @@ class BendEstimator:
         }
 
     @classmethod
-    def restored(cls, content: dict[str, np.ndarray]) -> "BendEstimator":
+    def restored(cls, content: dict[str, np.ndarray]) -> "DepthCalibrator":
         """The estimator whose `content` this is.
 
         Raises:
@@ -170,30 +175,32 @@ class BendEstimator:
         for name, blank in estimator.content().items():
             values = np.asarray(content[name], np.float64)
             if values.shape != blank.shape or not np.isfinite(values).all():
-                raise ValueError(f"{name} of the depth bend is not {blank.shape} finite numbers")
+                raise ValueError(
+                    f"{name} of the depth calibration is not {blank.shape} finite numbers"
+                )
             setattr(estimator, name if name == "prior" else f"_{name}", values)
         least, most = np.linalg.eigvalsh(estimator._hessian)[[0, -1]]
         if least < -1e-6 * max(most, 1.0):
-            raise ValueError("hessian of the depth bend is no sum of squares")
+            raise ValueError("hessian of the depth calibration is no sum of squares")
         return estimator
 
-    def include(self, other: "BendEstimator") -> None:
+    def include(self, other: "DepthCalibrator") -> None:
         """Adds what another recording by the same sensor told; its prior does not count."""
         self._hessian = self._hessian + other._hessian
         self._gradient = self._gradient + other._gradient
         self._relative = self._relative + other._relative
 
-    def add(self, equations: BendEquations) -> None:
+    def add(self, equations: CalibrationEquations) -> None:
         """Adds what one keyframe tells; of what was known a little is forgotten."""
         self._hessian = MEMORY * self._hessian + np.asarray(equations.hessian, np.float64)
         self._gradient = MEMORY * self._gradient + np.asarray(equations.gradient, np.float64)
         self._relative += (1 - MEMORY) * (np.asarray(equations.relative) - self._relative)
 
     @property
-    def bend(self) -> np.ndarray:
+    def calibration(self) -> np.ndarray:
         """(12,) the correction that explains most, shrunk where there is little evidence for it.
 
-        Positive-part shrinkage (James and Stein 1961): none at all for a sensor without a bend.
+        Positive-part shrinkage (James and Stein 1961): none at all for an exact sensor.
         """
         weight = np.eye(COEFFICIENTS) / PRIOR_SIGMA**2
         weight += np.outer(self._relative, self._relative) / SCALE_SIGMA**2
@@ -213,12 +220,12 @@ def _derivatives(x, y) -> tuple[list, list]:
     return [zero, one, zero, 2 * x, y, zero], [zero, zero, one, zero, x, 2 * y]
 
 
-def _polynomials(monomials: list, bend: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _polynomials(monomials: list, calibration: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is added to inverse depth, and by what share it grows."""
     half = COEFFICIENTS // 2
     return (
-        sum(c * m for c, m in zip(bend[:half], monomials, strict=True)),
-        sum(c * m for c, m in zip(bend[half:], monomials, strict=True)),
+        sum(c * m for c, m in zip(calibration[:half], monomials, strict=True)),
+        sum(c * m for c, m in zip(calibration[half:], monomials, strict=True)),
     )
 
 

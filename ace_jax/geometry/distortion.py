@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ace_jax.geometry.camera import Camera
 
-_NEWTON_STEPS = 10
+_NEWTON_STEPS = 10  # numerics: at most; Newton's method converges quadratically
 _TOLERANCE = 1e-4  # normalised image units, about 0.05 px: of the inverse's residual
 _MAX_ANGLE = 1.48  # radians off the axis (85 degrees); beyond, a pinhole image is useless
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from ace_jax.geometry import se3
 from ace_jax.geometry import small_linalg as la
 
-_CUBIC_STEPS = 5
-_POLISH_STEPS = 3
+_CUBIC_STEPS = 5  # numerics: Newton steps from a start beyond which the cubic is convex
+_POLISH_STEPS = 3  # numerics: Newton steps on the three distances
 
 
 def p3p(bearings: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:

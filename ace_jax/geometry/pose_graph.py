@@ -1,4 +1,4 @@
-"""Pose-graph optimisation on SE(3): keyframes share out what a loop says they drifted.
+"""Pose-graph optimisation on SE(3) with loop edges that may be false.
 
 Nodes are poses T = camera_from_world, an edge (i, j) measures Z = j_from_i, and the error is
 r = log(T_j T_i^-1 Z^-1) in the axes of camera j (Kuemmerle et al., g2o, ICRA 2011). Levenberg-
@@ -19,13 +19,15 @@ from scipy.spatial.transform import Rotation
 
 from ace_jax.geometry.rigid import invert
 
-CHI2_LOOP = 16.8  # 99 % quantile, 6 degrees of freedom: a loop edge beyond it is false
+CHI2_LOOP = 16.8  # theory: 99 % quantile of chi-square, 6 degrees of freedom; beyond: false
 _SMALL_ANGLE = 1e-2  # radians; below, series replace quotients that lose all digits
-_SWITCH_GROWTH = 4.0  # factor on the non-convexity between two rounds
-_MAX_ROUNDS = 40
-_MAX_DAMPING = 1e8
+_SWITCH_GROWTH = (
+    4.0  # factor on the non-convexity between two rounds (judged; Yang et al. take 1.4)
+)
+_MAX_ROUNDS = 40  # at most: the growth decides every edge long before
+_MAX_DAMPING = 1e8  # relative; a step that small changes nothing in float64
 _SOLUTION_TOLERANCE = 1e-6  # of the linear systems, relative
-_MAX_PRODUCTS = 30  # conjugate gradient iterations before a new factorisation pays
+_MAX_PRODUCTS = 30  # conjugate gradient iterations before a new factorisation pays (judged)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ from ace_jax.geometry.reprojection import (
 from ace_jax.geometry.robust_loss import Loss
 from ace_jax.precision import full_precision
 
-_CONVERGED = 1e-6  # of the cost: a step that lowers it by less is the last one
+_CONVERGED = 1e-6  # numerics: of the cost; a step that lowers it by less is the last one
 _BEHIND = 1e6  # squared sigmas of a point behind the camera
 _START_DAMPING = 1e-4  # of the normal matrix's diagonal: nearly Gauss-Newton
 

@@ -1,4 +1,4 @@
-"""What every pose solver returns, and how the winner of a search becomes that."""
+"""Result of a robust pose solver: the pose, its inliers, covariance and success."""
 
 from typing import Any
 

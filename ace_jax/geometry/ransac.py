@@ -1,4 +1,4 @@
-"""RANSAC for any minimal solver: who may vote, drawing minimal sets, the search, when to stop.
+"""RANSAC for any minimal solver: sampling, preemptive scoring, local optimisation, stopping.
 
 Hypotheses come in chunks under `lax.while_loop`, so that easy problems stop after the first and
 hard ones get thousands. A chunk is scored on a small random subset of the points (preemption:
@@ -17,11 +17,13 @@ from ace_jax.geometry import se3
 from ace_jax.geometry import small_linalg as la
 
 SAMPLE_SIZE = 3  # points that determine a pose, up to a few solutions
-SUBSET_SIZE = 256  # points that score a chunk's hypotheses
-_CHUNK_SIZE = 128  # minimal samples a chunk
-_SOLUTIONS = 4.0  # poses a minimal sample gives at most
-_LOG_FALSE_ALARMS = -4.6  # log 0.01
-_MAX_RANKED = 256  # most confident points, for guided sampling
+SUBSET_SIZE = 256  # points that score a chunk's hypotheses (size)
+_CHUNK_SIZE = (
+    128  # minimal samples a chunk (size): more cost an easy problem, fewer cost a hard one rounds
+)
+_SOLUTIONS = 4.0  # theory: poses that P3P gives at most for a minimal sample
+_LOG_FALSE_ALARMS = -4.6  # theory: log 0.01, accidental poses that are accepted in a search
+_MAX_RANKED = 256  # most confident points, for guided sampling (judged)
 
 
 @flax.struct.dataclass

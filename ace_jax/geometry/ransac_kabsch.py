@@ -8,9 +8,9 @@ from ace_jax.geometry import small_linalg as la
 from ace_jax.geometry.kabsch import align_from, kabsch_minimal
 from ace_jax.geometry.pose_result import PoseResult, conclude
 
-MIN_INLIERS = 4
-_REFINEMENT_STEPS = 8
-_LOSS_SCALE = 2.0  # thresholds at which Tukey's loss ends
+MIN_INLIERS = 4  # theory: three determine the motion, a fourth confirms
+_REFINEMENT_STEPS = 8  # numerics: of iterative reweighting, which converges linearly
+_LOSS_SCALE = 2.0  # thresholds at which Tukey's loss ends, as for `absolute_pose`
 
 
 def estimate_rigid_transform(

@@ -1,4 +1,4 @@
-"""Measured motions between the keyframes of a window, as terms of bundle adjustment.
+"""Relative-pose factors of bundle adjustment: measured motions between keyframes of a window.
 
 The error of one is r = log(T_j T_i^-1 Z^-1), in the axes of camera j, as in `pose_graph`.
 """

@@ -29,7 +29,7 @@ def transform(b_from_a: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ rotation_t + b_from_a[..., None, :3, 3]
 
 
-def angle(motion: np.ndarray) -> np.ndarray:
+def rotation_angle(motion: np.ndarray) -> np.ndarray:
     """Rotation angles (...), radians, of motions (..., 4, 4) or rotations; exact near 0 and pi."""
     r = motion[..., :3, :3]
     twice_sine_axis = np.stack(
@@ -125,7 +125,7 @@ def difference(poses: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     poses, other = np.asarray(poses, np.float64), np.asarray(other, np.float64)
     distance = np.linalg.norm(centre(poses) - centre(other), axis=-1)
-    return distance, angle(poses[..., :3, :3] @ np.swapaxes(other[..., :3, :3], -1, -2))
+    return distance, rotation_angle(poses[..., :3, :3] @ np.swapaxes(other[..., :3, :3], -1, -2))
 
 
 def view_difference(poses: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

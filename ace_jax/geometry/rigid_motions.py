@@ -17,10 +17,12 @@ from ace_jax.geometry.host_camera import unproject
 from ace_jax.geometry.pose_result import PoseResult
 from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
 
-INVERSE_DEPTH_SIGMA = 0.002  # 1/m; a Kinect's noise, as what else is wrong is the same a moment ago
+# Tuned, where nothing else is said, on synthetic rooms with walking people.
+# 1/m; a Kinect's random noise: its systematic errors are the same in frames a moment apart.
+INVERSE_DEPTH_SIGMA = 0.002
 CLOSE = 0.02  # metres; nearer than this a point always agrees
-CELLS_ACROSS = 16  # of the picture, in which points count together
-HYPOTHESES = 512
+CELLS_ACROSS = 16  # columns of the grid in which points of a cell count as one surface
+HYPOTHESES = 512  # theory: finds 22 % inliers with 99.5 % (three points each)
 MOST_MOTIONS = 3  # that are looked for beside the first one
 
 

@@ -1,4 +1,4 @@
-"""How the camera moves between frames, and what that does to an image while it is read out."""
+"""Constant-velocity camera motion, and rolling-shutter correction of features by it."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import project, rays
 
-MAX_INTERVAL = 0.5  # seconds; a motion measured over a longer gap says nothing about now
+MAX_INTERVAL = 0.5  # seconds (judged): a hand-held camera does not keep its velocity for longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Motion:
 def unroll(
     uv: np.ndarray, depth: np.ndarray, camera: Camera, motion: Motion, readout: float
 ) -> np.ndarray:
-    """Features as a global shutter would have seen them at the moment the middle row was read.
+    """Rolling-shutter correction: features as seen when the middle row was read.
 
     A rolling shutter reads row after row; a camera that turns at 100 degrees a second shears the
     picture by 20 pixels meanwhile, which no rigid pose explains.

@@ -11,9 +11,9 @@ import jaxlie
 from ace_jax.geometry import small_linalg as la
 from ace_jax.precision import full_precision
 
-_EIGENVALUE_STEPS = 12
-# Smallest (s2 +- s3) / (s1 + s2 +- s3), about the squared aspect ratio of a point set, at which
-# a rotation is called defined.
+_EIGENVALUE_STEPS = 12  # numerics: Newton steps; many, as roots may lie close to each other
+# Numerics: smallest (s2 +- s3) / (s1 + s2 +- s3), about the squared aspect ratio of a point set, at
+# which a rotation is called defined.
 _RANK_TOLERANCE = 1e-6
 
 
@@ -36,8 +36,8 @@ def from_rotation_translation(rotation: jax.Array, translation: jax.Array) -> ja
     return jnp.concatenate([top, bottom], axis=-2)
 
 
-def inverse(matrix: jax.Array) -> jax.Array:
-    """Inverse of rigid motions (..., 4, 4)."""
+def invert(matrix: jax.Array) -> jax.Array:
+    """Inverses (..., 4, 4) of rigid motions (..., 4, 4)."""
     rotation = jnp.swapaxes(matrix[..., :3, :3], -1, -2)
     translation = -la.full_matmul(rotation, matrix[..., :3, 3:])[..., 0]
     return from_rotation_translation(rotation, translation)

@@ -98,7 +98,7 @@ def visible(
         uv, centre = host_camera.project(in_camera, camera), rigid.centre(camera_from_world)
     else:
         in_camera = se3.transform(camera_from_world, landmarks.points)
-        uv, centre = project(in_camera, camera), se3.inverse(camera_from_world)[:3, 3]
+        uv, centre = project(in_camera, camera), se3.invert(camera_from_world)[:3, 3]
     u, v = uv.T
     to_camera = centre - landmarks.points
     distance = xp.sqrt(xp.einsum("pi,pi->p", to_camera, to_camera))

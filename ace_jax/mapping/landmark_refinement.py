@@ -102,7 +102,7 @@ def grow(
     views = landmarks.views.at[row].add(1, mode="drop")
     fresh = features.mask & has_point & (row == capacity)
     slot = jnp.where(fresh, count + jnp.cumsum(fresh) - 1, capacity)
-    centre = se3.inverse(camera_from_world)[:3, 3]
+    centre = se3.invert(camera_from_world)[:3, 3]
     directions, distances = directions_to(centre, points)
     grown = Landmarks(
         points=landmarks.points.at[slot].set(points, mode="drop"),

@@ -267,6 +267,13 @@ class SlamConfig:
             which they spread least; with less, one direction is not observed (aperture problem),
         small_spread_inlier_ratio (share; tuned W): and the pose needs at least this ratio of
             inliers.
+        dense_agreement (share; measured on pairs of frames): pixels that must agree for a pose by
+            dense alignment. Of pairs up to 24 cm and 17 degrees apart (redkitchen, freiburg1_rpy,
+            hololens_lounge 0-94) 1 % of the right poses have less than 0.92 to 0.98.
+        dense_overlap (share; measured, as before): of the last image that must be in view.
+        dense_deviation (m, rad; theory: a fraction of the search radius): standard deviation in the
+            worst direction, at most; a bare wall in even light does not tell how the camera moved
+            along it.
         max_spread (m; tuned K R): standard deviation of a scene coordinate; less certain ones do
             not vote.
         kabsch_threshold (m, 1/m; tuned K R): of inliers, and what is added by the square of the
@@ -348,6 +355,10 @@ class SlamConfig:
     max_local_landmarks: int = 1536
     min_inlier_spread: float = 40.0
     small_spread_inlier_ratio: float = 0.7
+    # Dense alignment
+    dense_agreement: float = 0.9
+    dense_overlap: float = 0.4
+    dense_deviation: tuple[float, float] = (0.03, 0.02)
     # Relocalization
     max_spread: float = 0.15
     kabsch_threshold: tuple[float, float] = (0.04, 0.015)

@@ -57,6 +57,11 @@ class FramePoses:
             return None
         return frame.camera_from_reference @ self._keyframes.pose_of(frame.reference)
 
+    def last_tracked(self) -> np.ndarray | None:
+        """(4, 4) camera_from_world of the newest frame that has a pose; None: there is none."""
+        poses = (self.corrected(frame) for frame in reversed(self.frames))
+        return next((pose for pose in poses if pose is not None), None)
+
     def motion(self) -> Motion | None:
         """Velocity between the last two frames; None unless both were tracked."""
         if len(self.frames) < 2:

@@ -12,6 +12,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import invert, orthonormalized
+from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.localization.stored_landmarks import landmark_entries
@@ -28,6 +29,7 @@ from ace_jax.slam.reporting.stage_times import StageClock, StageTimes
 from ace_jax.slam.tracking.feature_noise import FeatureNoise
 from ace_jax.slam.tracking.frame_features import FrameFeatures, blank_features
 from ace_jax.slam.tracking.free_space import FreeSpace
+from ace_jax.slam.tracking.last_image import LastImage
 from ace_jax.slam.tracking.moving_features import RecentFrames
 from ace_jax.slam.tracking.tracker import Tracked, Tracker
 
@@ -87,6 +89,7 @@ class LandmarkSlam:
         self.poses = FramePoses(self.landmark_map.keyframes)
         self.times = StageTimes()
         self.frozen = self.needs_no_depth = frozen
+        self.relocalize_always = relocalize_always
 
         pixel = camera.pixel_scale
         self._noise = FeatureNoise(
@@ -107,6 +110,7 @@ class LandmarkSlam:
         self.features = FrameFeatures(camera, extractor, config)
         self.free_space = FreeSpace(camera, config.free_space)
         self.recent_frames = RecentFrames(camera, gates, config.moving)
+        self.last_image = LastImage(camera, config)
         self.tracker = Tracker(
             camera,
             config,
@@ -114,7 +118,6 @@ class LandmarkSlam:
             noise,
             similarity(extractor.name).temperature,
             jax.random.key(seed),
-            relocalize_always,
             needs_no_depth=frozen,
         )
         self.selection = KeyframeSelection(config)
@@ -134,6 +137,7 @@ class LandmarkSlam:
         """Compiles every program before the first frame, on blank input of the right shapes."""
         self.tracker.warm_up(self.landmark_map, self.measured)
         self.recent_frames.warm_up(self.measured)
+        self.last_image.warm_up()
         if not self.frozen:
             self.mapping.mapper.warm_up(self.landmark_map, self.measured)
         if self.mapping.loops is not None:
@@ -192,8 +196,10 @@ class LandmarkSlam:
         self._forget_if_moved()
         clock.lap("mapping")
         # Depth: corrected by the sensor's calibration (Teichman, Miller and Thrun, RSS 2013).
-        bend = self.landmark_map.depth_bend
-        self.measured = measured = self.features.calibrated(frame, raw, self.poses.motion(), bend)
+        calibration = self.landmark_map.depth_calibration
+        self.measured = measured = self.features.calibrated(
+            frame, raw, self.poses.motion(), calibration
+        )
         clock.lap("depth")
         if not self.landmark_map.keyframes:
             return self._start(frame, measured, clock)
@@ -206,7 +212,7 @@ class LandmarkSlam:
         if tracked is not None and not self._is_steady(tracked):
             tracked = self._without_moving(frame, static, tracked)
         clock.lap("tracking")
-        if tracked is None or self._ambiguous(tracked):
+        if tracked is None:
             return self._lose(frame)
         pose = self._accept(frame, tracked)
         # Keyframe (Mur-Artal and Tardos, T-RO 2017, III-E)? Then its features become landmarks, and
@@ -219,12 +225,39 @@ class LandmarkSlam:
             clock.lap("mapping")
         unrolled = self._unrolled(frame, measured, pose)
         self.recent_frames.remember(frame.timestamp, unrolled, pose)
+        self.last_image.remember(frame)
         return TrackedFrame(frame.index, frame.timestamp, pose, reference, relative)
 
     def _track(
         self, frame: Frame, static: Features, predicted: np.ndarray | None
     ) -> Tracked | None:
-        """Coarse pose, rolling shutter, fine pose; None if the camera is lost."""
+        """Landmarks around the prediction, else all pixels, else relocalization; None: lost."""
+        if predicted is not None and not self.relocalize_always:
+            if tracked := self._track_near(frame, static, predicted):
+                return tracked
+            # Dense alignment with the last image (Newcombe et al. 2011; Kerl et al. 2013).
+            aligned = self._aligned(frame, predicted)
+            if aligned is not None:
+                if tracked := self._track_near(frame, static, aligned):
+                    return tracked
+                return Tracked.without_landmarks(aligned, self._unrolled(frame, static, aligned))
+        if tracked := self._track_near(frame, static, None):
+            return tracked
+        aligned = self._aligned(frame, None) if predicted is None else None
+        return None if aligned is None else self._track_near(frame, static, aligned)
+
+    def _aligned(self, frame: Frame, predicted: np.ndarray | None) -> np.ndarray | None:
+        """(4, 4) camera_from_world by dense alignment with the last tracked image, or None."""
+        last = self.poses.last_tracked()
+        lost = self.state is State.LOST
+        if last is None or (lost and self.last_image.age(frame.timestamp) > MAX_INTERVAL):
+            return None
+        return self.last_image.pose_of(frame, last, predicted)
+
+    def _track_near(
+        self, frame: Frame, static: Features, predicted: np.ndarray | None
+    ) -> Tracked | None:
+        """Coarse pose, rolling shutter, fine pose, from a predicted one or by relocalization."""
         # The last frame's landmarks around the prediction, or landmark attention (DESIGN 4.4).
         unrolled = self._unrolled(frame, static)
         last = self.last_landmarks, self.last_descriptors
@@ -235,7 +268,8 @@ class LandmarkSlam:
         if not coarse.relocalized:
             unrolled = self._unrolled(frame, static, coarse.camera_from_world)
         # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth (DESIGN 6b).
-        return self.tracker.fine(self.landmark_map, unrolled, coarse)
+        tracked = self.tracker.fine(self.landmark_map, unrolled, coarse)
+        return None if tracked is None or self._ambiguous(tracked) else tracked
 
     def _unrolled(
         self, frame: Frame, features: Features, camera_from_world: np.ndarray | None = None
@@ -254,6 +288,7 @@ class LandmarkSlam:
         clock.lap("mapping")
         self.state = State.TRACKING
         self.recent_frames.remember(frame.timestamp, features, pose)
+        self.last_image.remember(frame)
         return TrackedFrame(frame.index, frame.timestamp, pose, 0, np.eye(4))
 
     def _lose(self, frame: Frame) -> TrackedFrame:
@@ -281,7 +316,8 @@ class LandmarkSlam:
         self.last_descriptors = tracked.features.descriptors
         if frame.depth is not None:
             self.free_space.remember(frame.timestamp, frame.depth, pose)
-        self._noise.learn(tracked.pixel_error)
+        if tracked.pixel_error is not None:
+            self._noise.learn(tracked.pixel_error)
         self.landmark_map.pixel_residual = self._noise.residual
         self.tracker.noise = self._noise.model
         self.mapping.set_noise(self._noise.model)

@@ -91,7 +91,7 @@ def poses(source: FrameSource) -> Iterator[Finding]:
 
 def _jumps(source: FrameSource, found: np.ndarray) -> Iterator[Finding]:
     relative = rigid.invert(found[:-1]) @ found[1:]
-    motion = np.linalg.norm(relative[:, :3, 3], axis=1) + rigid.angle(relative)
+    motion = np.linalg.norm(relative[:, :3, 3], axis=1) + rigid.rotation_angle(relative)
     motion = motion / np.maximum(np.diff(source.timestamps()), 1e-9)
     interval = np.median(np.diff(source.timestamps())) if len(found) > 1 else 1.0
     motion = motion * interval  # radians + metres a usual interval: a gap in time is no jump

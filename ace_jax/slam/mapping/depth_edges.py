@@ -32,8 +32,8 @@ class DepthEdges:
     """Registrations of pairs of keyframes.
 
     Attributes:
-        unlearned: keyframes, each with the others that it was registered to, that the sensor's bend
-            was not learned from yet.
+        unlearned: keyframes, each with the others that it was registered to, that the depth's
+            calibration was not learned from yet.
     """
 
     def __init__(self, config: RegistrationConfig = RegistrationConfig()) -> None:  # noqa: B008

@@ -9,7 +9,12 @@ import dataclasses
 import numpy as np
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
-from ace_jax.geometry.depth_calibration import COEFFICIENTS, LEAST_CHANGE, BendEstimator, rebent
+from ace_jax.geometry.depth_calibration import (
+    COEFFICIENTS,
+    LEAST_CHANGE,
+    DepthCalibrator,
+    recorrect_depth,
+)
 from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.rigid import transform
 from ace_jax.localization.landmarks import Landmarks
@@ -41,9 +46,9 @@ class LandmarkMap:
         created_at: (C,) keyframe number at which it was made.
         serial: (C,) int64, another one for each landmark that ever lived in a slot.
         keyframes: by number, oldest first; and the poses of those that were retired.
-        depth_bend: (12,) how the keyframes' depths are corrected, see `depth_calibration`.
-        settled_bend: (12,) what it was when all keyframes were last adjusted to it.
-        bend: what is known of the sensor's bend, the next `depth_bend`.
+        depth_calibration: (12,) how the keyframes' depths are corrected, see `depth_calibration`.
+        settled_calibration: (12,) what it was when all keyframes were last adjusted to it.
+        calibrator: what is known of the depth camera, the next `depth_calibration`.
         edges: how the depth images of keyframes were registered to each other.
         pixel_residual: how precisely features are placed, pixels, see `FeatureNoise`; 0: unknown.
     """
@@ -62,9 +67,9 @@ class LandmarkMap:
         self.last_seen = np.zeros(capacity, np.int32)
         self.serial = np.zeros(capacity, np.int64)
         self.keyframes = Keyframes()
-        self.depth_bend = np.zeros(COEFFICIENTS)
-        self.settled_bend = np.zeros(COEFFICIENTS)
-        self.bend = BendEstimator()
+        self.depth_calibration = np.zeros(COEFFICIENTS)
+        self.settled_calibration = np.zeros(COEFFICIENTS)
+        self.calibrator = DepthCalibrator()
         self.edges = DepthEdges()
         self.pixel_residual = 0.0
         self._born = 0
@@ -208,7 +213,7 @@ class LandmarkMap:
         landmarks: dict[str, np.ndarray],
         keyframes: list[Keyframe],
         observed: np.ndarray,
-        depth_bend: np.ndarray,
+        depth_calibration: np.ndarray,
         camera: Camera,
     ) -> None:
         """Takes over landmarks and keyframes of another map, in the same world axes.
@@ -218,7 +223,8 @@ class LandmarkMap:
                 `last_seen` counts keyframes of the other map.
             keyframes: K keyframes of N features.
             observed: (K, N) index into these L of the landmark of each feature, or -1.
-            depth_bend: (12,) how their depths are corrected; from now on as the others' here.
+            depth_calibration: (12,) how their depths are corrected; from now on as the others'
+                here.
             camera: their intrinsics.
 
         Raises:
@@ -242,7 +248,7 @@ class LandmarkMap:
         to_slot = np.append(slots, NO_LANDMARK)  # the last entry is where -1 points
         for keyframe, indices in zip(keyframes, observed, strict=True):
             copy = dataclasses.replace(keyframe)
-            self._correct(copy, depth_bend, self.depth_bend, camera)
+            self._correct(copy, depth_calibration, self.depth_calibration, camera)
             number = self.keyframes.append(copy)
             self.observed.add_keyframe(number, to_slot[indices])
             linked = self.observed.link(number, np.flatnonzero(indices >= 0))
@@ -250,22 +256,22 @@ class LandmarkMap:
             self.created_at[linked] = np.minimum(self.created_at[linked], number)
         self.remove(slots[self.observations[slots] == 0])
 
-    def correct_depth(self, bend: np.ndarray, camera: Camera) -> None:
-        """Corrects the depths of all keyframes by another bend (12,); landmarks stay.
+    def calibrate_depth(self, calibration: np.ndarray, camera: Camera) -> None:
+        """Corrects the depths of all keyframes by another calibration (12,); landmarks stay.
 
         A change of less than `LEAST_CHANGE` is not worth it.
         """
-        if np.abs(bend - self.depth_bend).max() < LEAST_CHANGE:
+        if np.abs(calibration - self.depth_calibration).max() < LEAST_CHANGE:
             return
         for keyframe in self.keyframes.values():
-            self._correct(keyframe, self.depth_bend, bend, camera)
-        self.depth_bend = bend
+            self._correct(keyframe, self.depth_calibration, calibration, camera)
+        self.depth_calibration = calibration
 
     @staticmethod
     def _correct(keyframe: Keyframe, before: np.ndarray, after: np.ndarray, camera: Camera) -> None:
-        """Corrects depth by one bend instead of another."""
+        """Corrects depth by one calibration instead of another."""
         if not np.array_equal(before, after):
-            keyframe.depth = rebent(keyframe.uv, keyframe.depth, camera, before, after)
+            keyframe.depth = recorrect_depth(keyframe.uv, keyframe.depth, camera, before, after)
 
     def observe(self, number: int, features: np.ndarray, slots: np.ndarray) -> None:
         """Notes that `features` of a keyframe show the landmarks `slots`, no slot twice."""

@@ -13,7 +13,7 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.depth_calibration import bend_equations, straightened_planes
+from ace_jax.geometry.depth_calibration import calibration_equations, correct_planes
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.plane_registration import register
@@ -99,7 +99,7 @@ class LocalMapper:
         poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
         pairs = planes, np.stack([planes] * count), poses, self.camera
         register(*pairs)
-        bend_equations(*pairs, bend=landmark_map.depth_bend)
+        calibration_equations(*pairs, calibration=landmark_map.depth_calibration)
         size, points = config.window_free + config.window_fixed, config.max_window_landmarks
         nothing = np.zeros(0, int)
         _bundle_adjust(
@@ -149,7 +149,7 @@ class LocalMapper:
         if tied:
             yield from together(
                 [
-                    self._learn_bend(landmark_map),
+                    self._calibrate_depth(landmark_map),
                     *(
                         self._fuse(landmark_map, n, neighbours[n])
                         for n in tied[-self.config.max_fused :]
@@ -161,10 +161,10 @@ class LocalMapper:
 
     def settle(self, landmark_map: LandmarkMap) -> MappingTask:
         """Adjusts every keyframe once more if its depth is known better now than at its time."""
-        if not np.array_equal(landmark_map.depth_bend, landmark_map.settled_bend):
+        if not np.array_equal(landmark_map.depth_calibration, landmark_map.settled_calibration):
             for number in list(landmark_map.keyframes):
                 yield from self.adjust(landmark_map, [number])
-            landmark_map.settled_bend = landmark_map.depth_bend
+            landmark_map.settled_calibration = landmark_map.depth_calibration
 
     def _create_landmarks(self, landmark_map: LandmarkMap, number: int, rgb: np.ndarray) -> None:
         keyframe = landmark_map.keyframes[number]
@@ -257,14 +257,19 @@ class LocalMapper:
         features = np.flatnonzero(back[0] >= 0)
         landmark_map.show(number, features, theirs[back[0][features]])
 
-    def _learn_bend(self, landmark_map: LandmarkMap) -> MappingTask:
-        """What the keyframes that were registered last say of the bend.
+    def _calibrate_depth(self, landmark_map: LandmarkMap) -> MappingTask:
+        """What the keyframes that were registered last tell about the depth camera.
 
         They were adjusted since then, so their poses are better now.
         """
         pairs = list(landmark_map.edges.unlearned)
         jobs = [
-            self._of_pairs(landmark_map, bend_equations, *pair, bend=landmark_map.depth_bend)
+            self._of_pairs(
+                landmark_map,
+                calibration_equations,
+                *pair,
+                calibration=landmark_map.depth_calibration,
+            )
             for pair in pairs
         ]
         try:
@@ -273,8 +278,8 @@ class LocalMapper:
             del landmark_map.edges.unlearned[: len(pairs)]
         for equations in found:
             if equations is not None:
-                landmark_map.bend.add(equations)
-                landmark_map.correct_depth(landmark_map.bend.bend, self.camera)
+                landmark_map.calibrator.add(equations)
+                landmark_map.calibrate_depth(landmark_map.calibrator.calibration, self.camera)
 
     def _with_planes(self, landmark_map: LandmarkMap, numbers: np.ndarray) -> list[int]:
         """Those of some keyframes, best first, that a depth image is registered to."""
@@ -292,13 +297,13 @@ class LocalMapper:
         if not others or any(k is None or k.planes is None for k in chosen):
             return lambda: None
         chosen += chosen[1:2] * (self.config.registered_neighbours - len(others))
-        planes, bend = np.stack([k.planes for k in chosen]), landmark_map.depth_bend
+        planes, calibration = np.stack([k.planes for k in chosen]), landmark_map.depth_calibration
         poses = np.stack([k.camera_from_world for k in chosen])
         relative = (poses[1:] @ invert(poses[0])).astype(np.float32)
 
         def job():
-            straight = straightened_planes(planes, self.camera, bend)
-            return compute(straight[0], straight[1:], relative, self.camera, **more)
+            corrected = correct_planes(planes, self.camera, calibration)
+            return compute(corrected[0], corrected[1:], relative, self.camera, **more)
 
         return job
 

@@ -86,12 +86,12 @@ def merge(first: LandmarkSlam, second: LandmarkMap) -> Overlap:
     landmark_map, known = first.landmark_map, first.landmark_map.keyframes.next_number
     _, place = second.places()
     try:
-        landmark_map.adopt(landmarks, keyframes, observed, second.depth_bend, first.camera)
+        landmark_map.adopt(landmarks, keyframes, observed, second.depth_calibration, first.camera)
     except ValueError as error:
         raise UserError(f"the merged map is too large: {error}") from error
     landmark_map.edges.adopt(second.edges.content(place), known, len(keyframes))
-    landmark_map.bend.include(second.bend)
-    landmark_map.correct_depth(landmark_map.bend.bend, first.camera)
+    landmark_map.calibrator.include(second.calibrator)
+    landmark_map.calibrate_depth(landmark_map.calibrator.calibration, first.camera)
     for number in overlap.keyframes:
         first.mapping.queue.submit(
             first.mapping.mapper.refine(landmark_map, [known + place[number]])

@@ -3,8 +3,8 @@
 The file is an ordinary scene map (it relocalizes too) whose extras hold what tracking and
 mapping need beyond it: keyframes with the surfaces that their depth images show and how these were
 registered, who observes which landmark, every appearance, and what was learned of the camera (its
-depth's bend, the noise of features). Sessions of earlier versions lack some of that, and SLAM
-learns it anew.
+depth's calibration, the noise of features). Sessions of earlier versions lack some of that, and
+SLAM learns it anew.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.depth_calibration import BendEstimator
+from ace_jax.geometry.depth_calibration import DepthCalibrator
 from ace_jax.geometry.depth_planes import grid_pixels
 from ace_jax.localization.scene_map import SceneMap, load_map, part
 from ace_jax.slam.mapping.keyframe import Keyframe
@@ -24,6 +24,7 @@ from ace_jax.slam.mapping.landmark_map import (
 )
 from ace_jax.slam.mapping.observations import NO_LANDMARK
 
+# The depth camera's calibration is called a bend in files.
 _SENSOR = ("depth_bend", "settled_bend", "pixel_residual")
 _KEYFRAMES = ("camera_from_world", "uv", "descriptors", "depth", "mask")
 
@@ -41,11 +42,11 @@ def with_session(scene_map: SceneMap, landmark_map: LandmarkMap) -> SceneMap:
     unknown = np.zeros((len(rows), len(columns), 3), np.float32)
     extra["keyframe/planes"] = np.stack([unknown if k.planes is None else k.planes
                                          for k in keyframes])  # fmt: skip
-    extra["depth_bend"] = landmark_map.depth_bend
-    extra["settled_bend"] = landmark_map.settled_bend
+    extra["depth_bend"] = landmark_map.depth_calibration
+    extra["settled_bend"] = landmark_map.settled_calibration
     extra["pixel_residual"] = np.array(landmark_map.pixel_residual)
     extra |= {f"landmark/{name}": values for name, values in landmarks.items()}
-    extra |= {f"bend/{name}": values for name, values in landmark_map.bend.content().items()}
+    extra |= {f"bend/{name}": values for name, values in landmark_map.calibrator.content().items()}
     _, places = landmark_map.places()
     extra |= {f"edge/{name}": values for name, values in landmark_map.edges.content(places).items()}
     return dataclasses.replace(scene_map, extra=scene_map.extra | extra)
@@ -81,12 +82,12 @@ def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> La
         raise ValueError(f"{count} landmarks, at most {capacity} fit")
     landmark_map = LandmarkMap(capacity, dim, appearances)
     # Sessions of earlier versions have none of these.
-    bend = extra.get("depth_bend", landmark_map.depth_bend)
+    calibration = extra.get("depth_bend", landmark_map.depth_calibration)
     rows, columns = grid_pixels(camera)
     planes = np.zeros((len(extra["keyframe/uv"]), len(rows), len(columns), 3), np.float32)
     extra = {
-        "depth_bend": bend,
-        "settled_bend": bend,
+        "depth_bend": calibration,
+        "settled_bend": calibration,
         "pixel_residual": np.array(0.0),
         "keyframe/planes": planes,
     } | extra
@@ -98,12 +99,12 @@ def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> La
     for name, values in extra.items():
         if name.startswith(("keyframe/", "landmark/", *_SENSOR)) and not np.isfinite(values).all():
             raise ValueError(f"{name} holds values that are not finite")
-    landmark_map.depth_bend = np.asarray(extra["depth_bend"], np.float64)
-    landmark_map.settled_bend = np.asarray(extra["settled_bend"], np.float64)
+    landmark_map.depth_calibration = np.asarray(extra["depth_bend"], np.float64)
+    landmark_map.settled_calibration = np.asarray(extra["settled_bend"], np.float64)
     landmark_map.pixel_residual = max(float(extra["pixel_residual"]), 0.0)
-    landmark_map.bend = BendEstimator(landmark_map.depth_bend)
+    landmark_map.calibrator = DepthCalibrator(landmark_map.depth_calibration)
     if "bend/prior" in extra:
-        landmark_map.bend = BendEstimator.restored(part(extra, "bend/"))
+        landmark_map.calibrator = DepthCalibrator.restored(part(extra, "bend/"))
     landmark_map.adopt(
         {name: extra[f"landmark/{name}"] for name in (*LANDMARK_ATTRIBUTES, "descriptors")},
         [
@@ -116,7 +117,7 @@ def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> La
             for i in range(len(observed))
         ],
         observed,
-        landmark_map.depth_bend,
+        landmark_map.depth_calibration,
         camera,
     )
     if "edge/pairs" in extra:
@@ -135,8 +136,8 @@ def _check_shapes(
     keyframes, features = extra["keyframe/landmarks"].shape
     landmarks, appearances = len(extra["landmark/points"]), len(extra["landmark/descriptors"])
     wanted = {
-        "depth_bend": landmark_map.depth_bend.shape,
-        "settled_bend": landmark_map.depth_bend.shape,
+        "depth_bend": landmark_map.depth_calibration.shape,
+        "settled_bend": landmark_map.depth_calibration.shape,
         "pixel_residual": (),
         "keyframe/planes": (keyframes, *grid, 3),
         "keyframe/camera_from_world": (keyframes, 4, 4),

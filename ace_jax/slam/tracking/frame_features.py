@@ -7,7 +7,7 @@ from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
 from ace_jax.data.frame import Frame
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.depth_calibration import straightened
+from ace_jax.geometry.depth_calibration import correct_depth
 from ace_jax.geometry.rolling_shutter import Motion, unroll
 from ace_jax.slam.config import SlamConfig
 
@@ -51,7 +51,7 @@ class FrameFeatures:
         return features.replace(depth=self._sampled(frame, features.uv, None))
 
     def calibrated(
-        self, frame: Frame, raw: Features, motion: Motion | None, bend: np.ndarray
+        self, frame: Frame, raw: Features, motion: Motion | None, calibration: np.ndarray
     ) -> Features:
         """Raw features with the depth that the sensor's calibration gives them.
 
@@ -60,12 +60,12 @@ class FrameFeatures:
             raw: N features.
             motion: of the camera, if known: a depth image that was taken at another moment than the
                 colour image is looked up where the camera had turned to by then.
-            bend: (12,) the calibration, see `depth_calibration`.
+            calibration: (12,) the calibration, see `depth_calibration`.
         """
         depth = raw.depth
         if frame.depth is not None and self._is_delayed(frame):
             depth = self._sampled(frame, raw.uv, motion)
-        depth = straightened(raw.uv, depth, self._camera, bend)
+        depth = correct_depth(raw.uv, depth, self._camera, calibration)
         depth = np.where(raw.mask & (depth < self._config.max_depth), depth, 0.0)
         return raw.replace(depth=depth.astype(np.float32))
 

@@ -110,7 +110,8 @@ class Tracked:
         landmarks: (N,) slot of each feature's landmark, -1 where there is none.
         features: the frame's features as they were used, unrolled.
         inlier_ratio: inliers over matches of the fine pass.
-        pixel_error: median distance of the inliers from their landmarks' projections, pixels.
+        pixel_error: median distance of the inliers from their landmarks' projections, pixels;
+            None without inliers.
         relocalized: the pose came from global relocalization, not from the prediction.
         agreement: inliers over matches in that pass, coarse or fine, in which it is less.
     """
@@ -119,9 +120,15 @@ class Tracked:
     landmarks: np.ndarray
     features: Features
     inlier_ratio: float
-    pixel_error: float
+    pixel_error: float | None
     relocalized: bool
     agreement: float
+
+    @classmethod
+    def without_landmarks(cls, camera_from_world: np.ndarray, features: Features) -> "Tracked":
+        """A pose (4, 4) that landmarks tell nothing of."""
+        nothing = np.full(len(features.mask), NO_LANDMARK, np.int32)
+        return cls(camera_from_world, nothing, features, 1.0, None, False, 1.0)
 
 
 @dataclasses.dataclass
@@ -135,7 +142,6 @@ class Tracker:
         noise: standard deviations, as learned so far.
         tau: inverse temperature of landmark attention.
         key: PRNG key of all draws.
-        relocalize_always: do without the prediction.
         needs_no_depth: relocalize frames without depth by their pixels.
     """
 
@@ -145,7 +151,6 @@ class Tracker:
     noise: NoiseModel
     tau: float
     key: jax.Array
-    relocalize_always: bool = False
     needs_no_depth: bool = False
 
     def coarse(
@@ -157,7 +162,7 @@ class Tracker:
         last_descriptors: np.ndarray,
         draw: int,
     ) -> Coarse | None:
-        """The pose among the last frame's landmarks, or by relocalization; None: not found.
+        """The pose among the last frame's landmarks, or, without a prediction, by relocalization.
 
         Args:
             landmark_map: the map.
@@ -167,7 +172,7 @@ class Tracker:
             last_descriptors: (N, D) of these features: how the landmarks looked just now.
             draw: number of the random draw, one for each frame.
         """
-        if predicted is not None and not self.relocalize_always:
+        if predicted is not None:
             block = self._last_seen(landmark_map, last_landmarks, last_descriptors)
             well_observed = self.well_observed(landmark_map, last_landmarks)
             for radius in (self.config.coarse_radius, self.config.coarse_retry_radius):
@@ -176,6 +181,7 @@ class Tracker:
                     slots = last_landmarks[step.matches[step.matches >= 0]]
                     ratio = step.num_inliers / max(step.num_matches, 1)
                     return Coarse(step.camera_from_world, slots, ratio, relocalized=False)
+            return None
         pose = self._relocalize(landmark_map, features, draw, last_landmarks)
         if pose is None:
             return None

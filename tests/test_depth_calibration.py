@@ -1,4 +1,4 @@
-"""The bend of a depth camera: applied, undone, learned, and not imagined."""
+"""Depth calibration: applied, undone, learned from evidence, and zero without it."""
 
 import jax
 import numpy as np
@@ -7,11 +7,11 @@ from depth_scene import CAMERA, depth_image, view, views
 
 from ace_jax.geometry.depth_calibration import (
     COEFFICIENTS,
-    BendEstimator,
-    bend_equations,
-    rebent,
-    straightened,
-    straightened_planes,
+    DepthCalibrator,
+    calibration_equations,
+    correct_depth,
+    correct_planes,
+    recorrect_depth,
 )
 from ace_jax.geometry.depth_planes import fit_planes
 
@@ -22,28 +22,28 @@ PIXELS = np.stack([U, V], -1).reshape(-1, 2).astype(float)
 
 
 def straight(depth: np.ndarray, bend: np.ndarray) -> np.ndarray:
-    return straightened(PIXELS, depth.reshape(-1), CAMERA, bend).reshape(depth.shape)
+    return correct_depth(PIXELS, depth.reshape(-1), CAMERA, bend).reshape(depth.shape)
 
 
 def bent(depth: np.ndarray) -> np.ndarray:
     """As a sensor with BEND sees it."""
-    flat = rebent(PIXELS, depth.reshape(-1), CAMERA, BEND, np.zeros(COEFFICIENTS))
+    flat = recorrect_depth(PIXELS, depth.reshape(-1), CAMERA, BEND, np.zeros(COEFFICIENTS))
     return flat.reshape(depth.shape)
 
 
 def learned(poses, sensor=lambda depth: depth) -> np.ndarray:
     planes = [fit_planes(sensor(depth_image(pose)), CAMERA) for pose in poses]
-    estimator = BendEstimator(np.zeros(COEFFICIENTS))
+    estimator = DepthCalibrator(np.zeros(COEFFICIENTS))
     bend = np.zeros(COEFFICIENTS)
     for i in range(6, len(poses)):
         near = range(i - 6, i)
-        corrected = straightened_planes(np.stack([planes[j] for j in (i, *near)]), CAMERA, bend)
+        corrected = correct_planes(np.stack([planes[j] for j in (i, *near)]), CAMERA, bend)
         relative = np.stack([poses[j] @ np.linalg.inv(poses[i]) for j in near])
-        equations = bend_equations(
+        equations = calibration_equations(
             corrected[0], corrected[1:], relative.astype(np.float32), CAMERA, bend
         )
         estimator.add(jax.tree.map(np.asarray, equations))
-        bend = estimator.bend
+        bend = estimator.calibration
     return bend
 
 
@@ -63,9 +63,9 @@ def test_correction_undoes_the_bend():
 
 def test_another_correction_replaces_the_first():
     depth = depth_image(views(1)[0]).reshape(-1)
-    first = straightened(PIXELS, depth, CAMERA, BEND)
-    second = rebent(PIXELS, first, CAMERA, BEND, -0.5 * BEND)
-    np.testing.assert_allclose(second, straightened(PIXELS, depth, CAMERA, -0.5 * BEND), rtol=1e-5)
+    first = correct_depth(PIXELS, depth, CAMERA, BEND)
+    second = recorrect_depth(PIXELS, first, CAMERA, BEND, -0.5 * BEND)
+    np.testing.assert_allclose(second, correct_depth(PIXELS, depth, CAMERA, -0.5 * BEND), rtol=1e-5)
 
 
 def test_planes_are_corrected_as_the_depth_they_come_from():
@@ -73,7 +73,7 @@ def test_planes_are_corrected_as_the_depth_they_come_from():
         seen = bent(depth_image(pose))
         planes = fit_planes(seen, CAMERA)
         wanted = fit_planes(straight(seen, BEND), CAMERA)
-        corrected = straightened_planes(planes, CAMERA, BEND)
+        corrected = correct_planes(planes, CAMERA, BEND)
         both = corrected.any(-1) & wanted.any(-1)
         assert both.mean() > 0.6
         before = np.abs(planes - wanted)[both].max()
@@ -103,10 +103,12 @@ def test_the_scale_stays():
 
 
 def test_without_views_nothing_is_known():
-    assert not BendEstimator(np.zeros(COEFFICIENTS)).bend.any()
-    np.testing.assert_array_equal(BendEstimator(BEND).bend, BEND)
-    estimator = BendEstimator(np.zeros(COEFFICIENTS))
+    assert not DepthCalibrator(np.zeros(COEFFICIENTS)).calibration.any()
+    np.testing.assert_array_equal(DepthCalibrator(BEND).calibration, BEND)
+    estimator = DepthCalibrator(np.zeros(COEFFICIENTS))
     blank = np.zeros((30, 40, 3), np.float32)
     pose = np.eye(4, dtype=np.float32)
-    estimator.add(bend_equations(blank, blank[None], pose[None], CAMERA, np.zeros(COEFFICIENTS)))
-    np.testing.assert_array_equal(estimator.bend, 0.0)
+    estimator.add(
+        calibration_equations(blank, blank[None], pose[None], CAMERA, np.zeros(COEFFICIENTS))
+    )
+    np.testing.assert_array_equal(estimator.calibration, 0.0)
