@@ -1,4 +1,4 @@
-"""Unpacking archives of others: what is asked for, nothing outside the folder, all or nothing."""
+"""Unpacks untrusted archives: selected files only, nothing outside the folder, all or nothing."""
 
 import fnmatch
 import lzma

@@ -1,4 +1,4 @@
-"""`--config NAME`: presets by their names, where ml_collections' flag takes a file alone."""
+"""`--config NAME`: preset names where the flag of ml_collections takes files only."""
 
 from collections.abc import Callable, Sequence
 

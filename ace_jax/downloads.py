@@ -1,4 +1,4 @@
-"""Downloads that resume, are verified, and appear under their name only when complete."""
+"""Downloads that resume, are verified, and get their final name only when complete."""
 
 import dataclasses
 import hashlib

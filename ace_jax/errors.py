@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one line that says what to do next, never a traceback."""
+"""User errors: one line that says what to do next, without a traceback."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Files that are either complete or not there."""
+"""Atomic file writes: a file is either complete or absent."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Interprets a pickle as data: an allow list of opcodes and of names, nothing is ever called.
+"""Reads pickles as data: opcodes and names on an allow list, no code is executed.
 
 Python's own unpickler runs what the file names. This one executes the opcodes that plain data
 needs (Python's `pickletools` documents them) and asks its caller for every global name; a name

@@ -1,4 +1,4 @@
-"""Progress bars: one for a job, and one for each stage of a job that has stages."""
+"""Progress bars on terminals and lines in log files, for a job or for each of its stages."""
 
 import math
 import sys

@@ -1,4 +1,4 @@
-"""Where the package keeps what it computes once: the cache folder and compiled programs."""
+"""The cache folder, the compilation cache, and the memory in use."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Pose solvers side by side: `estimate_absolute_pose`, PoseLib, OpenCV, COLMAP.
+"""Absolute-pose solvers compared: `estimate_absolute_pose`, PoseLib, OpenCV, COLMAP.
 
   python benchmarks/absolute_pose.py [--parts accuracy,speed,batch,compile,real] [--cells REGEX]
       [--solvers REGEX] [--quick] [--out DIR] [--docs docs/solvers.md]

@@ -1,4 +1,4 @@
-"""What users get wrong, and what they are told: the table of docs/troubleshooting.md.
+"""Common user errors and their messages: the table of docs/troubleshooting.md.
 
   python benchmarks/failures.py [--docs docs/troubleshooting.md]
 

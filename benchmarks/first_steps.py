@@ -1,4 +1,4 @@
-"""Every command of the documentation, once, as a new user gives it.
+"""Runs every command of the documentation once, as a new user would.
 
   python benchmarks/first_steps.py [--docs docs/index.md] [--only WORDS]
 

@@ -1,4 +1,4 @@
-"""Reads mutated files in processes whose memory is limited and which are killed if they hang."""
+"""Fuzzing of file readers, in processes with a memory limit and a time-out."""
 
 import multiprocessing
 import os

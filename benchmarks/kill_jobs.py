@@ -1,4 +1,4 @@
-"""Small runs of mapping, SLAM and pre-training, to be killed; each continues what it finds.
+"""Small mapping, SLAM and pre-training jobs to be killed and resumed.
 
 Importing this starts no device: `kill_runs` forks processes from one that has done so.
 """

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: what is left is whole, and the run goes on to the same end."""
+"""SIGKILL at random moments: files stay intact, and the resumed run reaches the same result."""
 
 import multiprocessing
 import os

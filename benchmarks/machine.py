@@ -1,4 +1,4 @@
-"""What the benchmarks' numbers were measured on."""
+"""Describes the machine on which a benchmark ran."""
 
 import datetime
 import os

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and their places in the documents."""
+"""Markdown tables, and their insertion into the documents."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The absolute-pose solvers that are compared, behind one signature.
+"""The compared absolute-pose solvers behind one signature.
 
 All have the same threshold, confidence and limit of minimal samples, and otherwise their defaults.
 """

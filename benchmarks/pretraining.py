@@ -1,4 +1,4 @@
-"""Pre-training's tables: the ablation, what untrained heads do, the paper's form.
+"""Pre-training tables: ablation, untrained heads, the paper's form.
 
   python benchmarks/pretraining.py --work runs/pretraining --steps 750 [--tables ablation,...]
   python benchmarks/pretraining.py --work runs/pretraining --docs docs/pretraining.md

@@ -1,4 +1,4 @@
-"""What pre-training costs: time of each stage, and memory.
+"""Cost of pre-training: time of each stage, and memory.
 
 python benchmarks/pretraining_cost.py [--tables speed,memory] [--docs docs/pretraining.md]
 """

@@ -1,4 +1,4 @@
-"""What the pre-training benchmarks share: their settings, and runs that are kept and resumed."""
+"""Settings and resumable runs shared by the pre-training benchmarks."""
 
 import dataclasses
 import json

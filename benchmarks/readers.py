@@ -1,4 +1,4 @@
-"""Readers of recordings: frames a second, planted faults, and fuzzing.
+"""Readers of recordings: frames per second, detection of planted faults, fuzzing.
 
   python benchmarks/readers.py [--tables speed,faults] [--data_root DIR] [--docs docs/datasets.md]
   python benchmarks/readers.py --fuzz 10000 [--seed 0]

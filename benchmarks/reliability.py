@@ -1,4 +1,4 @@
-"""What can go wrong, done on purpose: streams, kills, files, load.
+"""Reliability: faulty streams, killed processes, damaged files, long runs.
 
   python benchmarks/reliability.py [--tables faults,kills,files,soak] [--data_root DIR]
       [--docs docs/reliability.md]

@@ -1,4 +1,4 @@
-"""A long SLAM run, sampled: resident memory, latency, size of the map, compilations."""
+"""A long SLAM run with samples of memory, latency, map size and compilations."""
 
 import dataclasses
 import time

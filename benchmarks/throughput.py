@@ -1,4 +1,4 @@
-"""What a run costs: bytes of a scene, products of a step, the matrix peak of a device.
+"""Cost model of pre-training: bytes of a scene, FLOPs of a step, matrix throughput of a device.
 
 Used by pretraining_cost.py and docs/scaling.md.
 """

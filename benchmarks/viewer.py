@@ -1,4 +1,4 @@
-"""What the live view costs: SLAM with and without it, in turns, in one process.
+"""Overhead of the live view: SLAM with and without it, alternating in one process.
 
   python benchmarks/viewer.py --seq NAME --data_root DIR [--frames 150] [--rounds 3] [--docs FILE]
 

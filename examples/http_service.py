@@ -296,7 +296,7 @@ def _refuse(connection: socket.socket) -> None:
 def main() -> None:
     """Serves until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", help="that python -m ace_jax.export wrote")
+    parser.add_argument("folder", help="the exported map, from python -m ace_jax.export")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()

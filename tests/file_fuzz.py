@@ -42,7 +42,7 @@ from ace_jax.models.scene_coordinate_heads import TriMLP
 from ace_jax.models.vit import VisionTransformer, ViTConfig
 from ace_jax.relocalize.queries import ImageQueries
 from ace_jax.slam.frame_poses import TrackedFrame
-from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.slam.mapping.keyframes import Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.sessions.checkpoint import SlamCheckpoint, _with_frames
 from ace_jax.slam.sessions.session import load_session, with_session

@@ -12,6 +12,8 @@ from data_scene import rotation
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import project, unproject_to_world
+from ace_jax.geometry.rigid import centre
 from ace_jax.localization.guided_matching import guided_match, guided_match_on_device
 from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
 
@@ -69,17 +71,8 @@ def make_scene(seed: int = 0, noise_px: float = 1.0, appearances: int = 2) -> Sc
     places = rng.permutation(FEATURES)
     seen = places[:LANDMARKS]
     depth = rng.uniform(1.0, 4.0, LANDMARKS)
-    in_camera = np.stack(
-        [
-            (uv[seen, 0] - CAMERA.cx) / CAMERA.fx * depth,
-            (uv[seen, 1] - CAMERA.cy) / CAMERA.fy * depth,
-            depth,
-        ],
-        1,
-    )
-    points = (in_camera - pose[:3, 3]) @ pose[:3, :3]
-    centre = -pose[:3, :3].T @ pose[:3, 3]
-    to_camera = centre - points
+    points = unproject_to_world(uv[seen], depth, CAMERA, pose)
+    to_camera = centre(pose) - points
     descriptors = _unit(rng.normal(size=(FEATURES, DIM)))
     stored = _unit(rng.normal(size=(LANDMARKS, appearances, DIM)))
     right = rng.integers(appearances, size=LANDMARKS)  # one of the appearances is the one seen
@@ -186,14 +179,10 @@ def _moved(scene: Scene, landmark: int, in_camera: np.ndarray) -> Scene:
     pose, block = scene.camera_from_world, jax.tree.map(np.copy, scene.block)
     features = jax.tree.map(np.copy, scene.features)
     block.points[landmark] = (in_camera - pose[:3, 3]) @ pose[:3, :3]
-    to_camera = -pose[:3, :3].T @ pose[:3, 3] - block.points[landmark]
+    to_camera = centre(pose) - block.points[landmark]
     block.distances[landmark] = np.linalg.norm(to_camera)
     block.view_directions[landmark] = _unit(to_camera)
-    x, y, z = in_camera
-    features.uv[scene.feature[landmark]] = [
-        CAMERA.fx * x / z + CAMERA.cx,
-        CAMERA.fy * y / z + CAMERA.cy,
-    ]
+    features.uv[scene.feature[landmark]] = project(in_camera, CAMERA)
     return dataclasses.replace(scene, block=block, features=features)
 
 

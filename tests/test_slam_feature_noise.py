@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ace_jax.geometry.reprojection import NoiseModel
-from ace_jax.slam.tracking.feature_noise import FeatureNoise
+from ace_jax.slam.tracking.frame_features import FeatureNoise
 
 
 def learned(sigma: float, frames: int = 300) -> NoiseModel:

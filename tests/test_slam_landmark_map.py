@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ace_jax.geometry.camera import Camera
-from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
-from ace_jax.slam.mapping.observations import NO_LANDMARK
 
 CAPACITY, FEATURES, DIM, APPEARANCES = 24, 12, 4, 3
 

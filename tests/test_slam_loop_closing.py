@@ -13,8 +13,8 @@ from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import invert
 from ace_jax.localization.landmarks import MatchGates
 from ace_jax.slam.config import LoopConfig
-from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
-from ace_jax.slam.loops.loop_correction import build_graph, move_map
+from ace_jax.slam.loops.loop_closing import LoopCloser
+from ace_jax.slam.loops.loop_correction import LoopClosure, build_graph, move_map
 from ace_jax.slam.loops.verification import Examination, holes, support
 from ace_jax.slam.run import CompilationCounter
 

@@ -13,7 +13,7 @@ Examples:
   python -m ace_jax.data check folder/my_recording
   python -m ace_jax.data convert tum/freiburg1_rpy --data_root ~/data --to colmap --out /tmp/rpy
 
-`check` answers why a recording does not work: it ends with exit code 1 if it found a fault.
+`check` finds out why a recording does not work; its exit code is 1 if it found a fault.
 """
 
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ from absl import flags
 from ace_jax import errors
 
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
-_POSES = flags.DEFINE_string("poses", None, "a file whose poses replace the recording's own")
+_POSES = flags.DEFINE_string("poses", None, "pose file that replaces the recording's own poses")
 _START = flags.DEFINE_integer("start", 0, "first frame", lower_bound=0)
 _STRIDE = flags.DEFINE_integer("stride", 1, "take every n-th frame", lower_bound=1)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", None, "at most so many frames", lower_bound=1)
 _TO = flags.DEFINE_string("to", None, "convert: layout to write")
 _OUT = flags.DEFINE_string("out", None, "convert: new folder to write to")
 _PICTURE = flags.DEFINE_string(
-    "picture", None, "check: where to draw what was seen (default: runs/check/SEQ.png)"
+    "picture", None, "check: diagnostic picture to write (default: runs/check/SEQ.png)"
 )
 _VERBS = ("list", "info", "check", "convert", "download")
 _NEEDS_NAME = _VERBS[1:]

@@ -21,6 +21,7 @@ from ace_jax.data.places import images, natural, own_folder, read_text
 from ace_jax.data.poses_file import read_pose_files
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import camera_from_matrix
 
 UNITS_PER_METRE = 1000.0
 
@@ -91,7 +92,7 @@ def _camera(path: Path, image: Path) -> Camera:
         camera = Camera(focal, focal, width / 2, height / 2, width, height)
     elif len(values) == 9:
         k = values.reshape(3, 3)
-        camera = Camera(*(float(k[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))), width, height)
+        camera = camera_from_matrix(k, width, height)
     else:
         raise UserError(f"{path} has {len(values)} numbers; it should hold a focal length or 3 x 3")
     if not (np.isfinite(values).all() and min(camera.fx, camera.fy) > 0):

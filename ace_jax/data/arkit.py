@@ -1,4 +1,4 @@
-"""What exports of phones and of Nerfstudio share: OpenGL camera axes, JSON, cameras of numbers."""
+"""Shared by phone and Nerfstudio exports: OpenGL camera axes, JSON, intrinsics from fields."""
 
 import json
 from pathlib import Path

@@ -25,6 +25,7 @@ from ace_jax.data.undistortion import Undistortion
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.distortion import Distortion, Fisheye, RadialTangential
+from ace_jax.geometry.host_camera import camera_from_matrix
 
 _IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _INFO = "sensor_msgs/msg/CameraInfo"
@@ -118,11 +119,7 @@ class Bag(Recording):
             raise UserError(
                 f"{name}: {connection.topic} says no focal length; calibrate the camera"
             )
-        camera = Camera(
-            *(float(k[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))),
-            int(message.width),
-            int(message.height),
-        )
+        camera = camera_from_matrix(k, int(message.width), int(message.height))
         if not np.any(lens):
             return camera, None
         if message.distortion_model in ("plumb_bob", "rational_polynomial") and len(lens) <= 8:

@@ -1,4 +1,4 @@
-"""Bonn RGB-D Dynamic (Palazzolo et al., "ReFusion", IROS 2019): TUM's layout, its own camera."""
+"""Bonn RGB-D Dynamic (Palazzolo et al., "ReFusion", IROS 2019): TUM's layout, another camera."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The data sets of the papers: where they are, what they weigh, on what terms, whom to cite.
+"""Catalogue of the papers' data sets: download links, sizes, checksums, licences, citations.
 
 Sizes and checksums are given where a published source states them (7-Scenes: as an independent
 project pins the archives of Microsoft's server); elsewhere the server's length is what is checked.

@@ -1,4 +1,4 @@
-"""Depth at features: looked up only where it is needed."""
+"""Depth lookup at feature positions: median of a 3x3 window, depth edges rejected."""
 
 import numpy as np
 

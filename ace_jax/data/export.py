@@ -1,4 +1,4 @@
-"""Writing a source in the layouts that the readers read.
+"""Writes any frame source in the layouts that the readers understand.
 
 What a layout cannot hold: Replica stores colour as JPEG; Replica and 7-Scenes have no times (frame
 numbers at 30 Hz stand for them); TUM times have microseconds. Depth is rounded to the layout's
@@ -79,7 +79,7 @@ def export(source: FrameSource, folder: str | Path, layout: str) -> int:
         for frame in iterate(source):
             entry = _entry(frame, numbers[frame.index], files)
             _write_image(folder / entry.colour, frame.rgb[:, :, ::-1])
-            if frame.depth is not None:
+            if frame.depth is not None and entry.depth is not None:
                 units, beyond = _quantise(frame.depth, files.units_per_metre)
                 clipped += beyond
                 _write_image(folder / entry.depth, units)
@@ -163,13 +163,14 @@ def _tum_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
         texts["depth.txt"] = _lines(
             [f"{entry.timestamp:.6f} {entry.depth}" for entry in entries if entry.depth]
         )
-    posed = [entry for entry in entries if entry.world_from_camera is not None]
+    # Microseconds, as in the names of the images.
+    posed = {
+        round(entry.timestamp, 6): entry.world_from_camera
+        for entry in entries
+        if entry.world_from_camera is not None
+    }
     if posed:
-        # As in the names of the images: microseconds.
-        times = np.round([entry.timestamp for entry in posed], 6)
-        texts["groundtruth.txt"] = tum_text(
-            times, np.stack([entry.world_from_camera for entry in posed])
-        )
+        texts["groundtruth.txt"] = tum_text(np.array([*posed]), np.stack([*posed.values()]))
     return texts
 
 

@@ -1,4 +1,4 @@
-"""A folder of one's own: `rgb/`, `depth/` and `intrinsics.json`.
+"""A user's own recording: a folder with `rgb/`, `depth/` and `intrinsics.json`.
 
 ```
 rgb/NAME.{png,jpg}     colour

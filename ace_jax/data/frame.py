@@ -1,4 +1,4 @@
-"""One frame of a recording, and what every source of frames offers."""
+"""`Frame`, one frame of a recording, and `FrameSource`, the interface of all readers."""
 
 import dataclasses
 from collections.abc import Iterator

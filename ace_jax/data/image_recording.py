@@ -1,4 +1,4 @@
-"""Recordings whose frames are image files: a format lists the files, this module reads them."""
+"""Base class of recordings stored as image files, which a format lists."""
 
 import collections
 import threading
@@ -102,7 +102,7 @@ class ImageRecording(Recording):
         return (rgb, depth) if undistortion is None else undistortion(rgb, depth)
 
     def _read_depth(self, index: int) -> np.ndarray:
-        path = self._depth[index]
+        path = self._depth[index] if self._depth else None
         if path is None:
             camera = self.camera_of(index)
             return np.zeros((camera.height, camera.width), np.float32)

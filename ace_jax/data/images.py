@@ -1,4 +1,4 @@
-"""Image files to arrays; whatever is wrong with one file becomes a `BadFrame` with its name."""
+"""Reads image files into arrays; a missing or damaged file raises `BadFrame` with its name."""
 
 import io
 import struct

@@ -82,9 +82,9 @@ def _camera(entry: dict[str, Any], size: tuple[int, int] | None, path: Path) -> 
     width, height = size or (entry.get("w"), entry.get("h"))
     focal = entry.get("fl_x")
     values = [focal, entry.get("fl_y", focal), entry.get("cx"), entry.get("cy")]
-    try:
-        values[2:] = [float(value) - 0.5 for value in values[2:]]  # centres are at +0.5 there
-    except (TypeError, ValueError) as error:
+    try:  # pixel centres are at +0.5 there
+        values[2:] = [float(value) - 0.5 for value in (entry["cx"], entry["cy"])]
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: cx and cy are missing or no numbers ({error})") from error
     return camera_of(values, width, height, path)
 

@@ -23,7 +23,7 @@ from absl import flags
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.errors import UserError
 
-Example = dict[str, np.ndarray]
+Example = dict[str, Any]
 
 
 class Table(Protocol):

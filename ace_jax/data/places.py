@@ -1,4 +1,4 @@
-"""Where recordings lie, and the line that says what is missing where, and what to do."""
+"""Finds the folders of recordings; the error message says what is missing and how to get it."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A recording played at its own speed, as a camera would deliver it: what comes late is skipped."""
+"""Real-time playback: frames arrive at the recording's own times, and late frames are dropped."""
 
 import threading
 import time

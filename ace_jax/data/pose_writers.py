@@ -1,4 +1,4 @@
-"""Writers of poses: TUM trajectories, named lines as ACE writes them, COLMAP's text model."""
+"""Writes poses: TUM trajectories, named poses as in ACE, COLMAP text models."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,9 +1,10 @@
-"""Poses from a file of their own: TUM trajectories, and the named lines of ACE and of the SfM
-pseudo ground truth of 7-Scenes (Brachmann et al., ICCV 2021)."""
+"""Reads pose files: TUM trajectories, and named poses as in ACE and the SfM pseudo ground truth of
+7-Scenes (Brachmann et al., ICCV 2021)."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -212,8 +213,9 @@ class PosedSource:
 
     def prepare(self, indices: Iterable[int] | None = None) -> None:
         """Lets a source that computes its frames do so; see `SyntheticSource.prepare`."""
-        if hasattr(self._source, "prepare"):
-            self._source.prepare(indices)
+        source: Any = self._source
+        if hasattr(source, "prepare"):
+            source.prepare(indices)
 
     def timestamps(self) -> np.ndarray:
         """(N,) float64 seconds."""

@@ -1,4 +1,4 @@
-"""Reading ahead on background threads, so that decoding never holds the consumer back."""
+"""Prefetching: frames are read ahead and decoded on background threads."""
 
 import collections
 from collections.abc import Iterator

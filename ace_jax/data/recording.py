@@ -1,4 +1,4 @@
-"""What the readers of files share: indices, sizes and poses; a format adds how to read a frame."""
+"""Base class of the file readers: indexing, image sizes and poses."""
 
 import abc
 import operator
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from ace_jax.data.frame import BadFrame, Frame
+from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.data.stored_poses import clean_poses, count_poses
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
@@ -75,9 +75,10 @@ class Recording(abc.ABC):
         if not names:
             raise UserError(f"{name}: no frames found")
         self.name = name
-        self._cameras = None if isinstance(camera, Camera) else list(camera)
-        self.camera = camera if self._cameras is None else self._cameras[0]
-        self.own_cameras = self._cameras is not None
+        cameras = [camera] if isinstance(camera, Camera) else list(camera)
+        self.own_cameras = not isinstance(camera, Camera)
+        self._cameras = cameras if self.own_cameras else None
+        self.camera: Camera = cameras[0]
         self.has_depth = has_depth
         self._names = list(names)
         self.timed = timestamps is not None
@@ -146,7 +147,7 @@ class Recording(abc.ABC):
         """Colour (H, W, 3) uint8 and depth (H, W) float32 metres of a frame, or `BadFrame`."""
 
 
-def iterate(source: Sequence[Frame]) -> Iterator[Frame]:
+def iterate(source: FrameSource) -> Iterator[Frame]:
     """The frames of a source in order; unreadable ones are skipped with a log line."""
     for index in range(len(source)):
         try:

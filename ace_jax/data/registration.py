@@ -41,11 +41,12 @@ class DepthResampling:
         y = np.arange(colour.height, dtype=np.float64) - float(colour.cy)
         x = x * float(depth.fx / colour.fx) + float(depth.cx)
         y = y * float(depth.fy / colour.fy) + float(depth.cy)
-        return np.meshgrid(np.rint(x).astype(np.float32), np.rint(y).astype(np.float32))
+        return [*np.meshgrid(np.rint(x).astype(np.float32), np.rint(y).astype(np.float32))]
 
     def __call__(self, depth: np.ndarray) -> np.ndarray:
         """(H, W) float32 metres to (H', W'), 0 where the depth camera does not see."""
-        return cv2.remap(depth, *self._maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+        x, y = self._maps
+        return cv2.remap(depth, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
 
 
 class DepthRegistration:

@@ -75,7 +75,8 @@ def _camera(path: Path, size: tuple[int, int]) -> Camera:
         values = []
     if len(values) != 4:
         raise UserError(f"{path}: no line 'model: [fx, fy, cx, cy]'")
-    return checked(Camera(*values, *size), path)
+    fx, fy, cx, cy = values
+    return checked(Camera(fx, fy, cx, cy, *size), path)
 
 
 def open_named(rest: str, root: Path) -> Rio10:

@@ -18,6 +18,7 @@ from ace_jax.data.registration import DepthResampling
 from ace_jax.data.twelve_scenes import checked
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import camera_from_matrix
 
 URL = "http://www.scan-net.org/"
 FRAMES_PER_SECOND = 30.0
@@ -68,8 +69,7 @@ def _camera(path: Path, files: list[Path], name: str) -> Camera:
     if poses is None or not np.isfinite(poses).all():
         raise UserError(f"{path}: missing or unreadable; it should hold a 4 x 4 matrix")
     k = poses[0]
-    entries = (float(k[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    return checked(Camera(*entries, *first_size(files, name)), path)
+    return checked(camera_from_matrix(k, *first_size(files, name)), path)
 
 
 def open_named(rest: str, root: Path) -> ScanNet:

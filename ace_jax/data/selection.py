@@ -1,4 +1,4 @@
-"""Which frames a job works on: `--frames START:STOP:STEP`, and the official splits of 7-Scenes."""
+"""Selection of frames: `--frames START:STOP:STEP` and the official train and test splits."""
 
 import dataclasses
 import operator
@@ -26,7 +26,7 @@ class Concatenation:
         Raises:
             UserError: their cameras differ.
         """
-        if len({source.camera for source in sources}) != 1:
+        if any(source.camera != sources[0].camera for source in sources):
             raise UserError(f"the sequences of {name} have different cameras; use them one by one")
         self._sources, self.name = list(sources), name
         self._ends = np.cumsum([len(source) for source in sources])

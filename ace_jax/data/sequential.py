@@ -1,4 +1,4 @@
-"""Sources that give frames only one after the other: videos, live cameras."""
+"""Random access to sources that can only be read forward: videos and live cameras."""
 
 import collections
 import threading

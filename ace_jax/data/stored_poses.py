@@ -1,4 +1,4 @@
-"""Poses as recordings store them: which are no rigid motions, and the rest put on SE(3)."""
+"""Validation of stored poses: non-rigid ones are dropped, the others projected onto SE(3)."""
 
 import dataclasses
 
@@ -43,8 +43,8 @@ def count_poses(poses: np.ndarray) -> PoseCounts:
 
 def _judge(poses: np.ndarray) -> tuple[np.ndarray, ...]:
     """Whether each pose is absent, finite, rigid, and its |R^T R - I|; each (N,)."""
-    absent = np.isnan(poses).all(axis=(1, 2))
-    finite = np.isfinite(poses).all(axis=(1, 2))
+    absent = np.asarray(np.isnan(poses).all(axis=(1, 2)))
+    finite = np.asarray(np.isfinite(poses).all(axis=(1, 2)))
     rotations = np.where(finite[:, None, None], poses[:, :3, :3], np.eye(3))
     defect = np.abs(np.swapaxes(rotations, 1, 2) @ rotations - np.eye(3)).max(axis=(1, 2))
     rigid = finite & (defect < MAX_ROTATION_DEFECT) & (np.linalg.det(rotations) > 0)

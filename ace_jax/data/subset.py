@@ -1,8 +1,9 @@
-"""A part of a source: a later start, every n-th frame, at most so many."""
+"""A subset of a frame source: start, stride and maximum number of frames."""
 
 import dataclasses
 import operator
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -69,9 +70,10 @@ class SubsetSource:
 
     def prepare(self, indices: Iterable[int] | None = None) -> None:
         """Lets a source that computes its frames compute these; see `SyntheticSource.prepare`."""
-        if hasattr(self._source, "prepare"):
+        source: Any = self._source
+        if hasattr(source, "prepare"):
             chosen = range(len(self)) if indices is None else indices
-            self._source.prepare(sorted({self._indices[index] for index in chosen}))
+            source.prepare(sorted({self._indices[index] for index in chosen}))
 
     def timestamps(self) -> np.ndarray:
         """(N,) float64 seconds."""

@@ -19,6 +19,7 @@ from ace_jax.data.registration import DepthResampling
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import camera_from_matrix
 
 URL = "https://graphics.stanford.edu/projects/reloc/"
 FRAMES_PER_SECOND = 30.0
@@ -80,7 +81,7 @@ def _camera(entries: dict[str, list[str]], which: str, path: Path) -> Camera:
     try:
         k = np.array([float(v) for v in entries[f"m_calibration{which}Intrinsic"]]).reshape(4, 4)
         width, height = (int(entries[f"{prefix}{side}"][0]) for side in ("Width", "Height"))
-        camera = Camera(*(float(k[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))), width, height)
+        camera = camera_from_matrix(k, width, height)
     except (KeyError, ValueError, IndexError, OverflowError) as error:
         raise UserError(f"{path}: no {which.lower()} camera ({error}); {_KIND}") from error
     return checked(camera, path)
@@ -92,7 +93,7 @@ def checked(camera: Camera, path: Path) -> Camera:
     Raises:
         UserError: a size or a focal length is not positive, or a number is not finite.
     """
-    values = (camera.fx, camera.fy, camera.cx, camera.cy)
+    values = tuple(float(v) for v in camera.intrinsics)
     small = 0 < camera.width < 65536 and 0 < camera.height < 65536
     if not (np.isfinite(values).all() and min(camera.fx, camera.fy) > 0 and small):
         raise UserError(f"{path}: impossible intrinsics {values}, {camera.width} x {camera.height}")

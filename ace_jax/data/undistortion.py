@@ -1,8 +1,9 @@
-"""Removal of lens distortion at reading, so that the rest of the code knows pinholes only."""
+"""Removes lens distortion while reading, so that all other code assumes pinhole cameras."""
 
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,9 +55,11 @@ class Undistortion:
                 mix, and 0 where the lens saw nothing.
         """
         if rgb.shape[:2] == self._shape:
-            rgb = cv2.remap(rgb, *self._maps[0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            x, y = self._maps[0]
+            rgb = cv2.remap(rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if depth is not None and depth.shape == self._shape:
+            unused: Any = None  # a nearest-neighbour map has no second part
             depth = cv2.remap(
-                depth, self._maps[1], None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
+                depth, self._maps[1], unused, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
             )
         return rgb, depth

@@ -24,18 +24,20 @@ from ace_jax.evaluation.files import read_trajectory
 _MAX_DIFFERENCE = flags.DEFINE_float(
     "max_difference",
     trajectory.MAX_DIFFERENCE,
-    "seconds by which the times of matched poses may differ",
+    "largest time difference of matched poses, seconds",
     lower_bound=0.0,
 )
-_DELTA = flags.DEFINE_integer("delta", 1, "distance of RPE's pairs, in matched poses", 1)
+_DELTA = flags.DEFINE_integer(
+    "delta", 1, "distance between the poses of an RPE pair, in matched poses", 1
+)
 _FPS = flags.DEFINE_float(
-    "fps", 30.0, "frames per second, for poses that have frame numbers and no times", 1e-3
+    "fps", 30.0, "frame rate in Hz, for poses with frame numbers instead of times", 1e-3
 )
 _FRAMES = flags.DEFINE_integer(
-    "frames", None, "how many frames the recording had; gives the coverage", lower_bound=1
+    "frames", None, "number of frames of the recording, to compute the coverage", lower_bound=1
 )
-_JSON = flags.DEFINE_string("json", None, "write the numbers to this file, too")
-_PLOT = flags.DEFINE_string("plot", None, "draw both trajectories to this PNG file")
+_JSON = flags.DEFINE_string("json", None, "also write the numbers to this JSON file")
+_PLOT = flags.DEFINE_string("plot", None, "plot both trajectories to this PNG file")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Reads what the evaluation compares: timed poses, or named ones, which get times."""
+"""Reads trajectories: timed poses, or named poses with times from frame numbers."""
 
 import re
 from pathlib import Path, PurePosixPath

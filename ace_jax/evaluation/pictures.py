@@ -1,4 +1,4 @@
-"""Small JPEG pictures of frames for reports."""
+"""Small JPEG images of frames for the reports, with inliers and outliers drawn."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Pictures of trajectories. Matplotlib is drawn off screen, without touching its global state."""
+"""Trajectory plots, drawn off screen without Matplotlib's global state."""
 
 from pathlib import Path
 

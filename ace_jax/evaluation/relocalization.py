@@ -1,4 +1,4 @@
-"""Figures of relocalization: pose errors, medians, and shares within thresholds."""
+"""Relocalization metrics: pose errors, medians, shares within thresholds, calibration."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -64,12 +64,12 @@ def estimate_from_reference(
     Returns:
         (4, 4), or None if fewer than 10 queries agree on one.
     """
-    both = [
-        i for i, e in enumerate(estimated) if e is not None and not np.isnan(reference[i]).any()
-    ]
+    both = {
+        i: e for i, e in enumerate(estimated) if e is not None and not np.isnan(reference[i]).any()
+    }
     if len(both) < MIN_TO_ALIGN:
         return None
-    found, known = np.stack([estimated[i] for i in both]), reference[both]
+    found, known = np.stack(list(both.values())), reference[list(both)]
     motions = found @ invert(known)
     support = [
         np.linalg.norm(transform(m, known[:, :3, 3]) - found[:, :3, 3], axis=1) < _ALIGN_TOLERANCE

@@ -1,4 +1,4 @@
-"""How good a camera trajectory is: ATE, RPE and coverage (Sturm et al., IROS 2012).
+"""Trajectory metrics: ATE, RPE and coverage (Sturm et al., IROS 2012).
 
 Estimate and reference are matched by time, aligned by a rigid motion (never by scale: a metric
 system has to get the scale right), and compared in float64 on the host. The numbers agree with

@@ -1,1 +1,1 @@
-"""Deployment: a map as a program that needs JAX, NumPy and OpenCV, not this package."""
+"""Deployment: a map as a program that needs JAX, NumPy and OpenCV, but not this package."""

@@ -25,13 +25,13 @@ from ace_jax.runtime import enable_compilation_cache
 
 _OUT = flags.DEFINE_string("out", None, "folder to write to", required=True)
 _IMAGE_SIZE = flags.DEFINE_string(
-    "image_size", None, "WIDTHxHEIGHT of the images to come (default: as the mapping images)"
+    "image_size", None, "WIDTHxHEIGHT of the query images (default: that of the mapping images)"
 )
-_PLATFORMS = flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "where it shall run")
+_PLATFORMS = flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "target platforms")
 _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
 )
-_SEED = flags.DEFINE_integer("seed", 0, "of the sampling; the same seed, the same poses")
+_SEED = flags.DEFINE_integer("seed", 0, "random seed; runs with the same seed are reproducible")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,1 +1,1 @@
-"""Image to features: one protocol, one registry."""
+"""Feature extractors: one protocol, one registry."""

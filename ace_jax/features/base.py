@@ -1,5 +1,6 @@
-"""What every feature extractor returns, and the protocol that it follows."""
+"""`Features`, the output of all extractors, and the `FeatureExtractor` protocol."""
 
+import dataclasses
 from typing import Protocol
 
 import flax.struct
@@ -32,7 +33,9 @@ class Features:
 
     def without(self, some: np.ndarray) -> "Features":
         """The same with some (N,) masked and their depth unknown."""
-        return self.replace(mask=self.mask & ~some, depth=np.where(some, 0.0, self.depth))
+        return dataclasses.replace(
+            self, mask=self.mask & ~some, depth=np.where(some, 0.0, self.depth)
+        )
 
 
 class FeatureExtractor(Protocol):

@@ -1,4 +1,4 @@
-"""Blobs with RootSIFT descriptors: features that need no weights, in one jitted function."""
+"""Blob keypoints with RootSIFT descriptors: no weights needed, one jitted function."""
 
 import functools
 
@@ -92,7 +92,11 @@ def features_of(
         orientation = root_sift.orientations(grey, uv) if oriented else None
         descriptors = root_sift.describe(root_sift.pooled_directions(grey), uv, orientation)
         found.append(
-            (to_image(uv, np.float32([width / size[1], height / size[0]])), descriptors, scores)
+            (
+                to_image(uv, jnp.array([width / size[1], height / size[0]], jnp.float32)),
+                descriptors,
+                scores,
+            )
         )
     uv, descriptors, scores = (jnp.concatenate(parts) for parts in zip(*found, strict=True))
     if levels > 1:

@@ -1,4 +1,4 @@
-"""Blobs as keypoints: extrema of a difference of Gaussians, at one scale, jitted.
+"""Blob detector: extrema of a difference of Gaussians at one scale, jitted.
 
 Lowe, IJCV 2004, sections 3 and 4, without the pyramid: a video's next frame has almost the same
 scale. Blobs are found again more often and placed twice as precisely as learned keypoints are

@@ -1,4 +1,4 @@
-"""Dense encoders: one feature for every cell of the image, to regress scene coordinates from.
+"""Dense encoders: one feature for every cell of the image, for scene coordinate regression.
 
 Descriptors are the networks' raw outputs, which is what heads were trained on.
 """
@@ -134,6 +134,5 @@ class DinoV2Dense(_DenseEncoder):
         """See `NetworkExtractor`."""
         mean, deviation = jnp.array(self._mean), jnp.array(self._deviation)
         normalized = (image.astype(jnp.float32) / 255.0 - mean) / deviation
-        return self._features(
-            self.module.apply({"params": params}, normalized[None]).patches[0], scale
-        )
+        encoded: Any = self.module.apply({"params": params}, normalized[None])
+        return self._features(encoded.patches[0], scale)

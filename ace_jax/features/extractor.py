@@ -1,4 +1,4 @@
-"""What the extractors with a network share: weights, one jitted function, its cache by size."""
+"""Base class of network-based extractors: weights, and one jitted function for each image size."""
 
 from pathlib import Path
 from typing import Any, ClassVar

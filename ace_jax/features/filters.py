@@ -1,6 +1,8 @@
-"""Image filters."""
+"""Image filters in JAX."""
 
+import functools
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,11 @@ def gaussian_blur(image: jax.Array, sigma: float) -> jax.Array:
         pad = [(0, 0)] * image.ndim
         pad[axis] = (radius, radius)
         padded, size = jnp.pad(image, pad, mode="edge"), image.shape[axis]
-        image = sum(
-            tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps)
+        image = functools.reduce(
+            operator.add,
+            (
+                tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis)
+                for i, tap in enumerate(taps)
+            ),
         )
     return image

@@ -1,4 +1,4 @@
-"""What every extractor does to an image first: check it and bring it to a working size."""
+"""Validates input images and resizes them to the extractor's working size."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""From a score map to keypoints: suppression, selection, sub-pixel position, descriptors.
+"""Keypoints from a score map: non-maximum suppression, sub-pixel refinement, descriptors.
 
 All shapes are static. Coordinates are pixels of the score map, centres at integers.
 """

@@ -15,7 +15,7 @@ from ace_jax.features.superpoint import SuperPointSparse
 from ace_jax.features.xfeat import XFeatBlobs, XFeatDense, XFeatSparse
 from ace_jax.weights import catalogue
 
-_EXTRACTORS: dict[str, Callable[..., FeatureExtractor]] = {
+_EXTRACTORS: dict[str, Callable[..., Any]] = {
     "blobs": Blobs,
     "sift": Sift,
     "xfeat": XFeatSparse,

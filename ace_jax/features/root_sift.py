@@ -1,4 +1,4 @@
-"""RootSIFT descriptors of all keypoints of an image at once.
+"""RootSIFT descriptors of all keypoints of an image in one batch.
 
 Lowe, IJCV 2004, section 6: histograms of gradient directions, eight bins in each of 4x4 cells;
 RootSIFT: Arandjelovic and Zisserman, CVPR 2012 (L1-normalize, square root). As in DAISY (Tola et

@@ -1,4 +1,4 @@
-"""Which features of an image to take where not all of them are wanted."""
+"""Selects a spatially well distributed subset of an image's features."""
 
 import jax
 import jax.numpy as jnp

@@ -36,7 +36,7 @@ class Sift:
         self.max_features = max_features
         self.contrast_threshold = contrast_threshold
         # Precise upscaling: without it keypoints of the first octave are a quarter pixel off.
-        self._detector = cv2.SIFT_create(
+        self._detector = cv2.SIFT.create(
             nfeatures=max_features,
             contrastThreshold=contrast_threshold,
             enable_precise_upscale=True,

@@ -15,6 +15,12 @@ def intrinsic_matrix(camera: Camera) -> np.ndarray:
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
+def camera_from_matrix(matrix: np.ndarray, width: int, height: int) -> Camera:
+    """The camera of an intrinsic matrix (3, 3) (or larger, whose corner it is)."""
+    fx, fy, cx, cy = (float(matrix[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return Camera(fx, fy, cx, cy, width, height)
+
+
 def project(points: np.ndarray, camera: Camera) -> np.ndarray:
     """Pixels (..., 2) of points (..., 3) in camera axes, metres; z >= 0.1 m is forced."""
     x, y, z = np.moveaxis(points, -1, 0)

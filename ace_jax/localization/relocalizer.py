@@ -21,6 +21,7 @@ from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import camera_from_matrix
 from ace_jax.localization.localize import MapArrays, attempt, localize
 from ace_jax.localization.scene_map import SceneMap, load_map
 from ace_jax.localization.settings import Settings, default_settings
@@ -248,8 +249,7 @@ def as_camera(intrinsics: Camera | np.ndarray, width: int, height: int) -> Camer
             raise UserError(
                 "intrinsics must be a Camera or a (3, 3) matrix [fx 0 cx; 0 fy cy; 0 0 1]"
             )
-        fx, fy, cx, cy = (float(matrix[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        return Camera(fx, fy, cx, cy, width, height)
+        return camera_from_matrix(matrix, width, height)
     if (intrinsics.width, intrinsics.height) != (width, height):
         raise UserError(
             f"the image has {width} x {height} pixels, its intrinsics are for "

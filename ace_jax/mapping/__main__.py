@@ -34,11 +34,13 @@ _CONFIG = config_flags.DEFINE_config_file(
     lock_config=True,
 )
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
-_FRAMES = flags.DEFINE_string("frames", None, "START:STOP:STEP, which frames of the recording")
+_FRAMES = flags.DEFINE_string("frames", None, "START:STOP:STEP, the frames to use")
 _SPLIT = flags.DEFINE_enum("split", None, ["train", "test"], "the data set's official split")
 _POSES = flags.DEFINE_string("poses", None, "poses of the images: named poses or a TUM trajectory")
 _FOCAL = flags.DEFINE_float("focal", None, "focal length of 7-Scenes' colour camera, pixels")
-_UPDATE = flags.DEFINE_string("update", None, "a map of this scene that the images extend")
+_UPDATE = flags.DEFINE_string(
+    "update", None, "an existing map of this scene, to be extended with the images"
+)
 _RERUN = rerun_flag.define()
 _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"

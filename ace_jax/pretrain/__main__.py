@@ -9,8 +9,8 @@ Examples:
   python -m ace_jax.mapping --seq folder/kitchen --config ace_g_cpu \\
       --config.code.weights=runs/pretrain/transformer.safetensors --out kitchen.safetensors
 
-Variants: paper, small, cpu, smoke. Run again on the same folder, it goes on where it was
-interrupted. On several hosts, start it on each with --coordinator, --processes and --process (on
+Variants: paper, small, cpu, smoke. Started again with the same folder, an interrupted run is
+resumed. On several hosts, start it on each with --coordinator, --processes and --process (on
 TPU pods and under SLURM `--coordinator auto` finds the rest).
 """
 
@@ -31,7 +31,9 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, f"a file with get_config(), or a variant: {', '.join(_VARIANTS)}",
     lock_config=True,
 )  # fmt: skip
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder for checkpoints, metrics and the result", required=True
+)
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds recordings, or TFDS data")
 _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir",
@@ -39,8 +41,8 @@ _WEIGHTS_DIR = flags.DEFINE_string(
     "folder with the features' weights (default: $ACE_JAX_WEIGHTS or the cache)",
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto")
-_PROCESSES = flags.DEFINE_integer("processes", None, "how many processes there are")
-_PROCESS = flags.DEFINE_integer("process", None, "which one this is, from 0")
+_PROCESSES = flags.DEFINE_integer("processes", None, "number of processes")
+_PROCESS = flags.DEFINE_integer("process", None, "index of this process, from 0")
 
 
 def main(_: Sequence[str]) -> int | None:

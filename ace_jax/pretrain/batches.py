@@ -1,4 +1,4 @@
-"""What a step sees: random patches of some images of every scene, and which landmarks they may see.
+"""Training batches: random patches of every scene, and the landmarks that each may attend to.
 
 Everything is drawn from the step's key alone, for all scenes in one call: the same patches on one
 device and on eight.

@@ -1,4 +1,4 @@
-"""What a pre-training run is told: the configuration's fields, with the values of `cpu`.
+"""Configuration of pre-training; the values are those of the variant `cpu`.
 
 The variants are in `pretrain.presets`; experiments/pretrain.py gives them with their commands.
 """

@@ -1,4 +1,4 @@
-"""The transformer as a file of weights, which mapping and relocalization take."""
+"""Writes the trained transformer as a weights file for mapping and relocalization."""
 
 import json
 from pathlib import Path

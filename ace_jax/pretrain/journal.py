@@ -1,4 +1,4 @@
-"""What a run tells: a line of JSON every few steps, a bar for people, TensorBoard if wanted."""
+"""Training log: `metrics.jsonl`, a progress bar, and TensorBoard on request."""
 
 import json
 import os

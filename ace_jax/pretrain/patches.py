@@ -1,4 +1,4 @@
-"""A scene as arrays: features with their true coordinates, computed once and kept on disk."""
+"""Training patches of a scene: features with ground-truth coordinates, cached on disk."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The pool: which scenes are being mapped, for how long still, and which come next.
+"""Scene pool: which scenes are in training, for how many iterations, and which come next.
 
 Scenes are numbered in the order in which they enter. Everything about a scene follows from its
 number (where it is from, how long it stays), so a few integers are the pool's whole state.

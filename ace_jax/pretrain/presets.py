@@ -1,4 +1,4 @@
-"""The variants of a run: `paper`, `small`, `cpu`, `smoke`."""
+"""The variants of pre-training: `paper`, `small`, `cpu`, `smoke`."""
 
 import ml_collections
 

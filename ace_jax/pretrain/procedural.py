@@ -1,4 +1,4 @@
-"""Procedural rooms as scenes: no data set is needed, and the difficulty has a dial."""
+"""Procedural rooms as a scene source, with adjustable difficulty of the query images."""
 
 import dataclasses
 

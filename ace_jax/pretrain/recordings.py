@@ -1,4 +1,4 @@
-"""RGB-D recordings as scenes, through the project's readers.
+"""RGB-D recordings as a scene source, through the readers of `ace_jax.data`.
 
 A scene is a run of consecutive frames of one recording. Its first two thirds are the mapping pass;
 queries are from the last third, as far in time, and mostly in viewpoint, as one recording allows.

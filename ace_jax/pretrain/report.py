@@ -1,4 +1,4 @@
-"""The report of a pre-training run: one HTML file with curves and pictures."""
+"""The report of a pre-training run."""
 
 from collections.abc import Sequence
 from pathlib import Path

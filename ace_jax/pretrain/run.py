@@ -1,4 +1,4 @@
-"""A pre-training run from beginning to end: resumable, on any number of devices and hosts."""
+"""The pre-training loop: resumable, on any number of devices and hosts."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Where scenes come from: one interface, and a mixture of several sources by weight.
+"""`SceneSource`, the interface of scene sources, and a weighted mixture of several.
 
 A scene for pre-training is three sets of posed RGB-D images: *mapping* images, from which its map
 code is made; *held-out* images of the same pass, between the mapping images; and *query* images

@@ -1,4 +1,4 @@
-"""The scene sources that a configuration names."""
+"""Creates the scene sources that a configuration names."""
 
 from pathlib import Path
 from typing import Any

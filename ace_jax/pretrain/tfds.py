@@ -1,4 +1,4 @@
-"""TFDS data sets as scenes: the builders of `datasets/`, read through grain without TensorFlow.
+"""TFDS data sets as a scene source, read through grain without TensorFlow.
 
 Build with `--file_format=array_record`, whose examples are stored in no order: they are gathered by
 recording first, reading everything but the images.

@@ -1,4 +1,4 @@
-"""How good a transformer is: scenes that it never saw are mapped, then asked about other images.
+"""Validation: unseen scenes are mapped, then queried with other images.
 
 Each scene gets a fresh code and some mapping steps under the frozen transformer; then the query
 images are answered with the whole scene as support. What is reported of the answers: how many are

@@ -11,8 +11,8 @@ Examples:
   python -m ace_jax.relocalize --map kitchen.safetensors --seq folder/new --rerun queries.rrd
   python -m ace_jax.relocalize --map kitchen.safetensors --map office.safetensors --images photos
 
-With several maps each query is told which scene it shows. Exit code 0: every frame was read; 1:
-some could not be; 2: a mistake in the input.
+With several maps, each query is assigned to the scene that it shows. Exit code 0: all frames were
+read; 1: some could not be read; 2: invalid input.
 """
 
 import sys
@@ -29,23 +29,27 @@ _MAP = flags.DEFINE_multi_string("map", None, "map file; may be given several ti
 _SEQ = flags.DEFINE_string("seq", None, "the queries: a recording, see ace_jax.slam --help")
 _IMAGES = flags.DEFINE_string("images", None, "the queries: an image, or a folder of images")
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
-_FRAMES = flags.DEFINE_string("frames", None, "START:STOP:STEP, which frames of the recording")
+_FRAMES = flags.DEFINE_string("frames", None, "START:STOP:STEP, the frames to use")
 _SPLIT = flags.DEFINE_enum("split", None, ["train", "test"], "the data set's official split")
 _POSES = flags.DEFINE_string("poses", None, "reference poses: named poses or a TUM trajectory")
 _FOCAL = flags.DEFINE_float("focal", None, "focal length of 7-Scenes' colour camera, pixels")
 _INTRINSICS = flags.DEFINE_string(
-    "intrinsics", None, "of --images: a file, fx,fy,cx,cy or a focal length (default: EXIF)"
+    "intrinsics",
+    None,
+    "intrinsics of --images: a file, fx,fy,cx,cy or a focal length (default: EXIF)",
 )
 _OUT = flags.DEFINE_string("out", "runs/relocalize", "output folder")
 _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
 )
-_USE_DEPTH = flags.DEFINE_bool("use_depth", False, "let the queries' depth refine the pose")
+_USE_DEPTH = flags.DEFINE_bool("use_depth", False, "refine the pose with the queries' depth")
 _ALIGN = flags.DEFINE_bool(
-    "align", False, "judge after rigid alignment: for a map of another world, such as SLAM's"
+    "align",
+    False,
+    "align the poses rigidly before evaluation: for a map in another frame, such as SLAM's",
 )
 _RERUN = rerun_flag.define()
-_SEED = flags.DEFINE_integer("seed", 0, "of the sampling; the same seed, the same poses")
+_SEED = flags.DEFINE_integer("seed", 0, "random seed; runs with the same seed are reproducible")
 
 
 def main(_: Sequence[str]) -> int | None:

@@ -79,7 +79,7 @@ _MESH = flags.DEFINE_bool(
     "mesh", False, "fuse depth along the trajectory to a coloured mesh.ply (extra `mesh`)"
 )
 _RERUN = rerun_flag.define()
-_SEED = flags.DEFINE_integer("seed", 0, "of every random draw; the same seed, the same trajectory")
+_SEED = flags.DEFINE_integer("seed", 0, "random seed; runs with the same seed are reproducible")
 
 
 def main(_: Sequence[str]) -> int | None:

@@ -27,8 +27,7 @@ class MovingConfig:
         well_observed_by (keyframes; tuned P): that observe a well-observed landmark, at least.
         min_well_observed (landmarks; tuned P): if so many well-observed ones are matched, others
             may not drag the pose away from them.
-        max_drag (ratio; tuned P): by which other landmarks may raise the cost of the well-observed
-            ones.
+        max_drag (ratio; tuned P): by which others may raise the cost of these.
         min_rivals (matches; tuned P): outliers of a pose that are asked for a motion of their own,
             at least,
         min_rival_share (share; tuned P): and at least this share of the matches.
@@ -45,8 +44,7 @@ class MovingConfig:
         max_dragged (m; theory: 1 m/s for a tenth of a second): by which a walking person can have
             moved the pose.
         min_matches (matches; tuned P): that are asked for a motion.
-        moved (m, m/m; tuned P): and metres for each metre of distance, by which a moving feature
-            has moved.
+        moved (m, m/m; tuned P): least motion, and its growth with distance.
         min_moving (matches; tuned P): that move; fewer are mismatches.
         reach (m; tuned P): around moving features in which unmatched ones move as well,
         neighbours (features; tuned P): if so many moving ones are there, nearer than as many static
@@ -83,8 +81,7 @@ class FreeSpaceConfig:
         count (images; size): depth images that are kept.
         interval (s; tuned P): between them.
         step (px; size): every so-many-th row and column is kept.
-        margin (m, m/m; tuned P): and metres for each metre of distance, by which a surface may be
-            off.
+        margin (m, m/m; tuned P): of surfaces, and its growth with distance.
         max_moved (share; tuned P): of the image's area; if more seems to move, the pose is wrong.
         grid (samples; size): of that area, across the image.
         edge (of the width; tuned P): as far beside an edge features belong to the nearer surface.
@@ -108,8 +105,7 @@ class RegistrationConfig:
     """How far registrations of depth images are trusted: see `depth_edges`.
 
     Attributes:
-        memory (registrations; tuned B): over which their disagreement with the landmarks is
-            averaged.
+        memory (registrations; tuned B): over which disagreement is averaged.
         trust_after (registrations; tuned B): from which on it is known.
     """
 
@@ -123,8 +119,7 @@ class LoopConfig:
 
     Attributes:
         min_gap (keyframes; tuned L): between this one and one that counts as old.
-        min_covisible (landmarks; tuned K): shared landmarks that make two keyframes neighbours
-            already.
+        min_covisible (landmarks; tuned K): shared ones that make two keyframes neighbours.
         drift (m, m/m; tuned L): of the pose, whatever the path, and for each metre of it.
         drift_angle (rad, rad/m; tuned L): of the direction, the same.
         view_distance (m; tuned L): between keyframes that may still see the same things.
@@ -248,12 +243,9 @@ class SlamConfig:
             that counts.
         planar_radius (px; measured by benchmarks/slam_budget.py): around a feature that must be one
             surface, or it gets no depth.
-        match_ratio (ratio; tuned K R): best over second-best descriptor distance must stay below
-            it.
-        max_view_angle (rad; tuned K R): between the mean direction a landmark was seen from and
-            now.
-        max_scale_change (ratio; tuned K R): ratio of distances at which a landmark was seen and is
-            seen now.
+        match_ratio (ratio; tuned K R): of the best over the second-best descriptor distance.
+        max_view_angle (rad; tuned K R): between the mean direction of view and the present one.
+        max_scale_change (ratio; tuned K R): of mean and present distance.
         view_margin (px; tuned K R): outside the image, in which landmarks may still be in view.
         coarse_radius (px; tuned K R): search radius around the motion prediction.
         coarse_retry_radius (px; tuned K R): the same after a failed first search.
@@ -265,8 +257,7 @@ class SlamConfig:
         max_local_landmarks (landmarks; size): capacity of the local map (static shape).
         min_inlier_spread (px; tuned W): standard deviation of the inliers along the direction in
             which they spread least; with less, one direction is not observed (aperture problem),
-        small_spread_inlier_ratio (share; tuned W): and the pose needs at least this ratio of
-            inliers.
+        small_spread_inlier_ratio (share; tuned W): and at least these must be inliers.
         dense_agreement (share; measured on pairs of frames): pixels that must agree for a pose by
             dense alignment. Of pairs up to 24 cm and 17 degrees apart (redkitchen, freiburg1_rpy,
             hololens_lounge 0-94) 1 % of the right poses have less than 0.92 to 0.98.
@@ -283,8 +274,7 @@ class SlamConfig:
         relocalized_factor (ratio; tuned K R): by which the search radius and the inliers needed
             grow after relocalization.
         keyframe_min_gap (frames; tuned K R): between keyframes, at least.
-        keyframe_probation (frames; tuned P): tracked in a row before the map grows again, after a
-            loss.
+        keyframe_probation (frames; tuned P): tracked after a loss before the map grows again.
         keyframe_translation (m; tuned K R): to the nearest keyframe, beyond which a frame becomes
             one.
         keyframe_rotation (rad; tuned K R): the same for the direction.
@@ -315,10 +305,8 @@ class SlamConfig:
         window_fixed (keyframes; size): that hold the window in place.
         max_window_landmarks (landmarks; size): capacity of bundle adjustment (static shape).
         registered_neighbours (keyframes; size): that a new keyframe's depth image is registered to.
-        max_window_edges (edges; size): capacity of bundle adjustment for such registrations (static
-            shape).
-        max_waiting_loops (keyframes; size): if more keyframes wait to be mapped, no loop is looked
-            for.
+        max_window_edges (edges; size): of such registrations in bundle adjustment.
+        max_waiting_loops (keyframes; size): that wait; with more no loop is looked for.
         mapping_lag (frames; size): frames after which the result of a mapping job is taken; see
             `MappingQueue`.
         max_landmarks (landmarks; size): capacity of the whole map.

@@ -7,7 +7,7 @@ import numpy as np
 
 from ace_jax.geometry.rigid import invert
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion
-from ace_jax.slam.mapping.keyframe import Keyframes
+from ace_jax.slam.mapping.keyframes import Keyframes
 
 
 class State(enum.Enum):

@@ -10,24 +10,25 @@ from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_planes import fit_planes
-from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import invert, orthonormalized
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
-from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.localization.scene_map import SceneMap
-from ace_jax.localization.stored_landmarks import landmark_entries
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
-from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
-from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.slam.loops.loop_closing import LoopCloser
 from ace_jax.slam.mapping.keyframe_mapping import KeyframeMapping
 from ace_jax.slam.mapping.keyframe_selection import KeyframeSelection
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.local_mapping import LocalMapper
-from ace_jax.slam.mapping.observations import NO_LANDMARK
 from ace_jax.slam.reporting.stage_times import StageClock, StageTimes
-from ace_jax.slam.tracking.feature_noise import FeatureNoise
-from ace_jax.slam.tracking.frame_features import FrameFeatures, blank_features
+from ace_jax.slam.sessions.session import scene_map_of
+from ace_jax.slam.tracking.frame_features import (
+    FeatureNoise,
+    FrameFeatures,
+    blank_features,
+    match_gates,
+)
 from ace_jax.slam.tracking.free_space import FreeSpace
 from ace_jax.slam.tracking.last_image import LastImage
 from ace_jax.slam.tracking.moving_features import RecentFrames
@@ -44,7 +45,7 @@ class LandmarkSlam:
         camera: intrinsics of the stream; frames with others are resampled, see `adapted`.
         extractor: features.
         config: constants.
-        seed: of every random draw.
+        seed: random seed.
         relocalize_always: do without the motion prediction (relocalize every frame, as ACE-SLAM).
         feature_options: how `extractor` was made, noted in the map.
         mapping_lag: how mapping runs beside tracking, see `MappingQueue`.
@@ -91,22 +92,8 @@ class LandmarkSlam:
         self.frozen = self.needs_no_depth = frozen
         self.relocalize_always = relocalize_always
 
-        pixel = camera.pixel_scale
-        self._noise = FeatureNoise(
-            NoiseModel(config.pixel_sigma * pixel, config.inverse_depth_sigma),
-            config.min_pixel_sigma * pixel,
-            config.pixel_sigma_factor,
-            config.noise_memory,
-            self.landmark_map.pixel_residual,
-        )
-        noise = self._noise.model
-        gates = MatchGates(
-            radius=np.float32(config.fuse_radius * pixel),
-            min_cosine=similarity(extractor.name).min_cosine,
-            match_ratio=config.match_ratio,
-            cos_max_view_angle=float(np.cos(config.max_view_angle)),
-            max_scale_change=config.max_scale_change,
-        )
+        self._noise = FeatureNoise.of_config(config, camera, self.landmark_map.pixel_residual)
+        noise, gates = self._noise.model, match_gates(config, camera, extractor.name)
         self.features = FrameFeatures(camera, extractor, config)
         self.free_space = FreeSpace(camera, config.free_space)
         self.recent_frames = RecentFrames(camera, gates, config.moving)
@@ -125,8 +112,9 @@ class LandmarkSlam:
         loops = None
         if close_loops and not frozen:
             loops = LoopCloser(camera, config.loops, gates, noise, seed)
-        self.mapping = KeyframeMapping(self.landmark_map, config, mapper, loops, mapping_lag)
-        self._closures_seen = 0
+        self.mapping = KeyframeMapping(
+            self.landmark_map, config, mapper, loops, mapping_lag, self._forget_motion
+        )
 
         self.measured = blank_features(extractor)
         self.last_landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
@@ -193,7 +181,6 @@ class LandmarkSlam:
             clock.lap("features")
         # What mapping has computed meanwhile (bundle adjustment, closed loops) enters the map.
         self.mapping.queue.advance()
-        self._forget_if_moved()
         clock.lap("mapping")
         # Depth: corrected by the sensor's calibration (Teichman, Miller and Thrun, RSS 2013).
         calibration = self.landmark_map.depth_calibration
@@ -301,12 +288,6 @@ class LandmarkSlam:
         self.free_space.forget()
         self.recent_frames.forget()
 
-    def _forget_if_moved(self) -> None:
-        """A closed loop moves the map."""
-        if self._closures_seen < len(self.closures):
-            self._closures_seen = len(self.closures)
-            self._forget_motion()
-
     def _accept(self, frame: Frame, tracked: Tracked) -> np.ndarray:
         """Takes a pose as the camera's, learns of the noise; returns it (4, 4) float64."""
         pose = orthonormalized(tracked.camera_from_world)
@@ -370,16 +351,8 @@ class LandmarkSlam:
         """Adds a frame to the map, without what moves in it, and has it mapped."""
         moving = self.recent_frames.moving(frame.timestamp, tracked.features, pose)
         features = tracked.features.without(moving)
-        keyframe = Keyframe(
-            frame_index=frame.index,
-            camera_from_world=pose,
-            uv=features.uv,
-            descriptors=features.descriptors,
-            depth=features.depth,
-            mask=features.mask,
-            inlier_ratio=tracked.inlier_ratio,
-            planes=None if frame.depth is None else fit_planes(frame.depth, self.camera),
-        )
+        planes = None if frame.depth is None else fit_planes(frame.depth, self.camera)
+        keyframe = Keyframe.of(frame.index, features, pose, tracked.inlier_ratio, planes)
         landmarks = np.where(moving, NO_LANDMARK, tracked.landmarks)
         number = self.mapping.mapper.insert(self.landmark_map, keyframe, landmarks, frame.rgb)
         # The frame's features now show the landmarks that were made of them.
@@ -387,7 +360,6 @@ class LandmarkSlam:
         self.last_descriptors = features.descriptors
         self.selection.since_keyframe = 0
         self.mapping.add(number)
-        self._forget_if_moved()
         return number
 
     def finish(self) -> None:
@@ -398,11 +370,6 @@ class LandmarkSlam:
     def frames(self) -> list[TrackedFrame]:
         """The processed frames, oldest first."""
         return self.poses.frames
-
-    @property
-    def closures(self) -> list[LoopClosure]:
-        """The loops that were closed."""
-        return self.mapping.closures
 
     def corrected_pose(self, frame: TrackedFrame) -> np.ndarray | None:
         """(4, 4) camera_from_world of a tracked frame as known now; None if it was lost."""
@@ -423,22 +390,4 @@ class LandmarkSlam:
 
     def scene_map(self) -> SceneMap:
         """A landmark-attention head that holds every landmark with its mean descriptor."""
-        landmark_map, tau = self.landmark_map, similarity(self.extractor.name).temperature
-        landmarks = landmark_map.block(np.flatnonzero(landmark_map.valid), len(landmark_map))
-        entries = landmark_entries(_with_mean_descriptor(landmarks), len(landmark_map), tau=tau)
-        keyframes = list(landmark_map.keyframes.values())
-        centres = np.array([k.centre for k in keyframes]).reshape(-1, 3)
-        return SceneMap(
-            **entries,
-            features=self.extractor.name,
-            feature_options=self._feature_options,
-            feature_checksum=self.extractor.weights_checksum,
-            camera=self.camera,
-            mean=centres.mean(0) if len(centres) else np.zeros(3),
-        )
-
-
-def _with_mean_descriptor(landmarks: Landmarks) -> Landmarks:
-    total = landmarks.descriptors.sum(axis=1, keepdims=True)
-    norm = np.linalg.norm(total, axis=2, keepdims=True)
-    return landmarks.replace(descriptors=total / np.maximum(norm, 1e-6))
+        return scene_map_of(self.landmark_map, self.extractor, self.camera, self._feature_options)

@@ -67,7 +67,7 @@ class SystemOptions:
         head: "landmark_attention", "tri_mlp" or "homogeneous_mlp".
         features: name of an extractor, or "auto" for the one that suits most recordings.
         weights_dir: folder with the extractor's weights, or None for the default places.
-        seed: of every random draw.
+        seed: random seed.
         realtime: take mapping results as soon as they are there instead of at fixed frames.
         session: file of an earlier session to go on from.
         frozen: leave the session's map as it is.
@@ -363,7 +363,7 @@ def write_results(
         seed=seed,
     )
     metrics.update(extra)
-    metrics["loops_closed"] = len(system.closures)
+    metrics["loops_closed"] = len(system.mapping.closures)
     metrics["keyframes"] = len(system.landmark_map.keyframes)
     write_json(out / "metrics.json", metrics)
     outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)

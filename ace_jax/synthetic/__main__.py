@@ -23,7 +23,7 @@ _ROOM = flags.DEFINE_string("room", "room0", f"one of {', '.join(sequences.FORMS
 _OUT = flags.DEFINE_string("out", None, "folder to create", required=True)
 _LAYOUT = flags.DEFINE_enum("layout", "replica", sorted(LAYOUTS), "layout of the files")
 _FRAMES = flags.DEFINE_integer(
-    "frames", None, "so many rendered frames instead of all; a room's path repeats after 10 s"
+    "frames", None, "number of frames (default: all); a room's path repeats after 10 s"
 )
 
 

@@ -1,4 +1,4 @@
-"""Depth as a badly calibrated sensor sees it: bent by some per cent, smoothly, as a Kinect's is."""
+"""Depth with the smooth systematic scale error of a badly calibrated sensor, such as a Kinect."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Buildings and the ways through them."""
+"""Floor plans of buildings, and camera paths through them."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Paths of people who walk through a camera's view, each on their own. Host code, float64."""
+"""Paths of people who walk through the camera's view (host code, float64)."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d

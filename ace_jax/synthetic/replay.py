@@ -1,4 +1,4 @@
-"""Frames of a source in another order: no picture is rendered twice for it."""
+"""Frames of a source in another order, without rendering a frame twice."""
 
 import dataclasses
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Procedural rooms among the named recordings: `synthetic/room0`; rendered on first use."""
+"""Procedural rooms as recordings: `synthetic/room0`, rendered on first use."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a sequence shows: pictures by frame number and pose, and what the cache must know."""
+"""`Scene`: renders the frame of a given number and pose; its fields identify the cache entry."""
 
 import functools
 from typing import Protocol

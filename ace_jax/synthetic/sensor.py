@@ -1,4 +1,4 @@
-"""What an RGB-D camera of the first Kinect's kind makes of a perfect picture. Pure, jittable."""
+"""Noise model of a Kinect-like RGB-D camera, applied to rendered frames (pure, jittable)."""
 
 import flax.struct
 import jax

@@ -1,4 +1,4 @@
-"""Synthetic sequences as a `FrameSource`: rendered on first access, then read from the cache."""
+"""Synthetic sequences as a `FrameSource`: rendered on first access and cached on disk."""
 
 import concurrent.futures
 import dataclasses

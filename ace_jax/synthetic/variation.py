@@ -1,4 +1,4 @@
-"""The difficulty dial: other light, moved furniture. Pure functions of a room and a key."""
+"""Scene changes of adjustable strength: other lighting, moved furniture (pure functions)."""
 
 import jax
 import jax.numpy as jnp

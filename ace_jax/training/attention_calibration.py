@@ -92,9 +92,9 @@ def calibrate(
         kept = spread <= np.quantile(spread, keep_share)
         share = np.mean((error < near)[kept])
         tried.append((share, candidate, spread, metres))
-    _, tau, spread, metres = max(tried, key=lambda entry: entry[0])
+    _, best, spread, metres = max(tried, key=lambda entry: entry[0])
     gain, floor = _most_likely_scale(spread, metres)
-    return AttentionConstants(tau=tau, gain=gain, floor=floor)
+    return AttentionConstants(tau=best, gain=gain, floor=floor)
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""Training state on disk, by Orbax: written in the background, whole or not at all.
+"""Checkpoints of training state (Orbax): written asynchronously and atomically.
 
 A run that is killed at any moment finds its newest whole checkpoint; one that cannot be read is
 passed over, with a message, for the one before it.
@@ -32,7 +32,7 @@ def _copy(x: Any) -> Any:
     return np.array(x) if whole else jnp.copy(x)
 
 
-def _shape(x: Any) -> jax.ShapeDtypeStruct:
+def _shape(x: Any) -> Any:
     known = isinstance(x, jax.ShapeDtypeStruct)
     return x if known else ocp.utils.to_shape_dtype_struct(np.asarray(x))
 

@@ -1,4 +1,4 @@
-"""One training loop for every head: a loss on patches, an optimizer, checkpoints.
+"""The training loop shared by all heads: a loss on patches, an optimizer, checkpoints.
 
 The state is a `flax.struct.dataclass`; a step is a pure function of state, batch and key; batches
 and keys follow from the step number alone, so a run that was killed continues bit for bit.

@@ -1,4 +1,4 @@
-"""Losses of scene coordinates: dynamic tanh, reprojection NLL, coordinate NLL.
+"""Losses on scene coordinates: dynamic tanh, reprojection NLL, coordinate NLL.
 
 Points are in world axes, metres; a pose `camera_from_world` may be (4, 4) or (3, 4), one for all
 points or one per point; the camera's fields may be scalars or (N,). Every function returns one

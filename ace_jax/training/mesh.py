@@ -1,4 +1,4 @@
-"""Scenes spread over devices: a mesh of one axis, on one host or on several.
+"""Data parallelism over scenes: a one-axis device mesh on one or several hosts.
 
 Arrays of scenes are split along their first axis; everything else is on every device. Under `jit`
 XLA then sums what is shared over the devices: the transformer's gradient.
@@ -25,7 +25,7 @@ class SceneMesh:
         everywhere: sharding of what every device holds whole.
     """
 
-    def __init__(self, slots: int, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, slots: int, devices: Sequence[Any] | None = None):
         """Spreads `slots` scenes over devices (all of them by default).
 
         Raises:
@@ -47,7 +47,10 @@ class SceneMesh:
         """The scenes that this process holds."""
         index = self.split.addressable_devices_indices_map((self.slots,))
         return sorted(
-            slot for (rows,) in index.values() for slot in range(*rows.indices(self.slots))
+            slot
+            for rows in index.values()
+            if rows is not None
+            for slot in range(*rows[0].indices(self.slots))
         )
 
     def stack(self, row: Callable[[int], Any]) -> Any:
@@ -61,7 +64,7 @@ class SceneMesh:
         some = next(iter(rows.values()))
 
         def joined(leaf: int, like: np.ndarray) -> jax.Array:
-            def of(index: tuple[slice, ...]) -> np.ndarray:
+            def of(index: Any) -> np.ndarray:
                 slots = range(*index[0].indices(self.slots))
                 return np.stack([np.asarray(leaves[slot][leaf]) for slot in slots])
 

@@ -1,4 +1,4 @@
-"""The patch buffer: features extracted once, kept in fast memory, drawn in shuffled batches.
+"""Patch buffer: features extracted once, kept in device memory, sampled in shuffled batches.
 
 A patch is a feature with its pixel and the image it is from; pose and intrinsics are kept once
 per image. Everything random takes an explicit key, so a resumed run replays the same batches.
@@ -6,6 +6,7 @@ per image. Everything random takes an explicit key, so a resumed run replays the
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import flax.struct
 import jax
@@ -80,7 +81,8 @@ class PatchSampler:
         self._buffer, self._key = buffer, key
         self.size = min(size, buffer.count)
         self.steps_per_epoch = buffer.count // self.size
-        self._epoch, self._order = -1, None
+        self._epoch = -1
+        self._order: Any = None
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step; depends on the key and the step alone."""
@@ -132,7 +134,7 @@ class PatchBufferBuilder:
         dim: int,
         max_patches: int,
         max_bytes: int | None = None,
-        device: jax.Device | None = None,
+        device: Any = None,
     ):
         """Reserves the memory.
 
@@ -284,7 +286,7 @@ def _write_block(
     )
 
 
-def free_device_bytes(device: jax.Device) -> int:
+def free_device_bytes(device: Any) -> int:
     """Free memory of a device, as far as it tells."""
     if device.platform == "cpu":
         return free_host_bytes()

@@ -1,4 +1,4 @@
-"""Learning rates: over the steps, and by parameter."""
+"""Learning-rate schedules, and learning-rate factors by parameter name."""
 
 from collections.abc import Mapping
 
@@ -31,7 +31,7 @@ def one_cycle(
     top = max(warmup * steps - 1, 1e-9)
     last = max(steps - 1, top + 1e-9)
 
-    def schedule(step: jax.Array) -> jax.Array:
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
         rising = _cosine(start, peak, jnp.clip(step / top, 0, 1))
         falling = _cosine(peak, end, jnp.clip((step - top) / (last - top), 0, 1))

@@ -1,3 +1,3 @@
-"""The live view: what a run sees, thinks and costs, in a Rerun window or recording."""
+"""Live view of a running job in a Rerun window or recording."""
 
 WINDOW = "window"  # the value of `--rerun` that asks for a window instead of a file

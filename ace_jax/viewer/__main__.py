@@ -1,4 +1,4 @@
-"""The viewer: opens what --rerun FILE.rrd recorded.
+"""The viewer: opens a recording of the live view, made with --rerun FILE.rrd.
 
   python -m ace_jax.viewer FILE.rrd [--web]
 
@@ -18,7 +18,7 @@ from absl import flags
 
 from ace_jax import errors
 
-_WEB = flags.DEFINE_bool("web", False, "in the browser, for a machine without a display")
+_WEB = flags.DEFINE_bool("web", False, "open in the browser, for a machine without a display")
 
 
 def main(argv: Sequence[str]) -> int:

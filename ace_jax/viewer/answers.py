@@ -1,4 +1,4 @@
-"""How an answer of the relocalizer looks in the live view."""
+"""Shows relocalization results in the live view."""
 
 from ace_jax.data.frame import Frame
 from ace_jax.localization.relocalizer import Localization

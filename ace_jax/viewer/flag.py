@@ -1,4 +1,4 @@
-"""The flag `--rerun`, which may stand alone or name a file."""
+"""The flag `--rerun`, with or without a file name."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ def define() -> flags.FlagHolder[str | None]:
     return flags.DEFINE_string(
         NAME,
         None,
-        "watch the run in a Rerun window, or write FILE.rrd (extra `viewer`); look at a file with "
-        "python -m ace_jax.viewer FILE.rrd",
+        "show the run in a Rerun window, or record it to FILE.rrd (extra `viewer`), which "
+        "python -m ace_jax.viewer FILE.rrd opens",
     )
 
 

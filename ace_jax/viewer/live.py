@@ -1,4 +1,4 @@
-"""Shows a run while it goes on, without holding it up.
+"""Live view of a running job, without slowing it down.
 
 The run hands over what it has, in microseconds; a thread passes it on to a process of its own,
 which encodes images and writes to Rerun (`painter`). Where that one cannot keep up, frames are not

@@ -1,4 +1,4 @@
-"""The live view's other process: reads what to show from standard input, and draws it in Rerun.
+"""The drawing process of the live view: reads messages from standard input and logs them to Rerun.
 
 A process of its own, of low priority: neither its Python nor its encoding takes time from tracking.
 Started by `ace_jax.viewer.live`; keep its imports light.

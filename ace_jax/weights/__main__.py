@@ -97,9 +97,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "download":
             sub.add_argument("name")
     for name, run, what in (
-        ("info", _info, "what a file holds"),
-        ("convert", _convert, "to safetensors, with where it came from and on what terms"),
-        ("verify", _verify, "whether a file is complete and fits its model"),
+        ("info", _info, "describe a weights file"),
+        ("convert", _convert, "convert to safetensors, with source and licence in the metadata"),
+        ("verify", _verify, "check that a file is intact and fits its model"),
     ):
         sub = command(name, run, what)
         sub.add_argument("file")

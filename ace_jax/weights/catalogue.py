@@ -1,4 +1,4 @@
-"""The published checkpoints: where they are, what they weigh, and on what terms.
+"""Catalogue of published checkpoints: download links, sizes, checksums, licences.
 
 Checksums are those of the publishers' files as several independent projects pin them; where none
 was found, the file's size and its tensors are all that can be checked.

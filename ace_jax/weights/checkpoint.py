@@ -1,4 +1,4 @@
-"""Checkpoints of the models that we know: recognised, brought to one layout, built strictly.
+"""Checkpoints of known models: recognised by content, converted to one layout, loaded strictly.
 
 A `Checkpoint` has the origin's names, layouts and number formats whatever file it came from; saved
 as safetensors it also says in its metadata what it is, where it came from, and on what terms.
@@ -148,6 +148,7 @@ def load(path: Path | str, family: str | None = None) -> Checkpoint:
             f"{path} holds {FAMILIES[found].title} weights, not {FAMILIES[family].title}'s"
         )
     family = family or found
+    assert family is not None  # else refused above
     if file.metadata.get("format") != FORMAT:
         state, config = FAMILIES[family].convert(file)
         return Checkpoint(family, state, config, file.path, {})

@@ -1,4 +1,4 @@
-"""DINOv2's weights in the layouts that others publish: the official hub, Hugging Face, timm.
+"""DINOv2 weights in the layouts of the official hub, Hugging Face and timm.
 
 All become the hub's names. The three libraries also interpolate position embeddings differently, so
 the same weights are three functions: the layout decides which one is computed.
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.errors import UserError
-from ace_jax.models.vit import TRAINING_GRID, VisionTransformer, ViTConfig
+from ace_jax.models.vit import TRAINING_GRID, Interpolation, VisionTransformer, ViTConfig
 from ace_jax.weights import layout
 from ace_jax.weights.formats import WeightsFile
 
@@ -76,7 +76,9 @@ def build(
     return vit, params
 
 
-def _config(state: Mapping[str, np.ndarray], rule: str, heads: int | None = None) -> dict[str, Any]:
+def _config(
+    state: Mapping[str, np.ndarray], rule: Interpolation, heads: int | None = None
+) -> dict[str, Any]:
     """Read from the shapes; the official models' heads are 64 wide."""
     dim = state["cls_token"].shape[-1] if "cls_token" in state else 0
     blocks = {match[1] for name in state if (match := re.match(r"blocks\.(\d+)\.", name))}

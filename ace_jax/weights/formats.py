@@ -1,4 +1,4 @@
-"""Any file of weights to named tensors; the format is told from the content, not from the name."""
+"""Reads weight files of any format into named tensors; the format is detected from the content."""
 
 import dataclasses
 import json

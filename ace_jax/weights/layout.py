@@ -1,4 +1,4 @@
-"""Between a checkpoint's flat names and Flax parameters, strict in both directions.
+"""Conversion between flat checkpoint names and Flax parameters, strict in both directions.
 
 A Flax parameter's path, joined by dots, is the checkpoint's key: `kernel` and `scale` are `weight`
 there. Matrices are transposed ((out, in) to (in, out)) and convolutions go from OIHW to HWIO;
@@ -52,7 +52,7 @@ def to_flax(
     Raises:
         UserError: a name is missing, unexpected, or has another shape; all of them are listed.
     """
-    template = traverse_util.flatten_dict(jax.eval_shape(init)["params"])
+    template: dict[Any, Any] = dict(traverse_util.flatten_dict(jax.eval_shape(init)["params"]))
     names = {checkpoint_name(path): path for path in template}
     problems = [f"missing {name}" for name in sorted(names.keys() - state.keys())]
     problems += [f"unexpected {name}" for name in sorted(state.keys() - names.keys())]

@@ -1,4 +1,4 @@
-"""How large a model may say that it is: what a file says costs nothing, what it asks for may."""
+"""Limits on model sizes read from files, against memory exhaustion by forged ones."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""safetensors files with metadata, and errors in one line."""
+"""Reads and writes safetensors files with metadata; errors are one line."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where weight files are kept and how they are found."""
+"""The weights folder, and how weight files are found in it."""
 
 import hashlib
 import os

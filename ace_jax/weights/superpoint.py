@@ -1,4 +1,4 @@
-"""SuperPoint's weights: the published PyTorch file has the network's own names."""
+"""SuperPoint weights: the published PyTorch file uses the network's own names."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Reads PyTorch checkpoints without PyTorch and without running any code from them.
+"""Reads PyTorch checkpoints without PyTorch and without executing code from them.
 
 Both formats of `torch.save`: the zip archive (since 1.6) and the older single stream. The pickle in
 them is interpreted (`pickle_reader`) with a short list of allowed names; anything else, a malicious

@@ -1,4 +1,4 @@
-"""XFeat's weights, from the published PyTorch file or its ONNX export.
+"""XFeat weights, from the published PyTorch file or its ONNX export.
 
 Batch normalization is folded into the convolutions in front of it, as in the export.
 """

@@ -1,1 +1,1 @@
-"""What can be wrong with a recording, found by looking at it: one module per kind of evidence."""
+"""Checks of recordings, one module for each kind of evidence."""

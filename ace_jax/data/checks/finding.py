@@ -1,4 +1,4 @@
-"""What a check says: a fault in words, what was seen, and how to fix it."""
+"""`Finding`: a fault of a recording, the evidence for it, and how to fix it."""
 
 import dataclasses
 

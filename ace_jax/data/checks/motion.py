@@ -1,4 +1,4 @@
-"""Whether poses, depth and intrinsics agree with the images: matches between frames decide.
+"""Checks poses, depth and intrinsics against feature matches between frames.
 
 Points matched between two frames, lifted by the first frame's depth, are moved by the poses and
 projected into the second frame: they should land on their partners. Without depth the distance to

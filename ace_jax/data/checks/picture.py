@@ -1,4 +1,4 @@
-"""The picture that goes with a check: depth edges on colour, points that should meet, the path."""
+"""Diagnostic picture of a check: depth edges over colour, reprojected points, camera path."""
 
 import textwrap
 

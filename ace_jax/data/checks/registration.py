@@ -1,4 +1,4 @@
-"""Whether depth is registered to colour: depth jumps where the image has edges.
+"""Checks the registration of depth to colour: depth discontinuities should lie on image edges.
 
 The near side of depth edges is correlated with the strength of image edges over shifts and zooms.
 Registered depth has its peak at no shift and no zoom. Unregistered depth has it at the ratio of the

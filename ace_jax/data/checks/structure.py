@@ -1,4 +1,4 @@
-"""Faults that files and numbers show by themselves: times, sizes, poses, cameras, depth range."""
+"""Checks of files and metadata: timestamps, image sizes, poses, intrinsics, depth range."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,1 +1,1 @@
-"""What `python -m ace_jax.data` can do: one module per verb."""
+"""The subcommands of `python -m ace_jax.data`, one module each."""

@@ -1,4 +1,4 @@
-"""`check SEQ`: why is my data bad? Says what is wrong with a recording and how to fix it."""
+"""`check SEQ`: finds faults of a recording and says how to fix them."""
 
 import dataclasses
 from pathlib import Path
@@ -82,7 +82,7 @@ def check(source: FrameSource, *, anchors: int = ANCHORS, edge_frames: int = EDG
     findings += registration.judge(alignment)
     poses, verdict = source.poses(), None
     matches = None if poses is None else motion.match(frames, pairs)
-    if matches is not None:
+    if matches is not None and poses is not None:
         verdict = motion.weigh(matches, poses)
         if not _explained(findings):
             findings += motion.judge(verdict, matches.camera)

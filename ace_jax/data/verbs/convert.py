@@ -1,4 +1,4 @@
-"""`convert SEQ --to LAYOUT --out FOLDER`: a recording in another layout."""
+"""`convert SEQ --to LAYOUT --out FOLDER`: writes a recording in another layout."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`download NAME`: fetches a data set, or one part of it, and unpacks what the readers need."""
+"""`download NAME`: fetches a data set or a part of it, and unpacks what the readers use."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`info SEQ`: what a recording is, without reading its images."""
+"""`info SEQ`: describes a recording without reading its images."""
 
 import numpy as np
 

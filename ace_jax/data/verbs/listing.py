@@ -1,4 +1,4 @@
-"""`list`: the forms of recordings' names, and the data sets that can be fetched."""
+"""`list`: the forms of recording names, and the data sets that can be downloaded."""
 
 from pathlib import Path
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.pose_graph import optimize_pose_graph
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import (
     difference,
@@ -29,7 +28,7 @@ from ace_jax.geometry.rigid import (
 )
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.slam.config import LoopConfig
-from ace_jax.slam.loops.loop_correction import Place, build_graph, move_map, moved_block, places_of
+from ace_jax.slam.loops.loop_correction import LoopClosure, Place, correct
 from ace_jax.slam.loops.verification import (
     Examination,
     align,
@@ -40,33 +39,6 @@ from ace_jax.slam.loops.verification import (
 )
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.mapping_queue import Job
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopClosure:
-    """What a closed loop did.
-
-    Attributes:
-        keyframe: the newest keyframe that recognised the place.
-        old_keyframe: the old keyframe that it was recognised in.
-        confirmed_by: keyframes that agreed on the correction.
-        inliers: old landmarks matched in them, together.
-        drift: metres between where the newest keyframe was and where it belongs.
-        drift_angle: radians, the same for its direction.
-        correction: (4, 4) new_world_from_old_world for everything that hangs on the newest
-            keyframes: a camera_from_world that was computed before becomes
-            `camera_from_world @ invert(correction)`.
-        fused: landmarks that turned out to be one.
-    """
-
-    keyframe: int
-    old_keyframe: int
-    confirmed_by: tuple[int, ...]
-    inliers: int
-    drift: float
-    drift_angle: float
-    correction: np.ndarray
-    fused: int
 
 
 @dataclasses.dataclass
@@ -156,7 +128,9 @@ class LoopCloser:
             self.outcomes["waits for confirmation"] += 1
             return None
         self._hypothesis = None
-        closure = yield from self._correct(landmark_map, number, hypothesis)
+        closure = yield from correct(
+            landmark_map, number, hypothesis.places, self.config, self._examine, self.noise
+        )
         self.outcomes["not correctable" if closure is None else "closed"] += 1
         if closure is not None:
             self._rest_until = number + self.config.rest
@@ -346,68 +320,6 @@ class LoopCloser:
         path = here.travelled - landmark_map.keyframes[anchor].travelled
         drift, angle = difference(pose, here.camera_from_world)
         return drift < self._drift(path) and angle < self._drift_angle(path)
-
-    def _correct(self, landmark_map, number, hypothesis) -> Generator[Job, Any, LoopClosure | None]:
-        """Pose graph, landmarks, duplicates."""
-        config = self.config
-        numbers = np.array(list(landmark_map.keyframes))
-        before = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
-        table = landmark_map.landmarks_of(numbers)
-        anchors = landmark_map.keyframes.anchors()
-        places = [dataclasses.replace(p, old=int(anchors[p.old])) for p in hypothesis.places]
-        slots = landmark_map.slots_seen_by(np.unique(np.concatenate([p.group for p in places])))
-        shared = landmark_map.covisibility(landmark_map.landmarks_of(number))
-        shared[: number + 1 - config.min_gap] = 0
-        shared[number] = np.iinfo(shared.dtype).max
-        recent = np.argsort(-shared, kind="stable")[: config.fuse_keyframes]
-        recent = recent[shared[recent] >= config.min_covisible]
-        slots = slots[~np.isin(slots, landmark_map.slots_seen_by(recent))]
-        slots = landmark_map.most_observed(slots, config.max_group_landmarks)
-        serials = landmark_map.serial[slots]
-        made_at = places_of(landmark_map, numbers, landmark_map.created_at[slots])
-        block = landmark_map.block(slots, config.max_group_landmarks)
-        features = [landmark_map.keyframes[n].features for n in recent]
-        recent_places = np.searchsorted(numbers, recent)
-        here = int(np.searchsorted(numbers, number))
-        noise = self.noise
-
-        def job():
-            graph = build_graph(numbers, before, table, places, config)
-            result = optimize_pose_graph(graph)
-            if not result.success or not np.all(result.weights[graph.is_loop]):
-                return None
-            after = result.camera_from_world
-            there = moved_block(block, (invert(after) @ before)[made_at])
-            matches = [
-                self._examine(there, f, after[n], noise).matches
-                for n, f in zip(recent_places, features, strict=True)
-            ]
-            return after, matches
-
-        result = yield job
-        if result is None:
-            return None
-        after, matches = result
-        moved = invert(after) @ before
-        drift, angle = difference(after[here], before[here])
-        move_map(landmark_map, numbers, moved)
-        alive = landmark_map.serial[slots] == serials
-        fused = 0
-        for row, match in zip(recent, matches, strict=True):
-            features_matched = np.flatnonzero(match >= 0)
-            features_matched = features_matched[alive[match[features_matched]]]
-            given = slots[match[features_matched]]
-            fused += landmark_map.show(int(row), features_matched, given, keep_given=True)
-        return LoopClosure(
-            keyframe=number,
-            old_keyframe=places[0].old,
-            confirmed_by=tuple(sorted(p.number for p in places)),
-            inliers=sum(p.inliers for p in places),
-            drift=drift,
-            drift_angle=angle,
-            correction=moved[-1],
-            fused=fused,
-        )
 
     def _first_appearances(
         self, landmark_map: LandmarkMap, slots: np.ndarray

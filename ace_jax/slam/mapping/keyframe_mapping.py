@@ -1,8 +1,11 @@
 """Mapping of new keyframes, beside tracking: local mapping, loop closing, retirement."""
 
+from collections.abc import Callable
+
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.loops.loop_closing import LoopCloser, LoopClosure
+from ace_jax.slam.loops.loop_closing import LoopCloser
+from ace_jax.slam.loops.loop_correction import LoopClosure
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.local_mapping import LocalMapper
 from ace_jax.slam.mapping.mapping_queue import MappingQueue, MappingTask
@@ -17,6 +20,7 @@ class KeyframeMapping:
         mapper: local mapping.
         loops: loop closing, or None.
         lag: see `MappingQueue`.
+        on_closure: called when a closed loop has moved the map.
 
     Attributes:
         queue: where the tasks run.
@@ -32,12 +36,14 @@ class KeyframeMapping:
         mapper: LocalMapper,
         loops: LoopCloser | None,
         lag: int | None,
+        on_closure: Callable[[], None],
     ) -> None:
         self._landmark_map = landmark_map
         self._config = config
         self.mapper = mapper
         self.loops = loops
         self.queue = MappingQueue(lag)
+        self._on_closure = on_closure
         self.closures: list[LoopClosure] = []
         self.unmapped: list[int] = []
         self.being_mapped: list[int] = []
@@ -74,6 +80,7 @@ class KeyframeMapping:
             closure = yield from self.loops.close(self._landmark_map, numbers[-1])
             if closure is not None:
                 self.closures.append(closure)
+                self._on_closure()
         self._landmark_map.retire_surplus(
             config.max_keyframes, config.recent_keyframes, config.depending_observers
         )

@@ -19,8 +19,7 @@ from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.rigid import transform
 from ace_jax.localization.landmarks import Landmarks
 from ace_jax.slam.mapping.depth_edges import DepthEdges
-from ace_jax.slam.mapping.keyframe import Keyframe, Keyframes
-from ace_jax.slam.mapping.observations import NO_LANDMARK, Observations
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe, Keyframes, Observations
 
 LANDMARK_ATTRIBUTES = (
     "points",

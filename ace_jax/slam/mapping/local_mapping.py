@@ -22,10 +22,9 @@ from ace_jax.geometry.rigid import difference, invert, orthonormalized
 from ace_jax.localization.guided_matching import NO_MATCH, guided_match
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.mapping_queue import MappingTask, together
-from ace_jax.slam.mapping.observations import NO_LANDMARK
 
 
 @jax.jit

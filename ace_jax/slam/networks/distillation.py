@@ -62,12 +62,13 @@ class NetworkTracker(Tracker):
     ) -> Coarse | None:
         """See `Tracker.coarse`."""
         found = self._locate(features, jax.random.fold_in(self.key, draw))
-        last = self._last_seen(landmark_map, last_landmarks, last_descriptors)
+        block = self._last_seen(landmark_map, last_landmarks, last_descriptors)
         well_observed = self.well_observed(landmark_map, last_landmarks)
-        start = self._better(last, well_observed, features, found, predicted)
-        coarse = super().coarse(
-            landmark_map, features, start, last_landmarks, last_descriptors, draw
-        )
+        start = self._better(block, well_observed, features, found, predicted)
+        last = last_landmarks, last_descriptors
+        coarse = super().coarse(landmark_map, features, start, *last, draw)
+        if coarse is None and predicted is None and start is not None:
+            coarse = super().coarse(landmark_map, features, None, *last, draw)
         if start is found is not None and coarse is not None:
             self.located += not coarse.relocalized
         return coarse
@@ -113,7 +114,7 @@ class DistilledNetworkSlam(LandmarkSlam):
         head: "tri_mlp" or "homogeneous_mlp".
         config: constants of the loop.
         network: constants of the network.
-        seed: of every random draw.
+        seed: random seed.
         head_options: sizes of the head; default `HEAD_OPTIONS`.
         feature_options: how `extractor` was made, noted in the map.
         mapping_lag: how mapping runs beside tracking, see `MappingQueue`.

@@ -4,7 +4,7 @@ import numpy as np
 
 from ace_jax.data.frame import BadFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam, State
-from ace_jax.slam.mapping.observations import NO_LANDMARK
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.stream import Observation
 from ace_jax.viewer.live import LiveView, View
 

@@ -9,24 +9,50 @@ SLAM learns it anew.
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ace_jax.errors import UserError
+from ace_jax.features.base import FeatureExtractor
+from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import DepthCalibrator
 from ace_jax.geometry.depth_planes import grid_pixels
 from ace_jax.localization.scene_map import SceneMap, load_map, part
-from ace_jax.slam.mapping.keyframe import Keyframe
+from ace_jax.localization.stored_landmarks import landmark_entries
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import (
     LANDMARK_ATTRIBUTES,
     LandmarkMap,
 )
-from ace_jax.slam.mapping.observations import NO_LANDMARK
 
 # The depth camera's calibration is called a bend in files.
 _SENSOR = ("depth_bend", "settled_bend", "pixel_residual")
 _KEYFRAMES = ("camera_from_world", "uv", "descriptors", "depth", "mask")
+
+
+def scene_map_of(
+    landmark_map: LandmarkMap,
+    extractor: FeatureExtractor,
+    camera: Camera,
+    feature_options: dict[str, Any],
+) -> SceneMap:
+    """A map file's content: every landmark with its mean descriptor."""
+    landmarks = landmark_map.block(np.flatnonzero(landmark_map.valid), len(landmark_map))
+    total = landmarks.descriptors.sum(axis=1, keepdims=True)
+    norm = np.linalg.norm(total, axis=2, keepdims=True)
+    landmarks = landmarks.replace(descriptors=total / np.maximum(norm, 1e-6))
+    tau = similarity(extractor.name).temperature
+    centres = np.array([k.centre for k in landmark_map.keyframes.values()]).reshape(-1, 3)
+    return SceneMap(
+        **landmark_entries(landmarks, len(landmark_map), tau=tau),
+        features=extractor.name,
+        feature_options=feature_options,
+        feature_checksum=extractor.weights_checksum,
+        camera=camera,
+        mean=centres.mean(0) if len(centres) else np.zeros(3),
+    )
 
 
 def with_session(scene_map: SceneMap, landmark_map: LandmarkMap) -> SceneMap:

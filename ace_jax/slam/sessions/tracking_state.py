@@ -7,7 +7,7 @@ import numpy as np
 from ace_jax.localization.scene_map import part
 from ace_jax.slam.frame_poses import State, TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.mapping.observations import NO_LANDMARK
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 
 
 def tracking_state(system: LandmarkSlam) -> dict[str, np.ndarray]:

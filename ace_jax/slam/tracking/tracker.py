@@ -21,8 +21,8 @@ from ace_jax.geometry.rigid import nearest_view
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.models.landmark_attention import EMPTY, attend
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
-from ace_jax.slam.mapping.observations import NO_LANDMARK
 from ace_jax.slam.tracking.guided_pose import GuidedPose, match_and_optimize, pixel_errors
 
 
