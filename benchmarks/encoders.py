@@ -30,7 +30,8 @@ from ace_jax import errors
 from ace_jax.data.registry import open_sequence
 from ace_jax.features import superpoint
 from ace_jax.features.registry import create
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry import rigid
+from ace_jax.geometry.host_camera import project, unproject
 from ace_jax.models.superpoint import SuperPointMaps
 from ace_jax.models.vit import VisionTransformer, ViTConfig
 from ace_jax.weights import checkpoint
@@ -295,13 +296,6 @@ def _smooth_depth(uv: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.nda
     )
 
 
-def _project_into(uv: np.ndarray, depth: np.ndarray, move: np.ndarray, c: Camera) -> np.ndarray:
-    points = np.stack([(uv[:, 0] - c.cx) / c.fx, (uv[:, 1] - c.cy) / c.fy, np.ones(len(uv))], -1)
-    points = (points * depth[:, None]) @ move[:3, :3].T + move[:3, 3]
-    z = np.maximum(points[:, 2:], 1e-6)
-    return points[:, :2] / z * np.array([c.fx, c.fy]) + np.array([c.cx, c.cy])
-
-
 def keypoints(shared: Path) -> str:
     """How often keypoints are found again, matched right, and how precisely they are placed.
 
@@ -325,8 +319,9 @@ def keypoints(shared: Path) -> str:
             mask, other = np.asarray(one.mask), np.asarray(two.mask)
             uv, uv2 = np.asarray(one.uv), np.asarray(two.uv)
             depth, good = _smooth_depth(uv, first.depth)
-            move = np.linalg.inv(second.world_from_camera) @ first.world_from_camera
-            expected = _project_into(uv, depth, move, first.camera)
+            move = rigid.invert(second.world_from_camera) @ first.world_from_camera
+            there = rigid.transform(move, unproject(uv, depth, first.camera))
+            expected = project(there, first.camera)
             good &= mask & ((expected >= 0) & (expected < [640, 480])).all(axis=1)
             nearest = np.linalg.norm(expected[good][:, None] - uv2[other][None], axis=-1)
             found.append((nearest.min(axis=1) < 3).mean())

@@ -12,6 +12,7 @@ import numpy as np
 
 from ace_jax.data.frame import FrameSource
 from ace_jax.evaluation.trajectory import Trajectory, compare
+from ace_jax.geometry.rigid import invert
 from ace_jax.slam.run import SystemOptions, create_system, run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -72,8 +73,8 @@ def _outcome(source: FrameSource, system, metrics: dict) -> Outcome:
     tracked = [f for f in system.frames if f.live_camera_from_world is not None]
     # By number, not by time: stamps may stand still or go back.
     numbers = np.array([f.index for f in tracked])
-    live = np.stack([np.linalg.inv(f.live_camera_from_world) for f in tracked])
-    final = np.stack([np.linalg.inv(system.corrected_pose(f)) for f in tracked])
+    live = np.stack([invert(f.live_camera_from_world) for f in tracked])
+    final = np.stack([invert(system.corrected_pose(f)) for f in tracked])
     truth = Trajectory(np.arange(len(source), dtype=float), source.poses())
     errors = np.full(len(source), np.nan)
     live_errors = compare(Trajectory(numbers.astype(float), live), truth)

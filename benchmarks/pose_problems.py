@@ -9,6 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from ace_jax.data.registry import open_sequence
 from ace_jax.features.sift import Sift
+from ace_jax.geometry import rigid
+from ace_jax.geometry.host_camera import unproject
 
 WIDTH, HEIGHT = 640, 480
 SCENES = ("general", "planar", "narrow")
@@ -38,13 +40,8 @@ class Problem:
 
     def error(self, camera_from_world: np.ndarray) -> tuple[float, float]:
         """Degrees, and centimetres between the camera centres."""
-        turn = camera_from_world[:3, :3] @ self.camera_from_world[:3, :3].T
-        sine = np.linalg.norm(turn - np.eye(3)) / np.sqrt(8.0)
-        estimate, truth = (
-            -pose[:3, :3].T @ pose[:3, 3] for pose in (camera_from_world, self.camera_from_world)
-        )
-        angle = np.degrees(2.0 * np.arcsin(min(1.0, sine)))
-        return float(angle), float(100.0 * np.linalg.norm(estimate - truth))
+        metres, radians = rigid.difference(camera_from_world, self.camera_from_world)
+        return float(np.degrees(radians)), float(100.0 * metres)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +129,9 @@ def real_problems(data_root: Path, gap: int, ratio: float) -> Iterator[Problem]:
         a, b = _mutual_matches(descriptors[0][known], descriptors[1], ratio)
         camera = first.camera
         centre = (float(camera.cx), float(camera.cy))
-        rays = np.concatenate(
-            [(uv[0][known][a] - centre) / float(camera.fx), np.ones((len(a), 1))], axis=1
-        )
-        pose = first.world_from_camera
-        points = (rays * depth[0][known][a, None]) @ pose[:3, :3].T + pose[:3, 3]
-        truth = np.linalg.inv(second.world_from_camera)
+        local = unproject(uv[0][known][a], depth[0][known][a], camera)
+        points = rigid.transform(first.world_from_camera, local)
+        truth = rigid.invert(second.world_from_camera)
         yield Problem(uv[1][b], points, float(camera.fx), centre, truth, depth[1][b])
 
 

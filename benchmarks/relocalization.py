@@ -37,11 +37,14 @@ from ace_jax import errors
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.selection import open_frames
 from ace_jax.evaluation import relocalization as evaluation
+from ace_jax.geometry.host_camera import intrinsic_matrix
+from ace_jax.geometry.rigid import invert
 from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.localization.several_maps import load_maps, locate_among
 from ace_jax.mapping.images import extract_images
 from ace_jax.mapping.pipeline import map_scene
+from ace_jax.mapping.points import world_points
 from ace_jax.runtime import enable_compilation_cache
 
 SEQUENCE = "7scenes/redkitchen/seq-01"
@@ -253,16 +256,7 @@ class _Matcher:
         descriptors, points = [], []
         for image in images:
             known = image.mask & (image.depth > 0)
-            ray = np.stack(
-                [
-                    (image.uv[known, 0] - self.camera.cx) / self.camera.fx,
-                    (image.uv[known, 1] - self.camera.cy) / self.camera.fy,
-                    np.ones(known.sum()),
-                ],
-                axis=1,
-            )
-            pose = image.world_from_camera
-            points.append((ray * image.depth[known, None]) @ pose[:3, :3].T + pose[:3, 3])
+            points.append(world_points(image, image.depth)[known])
             descriptors.append(image.descriptors[known].astype(np.float32))
         self._points = np.concatenate(points)
         self._table = jax.device_put(np.concatenate(descriptors).T)
@@ -277,9 +271,7 @@ class _Matcher:
         index, similarity = jax.device_get(self._nearest(features.descriptors, self._table))
         good = features.mask & (similarity > 0.9)
         matched = time.perf_counter()
-        matrix = np.array(
-            [[self.camera.fx, 0, self.camera.cx], [0, self.camera.fy, self.camera.cy], [0, 0, 1]]
-        )
+        matrix = intrinsic_matrix(self.camera)
         pose = None
         if good.sum() >= 6:
             found, turn, shift, inliers = cv2.solvePnPRansac(
@@ -305,7 +297,7 @@ class _Matcher:
                 camera_from_world = np.eye(4)
                 camera_from_world[:3, :3] = cv2.Rodrigues(turn)[0]
                 camera_from_world[:3, 3] = shift[:, 0]
-                pose = np.linalg.inv(camera_from_world)
+                pose = invert(camera_from_world)
         solved = time.perf_counter()
         return pose, {
             "features": 1e3 * (extracted - start),

@@ -22,7 +22,7 @@ from ace_jax.data.frame import FrameSource
 from ace_jax.data.registry import open_sequence
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry import host_camera, rigid
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.tracking.frame_features import MEDIAN_OF_RAYLEIGH
 
@@ -46,12 +46,6 @@ _PAIRS = flags.DEFINE_integer("pairs", 60, "frame pairs of each recording", lowe
 _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose table is replaced")
 
 
-def _projected(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """(N, 2) pixels of (N, 3) points in camera axes."""
-    z = np.maximum(points[:, 2:], 1e-3)
-    return points[:, :2] / z * [camera.fx, camera.fy] + [camera.cx, camera.cy]
-
-
 def _observations(source: FrameSource, extractor: FeatureExtractor, pairs: int) -> np.ndarray:
     """(M, 4) per matched feature: planar, pixel error, bias of the parallax, inverse depth error.
 
@@ -59,7 +53,7 @@ def _observations(source: FrameSource, extractor: FeatureExtractor, pairs: int) 
     it (NaN where that is short); the error of the inverse depth is 1/m (NaN without depth).
     """
     camera, poses = source.camera, source.poses()
-    radius = SlamConfig.planar_radius * camera.width / 640
+    radius = SlamConfig.planar_radius * camera.pixel_scale
 
     def seen(index: int):
         frame = source[index]
@@ -74,13 +68,11 @@ def _observations(source: FrameSource, extractor: FeatureExtractor, pairs: int) 
         there, their_descriptors, their_mask, their_depth, _ = seen(first + GAP)
         usable = mask & (depth > 0.3) & (depth < 4.0)
         uv, descriptors, depth, planar = (x[usable] for x in (uv, descriptors, depth, planar))
-        rays = np.concatenate(
-            [(uv - [camera.cx, camera.cy]) / [camera.fx, camera.fy], np.ones((len(uv), 1))], axis=1
-        )
-        motion = np.linalg.inv(poses[first + GAP]) @ poses[first]
-        moved = (rays * depth[:, None]) @ motion[:3, :3].T + motion[:3, 3]
-        expected = _projected(moved, camera)
-        flow = expected - _projected(rays @ motion[:3, :3].T, camera)
+        rays = host_camera.rays(uv, camera)
+        motion = rigid.invert(poses[first + GAP]) @ poses[first]
+        moved = rigid.transform(motion, rays * depth[:, None])
+        expected = host_camera.project(moved, camera)
+        flow = expected - host_camera.project(rays @ motion[:3, :3].T, camera)
         near = np.linalg.norm(expected[:, None] - there[None], axis=2) < SEARCH
         similarity = np.where(near & their_mask, descriptors @ their_descriptors.T, -1.0)
         best = similarity.argmax(1)

@@ -7,6 +7,8 @@ import numpy as np
 
 from ace_jax.data.frame import BadFrame, Frame
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import image_rays
+from ace_jax.geometry.rigid import transform
 
 CAMERA = Camera(50.0, 52.0, 31.5, 23.5, 64, 48)
 NORMAL = np.array([0.2, -0.1, -1.0]) / np.linalg.norm([0.2, -0.1, -1.0])
@@ -31,18 +33,14 @@ def pose(i: int) -> np.ndarray:
 
 def plane_depth(camera: Camera, world_from_camera: np.ndarray) -> np.ndarray:
     """(H, W) float64 z-depth of the plane."""
-    v, u = np.mgrid[: camera.height, : camera.width]
-    rays = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones(u.shape)], 2)
-    towards = rays @ world_from_camera[:3, :3].T @ NORMAL
+    towards = image_rays(camera) @ world_from_camera[:3, :3].T @ NORMAL
     return (OFFSET - NORMAL @ world_from_camera[:3, 3]) / towards
 
 
 def texture(camera: Camera, world_from_camera: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8, a smooth function of the point that is seen."""
     depth = plane_depth(camera, world_from_camera)
-    v, u = np.mgrid[: camera.height, : camera.width]
-    rays = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones(u.shape)], 2)
-    points = (rays * depth[..., None]) @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
+    points = transform(world_from_camera, image_rays(camera) * depth[..., None])
     waves = np.sin(points[..., :1] * [3, 4, 5] + points[..., 1:2] * [4, 2, 3])
     return np.uint8(127.5 + 100 * waves)
 

@@ -4,6 +4,8 @@ import numpy as np
 from data_scene import rotation
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import image_rays
+from ace_jax.geometry.rigid import centre
 
 CAMERA = Camera(262.5, 262.5, 159.5, 119.5, 320, 240)
 # n.X = 1 in world axes: a far wall, a side wall, a floor, a slanted board.
@@ -20,13 +22,9 @@ def view(angles, centre) -> np.ndarray:
 
 def depth_image(pose: np.ndarray, walls: np.ndarray = WALLS) -> np.ndarray:
     """(H, W) metres to the nearest wall."""
-    v, u = np.mgrid[: CAMERA.height, : CAMERA.width]
-    rays = np.stack(
-        [(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones(u.shape)], -1
-    )
-    centre = -pose[:3, :3].T @ pose[:3, 3]
-    towards = (rays @ pose[:3, :3]) @ walls.T  # per wall, share of the way per metre of depth
-    left = 1.0 - walls @ centre
+    # Per wall, share of the way per metre of depth.
+    towards = (image_rays(CAMERA) @ pose[:3, :3]) @ walls.T
+    left = 1.0 - walls @ centre(pose)
     depth = np.where(towards > 1e-6, left / np.maximum(towards, 1e-6), np.inf)
     return depth.min(-1).astype(np.float32)
 

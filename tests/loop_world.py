@@ -11,8 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import project, unproject_to_world
 from ace_jax.geometry.pose_graph import exp
-from ace_jax.geometry.rigid import invert
+from ace_jax.geometry.rigid import invert, transform
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 
@@ -120,9 +121,7 @@ class Recording:
         self.truth.append(camera_from_world)
         self.ids.append(ids)
         new = np.flatnonzero(mask & (slots < 0))
-        rays = (uv - [CAMERA.cx, CAMERA.cy]) / CAMERA.fx
-        in_camera = depth[new, None] * np.concatenate([rays[new], np.ones((len(new), 1))], 1)
-        points = (in_camera - estimate[:3, 3]) @ estimate[:3, :3]
+        points = unproject_to_world(uv[new], depth[new], CAMERA, estimate)
         self.landmark_map.create(
             number, new, points.astype(np.float32), np.zeros((len(new), 3), np.uint8)
         )
@@ -137,10 +136,9 @@ class Recording:
 
     def _observe(self, pose: np.ndarray):
         rng, scene = self._rng, self.scene
-        in_camera = scene.points @ pose[:3, :3].T + pose[:3, 3]
-        z = np.maximum(in_camera[:, 2], 1e-3)
-        u = CAMERA.fx * in_camera[:, 0] / z + CAMERA.cx
-        v = CAMERA.fy * in_camera[:, 1] / z + CAMERA.cy
+        in_camera = transform(pose, scene.points)
+        z = in_camera[:, 2]
+        u, v = project(in_camera, CAMERA).T
         towards = invert(pose)[:3, 3] - scene.points
         seen = (
             (in_camera[:, 2] > 0.3)

@@ -11,6 +11,7 @@ from data_scene import rotation
 from ace_jax.data.frame import BadFrame, Frame
 from ace_jax.features.sift import Sift
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import image_rays
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_slam import LandmarkSlam
 
@@ -56,16 +57,14 @@ def _texture(face: int, room: int) -> np.ndarray:
 def render(i: int, room: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Colour (H, W, 3) uint8 and depth (H, W) float32 metres of frame i in one of many rooms."""
     pose = world_from_camera(i)
-    v, u = np.mgrid[: CAMERA.height, : CAMERA.width]
-    rays = np.stack([(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones(u.shape)], 2)
-    rays = rays @ pose[:3, :3].T
+    rays = image_rays(CAMERA) @ pose[:3, :3].T
     origin = pose[:3, 3]
     walls = np.where(rays > 0, HALF, -HALF)
     distance = (walls - origin) / np.where(np.abs(rays) < 1e-9, 1e-9, rays)
     axis = np.argmin(distance, 2)
     depth = np.min(distance, 2)  # the rays have z = 1 in the camera: this is z-depth
     points = origin + depth[..., None] * rays
-    rgb = np.zeros((*u.shape, 3), np.uint8)
+    rgb = np.zeros((*depth.shape, 3), np.uint8)
     for a in range(3):
         others = [k for k in range(3) if k != a]
         x, y = ((points[..., k] + HALF[k]) / TEXEL for k in others)

@@ -1,5 +1,6 @@
 """docs/architecture.md names files and packages that exist."""
 
+import itertools
 import re
 
 from repository import REPO

@@ -12,6 +12,8 @@ from data_scene import rotation
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import project, unproject_to_world
+from ace_jax.geometry.rigid import centre
 from ace_jax.localization.guided_matching import guided_match, guided_match_on_device
 from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
 
@@ -20,7 +22,7 @@ GATES = MatchGates(
     radius=8.0, min_cosine=0.75, match_ratio=0.9, cos_max_view_angle=0.5, max_scale_change=2.0
 )
 LANDMARKS, FEATURES, DIM = 60, 90, 32
-ON_DEVICE = jax.jit(guided_match_on_device, static_argnames="most")
+ON_DEVICE = jax.jit(guided_match_on_device, static_argnames=("most", "established_first"))
 
 
 @pytest.fixture(params=["host", "device"], autouse=True)
@@ -44,11 +46,12 @@ class Scene:
     feature: np.ndarray
     on_device: ClassVar[bool] = False
 
-    def match(self, most=None, **gates) -> np.ndarray:
+    def match(self, most=None, established_first=False, **gates) -> np.ndarray:
         """Landmark of each feature."""
         asked = self.block, self.features, self.camera_from_world, CAMERA, GATES.replace(**gates)
         if self.on_device:
-            return np.asarray(ON_DEVICE(*jax.tree.map(jax.numpy.asarray, asked), most=most))
+            asked = jax.tree.map(jax.numpy.asarray, asked)
+            return np.asarray(ON_DEVICE(*asked, most=most, established_first=established_first))
         return guided_match(*asked)
 
     def expected(self) -> np.ndarray:
@@ -68,17 +71,8 @@ def make_scene(seed: int = 0, noise_px: float = 1.0, appearances: int = 2) -> Sc
     places = rng.permutation(FEATURES)
     seen = places[:LANDMARKS]
     depth = rng.uniform(1.0, 4.0, LANDMARKS)
-    in_camera = np.stack(
-        [
-            (uv[seen, 0] - CAMERA.cx) / CAMERA.fx * depth,
-            (uv[seen, 1] - CAMERA.cy) / CAMERA.fy * depth,
-            depth,
-        ],
-        1,
-    )
-    points = (in_camera - pose[:3, 3]) @ pose[:3, :3]
-    centre = -pose[:3, :3].T @ pose[:3, 3]
-    to_camera = centre - points
+    points = unproject_to_world(uv[seen], depth, CAMERA, pose)
+    to_camera = centre(pose) - points
     descriptors = _unit(rng.normal(size=(FEATURES, DIM)))
     stored = _unit(rng.normal(size=(LANDMARKS, appearances, DIM)))
     right = rng.integers(appearances, size=LANDMARKS)  # one of the appearances is the one seen
@@ -185,14 +179,10 @@ def _moved(scene: Scene, landmark: int, in_camera: np.ndarray) -> Scene:
     pose, block = scene.camera_from_world, jax.tree.map(np.copy, scene.block)
     features = jax.tree.map(np.copy, scene.features)
     block.points[landmark] = (in_camera - pose[:3, 3]) @ pose[:3, :3]
-    to_camera = -pose[:3, :3].T @ pose[:3, 3] - block.points[landmark]
+    to_camera = centre(pose) - block.points[landmark]
     block.distances[landmark] = np.linalg.norm(to_camera)
     block.view_directions[landmark] = _unit(to_camera)
-    x, y, z = in_camera
-    features.uv[scene.feature[landmark]] = [
-        CAMERA.fx * x / z + CAMERA.cx,
-        CAMERA.fy * y / z + CAMERA.cy,
-    ]
+    features.uv[scene.feature[landmark]] = project(in_camera, CAMERA)
     return dataclasses.replace(scene, block=block, features=features)
 
 
@@ -268,14 +258,16 @@ def _rivals(scene: Scene) -> Scene:
     return dataclasses.replace(scene, block=block)
 
 
-def test_landmarks_found_twice_come_first_on_the_device(on_device):
+def test_established_landmarks_come_first_if_asked_for(on_device):
     scene = _rivals(make_scene(appearances=1))
     best = scene.match()[scene.feature[0]]
     scene.block.views[best] = 1
-    assert scene.match()[scene.feature[0]] == (1 - best if on_device else best)
-    # One that matches nothing takes nothing away.
-    scene.block.descriptors[1 - best] *= -1
     assert scene.match()[scene.feature[0]] == best
+    if on_device:
+        assert scene.match(established_first=True)[scene.feature[0]] == 1 - best
+        # One that matches nothing takes nothing away.
+        scene.block.descriptors[1 - best] *= -1
+        assert scene.match(established_first=True)[scene.feature[0]] == best
 
 
 def test_many_landmarks_of_any_length_and_the_first_in_view(on_device):

@@ -7,8 +7,10 @@ from data_scene import rotation
 
 from ace_jax.geometry.bundle_adjustment import BundleProblem, bundle_adjust
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.relative_poses import RelativePoses
 from ace_jax.geometry.reprojection import NoiseModel
+from ace_jax.geometry.rigid import transform
 
 CAMERA = Camera(525.0, 515.0, 319.5, 239.5, 640, 480)
 NOISE = NoiseModel(pixel_sigma=1.5, inverse_depth_sigma=0.0375)
@@ -32,15 +34,8 @@ def make_window(seed: int = 0, noise: float = 0.0, outliers: float = 0.0):
     rng = np.random.default_rng(seed)
     points = rng.uniform([-1.5, -1.0, 2.0], [1.5, 1.0, 4.0], (LANDMARKS, 3))
     poses = np.stack([_shaken(rng, np.eye(4), 0.06, 0.15) for _ in range(KEYFRAMES)])
-    in_camera = np.einsum("kij,lj->kli", poses[:, :3, :3], points) + poses[:, None, :3, 3]
-    z = in_camera[..., 2]
-    uv = np.stack(
-        [
-            CAMERA.fx * in_camera[..., 0] / z + CAMERA.cx,
-            CAMERA.fy * in_camera[..., 1] / z + CAMERA.cy,
-        ],
-        -1,
-    )
+    in_camera = transform(poses, points)
+    z, uv = in_camera[..., 2], project(in_camera, CAMERA)
     uv += noise * rng.normal(size=uv.shape)
     depth = 1 / (1 / z + noise * 0.01 * rng.normal(size=z.shape))
     depth[rng.random(depth.shape) < 0.3] = 0

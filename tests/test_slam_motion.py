@@ -6,31 +6,22 @@ from scipy.spatial.transform import Rotation
 
 from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import image_rays, project, rays
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion, unroll
 
 CAMERA = Camera(500.0, 510.0, 320.0, 240.0, 640, 480)
 MOTION = Motion(angular=np.array([0.3, -1.5, 0.8]), linear=np.array([0.4, -0.2, 0.3]))
 
 
-def project(points):
-    return np.stack(
-        [
-            CAMERA.fx * points[:, 0] / points[:, 2] + CAMERA.cx,
-            CAMERA.fy * points[:, 1] / points[:, 2] + CAMERA.cy,
-        ],
-        axis=1,
-    )
-
-
 def rolling_image(points, readout):
     """Pixels of points (N, 3) given in the axes of the middle row's moment, row by row."""
-    uv = project(points)
+    uv = project(points, CAMERA)
     for _ in range(30):  # the row that sees a point depends on where it is seen
         seconds = (uv[:, 1] - (CAMERA.height - 1) / 2) / CAMERA.height * readout
         moved = np.stack(
             [MOTION.after(t)[:3] @ np.append(p, 1.0) for t, p in zip(seconds, points, strict=True)]
         )
-        uv = project(moved)
+        uv = project(moved, CAMERA)
     return uv, moved[:, 2]
 
 
@@ -53,8 +44,8 @@ def test_unroll_gives_the_image_of_a_global_shutter():
     rng = np.random.default_rng(0)
     points = np.c_[rng.uniform(-1, 1, (200, 2)), rng.uniform(2, 4, 200)]
     rolled, depth = rolling_image(points, 0.025)
-    assert np.abs(rolled - project(points)).max() > 5
-    error = unroll(rolled, depth, CAMERA, MOTION, 0.025) - project(points)
+    assert np.abs(rolled - project(points, CAMERA)).max() > 5
+    error = unroll(rolled, depth, CAMERA, MOTION, 0.025) - project(points, CAMERA)
     # Left over: rotation and translation are undone one after the other.
     assert np.abs(error).max() < 0.15
 
@@ -63,8 +54,8 @@ def test_unroll_without_depth_undoes_the_rotation():
     rng = np.random.default_rng(0)
     points = np.c_[rng.uniform(-1, 1, (200, 2)), rng.uniform(2, 4, 200)]
     rolled, _ = rolling_image(points, 0.025)
-    error = unroll(rolled, np.zeros(200), CAMERA, MOTION, 0.025) - project(points)
-    before = rolled - project(points)
+    error = unroll(rolled, np.zeros(200), CAMERA, MOTION, 0.025) - project(points, CAMERA)
+    before = rolled - project(points, CAMERA)
     assert np.isfinite(error).all()
     assert np.sqrt((error**2).mean()) < 0.3 * np.sqrt((before**2).mean())
 
@@ -78,14 +69,9 @@ def test_delayed_depth_of_a_turning_camera():
     """A slanted plane, seen by the depth camera after a turn of two degrees."""
     turn = Rotation.from_rotvec(np.deg2rad([0.5, 2.0, -0.5])).as_matrix()
     normal, offset = np.array([0.2, 0.1, 1.0]), 2.0  # in the colour camera: normal . p = offset
-    v, u = np.mgrid[:480, :640]
-    rays = np.stack([(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones(u.shape)])
-    depth = offset / np.einsum("i,ihw->hw", turn @ normal, rays)
+    depth = offset / (image_rays(CAMERA) @ (turn @ normal))
     uv = np.random.default_rng(0).uniform([60, 60], [580, 420], (100, 2))
-    bearing = np.c_[
-        (uv[:, 0] - CAMERA.cx) / CAMERA.fx, (uv[:, 1] - CAMERA.cy) / CAMERA.fy, np.ones(100)
-    ]
-    truth = offset / (bearing @ normal)
+    truth = offset / (rays(uv, CAMERA) @ normal)
     with_turn = sample_delayed_depth(depth, uv, CAMERA, turn)
     np.testing.assert_allclose(with_turn, truth, rtol=2e-3)
     assert np.abs(sample_depth(depth, uv) - truth).max() > 1e-2

@@ -21,9 +21,7 @@ from ace_jax.geometry.rigid import invert
 
 CHI2_LOOP = 16.8  # theory: 99 % quantile of chi-square, 6 degrees of freedom; beyond: false
 _SMALL_ANGLE = 1e-2  # radians; below, series replace quotients that lose all digits
-_SWITCH_GROWTH = (
-    4.0  # factor on the non-convexity between two rounds (judged; Yang et al. take 1.4)
-)
+_SWITCH_GROWTH = 4.0  # of the non-convexity between two rounds (judged; Yang et al. take 1.4)
 _MAX_ROUNDS = 40  # at most: the growth decides every edge long before
 _MAX_DAMPING = 1e8  # relative; a step that small changes nothing in float64
 _SOLUTION_TOLERANCE = 1e-6  # of the linear systems, relative

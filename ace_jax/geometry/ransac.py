@@ -18,9 +18,7 @@ from ace_jax.geometry import small_linalg as la
 
 SAMPLE_SIZE = 3  # points that determine a pose, up to a few solutions
 SUBSET_SIZE = 256  # points that score a chunk's hypotheses (size)
-_CHUNK_SIZE = (
-    128  # minimal samples a chunk (size): more cost an easy problem, fewer cost a hard one rounds
-)
+_CHUNK_SIZE = 128  # minimal samples a chunk (size): more cost easy problems, fewer hard ones
 _SOLUTIONS = 4.0  # theory: poses that P3P gives at most for a minimal sample
 _LOG_FALSE_ALARMS = -4.6  # theory: log 0.01, accidental poses that are accepted in a search
 _MAX_RANKED = 256  # most confident points, for guided sampling (judged)
