@@ -5,15 +5,20 @@ that view shows.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
 from ace_jax.data.frame import BadFrame, Frame
 from ace_jax.features import registry
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
+from ace_jax.localization.relocalizer import Relocalizer
+from ace_jax.localization.scene_map import SceneMap
+from ace_jax.localization.settings import Settings
+from ace_jax.mapping.config import with_changes
 
 
 def camera(focal: float, width: int = 640, height: int = 480) -> Camera:
@@ -190,3 +195,30 @@ class WorldSource:
 
     def poses(self) -> np.ndarray | None:
         return np.stack([self.world.pose(view) for view in self.views]) if self.posed else None
+
+
+def small_config(**changes) -> ml_collections.ConfigDict:
+    """A mapping configuration for worlds."""
+    small = {
+        "features": {"name": "world", "options": {}},
+        "landmarks": {"coarse": 512, "detail": 512, "capacity": 1024, "min_similarity": 0.7},
+    }
+    return with_changes(**(small | changes))
+
+
+def position_errors(
+    made: SceneMap,
+    views: Iterable[float],
+    world: World | None = None,
+    camera_at: Callable[[int], Camera] = lambda _: CAMERA,
+    **settings,
+) -> np.ndarray:
+    """Metres between where a map finds views and where they are; infinite where it does not."""
+    changes = {"max_queries": FEATURES, "threshold": 4.0} | settings
+    relocalizer = Relocalizer(made, WorldExtractor(), Settings(**changes))
+    world, errors = world or World(), []
+    for i, view in enumerate(views):
+        answer = relocalizer(world.image(view, camera_at(i)), camera_at(i))
+        error = np.linalg.norm(answer.world_from_camera[:3, 3] - world.pose(view)[:3, 3])
+        errors.append(error if answer.success else np.inf)
+    return np.array(errors)

@@ -22,7 +22,7 @@ GATES = MatchGates(
     radius=8.0, min_cosine=0.75, match_ratio=0.9, cos_max_view_angle=0.5, max_scale_change=2.0
 )
 LANDMARKS, FEATURES, DIM = 60, 90, 32
-ON_DEVICE = jax.jit(guided_match_on_device, static_argnames="most")
+ON_DEVICE = jax.jit(guided_match_on_device, static_argnames=("most", "established_first"))
 
 
 @pytest.fixture(params=["host", "device"], autouse=True)
@@ -46,11 +46,12 @@ class Scene:
     feature: np.ndarray
     on_device: ClassVar[bool] = False
 
-    def match(self, most=None, **gates) -> np.ndarray:
+    def match(self, most=None, established_first=False, **gates) -> np.ndarray:
         """Landmark of each feature."""
         asked = self.block, self.features, self.camera_from_world, CAMERA, GATES.replace(**gates)
         if self.on_device:
-            return np.asarray(ON_DEVICE(*jax.tree.map(jax.numpy.asarray, asked), most=most))
+            asked = jax.tree.map(jax.numpy.asarray, asked)
+            return np.asarray(ON_DEVICE(*asked, most=most, established_first=established_first))
         return guided_match(*asked)
 
     def expected(self) -> np.ndarray:
@@ -257,14 +258,16 @@ def _rivals(scene: Scene) -> Scene:
     return dataclasses.replace(scene, block=block)
 
 
-def test_landmarks_found_twice_come_first_on_the_device(on_device):
+def test_established_landmarks_come_first_if_asked_for(on_device):
     scene = _rivals(make_scene(appearances=1))
     best = scene.match()[scene.feature[0]]
     scene.block.views[best] = 1
-    assert scene.match()[scene.feature[0]] == (1 - best if on_device else best)
-    # One that matches nothing takes nothing away.
-    scene.block.descriptors[1 - best] *= -1
     assert scene.match()[scene.feature[0]] == best
+    if on_device:
+        assert scene.match(established_first=True)[scene.feature[0]] == 1 - best
+        # One that matches nothing takes nothing away.
+        scene.block.descriptors[1 - best] *= -1
+        assert scene.match(established_first=True)[scene.feature[0]] == best
 
 
 def test_many_landmarks_of_any_length_and_the_first_in_view(on_device):

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
-from mapping_world import World, WorldExtractor, WorldSource, camera, register
+from mapping_world import (
+    World,
+    WorldExtractor,
+    WorldSource,
+    camera,
+    position_errors,
+    register,
+    small_config,
+)
 
-from ace_jax.localization.relocalizer import Relocalizer
-from ace_jax.localization.settings import Settings
 from ace_jax.mapping import landmark_store, landmarks, points
-from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.images import extract_images
 from ace_jax.mapping.pipeline import map_scene
 
@@ -28,32 +33,15 @@ def _world_features(monkeypatch):
     register(monkeypatch)
 
 
-def _config(**changes):
-    small = {
-        "features": {"name": "world", "options": {}},
-        "landmarks": {"coarse": 512, "detail": 512, "capacity": 1024, "min_similarity": 0.7},
-    }
-    return with_changes(**(small | changes))
-
-
-def _errors(made):
-    """Of images in between, each by another camera."""
-    relocalizer = Relocalizer(made, WorldExtractor(), Settings(max_queries=192, threshold=4.0))
-    world, result = World(), []
-    for i, view in enumerate(QUERIES):
-        taken_by = CAMERAS["different"](i)
-        answer = relocalizer(world.image(view, taken_by), taken_by)
-        error = np.linalg.norm(answer.world_from_camera[:3, 3] - world.pose(view)[:3, 3])
-        result.append(error if answer.success else np.inf)
-    return np.array(result)
-
-
 @pytest.mark.parametrize("has_depth", [False, True])
 @pytest.mark.parametrize("cameras", CAMERAS)
 def test_maps_are_as_good_whatever_the_cameras(cameras, has_depth):
     source = WorldSource(VIEWS, camera_at=CAMERAS[cameras], has_depth=has_depth)
-    made = map_scene(source, _config(points={"source": "measured" if has_depth else "estimated"}))
-    errors = _errors(made)
+    made = map_scene(
+        source, small_config(points={"source": "measured" if has_depth else "estimated"})
+    )
+    # Each image in between is by another camera.
+    errors = position_errors(made, QUERIES, camera_at=CAMERAS["different"])
     assert np.isfinite(errors).all()
     assert np.median(errors) < 0.01
     # A camera of 525 px for all would put landmarks of the outermost views decimetres away.
@@ -74,7 +62,7 @@ def test_every_image_refines_the_landmarks_and_measures_the_constants():
     for name in CAMERAS:
         images = _images(name)
         depths = points.estimated_depths(images, None, None)
-        options = _config().landmarks
+        options = small_config().landmarks
         kept, constants = landmarks.build(images, depths, options, np.random.default_rng(0))
         found[name] = kept.tracks.landmarks.views, constants
     for name in ("0.01 px apart", "different"):
@@ -88,10 +76,10 @@ def test_another_camera_compiles_nothing_new():
     images = _images("different")
     assert len({image.camera for image in images}) > 20
     depths = points.estimated_depths(images, None, None)
-    landmarks.build(images, depths, _config().landmarks, np.random.default_rng(0))
+    landmarks.build(images, depths, small_config().landmarks, np.random.default_rng(0))
     compiled = points._triangulate, landmark_store._grow, landmark_store._refine
     programs = [f._cache_size() for f in compiled]
     images = _images("equal")
     points.estimated_depths(images, None, None)
-    landmarks.build(images, depths, _config().landmarks, np.random.default_rng(0))
+    landmarks.build(images, depths, small_config().landmarks, np.random.default_rng(0))
     assert programs == [f._cache_size() for f in compiled]

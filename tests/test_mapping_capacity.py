@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, register
+from mapping_world import SECOND_ROOM, WorldSource, position_errors, register
 
-from ace_jax.localization.relocalizer import Relocalizer
-from ace_jax.localization.settings import Settings
 from ace_jax.mapping import landmark_store
 from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.landmark_selection import claims, how_many
@@ -31,23 +29,9 @@ def _mapped(views, known=None, **changes):
     return map_scene(WorldSource(tuple(views)), config, known=known)
 
 
-def _errors(made, views):
-    relocalizer = Relocalizer(
-        made, WorldExtractor(), Settings(max_queries=192, threshold=4.0, min_inliers=12)
-    )
-    answers = [relocalizer(World().image(view), CAMERA) for view in views]
-    return np.array(
-        [
-            np.linalg.norm(a.world_from_camera[:3, 3] - World().pose(v)[:3, 3])
-            if a.success
-            else np.inf
-            for a, v in zip(answers, views, strict=True)
-        ]
-    )
-
-
 def _both_rooms(made):
-    return np.concatenate([_errors(made, np.array(QUERIES) + room) for room in (0, SECOND_ROOM)])
+    views = np.concatenate([np.array(QUERIES) + room for room in (0, SECOND_ROOM)])
+    return position_errors(made, views, min_inliers=12)
 
 
 def test_every_image_gets_its_share():

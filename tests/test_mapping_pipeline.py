@@ -11,13 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, register
+from mapping_world import (
+    CAMERA,
+    SECOND_ROOM,
+    World,
+    WorldExtractor,
+    WorldSource,
+    position_errors,
+    register,
+    small_config,
+)
 from repository import REPO
 
 from ace_jax.errors import UserError
 from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import SceneMap, load_map, save_map
-from ace_jax.localization.settings import Settings
 from ace_jax.mapping.attention_map import tracks_of
 from ace_jax.mapping.config import base, preset_names, resolve, with_changes, with_preset_files
 from ace_jax.mapping.pipeline import map_scene
@@ -36,17 +44,9 @@ def _world_features(monkeypatch):
     register(monkeypatch)
 
 
-def _config(**changes):
-    small = {
-        "features": {"name": "world", "options": {}},
-        "landmarks": {"coarse": 512, "detail": 512, "capacity": 1024, "min_similarity": 0.7},
-    }
-    return with_changes(**(small | changes))
-
-
 def _mlp(**training):
     settings = {"steps": 60, "batch": 256, "loss": "dynamic_tanh", "checkpoint_seconds": 0.0}
-    return _config(
+    return small_config(
         head={"name": "homogeneous_mlp", "options": {"width": 32}},
         buffer={"patches": 4000, "patches_per_image": 100},
         points={"source": "none"},
@@ -55,33 +55,20 @@ def _mlp(**training):
     )
 
 
-def _errors(scene_map, views, world=None, **settings):
-    relocalizer = Relocalizer(
-        scene_map, WorldExtractor(), Settings(max_queries=192, threshold=4.0, **settings)
-    )
-    world = world or World()
-    result = []
-    for view in views:
-        answer = relocalizer(world.image(view), CAMERA)
-        distance = np.linalg.norm(answer.world_from_camera[:3, 3] - world.pose(view)[:3, 3])
-        result.append(distance if answer.success else np.inf)
-    return np.array(result)
-
-
 @pytest.fixture(scope="module")
 def first_map():
     with pytest.MonkeyPatch.context() as patch:
         register(patch)
-        return map_scene(WorldSource(FIRST), _config())
+        return map_scene(WorldSource(FIRST), small_config())
 
 
 def test_a_map_from_images_and_poses_alone(first_map, tmp_path):
     save_map(tmp_path / "map", first_map, half=True)
     read = load_map(tmp_path / "map")
-    errors = _errors(read, QUERIES_FIRST)
+    errors = position_errors(read, QUERIES_FIRST)
     assert np.median(errors) < 0.01
     assert errors.max() < 0.03
-    assert (_errors(read, QUERIES_FIRST, World(3)) == np.inf).all()
+    assert (position_errors(read, QUERIES_FIRST, World(3)) == np.inf).all()
     assert read.info["mapping_images"] == 18
     np.testing.assert_allclose(read.mean, WorldSource(FIRST).poses()[:, :3, 3].mean(0), rtol=1e-5)
 
@@ -89,20 +76,20 @@ def test_a_map_from_images_and_poses_alone(first_map, tmp_path):
 def test_measured_depth_serves_as_well():
     source = WorldSource(FIRST, has_depth=True)
     for points in ("measured", "both"):
-        made = map_scene(source, _config(points={"source": points}))
-        assert np.median(_errors(made, QUERIES_FIRST)) < 0.01
+        made = map_scene(source, small_config(points={"source": points}))
+        assert np.median(position_errors(made, QUERIES_FIRST)) < 0.01
 
 
 def test_the_same_seed_gives_the_same_map(first_map):
-    again = map_scene(WorldSource(FIRST), _config())
+    again = map_scene(WorldSource(FIRST), small_config())
     jax.tree.map(np.testing.assert_array_equal, again.variables, first_map.variables)
 
 
 def test_bad_frames_are_left_out():
-    made = map_scene(WorldSource(FIRST, bad=(0, 7)), _config())
-    assert np.median(_errors(made, QUERIES_FIRST)) < 0.01
+    made = map_scene(WorldSource(FIRST, bad=(0, 7)), small_config())
+    assert np.median(position_errors(made, QUERIES_FIRST)) < 0.01
     with pytest.raises(UserError, match="can be read"):
-        map_scene(WorldSource(FIRST, bad=tuple(range(18))), _config())
+        map_scene(WorldSource(FIRST, bad=tuple(range(18))), small_config())
 
 
 def test_numbers_that_are_not_finite_are_told_by_the_frames_name(caplog, monkeypatch):
@@ -126,28 +113,28 @@ def test_numbers_that_are_not_finite_are_told_by_the_frames_name(caplog, monkeyp
         return features
 
     monkeypatch.setattr(WorldExtractor, "extract", overflowing)
-    made = map_scene(Spoilt(FIRST), _config())
+    made = map_scene(Spoilt(FIRST), small_config())
     assert f"{good.names()[3]}: its pose is not finite" in caplog.text
     assert f"{good.names()[5]}: world gave descriptors that are not finite" in caplog.text
     jax.tree.map(lambda x: np.testing.assert_array_equal(np.isfinite(x), True), made.variables)
 
 
 def test_an_update_adds_without_forgetting(first_map):
-    before = _errors(first_map, QUERIES_FIRST)
-    assert np.isinf(_errors(first_map, QUERIES_SECOND)).all()
-    updated = map_scene(WorldSource(SECOND), _config(), known=first_map)
+    before = position_errors(first_map, QUERIES_FIRST)
+    assert np.isinf(position_errors(first_map, QUERIES_SECOND)).all()
+    updated = map_scene(WorldSource(SECOND), small_config(), known=first_map)
     assert len(tracks_of(updated).landmarks.points) > len(tracks_of(first_map).landmarks.points)
-    after = _errors(updated, QUERIES_FIRST)
+    after = position_errors(updated, QUERIES_FIRST)
     assert np.median(after) < np.median(before) + 0.003
     assert after.max() < 0.03
-    assert np.median(_errors(updated, QUERIES_SECOND)) < 0.012
+    assert np.median(position_errors(updated, QUERIES_SECOND)) < 0.012
     assert updated.info["updates"] == ["world"]
 
 
 def test_an_update_drops_what_is_gone(first_map):
     # The same places, with other things in them.
-    changed = map_scene(WorldSource(FIRST, World(5)), _config(), known=first_map)
-    assert np.median(_errors(changed, QUERIES_FIRST, World(5))) < 0.012
+    changed = map_scene(WorldSource(FIRST, World(5)), small_config(), known=first_map)
+    assert np.median(position_errors(changed, QUERIES_FIRST, World(5))) < 0.012
     kept = tracks_of(changed).landmarks.points
     distance = np.linalg.norm(np.asarray(kept)[:, None] - World().points[None], axis=2).min(1)
     old = tracks_of(first_map).landmarks.points.shape[0]
@@ -157,16 +144,16 @@ def test_an_update_drops_what_is_gone(first_map):
 def test_a_map_of_another_extractor_is_not_updated(first_map, monkeypatch):
     monkeypatch.setattr(WorldExtractor, "weights_checksum", "other")
     with pytest.raises(UserError, match="other world weights"):
-        map_scene(WorldSource(SECOND), _config(), known=first_map)
+        map_scene(WorldSource(SECOND), small_config(), known=first_map)
 
 
 def test_a_map_of_slam_is_read_and_extended(first_map):
     # Landmarks and their points are all that such a map has.
     bare = {**first_map.__dict__, "extra": {}, "info": {}}
     slam_map = SceneMap(**bare)
-    assert np.median(_errors(slam_map, QUERIES_FIRST)) < 0.01
-    updated = map_scene(WorldSource(SECOND), _config(), known=slam_map)
-    assert np.median(_errors(updated, QUERIES_SECOND)) < 0.012
+    assert np.median(position_errors(slam_map, QUERIES_FIRST)) < 0.01
+    updated = map_scene(WorldSource(SECOND), small_config(), known=slam_map)
+    assert np.median(position_errors(updated, QUERIES_SECOND)) < 0.012
 
 
 def test_an_mlp_learns_and_carries_a_rehearsal(tmp_path):
@@ -201,7 +188,7 @@ def test_an_mlp_without_steps_is_refused():
 def test_landmarks_can_be_trained(first_map):
     made = map_scene(
         WorldSource(FIRST),
-        _config(
+        small_config(
             training={
                 "steps": 40,
                 "batch": 128,
@@ -213,7 +200,7 @@ def test_landmarks_can_be_trained(first_map):
     assert np.isfinite(made.info["loss"])
     moved = made.variables["params"]["log_tau"] - first_map.variables["params"]["log_tau"]
     assert abs(moved) > 1e-4
-    assert np.median(_errors(made, QUERIES_FIRST)) < 0.03
+    assert np.median(position_errors(made, QUERIES_FIRST)) < 0.03
     assert rehearsal_of(made).count == 3456  # every patch: a later update rehearses them
 
 
@@ -232,7 +219,7 @@ def test_a_code_is_trained_under_a_frozen_transformer(tmp_path):
     )
     made = map_scene(
         WorldSource(FIRST),
-        _config(
+        small_config(
             head={"name": "map_code_transformer", "options": {}},
             code={"weights": str(path), "size": 24},
             points={"source": "none"},
@@ -298,7 +285,7 @@ def test_an_unfinished_run_of_another_configuration_is_not_continued(tmp_path):
 
 def test_poses_are_required():
     with pytest.raises(UserError, match="--poses"):
-        map_scene(WorldSource(FIRST, posed=False), _config())
+        map_scene(WorldSource(FIRST, posed=False), small_config())
 
 
 def test_wrong_poses_are_noticed():
@@ -315,12 +302,12 @@ def test_wrong_poses_are_noticed():
     wrong = Wrong(FIRST)
     wrong.poses = lambda: poses
     with pytest.raises(UserError, match="poses belong to these images"):
-        map_scene(wrong, _config())
+        map_scene(wrong, small_config())
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_are_variants_of_the_default(name):
-    config = importlib.import_module(f"ace_jax.mapping.presets.{name}").get_config()
+    config = importlib.import_module(f"ace_jax.mapping.presets.{name}").getsmall_config()
     free = ("options", "feature_options", "rate_factors")
 
     def fields(tree, prefix=""):

@@ -160,7 +160,8 @@ def _guided():
     pose, world, f = _features()
     unknown = np.full(len(world), np.nan, np.float32)
     views = np.ones(len(world), np.int32)
-    landmarks = Landmarks(world, f.descriptors[:, None], np.zeros_like(world), unknown, views)
+    arrays = world, f.descriptors[:, None], np.zeros_like(world), unknown, views
+    landmarks = Landmarks(*map(jnp.asarray, arrays))
     return (
         lambda p: guided_pose(f, landmarks, CAMERA, p, jnp.array(True), 64, 0.5),
         (pose,),

@@ -256,7 +256,9 @@ def _fields(path: str | Path) -> list[tuple[int, list[str]]]:
         text = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise UserError(f"pose file {path}: {reason}") from error
+        raise UserError(
+            f"pose file {path}: {reason}; give a TUM trajectory or a list of named poses"
+        ) from error
     lines = ((n, line.replace(",", " ").split()) for n, line in enumerate(text.splitlines(), 1))
     return [(n, fields) for n, fields in lines if fields and not fields[0].startswith("#")]
 

@@ -97,13 +97,12 @@ def guided_match_on_device(
     camera: Camera,
     gates: MatchGates,
     most: int | None = None,
+    established_first: bool = False,
 ) -> jax.Array:
     """One-to-one matches of features to landmarks near their projections, inside a program.
 
-    Each landmark takes its most similar feature within the radius. Of several landmarks that take
-    one feature, those found in two images or more come before the others, and among equals the
-    most similar one has it: else what one image saw takes features away from the landmark that it
-    should have been.
+    Each landmark takes its most similar feature within the radius; of several landmarks that take
+    one feature the most similar one has it.
 
     Args:
         landmarks: M landmarks, descriptors of any length.
@@ -112,6 +111,9 @@ def guided_match_on_device(
         camera: intrinsics.
         gates: thresholds; `match_ratio` is not asked for.
         most: so many landmarks in view are compared at most, those of the first rows; static.
+        established_first: landmarks found in two images or more come before the others where
+            several take one feature: while landmarks are made, what one image saw else takes
+            features away from the landmark that it should have been. Static.
 
     Returns:
         (N,) int32 landmark of each feature, -1 where there is none.
@@ -155,9 +157,9 @@ def guided_match_on_device(
     best, feature = (x[:count] for x in answer)
     feature = jnp.minimum(feature, column.size - 1)
     matched = best > gates.min_cosine
-    established = landmarks.views[rows] > 1
     # Cosines differ by 2 at most.
-    rank = jnp.where(matched, best + 2.0 * established, _FAR)
+    rank = best + 2.0 * (landmarks.views[rows] > 1) if established_first else best
+    rank = jnp.where(matched, rank, _FAR)
     rival = jnp.full(column.size, _FAR).at[feature].max(rank)
     found = matched & (rank >= rival[feature])
     matches = jnp.full(column.size, NO_MATCH, jnp.int32)

@@ -120,7 +120,7 @@ def attempt(
     camera: Camera,
     queries: int,
     stage: Callable[[str, Any], Any] = apart,
-) -> tuple[QueryPose, Correspondences, jax.Array]:
+) -> tuple[QueryPose, jax.Array, Correspondences]:
     """The pose from the `queries` most reliable features.
 
     Args:
@@ -130,14 +130,27 @@ def attempt(
         features: of the image.
         camera: intrinsics.
         queries: how many features are asked about; static.
-        stage: given the name ("head", "solver") and the result of each stage; returns the result.
+        stage: given the name ("head", "solver") and the result of each step; returns the result.
 
     Returns:
-        The pose, the correspondences that it comes from, and which are its inliers.
+        The pose, its inliers (N,), and the correspondences that it comes from.
     """
     queries = min(queries, features.uv.shape[0])
     found = stage("head", scene_coordinates(head, settings, known, features, queries))
-    return stage("solver", (*solve(settings, known.landmarks, found, features, camera), found))
+    # Another program than the refinement's, which depends on the map's size: maps share this one.
+    pose, inliers = stage("solver", robust_pose(settings, found, camera))
+    for _ in range(settings.guided_rounds if known.landmarks is not None else 0):
+        refined = guided_pose(
+            features,
+            known.landmarks,
+            camera,
+            pose.camera_from_world,
+            pose.success,
+            settings.guided_landmarks,
+            settings.guided_similarity,
+        )
+        pose = pose.replace(camera_from_world=stage("solver", refined))
+    return pose, inliers, found
 
 
 @functools.partial(jax.jit, static_argnames=("head", "queries"))
@@ -169,14 +182,10 @@ def scene_coordinates(
 
 
 @jax.jit
-def solve(
-    settings: Settings,
-    landmarks: Landmarks | None,
-    found: Correspondences,
-    features: Features,
-    camera: Camera,
+def robust_pose(
+    settings: Settings, found: Correspondences, camera: Camera
 ) -> tuple[QueryPose, jax.Array]:
-    """The robust pose of correspondences, refined by guided matching; and its inliers (N,)."""
+    """The pose that most correspondences agree with, and its inliers (N,)."""
     pose = estimate_absolute_pose(
         found.uv,
         found.xyz,
@@ -187,21 +196,10 @@ def solve(
         # A threshold in pixels means another angle on an image of another size.
         threshold=settings.threshold * camera.pixel_scale,
     )
-    transform = pose.camera_from_world
-    for _ in range(settings.guided_rounds if landmarks is not None else 0):
-        transform = guided_pose(
-            features,
-            landmarks,
-            camera,
-            jax.lax.optimization_barrier(transform),
-            pose.success,
-            settings.guided_landmarks,
-            settings.guided_similarity,
-        )
     num_inliers = jnp.sum(pose.inliers).astype(jnp.int32)
     return (
         QueryPose(
-            camera_from_world=transform,
+            camera_from_world=pose.camera_from_world,
             success=pose.success & (num_inliers >= settings.min_inliers),
             num_inliers=num_inliers,
             covariance=pose.covariance,
@@ -210,6 +208,7 @@ def solve(
     )
 
 
+@functools.partial(jax.jit, static_argnames="most")
 def guided_pose(
     features: Features,
     landmarks: Landmarks,

@@ -18,7 +18,7 @@ class Settings:
         threshold: largest reprojection error of an inlier, pixels at 640 columns (10 as in ACE).
         min_inliers: fewer is a failure.
         guided_rounds: refinements of the pose by guided matching, for maps of landmarks; 0: none.
-        guided_landmarks: landmarks in view that a refinement uses at most.
+        guided_landmarks: landmarks in view that a refinement uses at most; a room has 500 to 2000.
         guided_similarity: least cosine similarity of a landmark and a feature in it.
         use_depth: let measured depth of the query, where given, take part in the refinement.
         seed: of the sampling; the same seed gives the same pose.
@@ -30,7 +30,7 @@ class Settings:
     threshold: float = 10.0
     min_inliers: int = 20
     guided_rounds: int = flax.struct.field(pytree_node=False, default=1)
-    guided_landmarks: int = flax.struct.field(pytree_node=False, default=1024)
+    guided_landmarks: int = flax.struct.field(pytree_node=False, default=2048)
     guided_similarity: float = 0.8
     use_depth: bool = flax.struct.field(pytree_node=False, default=True)
     seed: int = 0

@@ -61,7 +61,9 @@ def _shown(
     gates: MatchGates,
 ) -> jax.Array:
     """(N,) row of the landmark that each feature shows, M for none: scatters drop that."""
-    matches = guided_match_on_device(landmarks, features, camera_from_world, camera, gates)
+    matches = guided_match_on_device(
+        landmarks, features, camera_from_world, camera, gates, established_first=True
+    )
     return jnp.where(matches < 0, len(landmarks.views), matches)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -147,22 +146,13 @@ def resolved(
         config.features.options = ml_collections.ConfigDict(known.feature_options)
         config.head.name = known.head
     elif config.features.name == "auto":
-        config.features.name = _available(weights_dir)
+        config.features.name = registry.available("xfeat_blobs", "sift", weights_dir)
     kind = similarity(config.features.name)
     if config.landmarks.min_similarity is None:
         config.landmarks.min_similarity = kind.mapping_min_cosine
     if config.landmarks.tau is None:
         config.landmarks.tau = kind.mapping_temperature
     return config
-
-
-def _available(weights_dir: Path | str | None) -> str:
-    try:
-        registry.create("xfeat_blobs", weights_dir=weights_dir)
-    except UserError as error:
-        print(f"using SIFT features instead of XFeat: {error}", file=sys.stderr)
-        return "sift"
-    return "xfeat_blobs"
 
 
 def create_extractor(

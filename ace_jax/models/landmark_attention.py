@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ace_jax.models.layers import in_blocks
 from ace_jax.models.scene_coordinates import SceneCoordinates
 from ace_jax.precision import full_precision
 
@@ -48,7 +49,6 @@ def attend(
         Coordinates and scale. A query with no landmark at all gets the landmarks' mean with a
         large spread.
     """
-    count = queries.shape[0]
     # Second moments lose digits far from the origin: take them about the landmarks' centre.
     if bias is None:
         bias = jnp.zeros(points.shape[0], queries.dtype)
@@ -69,7 +69,7 @@ def attend(
         return jnp.exp(logits - peak) @ values
 
     rows = (queries,) if allowed is None else (queries, allowed)
-    moments = _in_blocks(block, rows, count)
+    moments = in_blocks(block, rows, BLOCK)
     mean = moments[:, :3] / moments[:, 4:]
     variance = moments[:, 3] / moments[:, 4] - jnp.sum(mean**2, axis=1)
     scale = jnp.sqrt(gain**2 * jnp.maximum(variance, 0.0) + floor**2)
@@ -102,19 +102,7 @@ def nearest(
         first = jnp.where(similarity >= best[:, None], index, jnp.int32(index.size))
         return jnp.minimum(first.min(axis=1), index.size - 1), best
 
-    return _in_blocks(block, (queries,), queries.shape[0])
-
-
-def _in_blocks(block, rows, count):
-    """Applies `block` to `BLOCK` rows at a time; a remainder is padded and cut off again."""
-    if count <= BLOCK:
-        return block(rows)
-    padded = -(-count // BLOCK) * BLOCK
-    split = tuple(
-        jnp.pad(x, ((0, padded - count), (0, 0))).reshape(-1, BLOCK, x.shape[1]) for x in rows
-    )
-    out = jax.lax.map(block, split)
-    return jax.tree.map(lambda x: x.reshape((padded, *x.shape[2:]))[:count], out)
+    return in_blocks(block, (queries,), BLOCK)
 
 
 class LandmarkAttention(nn.Module):

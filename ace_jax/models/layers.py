@@ -4,6 +4,7 @@ Parameters are named after the published checkpoints: the path of a parameter, j
 the checkpoint's key with `weight` written as `kernel` (see ace_jax/weights/layout.py).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -104,6 +105,27 @@ def blocking_kernel(kernel: jax.Array, block: int) -> jax.Array:
 def _taps(kernel: jax.Array) -> jax.Array:
     """(10, C, D): the nine taps of a 3x3 kernel row by row, and zeros."""
     return jnp.pad(kernel.reshape(9, *kernel.shape[2:]), ((0, 1), (0, 0), (0, 0)))
+
+
+def in_blocks(function: Callable[[Any], Any], rows: Any, size: int) -> Any:
+    """Applies a function of rows to `size` of them at a time, so that little is held at once.
+
+    Args:
+        function: from arrays of rows to arrays of as many rows.
+        rows: a tree of arrays (N, ...); a last incomplete block is padded, and its end cut off.
+        size: rows of a block.
+    """
+    count = jax.tree.leaves(rows)[0].shape[0]
+    if count <= size:
+        return function(rows)
+    padding = -count % size
+
+    def split(x: jax.Array) -> jax.Array:
+        padded = jnp.pad(x, ((0, padding), *((0, 0),) * (x.ndim - 1)))
+        return padded.reshape(-1, size, *x.shape[1:])
+
+    out = jax.lax.map(function, jax.tree.map(split, rows))
+    return jax.tree.map(lambda x: x.reshape((count + padding, *x.shape[2:]))[:count], out)
 
 
 def space_to_depth(image: jax.Array, block: int) -> jax.Array:

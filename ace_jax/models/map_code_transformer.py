@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ace_jax.models.layers import in_blocks
 from ace_jax.models.scene_coordinates import HomogeneousDecode, SceneCoordinates
 from ace_jax.precision import network_precision, operand_precision
 
@@ -47,12 +48,7 @@ def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, heads: int
         weights = jax.nn.softmax(product("nhd,mhd->hnm", q, k))
         return product("hnm,mhd->nhd", weights.astype(v.dtype), v)
 
-    if count <= _QUERY_BLOCK:
-        return block(q).reshape(count, width)
-    padded = -(-count // _QUERY_BLOCK) * _QUERY_BLOCK
-    q = jnp.pad(q, ((0, padded - count), (0, 0), (0, 0)))
-    out = jax.lax.map(block, q.reshape(-1, _QUERY_BLOCK, heads, head_dim))
-    return out.reshape(padded, width)[:count]
+    return in_blocks(block, q, _QUERY_BLOCK).reshape(count, width)
 
 
 class _MLP(nn.Module):

@@ -36,8 +36,8 @@ def _list(arguments: argparse.Namespace) -> None:
     folder = store.weights_folder(arguments.weights_dir)
     print(f"weights folder: {folder}")
     for entry in catalogue.ENTRIES.values():
-        files = (f"{entry.name}.safetensors", entry.file)
-        here = next((name for name in files if (folder / name).is_file()), "-")
+        found = store.present(entry.files, folder) if folder.is_dir() else None
+        here = found.name if found else "-"
         size = f"{entry.size / 1e6:.0f} MB" if entry.size else "size unknown"
         print(
             f"{entry.name:20} {entry.what}, {size}\n{'':20} {entry.licence}\n{'':20} here: {here}"

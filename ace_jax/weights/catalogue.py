@@ -46,6 +46,11 @@ class Entry:
     exports: tuple[str, ...] = ()
 
     @property
+    def files(self) -> tuple[str, str]:
+        """Its names in the weights folder: converted, and as published."""
+        return f"{self.name}.safetensors", self.file
+
+    @property
     def commercial(self) -> bool:
         """Whether the licence allows commercial use."""
         return "NON-COMMERCIAL" not in self.licence

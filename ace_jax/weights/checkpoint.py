@@ -181,7 +181,8 @@ def find(name: str, family: str, weights_dir: Path | str | None, also: Sequence[
         UserError: it is not there; the line says how to get it.
     """
     entry = catalogue.ENTRIES.get(name)
-    files = [f"{name}.safetensors", *also, *([entry.file] if entry else [])]
+    converted, *published = entry.files if entry else (f"{name}.safetensors",)
+    files = [converted, *also, *published]
     remedy = f"get it by `python -m ace_jax.weights download {name}`" if entry else ""
     if entry and not entry.commercial:
         remedy += f" ({entry.licence})"

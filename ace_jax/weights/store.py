@@ -33,15 +33,18 @@ def find(
         UserError: none of them is there.
     """
     folder = weights_folder(weights_dir)
-    if folder.is_file():
-        return folder
-    for name in file_names:
-        if (folder / name).is_file():
-            return folder / name
+    if found := present(file_names, folder):
+        return found
     raise UserError(
         f"no weights: looked for {' or '.join(file_names)} in {folder}; "
         + (remedy or f"pass --weights_dir or set {ENVIRONMENT_VARIABLE} to the folder that has it")
     )
+
+
+def present(file_names: Sequence[str], folder: Path) -> Path | None:
+    """The first of `file_names` that is in a folder, or the folder if it is a file; None: none."""
+    paths = (folder, *(folder / name for name in file_names))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def checksum(state: Mapping[str, np.ndarray]) -> str:
