@@ -1,0 +1,176 @@
+"""Ablation of SLAM: every mechanism switched off by itself, over all recordings.
+
+  python benchmarks/slam_ablation.py [--data_root DIR] [--docs docs/slam.md]
+      [--mechanisms "free space,..."] [--starts 1] [--out FILE]
+
+Cells are coverage in per cent and ATE RMSE of the final poses in centimetres. A row without a
+figure beside it says little by itself: `--starts 3` runs every cell from the first, second and
+third frame on, whose spread is what chance does. Results are kept in --out, one line each, and a
+run that was cut off goes on there.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from absl import flags
+from machine import stamp
+from markdown import publish, table
+
+from ace_jax import errors, runtime
+from ace_jax.data.frame import FrameSource, inverse_depth_sigma
+from ace_jax.data.registry import open_sequence
+from ace_jax.data.subset import SubsetSource
+from ace_jax.evaluation.trajectory import Trajectory, compare
+from ace_jax.features import registry
+from ace_jax.slam.config import FreeSpaceConfig, MovingConfig, SlamConfig
+from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
+from ace_jax.slam.mapping.local_mapping import LocalMapper
+from ace_jax.slam.tracking.frame_features import FeatureNoise, FrameFeatures
+from ace_jax.slam.tracking.last_image import LastImage
+from ace_jax.slam.tracking.moving_features import RecentFrames
+from ace_jax.slam.tracking.tracker import Tracker
+from ace_jax.synthetic import sequences
+
+_DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/, tum/, ...")
+_ONLY = flags.DEFINE_list("mechanisms", [], "only these, beside nothing switched off")
+_STARTS = flags.DEFINE_integer("starts", 1, "runs of a cell, each a frame later", lower_bound=1)
+_OUT = flags.DEFINE_string("out", "runs/benchmarks/slam_ablation.jsonl", "results so far")
+_DOCS = flags.DEFINE_string("docs", None, "Markdown file whose table is replaced")
+
+# Rooms that nobody tuned on.
+sequences.ROOMS |= {"room5": sequences.RoomRecipe(21, 5), "room6": sequences.RoomRecipe(22, 6)}
+SFM = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
+RECORDINGS: dict[str, tuple[str, str, dict]] = {
+    "kitchen/3": ("7scenes/redkitchen/seq-01", "", {"stride": 3, "poses": SFM}),
+    "kitchen/10": ("7scenes/redkitchen/seq-01", "", {"stride": 10, "poses": SFM}),
+    "fr1_rpy": ("tum/freiburg1_rpy", "", {}),
+    "lounge": ("folder/hololens_lounge", "folders", {}),
+    "lab": ("folder/realsense_lab", "folders", {}),
+    "room5-noisy": ("synthetic/room5-noisy", "", {"max_frames": 150}),
+    "room6-bent": ("synthetic/room6-bent", "", {"max_frames": 150}),
+    "room5-movers20": ("synthetic/room5-movers20", "", {"max_frames": 150}),
+    "room6-movers40": ("synthetic/room6-movers40", "", {"max_frames": 150}),
+}
+
+
+def _nothing(*_: object) -> Iterator:
+    yield from ()
+
+
+def _whole_map(self, landmark_map, features, draw, last_landmarks):
+    return _RELOCALIZE(self, landmark_map, features, draw, np.full_like(last_landmarks, -1))
+
+
+_RELOCALIZE = Tracker._relocalize
+_OFF = mock.patch.object
+# How each is switched off: by the configuration, or by leaving out a step.
+MECHANISMS: dict[str, dict | Callable[[], contextlib.AbstractContextManager]] = {
+    "-": {},
+    "free space": {"free_space": FreeSpaceConfig(max_moved=-1.0)},
+    "rival motions": {"moving": MovingConfig(min_rivals=10**6)},
+    "moving features (pose)": lambda: _OFF(RecentFrames, "corrected", lambda *_: None),
+    "moving features (landmarks)": {"moving": MovingConfig(min_moving=10**6)},
+    "well-observed landmarks first": {"moving": MovingConfig(max_drag=np.inf)},
+    "dense alignment": lambda: _OFF(LastImage, "pose_of", lambda *_: None),
+    "aperture test": {"min_inlier_spread": 0.0},
+    "depth registration": lambda: _OFF(LocalMapper, "_with_planes", lambda *_: []),
+    "depth calibration": lambda: _OFF(LocalMapper, "_calibrate_depth", _nothing),
+    "no depth at edges": {"planar_radius": 0.0},
+    "rolling shutter": lambda: _OFF(
+        FrameFeatures, "unrolled", lambda self, frame, features, motion: features
+    ),
+    "depth delay": {"min_depth_delay": np.inf},
+    "learned noise": lambda: _OFF(FeatureNoise, "learn", lambda *_: None),
+    "local relocalization": lambda: _OFF(Tracker, "_relocalize", _whole_map),
+    "probation": {"keyframe_probation": 0},
+    "keyframes where little is known": {"keyframe_min_tracked": 0},
+    "far landmarks": {"min_near_landmarks": 0},
+    "several appearances": {"descriptors_per_landmark": 1},
+    "view direction": {"max_view_angle": float(np.pi)},
+    "scale change": {"max_scale_change": 1e6},
+    "ratio test": {"match_ratio": 1.0},
+    "final adjustment": lambda: _OFF(LocalMapper, "settle", _nothing),
+    "culling": lambda: _OFF(LandmarkMap, "cull", lambda *_: None),
+    "fusing": lambda: _OFF(LocalMapper, "_fuse", _nothing),
+    "bundle adjustment": lambda: _OFF(LocalMapper, "adjust", _nothing),
+}
+
+
+def _source(name: str, start: int) -> FrameSource:
+    sequence, folder, options = RECORDINGS[name]
+    root = Path(_DATA_ROOT.value)
+    options = dict(options)
+    if "poses" in options:
+        options["poses"] = str(root / options["poses"])
+    source = open_sequence(sequence, root / folder, **options)
+    if hasattr(source, "prepare"):
+        source.prepare()
+    return SubsetSource(source, start=start) if start else source
+
+
+def _run(source: FrameSource, changes: dict, frames: list) -> dict:
+    config = SlamConfig(**changes)
+    sigma = inverse_depth_sigma(source)
+    if sigma is not None:
+        config = dataclasses.replace(config, inverse_depth_sigma=sigma)
+    slam = LandmarkSlam(
+        source.camera, registry.create("blobs"), config, mapping_lag=config.mapping_lag
+    )
+    for index, frame in enumerate(frames):
+        slam.process(dataclasses.replace(frame, world_from_camera=None, index=index))
+    slam.finish()
+    times, poses = slam.final_trajectory()
+    truth = source.poses()
+    found = {"coverage": len(times) / len(frames), "keyframes": len(slam.landmark_map.keyframes)}
+    if truth is not None and len(times) > 2:
+        reference = Trajectory(np.array([f.timestamp for f in frames]), truth)
+        found_errors = compare(Trajectory(times, poses), reference)
+        found["ate"] = float(np.sqrt(np.mean(found_errors.ate_trans_m**2)))
+    return found
+
+
+def main(_: Sequence[str]) -> None:
+    """Runs what is not there yet and prints the table."""
+    runtime.enable_compilation_cache()
+    out = Path(_OUT.value)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lines = out.read_text().splitlines() if out.exists() else []
+    known = {(r["mechanism"], r["recording"], r["start"]): r for r in map(json.loads, lines)}
+    asked = [m for m in MECHANISMS if not _ONLY.value or m == "-" or m in _ONLY.value]
+    for start, name in itertools.product(range(_STARTS.value), RECORDINGS):
+        frames = None
+        for mechanism in asked:
+            if (mechanism, name, start) in known:
+                continue
+            if frames is None:
+                source = _source(name, start)
+                frames = [source[i] for i in range(len(source))]
+            switch = MECHANISMS[mechanism]
+            with contextlib.nullcontext() if isinstance(switch, dict) else switch():
+                found = _run(source, switch if isinstance(switch, dict) else {}, frames)
+            row = {"mechanism": mechanism, "recording": name, "start": start} | found
+            known[mechanism, name, start] = row
+            with out.open("a") as file:
+                print(json.dumps(row), file=file)
+            print(json.dumps(row), flush=True)
+    lines = [[m, *(_cell(known, m, name) for name in RECORDINGS)] for m in asked]
+    publish("ablation", f"{table(['without', *RECORDINGS], lines)}\n\n{stamp()}", _DOCS.value)
+
+
+def _cell(known: dict, mechanism: str, recording: str) -> str:
+    """Coverage in per cent, and the error in centimetres; over several starts the median."""
+    rows = [known[mechanism, recording, start] for start in range(_STARTS.value)]
+    coverage = f"{100 * np.median([row['coverage'] for row in rows]):.0f}"
+    errors_m = [row["ate"] for row in rows if "ate" in row]
+    return f"{coverage}, {100 * np.median(errors_m):.2f}" if errors_m else coverage
+
+
+if __name__ == "__main__":
+    errors.run(main)
