@@ -180,7 +180,7 @@ def _use_checkpoint(path: Path) -> None:
     kept = SlamCheckpoint(path.parent, "x")
     kept.path = path
     kept.restore(
-        types.SimpleNamespace(landmark_map=landmark_map, resume=lambda frames, tracking: None)
+        types.SimpleNamespace(landmark_map=landmark_map, poses=types.SimpleNamespace(frames=[]))
     )
     kept.close()
 

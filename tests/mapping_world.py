@@ -201,7 +201,13 @@ def small_config(**changes) -> ml_collections.ConfigDict:
     """A mapping configuration for worlds."""
     small = {
         "features": {"name": "world", "options": {}},
-        "landmarks": {"coarse": 512, "detail": 512, "capacity": 1024, "min_similarity": 0.7},
+        "landmarks": {
+            "coarse": 512,
+            "detail": 512,
+            "capacity": 1024,
+            "min_similarity": 0.7,
+            "min_views": 3,
+        },
     }
     return with_changes(**(small | changes))
 

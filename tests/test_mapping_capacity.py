@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from mapping_world import SECOND_ROOM, WorldSource, position_errors, register
 
+from ace_jax.errors import UserError
 from ace_jax.mapping import landmark_store
 from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.landmark_selection import claims, how_many
-from ace_jax.mapping.pipeline import describe, map_scene
+from ace_jax.mapping.pipeline import describe, map_scene, resolved
 
 FIRST = tuple(range(1, 19))
 SECOND = tuple(range(SECOND_ROOM + 1, SECOND_ROOM + 19))
@@ -19,14 +20,14 @@ def _world_features(monkeypatch):
     register(monkeypatch)
 
 
-def _mapped(views, known=None, **changes):
-    options = {"coarse": 64, "detail": 64, "capacity": 2048, "min_similarity": 0.7}
+def _mapped(views, known=None, has_depth=False, **changes):
+    options = {"coarse": 64, "detail": 64, "capacity": 2048, "min_similarity": 0.7, "min_views": 3}
     config = with_changes(
         features={"name": "world", "options": {}},
         checks={"images": 0, "features": 1},
         landmarks=options | changes,
     )
-    return map_scene(WorldSource(tuple(views)), config, known=known)
+    return map_scene(WorldSource(tuple(views), has_depth=has_depth), config, known=known)
 
 
 def _both_rooms(made):
@@ -121,3 +122,27 @@ def test_images_that_were_given_and_not_used_are_told():
     made = map_scene(WorldSource(FIRST), config)
     assert "18 images have poses; config.max_frames takes more" in describe(made, 1, "map")
     assert "config.max_frames" not in describe(_mapped(FIRST), 1, "map")
+
+
+def test_with_a_depth_camera_one_view_makes_a_landmark():
+    """Two images that share nothing: each place is found again, and without depth neither is."""
+    views = (FIRST[0], SECOND[0])
+    made = _mapped(views, has_depth=True, min_views=1)
+    errors = position_errors(made, np.array(views) + 0.25, min_inliers=12)
+    assert (errors < 0.02).all()
+    assert made.info["few_landmarks"] == []
+    with pytest.raises(UserError, match="landmarks are seen in"):
+        _mapped(views, has_depth=True, min_views=2)
+
+
+def test_views_that_are_asked_for_follow_the_depth_camera():
+    for source, has_depth, views in (
+        ("both", True, 1),
+        ("both", False, 3),
+        ("estimated", True, 3),
+        ("measured", True, 1),
+    ):
+        config = with_changes(points={"source": source})
+        assert resolved(config, None, None, has_depth).landmarks.min_views == views
+    kept = with_changes(landmarks={"min_views": 2})
+    assert resolved(kept, None, None, True).landmarks.min_views == 2

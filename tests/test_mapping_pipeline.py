@@ -307,7 +307,7 @@ def test_wrong_poses_are_noticed():
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_are_variants_of_the_default(name):
-    config = importlib.import_module(f"ace_jax.mapping.presets.{name}").getsmall_config()
+    config = importlib.import_module(f"ace_jax.mapping.presets.{name}").get_config()
     free = ("options", "feature_options", "rate_factors")
 
     def fields(tree, prefix=""):

@@ -50,7 +50,10 @@ def base() -> ml_collections.ConfigDict:
                 "detail_per_image": 300,
                 "capacity": 262144,  # landmarks in all, while mapping and in the map
                 "rounds": 2,  # of refinement against all images
-                "min_views": 3,
+                # Images that must show a landmark. None: three, for chance matches triangulate too;
+                # with a depth camera one, where an image has fewer than coarse_per_image better
+                # ones, for its place is known then.
+                "min_views": placeholder(int),
                 "min_similarity": placeholder(float),  # None: what suits the features
                 "tau": placeholder(float),  # None: what suits the features
                 "keep_share": 0.6,

@@ -20,6 +20,7 @@ from ace_jax.mapping.points import Depths, world_points
 from ace_jax.progress import Progress
 
 GROW_RADIUS = 6.0  # pixels at 640 columns, tuned on redkitchen; measured depth is off by that
+ENOUGH_VIEWS = 3  # images; a landmark that so many show is precise and is found again
 _FIRST_ROOM = 1 << 15  # landmarks; doubled when it is full, so that few sizes are compiled
 
 
@@ -121,7 +122,7 @@ class LandmarkStore:
         claim[: self._known] = -1
         kept = np.zeros(self._room, bool)
         kept[np.argsort(claim, kind="stable")[: max(self._room // 2, self._known)]] = True
-        self._left_out += int((views[~kept] >= self._options.min_views).sum())
+        self._left_out += int((views[~kept] >= max(self._options.min_views, 2)).sum())
         logging.warning(
             "%d landmarks fill the room of config.landmarks.capacity: those seen least are left "
             "out, as many for every image",
@@ -130,8 +131,14 @@ class LandmarkStore:
         self._keep(kept)
 
     def drop_lone(self) -> None:
-        """Removes what one image alone has seen: refinement has no use for it."""
-        lone = np.asarray(self._tracks.landmarks.views) < 2
+        """Removes what one image alone has seen, unless that image will need it.
+
+        It does where one view is enough (`min_views`) and it has not enough others.
+        """
+        options, views = self._options, np.asarray(self._tracks.landmarks.views)
+        lone = views < 2
+        if options.min_views < 2:
+            lone &= claims(np.stack(self._seen), views) >= options.coarse_per_image
         lone[: self._known] = False
         self._keep(~lone)
 
@@ -182,11 +189,14 @@ class LandmarkStore:
         gone = known & (expected > 5) & (tracks.recent < 0.1 * expected)
         good = (row < self._count) & (landmarks.views >= options.min_views) & ~gone
         good &= np.isfinite(landmarks.points).all(axis=1) & (norm[:, 0, 0] > 1e-6)
+        seen = np.stack(self._seen)
+        # What few images have seen is less precise: it is for images that have not enough others.
+        needed = claims(np.where(np.append(good, False)[seen], seen, -1), landmarks.views)
+        good &= (landmarks.views >= ENOUGH_VIEWS) | (needed < options.coarse_per_image)
         # What an earlier map's head holds stays there: the new images' shares begin with it.
         settled = row < self._known_coarse
         priority = landmarks.views + np.where(settled, 1e6, 0.0)
         priority[: self._count] += rng.random(self._count)
-        seen = np.stack(self._seen)
         claim = claims(np.where(np.append(good, False)[seen], seen, -1), priority)
         claim[settled] = -1
         order = np.flatnonzero(good)
@@ -209,7 +219,7 @@ class LandmarkStore:
         return Selection(
             tracks=jax.tree.map(lambda x: x[rows], tracks),
             coarse=coarse,
-            left_out=self._left_out + len(rest) - detail,
+            left_out=self._left_out + int((landmarks.views[rest[detail:]] > 1).sum()),
             seen=kept[seen].sum(axis=1),
         )
 

@@ -50,7 +50,7 @@ def build(
     progress("refinement", 0, rounds)
     store.refine([image for image, _ in used], REFINE_RADII[0])
     judges = [image for image, _ in held_out] or images
-    head = store.select(rng).head
+    head = _enough(store.select(rng), options).head
     constants = calibrate(
         head.descriptors[:, 0], head.points, judges, rng, options.keep_share, options.tau
     )
@@ -60,11 +60,16 @@ def build(
         progress("refinement", done, rounds)
         store.refine(images, REFINE_RADII[min(done - 1, 1)])
     progress("refinement", rounds, rounds)
-    found = store.select(rng)
+    found = _enough(store.select(rng), options)
+    return found, constants
+
+
+def _enough(found: Selection, options: Any) -> Selection:
+    """The selection itself, if it is large enough for a map."""
     count = len(found.tracks.landmarks.points)
     if count < 50:
         raise UserError(
             f"only {count} landmarks are seen in {options.min_views} images "
             "or more; check that the poses belong to these images, or give more images"
         )
-    return found, constants
+    return found

@@ -49,7 +49,7 @@ def map_scene(
         UserError: the source has no poses, weights are missing, nothing can be triangulated, ...
     """
     started, used = time.perf_counter(), time.process_time()
-    config = resolved(config, weights_dir, known)
+    config = resolved(config, weights_dir, known, source.has_depth)
     extractor = create_extractor(config, weights_dir)
     if known is not None:
         known.require_features(extractor)
@@ -136,9 +136,12 @@ def _checks(
 
 
 def resolved(
-    config: ml_collections.ConfigDict, weights_dir: Path | str | None, known: SceneMap | None
+    config: ml_collections.ConfigDict,
+    weights_dir: Path | str | None,
+    known: SceneMap | None,
+    has_depth: bool,
 ) -> ml_collections.ConfigDict:
-    """A copy with every choice made: features by name, and what depends on them."""
+    """A copy with every choice made: features by name, and what depends on them and on depth."""
     config = ml_collections.ConfigDict(config.to_dict())
     if known is not None:
         # What the map was made with, whatever the configuration says.
@@ -152,6 +155,9 @@ def resolved(
         config.landmarks.min_similarity = kind.mapping_min_cosine
     if config.landmarks.tau is None:
         config.landmarks.tau = kind.mapping_temperature
+    if config.landmarks.min_views is None:
+        measured = has_depth and config.points.source in ("both", "measured")
+        config.landmarks.min_views = 1 if measured else 3
     return config
 
 
@@ -187,8 +193,10 @@ def _images_with_points(
         return images, [Depths(depth, depth > 0) for depth in nothing]
     if wanted == "measured" and use_depth:
         return images, measured_depths(images)
-    estimated = estimated_depths(images, config.points.near, config.points.far, progress)
-    if wanted == "both" and use_depth:
+    measured = wanted == "both" and use_depth
+    near, far = config.points.near, config.points.far
+    estimated = estimated_depths(images, near, far, progress, required=not measured)
+    if measured:
         # Triangulated points agree with the images; the sensor knows those that do not move.
         estimated = [
             Depths(np.where(e.valid, e.depth, m.depth), e.valid | m.valid)

@@ -69,6 +69,7 @@ def estimated_depths(
     near: float | None,
     far: float | None,
     progress: Progress = quiet,
+    required: bool = True,
 ) -> list[Depths]:
     """Depths from the images and their poses: a plane sweep on grids, else triangulation.
 
@@ -77,6 +78,7 @@ def estimated_depths(
         near: nearest depth, metres; None to find it.
         far: farthest depth, metres; None to find it.
         progress: told after each image.
+        required: whether it is an error that there are hardly any.
 
     Raises:
         UserError: hardly any point could be found; the poses or the motion do not allow it.
@@ -93,7 +95,7 @@ def estimated_depths(
     progress("depth", len(images), len(images))
     share = np.mean([depths.valid.mean() for depths in result])
     logging.info("depth found for %.0f %% of the features", 100 * share)
-    if share < 0.01:
+    if required and share < 0.01:
         raise UserError(
             "hardly any point could be triangulated; check that the poses belong to these images "
             "(world_from_camera, metres) and that the camera moves sideways, or map with depth"
