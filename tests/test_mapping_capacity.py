@@ -143,6 +143,6 @@ def test_views_that_are_asked_for_follow_the_depth_camera():
         ("measured", True, 1),
     ):
         config = with_changes(points={"source": source})
-        assert resolved(config, None, None, has_depth).landmarks.min_views == views
+        assert resolved(config, None, has_depth).landmarks.min_views == views
     kept = with_changes(landmarks={"min_views": 2})
-    assert resolved(kept, None, None, True).landmarks.min_views == 2
+    assert resolved(kept, None, True).landmarks.min_views == 2

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,16 +33,6 @@ _EXTRACTORS: dict[str, Callable[..., Any]] = {
 def names() -> list[str]:
     """The names that `create` knows."""
     return sorted(_EXTRACTORS)
-
-
-def available(preferred: str, fallback: str, weights_dir: Path | str | None = None) -> str:
-    """`preferred` if its weights are at hand; otherwise `fallback`, with the reason on stderr."""
-    try:
-        create(preferred, weights_dir=weights_dir)
-    except UserError as error:
-        print(f"using {fallback} features instead of {preferred}: {error}", file=sys.stderr)
-        return fallback
-    return preferred
 
 
 def create(name: str, weights_dir: Path | str | None = None, **options: Any) -> FeatureExtractor:

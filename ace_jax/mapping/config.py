@@ -21,8 +21,8 @@ def base() -> ml_collections.ConfigDict:
     """The default: landmark attention on keypoints, points from depth where there is any."""
     return ml_collections.ConfigDict(
         {
-            # Name and options of `features.registry.create`. "auto": XFeat descriptors of blobs
-            # if the weights are found, else SIFT.
+            # Name and options of `features.registry.create`. "auto": SIFT, which needs no
+            # weights and does not mind how the camera is turned.
             "features": {
                 "name": "auto",
                 "options": ml_collections.ConfigDict(

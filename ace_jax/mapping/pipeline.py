@@ -23,6 +23,9 @@ from ace_jax.mapping.points import Depths, estimated_depths, measured_depths
 from ace_jax.progress import Progress, quiet
 from ace_jax.training.checkpoints import Checkpoints
 
+# On all recordings at once SIFT is at least level with XFeat descriptors, which are blind to roll.
+AUTO_FEATURES = "sift"
+
 
 def map_scene(
     source: FrameSource,
@@ -49,7 +52,7 @@ def map_scene(
         UserError: the source has no poses, weights are missing, nothing can be triangulated, ...
     """
     started, used = time.perf_counter(), time.process_time()
-    config = resolved(config, weights_dir, known, source.has_depth)
+    config = resolved(config, known, source.has_depth)
     extractor = create_extractor(config, weights_dir)
     if known is not None:
         known.require_features(extractor)
@@ -137,7 +140,6 @@ def _checks(
 
 def resolved(
     config: ml_collections.ConfigDict,
-    weights_dir: Path | str | None,
     known: SceneMap | None,
     has_depth: bool,
 ) -> ml_collections.ConfigDict:
@@ -149,7 +151,7 @@ def resolved(
         config.features.options = ml_collections.ConfigDict(known.feature_options)
         config.head.name = known.head
     elif config.features.name == "auto":
-        config.features.name = registry.available("xfeat_blobs", "sift", weights_dir)
+        config.features.name = AUTO_FEATURES
     kind = similarity(config.features.name)
     if config.landmarks.min_similarity is None:
         config.landmarks.min_similarity = kind.mapping_min_cosine
