@@ -264,6 +264,10 @@ class SlamConfig:
         dense_deviation (m, rad; theory: a fraction of the search radius): standard deviation in the
             worst direction, at most; a bare wall in even light does not tell how the camera moved
             along it.
+        contradicting_landmarks (landmarks; judged): well-observed ones in view of a pose that dense
+            alignment alone tells; with fewer the map says nothing of it,
+        contradicted_share (share; judged): with less of them at the depth where they should be, the
+            map contradicts it: the image follows people who cover most of it.
         max_spread (m; tuned K R): standard deviation of a scene coordinate; less certain ones do
             not vote.
         kabsch_threshold (m, 1/m; tuned K R): of inliers, and what is added by the square of the
@@ -345,6 +349,8 @@ class SlamConfig:
     dense_agreement: float = 0.9
     dense_overlap: float = 0.4
     dense_deviation: tuple[float, float] = (0.03, 0.02)
+    contradicting_landmarks: int = 20
+    contradicted_share: float = 0.5
     # Relocalization
     max_spread: float = 0.15
     kabsch_threshold: tuple[float, float] = (0.04, 0.015)

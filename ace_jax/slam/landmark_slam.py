@@ -227,7 +227,9 @@ class LandmarkSlam:
             if aligned is not None:
                 if tracked := self._track_near(frame, static, aligned):
                     return tracked
-                return Tracked.without_landmarks(aligned, self._unrolled(frame, static, aligned))
+                if not self.tracker.is_contradicted(self.landmark_map, frame.depth, aligned):
+                    unrolled = self._unrolled(frame, static, aligned)
+                    return Tracked.without_landmarks(aligned, unrolled)
         if tracked := self._track_near(frame, static, None):
             return tracked
         aligned = self._aligned(frame, None) if predicted is None else None

@@ -15,9 +15,10 @@ import numpy as np
 from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera, unproject
+from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.geometry.reprojection import NoiseModel
-from ace_jax.geometry.rigid import nearest_view
+from ace_jax.geometry.rigid import nearest_view, transform
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.models.landmark_attention import EMPTY, attend
 from ace_jax.slam.config import SlamConfig
@@ -225,6 +226,31 @@ class Tracker:
             relocalized=coarse.relocalized,
             agreement=min(coarse.inlier_ratio, inlier_ratio),
         )
+
+    def is_contradicted(
+        self, landmark_map: LandmarkMap, depth: np.ndarray, camera_from_world: np.ndarray
+    ) -> bool:
+        """Whether a depth image shows something else where the map's landmarks should be.
+
+        Args:
+            landmark_map: the map; its well-observed landmarks near the newest keyframe are asked.
+            depth: (H, W) metres; 0, NaN and inf where unknown.
+            camera_from_world: (4, 4) a pose that landmarks have not told.
+        """
+        config, newest = self.config, landmark_map.keyframes.newest
+        slots = self._local_map(landmark_map, landmark_map.landmarks_of(newest), camera_from_world)
+        slots = slots[self.well_observed(landmark_map, slots)]
+        points = transform(camera_from_world, landmark_map.points[slots])
+        column, row = np.rint(project(points, self.camera)).astype(int).T
+        inside = (column >= 0) & (column < self.camera.width)
+        inside &= (row >= 0) & (row < self.camera.height)
+        expected, seen = points[inside, 2], depth[row[inside], column[inside]]
+        known = np.isfinite(seen) & (seen > 0)
+        if known.sum() < config.contradicting_landmarks:
+            return False
+        margin = config.free_space.margin[0] + config.free_space.margin[1] * expected[known]
+        agree = np.abs(seen[known] - expected[known]) < margin
+        return bool(np.mean(agree) < config.contradicted_share)
 
     def locate(self, landmark_map: LandmarkMap, features: Features) -> np.ndarray | None:
         """(4, 4) camera_from_world of features from elsewhere (another map), or None."""
