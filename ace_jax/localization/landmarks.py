@@ -3,8 +3,11 @@
 One form for SLAM, mapping and relocalization, on the host (NumPy) or on the device (JAX).
 """
 
+from types import ModuleType
+
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.geometry import host_camera, rigid, se3
@@ -69,9 +72,14 @@ class MatchGates:
     max_scale_change: float = 1.7
 
 
+def _namespace(array: jax.Array) -> ModuleType:
+    """The module of an array's functions. NumPy's arrays tell it themselves from 2.0 on only."""
+    return np if isinstance(array, np.ndarray) else jnp
+
+
 def directions_to(viewpoints: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Unit directions (M, 3) from points (M, 3) to viewpoints (M, 3), and distances (M,)."""
-    xp = points.__array_namespace__()
+    xp = _namespace(points)
     to_viewpoint = viewpoints - points
     distances = xp.sqrt(xp.sum(to_viewpoint**2, axis=1))
     return to_viewpoint / xp.maximum(distances, 1e-6)[:, None], distances
@@ -92,7 +100,7 @@ def visible(
     Returns:
         (M, 2) pixels, finite also for landmarks that cannot be seen, and (M,) bool.
     """
-    xp = landmarks.points.__array_namespace__()
+    xp = _namespace(landmarks.points)
     if xp is np:
         in_camera = rigid.transform(camera_from_world, landmarks.points)
         uv, centre = host_camera.project(in_camera, camera), rigid.centre(camera_from_world)
