@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ace_jax.features import blobs, keypoints
+from ace_jax.features import blobs
 from ace_jax.features.filters import gaussian_blur
+from ace_jax.geometry.interpolation import sample_bilinear
 
 DIM = 128
 BINS = 8  # directions, k * 45 degrees from the x to the y axis
@@ -84,7 +85,7 @@ def orientations(grey: jax.Array, uv: jax.Array) -> jax.Array:
     matches, at many times the cost.
     """
     slopes = jnp.stack(gradient(gaussian_blur(grey, ORIENTATION_SIGMA)), axis=-1)
-    slope = keypoints.sample_bilinear(slopes, uv)
+    slope = sample_bilinear(slopes, uv)
     return jnp.arctan2(slope[:, 1], slope[:, 0])
 
 
@@ -109,7 +110,7 @@ def describe(pooled: jax.Array, uv: jax.Array, orientation: jax.Array | None = N
         y = sin * cells[:, 0] + cos * cells[:, 1]
         at = uv[:, None] + jnp.stack([x, y], axis=-1)
     at = (at.reshape(-1, 2) + 0.5) / _STRIDE - 0.5
-    histograms = keypoints.sample_bilinear(pooled, at).reshape(-1, 16, BINS)
+    histograms = sample_bilinear(pooled, at).reshape(-1, 16, BINS)
     if orientation is not None:
         histograms = _turned(histograms, orientation)
     flat = histograms.reshape(-1, DIM)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ace_jax.features import keypoints
 from ace_jax.features.base import Features
 from ace_jax.features.extractor import NetworkExtractor, luminance, to_image
+from ace_jax.geometry.interpolation import sample_bilinear
 from ace_jax.models.superpoint import CELL, DESCRIPTOR_DIM, SuperPointMaps
 
 NMS_RADIUS = 4  # pixels
@@ -34,7 +35,7 @@ def describe(maps: SuperPointMaps, uv: jax.Array) -> jax.Array:
 
     The demo samples at x / 8 - 1/2, half a pixel before the cells' true centres; so do we.
     """
-    return keypoints.normalize(keypoints.sample_bilinear(maps.descriptors[0], uv / CELL - 0.5))
+    return keypoints.normalize(sample_bilinear(maps.descriptors[0], uv / CELL - 0.5))
 
 
 class SuperPointSparse(NetworkExtractor):

@@ -15,6 +15,7 @@ from ace_jax.errors import UserError
 from ace_jax.features import blobs, keypoints
 from ace_jax.features.base import Features
 from ace_jax.features.extractor import NetworkExtractor, cell_centres, to_image
+from ace_jax.geometry.interpolation import sample_bilinear
 from ace_jax.models.xfeat import CELL, DESCRIPTOR_DIM, XFeatMaps
 
 
@@ -30,7 +31,7 @@ def learned_keypoints(
     heatmap = keypoints.cell_probabilities(maps.keypoint_logits[0])
     x, y, peak = keypoints.best_of_blocks(keypoints.local_maxima(heatmap, radius=2))
     cells = (jnp.stack([x, y], axis=-1) + 0.5) / CELL - 0.5
-    reliability = keypoints.sample_bilinear(maps.reliability[0, ..., None], cells)[:, 0]
+    reliability = sample_bilinear(maps.reliability[0, ..., None], cells)[:, 0]
     scores, index = keypoints.top(jnp.where(peak > threshold, peak * reliability, 0.0), count)
     x, y = x[index], y[index]
     if not refine:
@@ -53,9 +54,7 @@ def blob_keypoints(
 def _describe(maps: XFeatMaps, uv: jax.Array, scores: jax.Array, scale: jax.Array) -> Features:
     """Features at keypoints `uv` in pixels of the network's input."""
     mask = scores > 0.0
-    sampled = keypoints.sample_bilinear(
-        keypoints.normalize(maps.descriptors[0]), (uv + 0.5) / CELL - 0.5
-    )
+    sampled = sample_bilinear(keypoints.normalize(maps.descriptors[0]), (uv + 0.5) / CELL - 0.5)
     return Features(
         uv=jnp.where(mask[:, None], to_image(uv, scale), 0.0),
         descriptors=jnp.where(mask[:, None], keypoints.normalize(sampled), 0.0),

@@ -9,8 +9,6 @@ al., IROS 2013), and the other image may be brighter and of other contrast (Enge
 PAMI 2018), as auto exposure makes it.
 """
 
-import functools
-
 import cv2
 import flax.struct
 import jax
@@ -18,7 +16,8 @@ import jax.numpy as jnp
 import jaxlie
 import numpy as np
 
-from ace_jax.geometry.camera import MIN_DEPTH, Camera
+from ace_jax.geometry.camera import MIN_DEPTH, Camera, unproject
+from ace_jax.geometry.interpolation import sample_bilinear
 from ace_jax.precision import full_precision
 
 WIDTH = 160  # pixels of the finest level; finer ones cost more than they add to a prediction
@@ -57,16 +56,12 @@ class DenseAlignment:
             and of the rotation in radians.
         overlap: share of the template's pixels with depth that the other image shows with depth.
         agreement: share of these that have the same brightness and lie on the same surface.
-        brightness_sigma: standard deviation of the brightness residuals.
-        depth_sigma: the same of the depth residuals, 1/m.
     """
 
     pose: jax.Array
     deviation: jax.Array
     overlap: jax.Array
     agreement: jax.Array
-    brightness_sigma: jax.Array
-    depth_sigma: jax.Array
 
 
 def dense_image(rgb: np.ndarray, depth: np.ndarray, camera: Camera) -> DenseImage:
@@ -94,26 +89,12 @@ def small_size(camera: Camera) -> tuple[int, int]:
 
 @flax.struct.dataclass
 class _Level:
-    """One level of a pyramid: N pixels in rows; `size` is (h, w)."""
+    """One level of a pyramid: N pixels, row by row."""
 
-    brightness: jax.Array  # (N,)
-    gradient: jax.Array  # (N, 2) of the brightness, per pixel
+    tones: jax.Array  # (h, w, 3) brightness and its gradient by pixel
     points: jax.Array  # (N, 3) camera axes, metres
     normals: jax.Array  # (N, 3), zero where the surface is not smooth
     known: jax.Array  # (N,) depth
-
-
-def _camera_of_level(camera: Camera, size: tuple[int, int]) -> jax.Array:
-    """fx, fy, cx, cy of an image of another size of the same view."""
-    sx, sy = size[1] / camera.width, size[0] / camera.height
-    return jnp.stack(
-        [
-            jnp.asarray(camera.fx * sx),
-            jnp.asarray(camera.fy * sy),
-            jnp.asarray((camera.cx + 0.5) * sx - 0.5),
-            jnp.asarray((camera.cy + 0.5) * sy - 0.5),
-        ]
-    ).astype(jnp.float32)
 
 
 def _pyramid(image: DenseImage) -> list[DenseImage]:
@@ -134,12 +115,11 @@ def _pyramid(image: DenseImage) -> list[DenseImage]:
     return levels
 
 
-def _level(image: DenseImage, intrinsics: jax.Array, jump: float) -> _Level:
-    fx, fy, cx, cy = intrinsics
+def _level(image: DenseImage, camera: Camera, jump: float) -> _Level:
     h, w = image.brightness.shape
     v, u = jnp.mgrid[0:h, 0:w].astype(jnp.float32)
     z = image.depth
-    points = jnp.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], axis=-1)
+    points = unproject(jnp.stack([u, v], axis=-1), z, camera)
     known = z > 0
 
     def around(x):
@@ -147,7 +127,7 @@ def _level(image: DenseImage, intrinsics: jax.Array, jump: float) -> _Level:
         return padded[1:-1, 2:], padded[1:-1, :-2], padded[2:, 1:-1], padded[:-2, 1:-1]
 
     right, left, below, above = around(image.brightness)
-    gradient = jnp.stack([right - left, below - above], axis=-1) / 2
+    tones = jnp.stack([image.brightness, (right - left) / 2, (below - above) / 2], axis=-1)
     east, west, south, north = around(points)
     normal = jnp.cross(south - north, east - west)
     length = jnp.linalg.norm(normal, axis=-1, keepdims=True)
@@ -155,24 +135,11 @@ def _level(image: DenseImage, intrinsics: jax.Array, jump: float) -> _Level:
     smooth = jnp.all(jnp.abs(depths - z) < jump * z, axis=0) & known & (length[..., 0] > 1e-9)
     normal = jnp.where(smooth[..., None], normal / jnp.maximum(length, 1e-9), 0.0)
     return _Level(
-        brightness=image.brightness.reshape(-1),
-        gradient=gradient.reshape(-1, 2),
+        tones=tones,
         points=points.reshape(-1, 3),
         normals=normal.reshape(-1, 3),
         known=known.reshape(-1),
     )
-
-
-def _bilinear(table: jax.Array, uv: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """(N, C) values of an image (h * w, C) at pixels (N, 2) within it."""
-    h, w = size
-    low = jnp.clip(jnp.floor(uv), 0, jnp.array([w - 2, h - 2])).astype(jnp.int32)
-    fraction = uv - low
-    place = low[:, 1] * w + low[:, 0]
-    a, b = fraction[:, :1], fraction[:, 1:]
-    top = table[place] * (1 - a) + table[place + 1] * a
-    bottom = table[place + w] * (1 - a) + table[place + w + 1] * a
-    return top * (1 - b) + bottom * b
 
 
 @flax.struct.dataclass
@@ -191,30 +158,28 @@ class _Residuals:
 def _residuals(
     template: _Level,
     image: _Level,
-    size: tuple[int, int],
-    intrinsics: jax.Array,
+    camera: Camera,
     pose: jax.Array,
     tone: jax.Array,
 ) -> _Residuals:
-    fx, fy, cx, cy = intrinsics
-    h, w = size
+    h, w, _ = image.tones.shape
+    brightness = template.tones[..., 0].reshape(-1)
     moved = template.points @ pose[:3, :3].T + pose[:3, 3]
     x, y = moved[:, 0], moved[:, 1]
     z = jnp.maximum(moved[:, 2], MIN_DEPTH)
-    u, v = fx * x / z + cx, fy * y / z + cy
+    u, v = camera.pixels(x / z, y / z)
     inside = (u >= 0) & (u <= w - 1) & (v >= 0) & (v <= h - 1) & (moved[:, 2] > MIN_DEPTH)
     seen = template.known & inside
     uv = jnp.where(seen[:, None], jnp.stack([u, v], -1), 0.0)
-    table = jnp.concatenate([image.brightness[:, None], image.gradient], axis=1)
-    sampled = _bilinear(table, uv, size)
-    error = sampled[:, 0] - (tone[0] * template.brightness + tone[1])
-    gx, gy = sampled[:, 1] * fx / z, sampled[:, 2] * fy / z
+    value, along_u, along_v = sample_bilinear(image.tones, uv).T
+    error = value - (tone[0] * brightness + tone[1])
+    gx, gy = along_u * camera.fx / z, along_v * camera.fy / z
     by_point = jnp.stack([gx, gy, -(gx * x + gy * y) / z], axis=-1)
     rows = jnp.concatenate(
         [
             by_point,
             jnp.cross(moved, by_point),
-            -template.brightness[:, None],
+            -brightness[:, None],
             -jnp.ones_like(error)[:, None],
         ],
         axis=1,
@@ -281,14 +246,13 @@ def _deviation(hessian: jax.Array, found: _Residuals) -> jax.Array:
     return jnp.sqrt(jnp.stack(largest))
 
 
-@functools.partial(jax.jit, static_argnames=("coarsest",))
+@jax.jit
 @full_precision
 def align(
     template: DenseImage,
     image: DenseImage,
     camera: Camera,
     start: jax.Array,
-    coarsest: int = 0,
 ) -> DenseAlignment:
     """Aligns an image with a template.
 
@@ -297,7 +261,6 @@ def align(
         image: in this one.
         camera: intrinsics of both images in their original size.
         start: (4, 4) image_from_template, right to about a tenth of the view.
-        coarsest: levels that are left out at the coarse end, if the start is better than that.
 
     Returns:
         The alignment; whether it is right is for the caller to judge by `overlap`, `agreement` and
@@ -305,15 +268,15 @@ def align(
     """
     templates, images = _pyramid(template), _pyramid(image)
     pose, tone = start.astype(jnp.float32), jnp.array([1.0, 0.0], jnp.float32)
-    for index in range(coarsest, LEVELS):
-        size = templates[index].brightness.shape
-        intrinsics = _camera_of_level(camera, size)
+    for index in range(LEVELS):
+        height, width = templates[index].brightness.shape
+        small = camera.resized(width, height)
         jump = MAX_JUMP * 2.0 ** (LEVELS - 1 - index)
-        of, to = (_level(x[index], intrinsics, jump) for x in (templates, images))
+        of, to = (_level(x[index], small, jump) for x in (templates, images))
 
-        def step(_, state, of=of, to=to, size=size, intrinsics=intrinsics):
+        def step(_, state, of=of, to=to, small=small):
             pose, tone = state
-            found = _residuals(of, to, size, intrinsics, pose, tone)
+            found = _residuals(of, to, small, pose, tone)
             hessian, gradient = _normal_equations(found, _scales(found))
             # A weak prior on gain and offset alone, and a ridge that only dead directions feel.
             ridge = jnp.diag(jnp.concatenate([1e-6 * jnp.diag(hessian)[:6] + 1e-3, jnp.ones(2)]))
@@ -322,9 +285,8 @@ def align(
             return jaxlie.SE3.exp(delta[:6]).as_matrix() @ pose, tone + delta[6:]
 
         pose, tone = jax.lax.fori_loop(0, ITERATIONS[index], step, (pose, tone))
-    found = _residuals(of, to, size, intrinsics, pose, tone)
-    scales = _scales(found)
-    hessian, _ = _normal_equations(found, scales)
+    found = _residuals(of, to, small, pose, tone)
+    hessian, _ = _normal_equations(found, _scales(found))
     shown = jnp.sum(found.shown)
     alike = jnp.abs(found.brightness) < MAX_BRIGHTNESS
     close = ~found.on_surface | (jnp.abs(found.depth) < MAX_INVERSE_DEPTH)
@@ -333,6 +295,4 @@ def align(
         deviation=_deviation(hessian, found),
         overlap=shown / jnp.maximum(jnp.sum(of.known), 1),
         agreement=jnp.sum(found.shown & alike & close) / jnp.maximum(shown, 1),
-        brightness_sigma=scales[0],
-        depth_sigma=scales[1],
     )
