@@ -237,11 +237,10 @@ class LandmarkSlam:
 
     def _aligned(self, frame: Frame, predicted: np.ndarray | None) -> np.ndarray | None:
         """(4, 4) camera_from_world by dense alignment with the last tracked image, or None."""
-        last = self.poses.last_tracked()
-        lost = self.state is State.LOST
-        if last is None or (lost and self.last_image.age(frame.timestamp) > MAX_INTERVAL):
+        if self.state is State.LOST and self.last_image.age(frame.timestamp) > MAX_INTERVAL:
             return None
-        return self.last_image.pose_of(frame, last, predicted)
+        last = self.poses.last_tracked()
+        return None if last is None else self.last_image.pose_of(frame, last, predicted)
 
     def _track_near(
         self, frame: Frame, static: Features, predicted: np.ndarray | None
@@ -272,8 +271,7 @@ class LandmarkSlam:
         if int(np.sum(features.depth > 0)) < 3 * self.config.min_inliers:
             return TrackedFrame(frame.index, frame.timestamp, None)
         pose = np.eye(4)
-        nothing = np.full(len(features.mask), NO_LANDMARK, np.int32)
-        self._insert_keyframe(frame, Tracked(pose, nothing, features, 1.0, 0.0, False, 1.0), pose)
+        self._insert_keyframe(frame, Tracked.without_landmarks(pose, features), pose)
         clock.lap("mapping")
         self.state = State.TRACKING
         self.recent_frames.remember(frame.timestamp, features, pose)
@@ -320,8 +318,7 @@ class LandmarkSlam:
         if corrected is None:
             return tracked
         pose, moving = corrected
-        again = self._track(frame, static.without(moving), pose)
-        return tracked if again is None or again.relocalized else again
+        return self._track_near(frame, static.without(moving), pose) or tracked
 
     def _ambiguous(self, tracked: Tracked) -> bool:
         """Whether a displaced pose would explain the frame as well (the aperture problem).

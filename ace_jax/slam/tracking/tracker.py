@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ace_jax.data.depth_at_features import sample_depth
 from ace_jax.features.base import Features
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.camera import Camera, unproject
@@ -241,16 +242,12 @@ class Tracker:
         slots = self._local_map(landmark_map, landmark_map.landmarks_of(newest), camera_from_world)
         slots = slots[self.well_observed(landmark_map, slots)]
         points = transform(camera_from_world, landmark_map.points[slots])
-        column, row = np.rint(project(points, self.camera)).astype(int).T
-        inside = (column >= 0) & (column < self.camera.width)
-        inside &= (row >= 0) & (row < self.camera.height)
-        expected, seen = points[inside, 2], depth[row[inside], column[inside]]
-        known = np.isfinite(seen) & (seen > 0)
-        if known.sum() < config.contradicting_landmarks:
+        seen = sample_depth(depth, project(points, self.camera))
+        expected, seen = points[seen > 0, 2], seen[seen > 0]
+        if len(seen) < config.contradicting_landmarks:
             return False
-        margin = config.free_space.margin[0] + config.free_space.margin[1] * expected[known]
-        agree = np.abs(seen[known] - expected[known]) < margin
-        return bool(np.mean(agree) < config.contradicted_share)
+        margin = config.free_space.margin[0] + config.free_space.margin[1] * expected
+        return bool(np.mean(np.abs(seen - expected) < margin) < config.contradicted_share)
 
     def locate(self, landmark_map: LandmarkMap, features: Features) -> np.ndarray | None:
         """(4, 4) camera_from_world of features from elsewhere (another map), or None."""
