@@ -10,8 +10,9 @@ import sys
 from types import FrameType
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
+from ace_jax import errors
 from ace_jax.data.registry import open_sequence
 from ace_jax.slam.run import SystemOptions, create_system
 
@@ -45,4 +46,4 @@ def main(_: Any) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    errors.run(main)

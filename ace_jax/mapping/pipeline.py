@@ -19,6 +19,7 @@ from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping import attention_map, checks, trained_map
 from ace_jax.mapping.attention_map import FEW
 from ace_jax.mapping.images import MappingImage, extract_images, select_frames
+from ace_jax.mapping.landmark_store import ENOUGH_VIEWS
 from ace_jax.mapping.points import Depths, estimated_depths, measured_depths
 from ace_jax.progress import Progress, quiet
 from ace_jax.training.checkpoints import Checkpoints
@@ -159,7 +160,7 @@ def resolved(
         config.landmarks.tau = kind.mapping_temperature
     if config.landmarks.min_views is None:
         measured = has_depth and config.points.source in ("both", "measured")
-        config.landmarks.min_views = 1 if measured else 3
+        config.landmarks.min_views = 1 if measured else ENOUGH_VIEWS
     return config
 
 
