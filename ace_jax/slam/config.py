@@ -211,7 +211,7 @@ class LoopConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MergeConfig:
-    """When two maps overlap: see `merging`.
+    """When two maps overlap: see `map_joining`.
 
     Attributes:
         max_disagreement (m, rad; judged): between keyframes that agree on one overlap.
@@ -312,6 +312,9 @@ class SlamConfig:
         max_waiting_loops (keyframes; size): that wait; with more no loop is looked for.
         mapping_lag (frames; size): frames after which the result of a mapping job is taken; see
             `MappingQueue`.
+        new_map_after (frames; judged): without a pose, after which a new map begins; a map that
+            has lasted for fewer frames is given up as early.
+        max_maps (maps; size): that are kept until they can be joined.
         max_landmarks (landmarks; size): capacity of the whole map.
         max_keyframes (keyframes; size): capacity of the whole map; beyond it the least useful ones
             are retired,
@@ -384,7 +387,10 @@ class SlamConfig:
     max_window_edges: int = 96
     max_waiting_loops: int = 3
     mapping_lag: int = 3
-    # Size of the map
+    # Maps
+    new_map_after: int = 5
+    max_maps: int = 8
+    # Size of a map
     max_landmarks: int = 16384
     max_keyframes: int = 320
     recent_keyframes: int = 50

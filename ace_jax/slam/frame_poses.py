@@ -5,9 +5,12 @@ import enum
 
 import numpy as np
 
+from ace_jax.data.frame import Frame
 from ace_jax.geometry.rigid import invert
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion
-from ace_jax.slam.mapping.keyframes import Keyframes
+from ace_jax.slam.loops.map_joining import Joined
+from ace_jax.slam.mapping.atlas import Atlas
+from ace_jax.slam.tracking.loss import GIVEN_UP
 
 
 class State(enum.Enum):
@@ -28,6 +31,8 @@ class TrackedFrame:
         live_camera_from_world: (4, 4) float64 as known when the frame was tracked, None if lost.
         reference: number of the keyframe that the pose is relative to.
         camera_from_reference: (4, 4) motion from that keyframe; follows its corrections.
+        map: number of the map that the keyframe and the world's axes are of, see `Atlas`.
+        lost_because: the likely cause if the frame has no pose, see `loss`.
     """
 
     index: int
@@ -35,32 +40,64 @@ class TrackedFrame:
     live_camera_from_world: np.ndarray | None
     reference: int = -1
     camera_from_reference: np.ndarray | None = None
+    map: int = 0
+    lost_because: str | None = None
 
 
 class FramePoses:
     """The frames of a run and the camera's motion over them.
 
     Args:
-        keyframes: those that the frames' poses are relative to.
+        atlas: the maps that the frames' poses are relative to.
 
     Attributes:
         frames: one for each frame, oldest first.
     """
 
-    def __init__(self, keyframes: Keyframes) -> None:
-        self._keyframes = keyframes
+    def __init__(self, atlas: Atlas) -> None:
+        self._atlas = atlas
         self.frames: list[TrackedFrame] = []
 
+    def tracked(
+        self, frame: Frame, pose: np.ndarray, reference: int, relative: np.ndarray
+    ) -> TrackedFrame:
+        """A frame of the current map with its pose (4, 4), which is `relative` to a keyframe's."""
+        number = self._atlas.current
+        return TrackedFrame(frame.index, frame.timestamp, pose, reference, relative, number)
+
     def corrected(self, frame: TrackedFrame) -> np.ndarray | None:
-        """(4, 4) camera_from_world of a tracked frame as known now; None if it was lost."""
-        if frame.camera_from_reference is None:
+        """(4, 4) camera_from_world of a frame as known now, in the axes of the current map.
+
+        None if it was lost, or tracked in another map.
+        """
+        if frame.camera_from_reference is None or frame.map != self._atlas.current:
             return None
-        return frame.camera_from_reference @ self._keyframes.pose_of(frame.reference)
+        keyframes = self._atlas.landmark_map.keyframes
+        return frame.camera_from_reference @ keyframes.pose_of(frame.reference)
 
     def last_tracked(self) -> np.ndarray | None:
         """(4, 4) camera_from_world of the newest frame that has a pose; None: there is none."""
         poses = (self.corrected(frame) for frame in reversed(self.frames))
         return next((pose for pose in poses if pose is not None), None)
+
+    def move(self, number: int, into: int, joined: Joined) -> None:
+        """Brings the frames of a map into the one that has adopted it."""
+        back = invert(joined.motion)
+        for frame in self.frames:
+            if frame.map != number or frame.camera_from_reference is None:
+                continue
+            reference, motion = joined.keyframes.anchored(frame.reference)
+            frame.reference = joined.keyframe[reference]
+            frame.camera_from_reference = frame.camera_from_reference @ motion
+            frame.live_camera_from_world = frame.live_camera_from_world @ back
+            frame.map = into
+
+    def drop(self, number: int) -> None:
+        """Forgets the poses of a map's frames."""
+        for frame in self.frames:
+            if frame.map == number and frame.camera_from_reference is not None:
+                frame.live_camera_from_world = frame.camera_from_reference = None
+                frame.lost_because = GIVEN_UP
 
     def motion(self) -> Motion | None:
         """Velocity between the last two frames; None unless both were tracked."""
@@ -90,12 +127,15 @@ class FramePoses:
         return pose.astype(np.float32)
 
     def trajectory(self, live: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Timestamps (T,) and (T, 4, 4) world_from_camera of the tracked frames.
+        """Timestamps (T,) and (T, 4, 4) world_from_camera of the frames of the current map.
 
         Args:
             live: as known when each was tracked, not after all corrections.
         """
-        tracked = [f for f in self.frames if f.live_camera_from_world is not None]
+        current = self._atlas.current
+        tracked = [
+            f for f in self.frames if f.map == current and f.live_camera_from_world is not None
+        ]
         poses = [f.live_camera_from_world if live else self.corrected(f) for f in tracked]
         inverse = np.array([invert(pose) for pose in poses]).reshape(-1, 4, 4)
         return np.array([f.timestamp for f in tracked]), inverse

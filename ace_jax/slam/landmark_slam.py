@@ -1,6 +1,6 @@
 """SLAM in a map of landmarks: the loop over frames (DESIGN 4.4 and 6b)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -9,16 +9,18 @@ from ace_jax.data.frame import Frame, as_seen_by
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.depth_planes import fit_planes
-from ace_jax.geometry.rigid import invert, orthonormalized
+from ace_jax.geometry.rigid import orthonormalized
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
 from ace_jax.slam.loops.loop_closing import LoopCloser
+from ace_jax.slam.loops.map_changes import MapChanges
+from ace_jax.slam.loops.map_joining import MapJoiner
+from ace_jax.slam.mapping.atlas import Atlas
 from ace_jax.slam.mapping.keyframe_mapping import KeyframeMapping
 from ace_jax.slam.mapping.keyframe_selection import KeyframeSelection
-from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.local_mapping import LocalMapper
 from ace_jax.slam.reporting.stage_times import StageClock, StageTimes
@@ -30,7 +32,8 @@ from ace_jax.slam.tracking.frame_features import (
     match_gates,
 )
 from ace_jax.slam.tracking.free_space import FreeSpace
-from ace_jax.slam.tracking.last_image import LastImage
+from ace_jax.slam.tracking.last_frame import LastFrame
+from ace_jax.slam.tracking.loss import likely_cause
 from ace_jax.slam.tracking.moving_features import RecentFrames
 from ace_jax.slam.tracking.tracker import Tracked, Tracker
 
@@ -49,15 +52,15 @@ class LandmarkSlam:
         relocalize_always: do without the motion prediction (relocalize every frame, as ACE-SLAM).
         feature_options: how `extractor` was made, noted in the map.
         mapping_lag: how mapping runs beside tracking, see `MappingQueue`.
-        landmark_map: a map to go on from, see `session`; the camera is looked for in it first.
-        frozen: look for the camera in `landmark_map` alone and leave it as it is; frames then need
-            no depth.
+        landmark_map: a map to go on from, see `session`.
+        frozen: look for the camera in it alone and leave it as it is; frames then need no depth.
         close_loops: recognise places that were mapped long ago and correct the drift since.
+        new_maps: begin another map where the camera is lost for a while.
 
     Attributes:
         state: of the newest frame.
         poses: of all frames.
-        landmark_map: the map.
+        atlas: the maps; one is begun when the camera was lost for a while.
         mapping: what new keyframes set off, beside tracking.
         times: milliseconds of each stage.
         last_landmarks: (N,) landmark of each feature of the last tracked frame, or NO_LANDMARK.
@@ -77,6 +80,7 @@ class LandmarkSlam:
         landmark_map: LandmarkMap | None = None,
         frozen: bool = False,
         close_loops: bool = True,
+        new_maps: bool = True,
     ):
         if frozen and landmark_map is None:
             raise ValueError("there is no map to look for the camera in")
@@ -84,10 +88,12 @@ class LandmarkSlam:
         self.config = config = config or SlamConfig()
         self._feature_options = dict(feature_options or {})
         self.state = State.STARTING if landmark_map is None else State.LOST
-        self.landmark_map = landmark_map or LandmarkMap(
-            config.max_landmarks, extractor.dim, config.descriptors_per_landmark
+        self.atlas = Atlas(
+            landmark_map
+            or LandmarkMap(config.max_landmarks, extractor.dim, config.descriptors_per_landmark),
+            config,
         )
-        self.poses = FramePoses(self.landmark_map.keyframes)
+        self.poses = FramePoses(self.atlas)
         self.times = StageTimes()
         self.frozen = self.needs_no_depth = frozen
         self.relocalize_always = relocalize_always
@@ -97,7 +103,7 @@ class LandmarkSlam:
         self.features = FrameFeatures(camera, extractor, config)
         self.free_space = FreeSpace(camera, config.free_space)
         self.recent_frames = RecentFrames(camera, gates, config.moving)
-        self.last_image = LastImage(camera, config)
+        self.last_frame = LastFrame(camera, config, gates, jax.random.key(seed))
         self.tracker = Tracker(
             camera,
             config,
@@ -109,12 +115,20 @@ class LandmarkSlam:
         )
         self.selection = KeyframeSelection(config)
         mapper = LocalMapper(camera, config, gates, noise)
-        loops = None
-        if close_loops and not frozen:
-            loops = LoopCloser(camera, config.loops, gates, noise, seed)
+        loops = LoopCloser(camera, config.loops, gates, noise, seed)
+        joiner = MapJoiner(self.tracker, loops) if new_maps and not frozen else None
         self.mapping = KeyframeMapping(
-            self.landmark_map, config, mapper, loops, mapping_lag, self._forget_motion
+            self.atlas,
+            config,
+            mapper,
+            loops if close_loops and not frozen else None,
+            joiner,
+            mapping_lag,
+            self._forget_motion,
         )
+        self.maps = None
+        if joiner is not None:
+            self.maps = MapChanges(self.atlas, self.poses, self.mapping, joiner, camera)
 
         self.measured = blank_features(extractor)
         self.last_landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
@@ -125,11 +139,9 @@ class LandmarkSlam:
         """Compiles every program before the first frame, on blank input of the right shapes."""
         self.tracker.warm_up(self.landmark_map, self.measured)
         self.recent_frames.warm_up(self.measured)
-        self.last_image.warm_up()
+        self.last_frame.warm_up(self.measured, self.tracker.noise)
         if not self.frozen:
-            self.mapping.mapper.warm_up(self.landmark_map, self.measured)
-        if self.mapping.loops is not None:
-            self.mapping.loops.warm_up(self.landmark_map, self.measured)
+            self.mapping.warm_up(self.measured)
 
     def adapted(self, frame: Frame) -> Frame:
         """A frame as this system's camera would have taken it; itself if it did.
@@ -179,8 +191,12 @@ class LandmarkSlam:
         if raw is None:
             raw = self.observe(frame)
             clock.lap("features")
-        # What mapping has computed meanwhile (bundle adjustment, closed loops) enters the map.
+        # What mapping has computed meanwhile (bundle adjustment, closed loops) enters the map;
+        # another map is joined where the place was recognised.
         self.mapping.queue.advance()
+        if self.maps is not None and (landmark := self.maps.join_recognised()) is not None:
+            self.last_landmarks = landmark[self.last_landmarks]
+            self._forget_motion()
         clock.lap("mapping")
         # Depth: corrected by the sensor's calibration (Teichman, Miller and Thrun, RSS 2013).
         calibration = self.landmark_map.depth_calibration
@@ -188,23 +204,24 @@ class LandmarkSlam:
             frame, raw, self.poses.motion(), calibration
         )
         clock.lap("depth")
-        if not self.landmark_map.keyframes:
-            return self._start(frame, measured, clock)
         # Motion prediction: constant velocity. What has moved into space that was seen to be empty
         # does not vote (Hornung et al., OctoMap, 2013).
         predicted = self.poses.predicted(frame.timestamp) if self.state is State.TRACKING else None
         static = measured.without(self.free_space.moved(measured, frame.depth, predicted))
         # Matches and pose; again without what moves if the camera may have followed that.
         tracked = self._track(frame, static, predicted)
-        if tracked is not None and not self._is_steady(tracked):
+        if tracked is not None and not self.tracker.is_steady(self.landmark_map, tracked):
             tracked = self._without_moving(frame, static, tracked)
         clock.lap("tracking")
+        # Lost; another map begins before long.
         if tracked is None:
-            return self._lose(frame)
+            return self._lose(frame, measured, clock)
         pose = self._accept(frame, tracked)
         # Keyframe (Mur-Artal and Tardos, T-RO 2017, III-E)? Then its features become landmarks, and
         # mapping begins: fusing, registration of depth images, bundle adjustment, loops.
-        reference, relative, covisible = self._reference(tracked.landmarks, pose)
+        reference, relative, covisible = self.selection.reference(
+            self.landmark_map, tracked.landmarks, pose
+        )
         if not self.frozen and self.selection.wanted(
             self.landmark_map, tracked.features, tracked.landmarks, pose, reference, covisible
         ):
@@ -212,35 +229,43 @@ class LandmarkSlam:
             clock.lap("mapping")
         unrolled = self._unrolled(frame, measured, pose)
         self.recent_frames.remember(frame.timestamp, unrolled, pose)
-        self.last_image.remember(frame)
-        return TrackedFrame(frame.index, frame.timestamp, pose, reference, relative)
+        self.last_frame.remember(frame, unrolled)
+        return self.poses.tracked(frame, pose, reference, relative)
 
     def _track(
         self, frame: Frame, static: Features, predicted: np.ndarray | None
     ) -> Tracked | None:
         """Landmarks around the prediction, else all pixels, else relocalization; None: lost."""
-        if predicted is not None and not self.relocalize_always:
-            if tracked := self._track_near(frame, static, predicted):
-                return tracked
-            # Dense alignment with the last image (Newcombe et al. 2011; Kerl et al. 2013).
-            aligned = self._aligned(frame, predicted)
-            if aligned is not None:
-                if tracked := self._track_near(frame, static, aligned):
-                    return tracked
-                if not self.tracker.is_contradicted(self.landmark_map, frame.depth, aligned):
-                    unrolled = self._unrolled(frame, static, aligned)
-                    return Tracked.without_landmarks(aligned, unrolled)
-        if tracked := self._track_near(frame, static, None):
+        if not self.landmark_map.keyframes:
+            return self._find_in_other_map(frame, static)
+        near = predicted is not None and not self.relocalize_always
+        if near and (tracked := self._track_near(frame, static, predicted)):
             return tracked
-        aligned = self._aligned(frame, None) if predicted is None else None
-        return None if aligned is None else self._track_near(frame, static, aligned)
+        if not near and (tracked := self._track_near(frame, static, None)):
+            return tracked
+        for pose in self._since_last_frame(frame, static, predicted):
+            if tracked := self._track_near(frame, static, pose):
+                return tracked
+            if not self.tracker.is_contradicted(self.landmark_map, frame.depth, pose):
+                return Tracked.without_landmarks(pose, self._unrolled(frame, static, pose))
+        tracked = self._track_near(frame, static, None) if near else None
+        return tracked or self._find_in_other_map(frame, static)
 
-    def _aligned(self, frame: Frame, predicted: np.ndarray | None) -> np.ndarray | None:
-        """(4, 4) camera_from_world by dense alignment with the last tracked image, or None."""
-        if self.state is State.LOST and self.last_image.age(frame.timestamp) > MAX_INTERVAL:
-            return None
+    def _since_last_frame(
+        self, frame: Frame, static: Features, predicted: np.ndarray | None
+    ) -> Iterator[np.ndarray]:
+        """(4, 4) camera_from_world by features, then by dense alignment, with the last frame."""
         last = self.poses.last_tracked()
-        return None if last is None else self.last_image.pose_of(frame, last, predicted)
+        if last is None or frame.depth is None:
+            return
+        features = self._unrolled(frame, static)
+        if (pose := self.last_frame.by_features(features, last, self.tracker.noise)) is not None:
+            yield pose
+        # Dense alignment with the last image (Newcombe et al. 2011; Kerl et al. 2013).
+        if self.state is State.LOST and self.last_frame.age(frame.timestamp) > MAX_INTERVAL:
+            return
+        if (pose := self.last_frame.by_pixels(frame, last, predicted)) is not None:
+            yield pose
 
     def _track_near(
         self, frame: Frame, static: Features, predicted: np.ndarray | None
@@ -257,7 +282,15 @@ class LandmarkSlam:
             unrolled = self._unrolled(frame, static, coarse.camera_from_world)
         # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth (DESIGN 6b).
         tracked = self.tracker.fine(self.landmark_map, unrolled, coarse)
-        return None if tracked is None or self._ambiguous(tracked) else tracked
+        return None if tracked is None or self.tracker.is_ambiguous(tracked) else tracked
+
+    def _find_in_other_map(self, frame: Frame, static: Features) -> Tracked | None:
+        """Relocalization in the other maps of this run; goes over to one where it succeeds."""
+        if self.maps is None or not self.atlas.others:
+            return None
+        if found := self.maps.find(self._unrolled(frame, static), frame.index):
+            self._leave_map()
+        return found
 
     def _unrolled(
         self, frame: Frame, features: Features, camera_from_world: np.ndarray | None = None
@@ -266,22 +299,35 @@ class LandmarkSlam:
         motion = self.poses.motion_to(camera_from_world, frame.timestamp)
         return self.features.unrolled(frame, features, motion)
 
-    def _start(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
-        """The first frame with enough depth holds the world's axes."""
+    def _start(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame | None:
+        """The first frame with enough depth holds a map's axes; None: this one has too little."""
         if int(np.sum(features.depth > 0)) < 3 * self.config.min_inliers:
-            return TrackedFrame(frame.index, frame.timestamp, None)
+            return None
         pose = np.eye(4)
         self._insert_keyframe(frame, Tracked.without_landmarks(pose, features), pose)
         clock.lap("mapping")
         self.state = State.TRACKING
+        self.selection.start()
+        self.atlas.count_tracked()
         self.recent_frames.remember(frame.timestamp, features, pose)
-        self.last_image.remember(frame)
-        return TrackedFrame(frame.index, frame.timestamp, pose, 0, np.eye(4))
+        self.last_frame.remember(frame, features)
+        return self.poses.tracked(frame, pose, 0, np.eye(4))
 
-    def _lose(self, frame: Frame) -> TrackedFrame:
-        self.state = State.LOST
+    def _lose(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
+        """Without a pose: begins the first map, or another one if the camera was lost for long."""
+        cause = likely_cause(frame, features, self.last_frame.frame, self.poses.motion())
+        if self.landmark_map.keyframes:
+            self.state = State.LOST
+            self._forget_motion()
+            if self.maps is not None and self.maps.lose():
+                self._leave_map()
+        started = None if self.landmark_map.keyframes else self._start(frame, features, clock)
+        return started or TrackedFrame(frame.index, frame.timestamp, None, lost_because=cause)
+
+    def _leave_map(self) -> None:
+        """Another map is the current one: what was tracked last is not in it."""
+        self.last_landmarks = np.full_like(self.last_landmarks, NO_LANDMARK)
         self._forget_motion()
-        return TrackedFrame(frame.index, frame.timestamp, None)
 
     def _forget_motion(self) -> None:
         """Earlier images say nothing about motion: the camera was lost, or the map has moved."""
@@ -293,6 +339,7 @@ class LandmarkSlam:
         pose = orthonormalized(tracked.camera_from_world)
         self.selection.count_frame(was_lost=self.state is State.LOST)
         self.state = State.TRACKING
+        self.atlas.count_tracked()
         self.last_landmarks = tracked.landmarks
         self.last_descriptors = tracked.features.descriptors
         if frame.depth is not None:
@@ -304,12 +351,6 @@ class LandmarkSlam:
         self.mapping.set_noise(self._noise.model)
         return pose
 
-    def _is_steady(self, tracked: Tracked) -> bool:
-        """Whether a pose cannot have followed a moving person."""
-        known = np.sum(self.tracker.well_observed(self.landmark_map, tracked.landmarks))
-        moving = self.config.moving
-        return tracked.agreement >= moving.unsteady_agreement or known >= moving.min_well_observed
-
     def _without_moving(self, frame: Frame, static: Features, tracked: Tracked) -> Tracked:
         """Tracks again if another motion than the pose's explains more of the surfaces."""
         corrected = self.recent_frames.corrected(
@@ -320,50 +361,31 @@ class LandmarkSlam:
         pose, moving = corrected
         return self._track_near(frame, static.without(moving), pose) or tracked
 
-    def _ambiguous(self, tracked: Tracked) -> bool:
-        """Whether a displaced pose would explain the frame as well (the aperture problem).
-
-        In a narrow strip of the image, structure that repeats along it (cupboards, tiles) lets half
-        of the matches agree with a pose that is displaced by 10 cm.
-        """
-        config = self.config
-        if tracked.inlier_ratio >= config.small_spread_inlier_ratio:
-            return False
-        spread = np.linalg.eigvalsh(np.cov(tracked.features.uv[tracked.landmarks >= 0].T))[0]
-        least = config.min_inlier_spread * self.camera.pixel_scale
-        return bool(np.sqrt(max(spread, 0.0)) < least)
-
-    def _reference(
-        self, landmarks: np.ndarray, pose: np.ndarray
-    ) -> tuple[int, np.ndarray, np.ndarray]:
-        """The keyframe that shares most landmarks with a frame (the newest of several), the (4, 4)
-        motion from it, and the numbers of all keyframes that share some.
-        """
-        shared = self.landmark_map.covisibility(landmarks)
-        most = len(shared) - 1 - int(np.argmax(shared[::-1]))
-        keyframes = self.landmark_map.keyframes
-        reference = most if shared[most] else keyframes.newest
-        relative = pose @ invert(keyframes[reference].camera_from_world)
-        return reference, relative, np.flatnonzero(shared)
-
     def _insert_keyframe(self, frame: Frame, tracked: Tracked, pose: np.ndarray) -> int:
         """Adds a frame to the map, without what moves in it, and has it mapped."""
         moving = self.recent_frames.moving(frame.timestamp, tracked.features, pose)
         features = tracked.features.without(moving)
-        planes = None if frame.depth is None else fit_planes(frame.depth, self.camera)
-        keyframe = Keyframe.of(frame.index, features, pose, tracked.inlier_ratio, planes)
         landmarks = np.where(moving, NO_LANDMARK, tracked.landmarks)
-        number = self.mapping.mapper.insert(self.landmark_map, keyframe, landmarks, frame.rgb)
+        number = self.mapping.insert(frame, features, landmarks, pose, tracked.inlier_ratio)
         # The frame's features now show the landmarks that were made of them.
         self.last_landmarks = self.landmark_map.landmarks_of(number).copy()
         self.last_descriptors = features.descriptors
         self.selection.since_keyframe = 0
-        self.mapping.add(number)
         return number
 
     def finish(self) -> None:
-        """Completes the mapping that still runs, and settles the map."""
+        """Completes the mapping that still runs, joins maps that overlap, and settles the map.
+
+        The current map is then the one that the run is about, see `Atlas.main`.
+        """
+        if self.maps is not None and self.maps.join_rest():
+            self._leave_map()
         self.mapping.finish(settle=not self.frozen)
+
+    @property
+    def landmark_map(self) -> LandmarkMap:
+        """The map that the camera is in."""
+        return self.atlas.landmark_map
 
     @property
     def frames(self) -> list[TrackedFrame]:

@@ -94,6 +94,32 @@ class LoopCloser:
         self._align(block, features, 0, self.noise)
         self._examine(block, features, np.eye(4), self.noise)
 
+    def forget(self) -> None:
+        """Another map takes the place of this one."""
+        self._hypothesis, self._rest_until = None, 0
+
+    def verified(
+        self, landmark_map: LandmarkMap, features: Features, camera_from_world: np.ndarray
+    ) -> np.ndarray | None:
+        """(4, 4) refined pose of features in a map if nothing speaks against it, else None.
+
+        Args:
+            landmark_map: the map.
+            features: of a keyframe of another map.
+            camera_from_world: (4, 4) where it was found.
+        """
+        numbers = np.array(list(landmark_map.keyframes))
+        poses = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
+        anchor = int(numbers[nearest_view(poses, camera_from_world)])
+        slots = landmark_map.slots_seen_by(self._group(landmark_map, anchor, numbers))
+        slots = landmark_map.most_observed(slots, self.config.max_group_landmarks)
+        block = landmark_map.block(slots, self.config.max_group_landmarks)
+        old = landmark_map.keyframes[anchor]
+        seen = self._examine(block, features, camera_from_world, self.noise)
+        reference = self._examine(block, old.features, old.camera_from_world, self.noise)
+        doubt = self._doubt(seen, reference, small=False)
+        return None if doubt else orthonormalized(seen.camera_from_world)
+
     def close(
         self, landmark_map: LandmarkMap, number: int
     ) -> Generator[Job, Any, LoopClosure | None]:

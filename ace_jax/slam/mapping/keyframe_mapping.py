@@ -1,12 +1,19 @@
-"""Mapping of new keyframes, beside tracking: local mapping, loop closing, retirement."""
+"""Mapping of new keyframes, beside tracking: local mapping, loops, joining of maps, retirement."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from ace_jax.data.frame import Frame
+from ace_jax.features.base import Features
+from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.loops.loop_closing import LoopCloser
 from ace_jax.slam.loops.loop_correction import LoopClosure
-from ace_jax.slam.mapping.landmark_map import LandmarkMap
+from ace_jax.slam.loops.map_joining import MapJoiner
+from ace_jax.slam.mapping.atlas import Atlas
+from ace_jax.slam.mapping.keyframes import Keyframe
 from ace_jax.slam.mapping.local_mapping import LocalMapper
 from ace_jax.slam.mapping.mapping_queue import MappingQueue, MappingTask
 
@@ -15,10 +22,11 @@ class KeyframeMapping:
     """Maps keyframes in the order in which they come; those that wait are mapped together.
 
     Args:
-        landmark_map: the map that they are in.
+        atlas: its current map is the one that they are in.
         config: constants.
         mapper: local mapping.
         loops: loop closing, or None.
+        joiner: looks for them in the other maps, or None.
         lag: see `MappingQueue`.
         on_closure: called when a closed loop has moved the map.
 
@@ -31,17 +39,19 @@ class KeyframeMapping:
 
     def __init__(
         self,
-        landmark_map: LandmarkMap,
+        atlas: Atlas,
         config: SlamConfig,
         mapper: LocalMapper,
         loops: LoopCloser | None,
+        joiner: MapJoiner | None,
         lag: int | None,
         on_closure: Callable[[], None],
     ) -> None:
-        self._landmark_map = landmark_map
+        self._atlas = atlas
         self._config = config
         self.mapper = mapper
         self.loops = loops
+        self.joiner = joiner
         self.queue = MappingQueue(lag)
         self._on_closure = on_closure
         self.closures: list[LoopClosure] = []
@@ -54,16 +64,45 @@ class KeyframeMapping:
         if self.loops is not None:
             self.loops.noise = noise
 
-    def add(self, number: int) -> None:
-        """Has a keyframe mapped that has just come into the map."""
+    def warm_up(self, features: Features) -> None:
+        """Compiles every program with blank features."""
+        self.mapper.warm_up(self._atlas.landmark_map, features)
+        if self.loops is not None:
+            self.loops.warm_up(self._atlas.landmark_map, features)
+
+    def insert(
+        self,
+        frame: Frame,
+        features: Features,
+        landmarks: np.ndarray,
+        camera_from_world: np.ndarray,
+        inlier_ratio: float,
+    ) -> int:
+        """Adds a frame to the current map as a keyframe, and has it mapped.
+
+        Args:
+            frame: the frame.
+            features: N features, with depth.
+            landmarks: (N,) slot of each feature's landmark, -1 where there is none.
+            camera_from_world: (4, 4).
+            inlier_ratio: quality of its pose.
+
+        Returns:
+            Its number.
+        """
+        camera = self.mapper.camera
+        planes = None if frame.depth is None else fit_planes(frame.depth, camera)
+        keyframe = Keyframe.of(frame.index, features, camera_from_world, inlier_ratio, planes)
+        number = self.mapper.insert(self._atlas.landmark_map, keyframe, landmarks, frame.rgb)
         self.unmapped.append(number)
         if len(self.unmapped) == 1:
             self.queue.submit(self._task())
+        return number
 
     def resume(self, unmapped: list[int], unadjusted: list[int], age: int) -> None:
         """Goes on where another run was; `unadjusted` keyframes are fused already."""
         if unadjusted:
-            self.queue.submit(self.mapper.adjust(self._landmark_map, unadjusted))
+            self.queue.submit(self.mapper.adjust(self._atlas.landmark_map, unadjusted))
         self.unmapped = unmapped
         if unmapped:
             self.queue.submit(self._task())
@@ -73,21 +112,37 @@ class KeyframeMapping:
         """Maps all keyframes that wait when its turn comes."""
         numbers, self.unmapped = self.unmapped, []
         self.being_mapped = numbers
-        yield from self.mapper.refine(self._landmark_map, numbers)
+        landmark_map = self._atlas.landmark_map
+        yield from self.mapper.refine(landmark_map, numbers)
         self.being_mapped = []
         config = self._config
         if self.loops is not None and len(self.unmapped) <= config.max_waiting_loops:
-            closure = yield from self.loops.close(self._landmark_map, numbers[-1])
+            closure = yield from self.loops.close(landmark_map, numbers[-1])
             if closure is not None:
                 self.closures.append(closure)
                 self._on_closure()
-        self._landmark_map.retire_surplus(
+        if self.joiner is not None:
+            yield from self.joiner.search(self._atlas.others, landmark_map, numbers[-1])
+        landmark_map.retire_surplus(
             config.max_keyframes, config.recent_keyframes, config.depending_observers
         )
+
+    def remap(self, numbers: Sequence[int]) -> None:
+        """Fuses and adjusts keyframes of the current map, one after the other."""
+        for number in numbers:
+            self.queue.submit(self.mapper.refine(self._atlas.landmark_map, [number]))
+
+    def leave_map(self) -> None:
+        """Completes the mapping of the current map: another one takes its place."""
+        self.queue.finish()
+        if self.loops is not None:
+            self.loops.forget()
+        if self.joiner is not None:
+            self.joiner.forget()
 
     def finish(self, settle: bool) -> None:
         """Completes what runs and waits; then adjusts the whole map once more, if wanted."""
         self.queue.finish()
         if settle:
-            self.queue.submit(self.mapper.settle(self._landmark_map))
+            self.queue.submit(self.mapper.settle(self._atlas.landmark_map))
             self.queue.finish()

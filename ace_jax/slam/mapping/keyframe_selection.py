@@ -3,7 +3,7 @@
 import numpy as np
 
 from ace_jax.features.base import Features
-from ace_jax.geometry.rigid import difference
+from ace_jax.geometry.rigid import difference, invert
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 
@@ -28,6 +28,32 @@ class KeyframeSelection:
         """Counts a tracked frame."""
         self.since_lost = 0 if was_lost else self.since_lost + 1
         self.since_keyframe += 1
+
+    def start(self) -> None:
+        """A new map begins: there is nothing yet that a poor pose could bend."""
+        self.since_lost = self._config.keyframe_probation
+
+    @staticmethod
+    def reference(
+        landmark_map: LandmarkMap, landmarks: np.ndarray, camera_from_world: np.ndarray
+    ) -> tuple[int, np.ndarray, np.ndarray]:
+        """The keyframe that a frame's pose is relative to.
+
+        Args:
+            landmark_map: the map.
+            landmarks: (N,) slot of each feature's landmark, -1 where there is none.
+            camera_from_world: (4, 4) of the frame.
+
+        Returns:
+            The keyframe that shares most landmarks with it (the newest of several), the (4, 4)
+            motion from it, and the numbers of all keyframes that share some.
+        """
+        shared = landmark_map.covisibility(landmarks)
+        most = len(shared) - 1 - int(np.argmax(shared[::-1]))
+        keyframes = landmark_map.keyframes
+        reference = most if shared[most] else keyframes.newest
+        relative = camera_from_world @ invert(keyframes[reference].camera_from_world)
+        return reference, relative, np.flatnonzero(shared)
 
     def wanted(
         self,

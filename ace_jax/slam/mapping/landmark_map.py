@@ -214,7 +214,7 @@ class LandmarkMap:
         observed: np.ndarray,
         depth_calibration: np.ndarray,
         camera: Camera,
-    ) -> None:
+    ) -> np.ndarray:
         """Takes over landmarks and keyframes of another map, in the same world axes.
 
         Args:
@@ -225,6 +225,9 @@ class LandmarkMap:
             depth_calibration: (12,) how their depths are corrected; from now on as the others'
                 here.
             camera: their intrinsics.
+
+        Returns:
+            (L,) their slots here; those that no keyframe observes are empty.
 
         Raises:
             ValueError: there is no room, or shapes do not fit.
@@ -254,6 +257,12 @@ class LandmarkMap:
             # Loops move a landmark with the keyframe that made it: the first that shows it.
             self.created_at[linked] = np.minimum(self.created_at[linked], number)
         self.remove(slots[self.observations[slots] == 0])
+        return slots
+
+    def make_room(self, count: int) -> None:
+        """Deletes the least useful landmarks until `count` places are free."""
+        if count > len(self._free):
+            self._recycle(count - len(self._free))
 
     def calibrate_depth(self, calibration: np.ndarray, camera: Camera) -> None:
         """Corrects the depths of all keyframes by another calibration (12,); landmarks stay.
@@ -332,10 +341,8 @@ class LandmarkMap:
 
     def create(self, number: int, features: np.ndarray, points: np.ndarray, colours: np.ndarray):
         """Makes landmarks from features of a keyframe; points (F, 3) world, colours (F, 3)."""
+        self.make_room(len(features))
         count = min(len(features), len(self._free))
-        if count < len(features):
-            self._recycle(len(features) - count)
-            count = min(len(features), len(self._free))
         features = features[:count]
         slots = np.array([self._free.pop() for _ in range(count)], np.int64)
         self.points[slots] = points[:count]

@@ -149,6 +149,7 @@ class DistilledNetworkSlam(LandmarkSlam):
             seed,
             feature_options=feature_options,
             mapping_lag=mapping_lag,
+            new_maps=False,  # the network is of one scene
         )
         self._inlier_ratios: dict[int, float] = {}  # of keyframes, by number
         self.tracker = NetworkTracker(**vars(self.tracker), network=self.network)

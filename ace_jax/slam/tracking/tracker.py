@@ -249,12 +249,39 @@ class Tracker:
         margin = config.free_space.margin[0] + config.free_space.margin[1] * expected
         return bool(np.mean(np.abs(seen - expected) < margin) < config.contradicted_share)
 
-    def locate(self, landmark_map: LandmarkMap, features: Features) -> np.ndarray | None:
-        """(4, 4) camera_from_world of features from elsewhere (another map), or None."""
+    def locate(
+        self, landmark_map: LandmarkMap, features: Features, draw: int = 0
+    ) -> Tracked | None:
+        """The pose of features in a map that they were not tracked in, or None.
+
+        Args:
+            landmark_map: the map.
+            features: N features, with depth.
+            draw: number of the random draw.
+        """
         nothing = np.full(len(features.mask), NO_LANDMARK, np.int32)
-        coarse = self.coarse(landmark_map, features, None, nothing, features.descriptors, 0)
+        coarse = self.coarse(landmark_map, features, None, nothing, features.descriptors, draw)
         fine = None if coarse is None else self.fine(landmark_map, features, coarse)
-        return None if fine is None else fine.camera_from_world
+        return None if fine is None or self.is_ambiguous(fine) else fine
+
+    def is_ambiguous(self, tracked: Tracked) -> bool:
+        """Whether a displaced pose would explain the frame as well (the aperture problem).
+
+        In a narrow strip of the image, structure that repeats along it (cupboards, tiles) lets half
+        of the matches agree with a pose that is displaced by 10 cm.
+        """
+        config = self.config
+        if tracked.inlier_ratio >= config.small_spread_inlier_ratio:
+            return False
+        spread = np.linalg.eigvalsh(np.cov(tracked.features.uv[tracked.landmarks >= 0].T))[0]
+        least = config.min_inlier_spread * self.camera.pixel_scale
+        return bool(np.sqrt(max(spread, 0.0)) < least)
+
+    def is_steady(self, landmark_map: LandmarkMap, tracked: Tracked) -> bool:
+        """Whether a pose cannot have followed a moving person."""
+        known = np.sum(self.well_observed(landmark_map, tracked.landmarks))
+        moving = self.config.moving
+        return tracked.agreement >= moving.unsteady_agreement or known >= moving.min_well_observed
 
     def warm_up(self, landmark_map: LandmarkMap, features: Features) -> None:
         """Compiles the tracking programs with blank features."""

@@ -1,0 +1,147 @@
+"""The motion since the last tracked frame, without the map and without a prediction.
+
+Its features are matched to the new ones wherever they are in the image: a wide step (few frames a
+second, frames dropped, a fast turn) does not matter, only that both show the same. Features need
+texture and sharp images; where there are too few of them (blur, a bare floor), dense alignment of
+all pixels still tells the motion, if it is small.
+"""
+
+import jax
+import numpy as np
+
+from ace_jax.data.frame import Frame
+from ace_jax.features.base import Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.dense_alignment import DenseImage, align, dense_image, small_size
+from ace_jax.geometry.host_camera import unproject_to_world
+from ace_jax.geometry.reprojection import NoiseModel
+from ace_jax.geometry.rigid import invert
+from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
+from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.loops import verification
+from ace_jax.slam.tracking.guided_pose import match_and_optimize
+
+
+class LastFrame:
+    """Keeps one frame and its features.
+
+    Args:
+        camera: intrinsics of the frames.
+        config: constants.
+        gates: of guided matching; the radius is that of the pass.
+        key: PRNG key.
+
+    Attributes:
+        frame: the last tracked frame, if it has depth.
+    """
+
+    def __init__(
+        self, camera: Camera, config: SlamConfig, gates: MatchGates, key: jax.Array
+    ) -> None:
+        self._camera, self._config = camera, config
+        self._gates, self._key = gates, key
+        self.frame: Frame | None = None
+        self._features: Features | None = None
+        self._small: DenseImage | None = None
+
+    def warm_up(self, features: Features, noise: NoiseModel) -> None:
+        """Compiles everything with blank input."""
+        width, height = small_size(self._camera)
+        blank = DenseImage(*np.zeros((2, height, width), np.float32))
+        align(blank, blank, self._camera, np.eye(4, dtype=np.float32))
+        self._features = features
+        self._align(features, noise, 0)
+        self._features = None
+
+    def remember(self, frame: Frame, features: Features) -> None:
+        """Takes a tracked frame and its features, unrolled."""
+        self.frame = None if frame.depth is None else frame
+        self._features, self._small = features, None
+
+    def age(self, timestamp: float) -> float:
+        """Seconds since the frame was taken; infinite if there is none."""
+        return np.inf if self.frame is None else timestamp - self.frame.timestamp
+
+    def by_features(
+        self, features: Features, last: np.ndarray, noise: NoiseModel
+    ) -> np.ndarray | None:
+        """Pose of a new frame by mutual matches and RANSAC, then guided matching; or None.
+
+        Args:
+            features: of the new frame, with depth.
+            last: (4, 4) camera_from_world of the remembered frame, as known now.
+            noise: standard deviations.
+
+        Returns:
+            (4, 4) float32 camera_from_world.
+        """
+        if self.frame is None:
+            return None
+        block, aligned = self._align(features, noise, self.frame.index)
+        if not bool(aligned.success):
+            return None
+        config, pose = self._config, np.asarray(aligned.camera_from_world)
+        for radius in (config.coarse_radius, config.fine_radius):
+            gates = self._gates.replace(radius=np.float32(radius * self._camera.pixel_scale))
+            found = match_and_optimize(block, features, pose, self._camera, gates, noise)
+            pose = found.camera_from_world
+        if found.num_inliers < config.relocalized_factor * config.min_inliers:
+            return None
+        return (np.asarray(pose, np.float64) @ last).astype(np.float32)
+
+    def _align(self, features: Features, noise: NoiseModel, draw: int):
+        """The last frame's features as landmarks, in its camera's axes, and the pose among them."""
+        last, camera = self._features, self._camera
+        points = unproject_to_world(last.uv, last.depth, camera, np.eye(4)).astype(np.float32)
+        directions, distances = directions_to(np.zeros_like(points), points)
+        block = Landmarks(
+            points=points,
+            descriptors=last.descriptors[:, None],
+            view_directions=directions,
+            distances=distances,
+            views=(last.mask & (last.depth > 0)).astype(np.int32),
+        )
+        aligned = verification.align(
+            block,
+            features,
+            camera,
+            noise,
+            self._gates.min_cosine,
+            self._key,
+            np.int32(draw),
+            self._config.loops,
+        )
+        return block, aligned
+
+    def by_pixels(
+        self, frame: Frame, last: np.ndarray, predicted: np.ndarray | None
+    ) -> np.ndarray | None:
+        """Pose of a new frame by dense alignment, or None where the images do not agree.
+
+        Args:
+            frame: the new one.
+            last: (4, 4) camera_from_world of the remembered frame, as known now.
+            predicted: (4, 4) camera_from_world that is tried first; then the last pose is.
+
+        Returns:
+            (4, 4) float32 camera_from_world.
+        """
+        if self.frame is None or frame.depth is None:
+            return None
+        if self._small is None:
+            self._small = dense_image(self.frame.rgb, self.frame.depth, self._camera)
+        image = dense_image(frame.rgb, frame.depth, self._camera)
+        starts = [np.eye(4)]
+        if predicted is not None:
+            starts.insert(0, predicted @ invert(last))
+        config = self._config
+        for start in starts:
+            found = align(self._small, image, self._camera, start.astype(np.float32))
+            if (
+                found.agreement > config.dense_agreement
+                and found.overlap > config.dense_overlap
+                and found.deviation[0] < config.dense_deviation[0]
+                and found.deviation[1] < config.dense_deviation[1]
+            ):
+                return (np.asarray(found.pose, np.float64) @ last).astype(np.float32)
+        return None
