@@ -33,7 +33,7 @@ from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.local_mapping import LocalMapper
 from ace_jax.slam.tracking.frame_features import FeatureNoise, FrameFeatures
-from ace_jax.slam.tracking.last_image import LastImage
+from ace_jax.slam.tracking.last_frame import LastFrame
 from ace_jax.slam.tracking.moving_features import RecentFrames
 from ace_jax.slam.tracking.tracker import Tracker
 from ace_jax.synthetic import sequences
@@ -78,7 +78,8 @@ MECHANISMS: dict[str, dict | Callable[[], contextlib.AbstractContextManager]] = 
     "moving features (pose)": lambda: _OFF(RecentFrames, "corrected", lambda *_: None),
     "moving features (landmarks)": {"moving": MovingConfig(min_moving=10**6)},
     "well-observed landmarks first": {"moving": MovingConfig(max_drag=np.inf)},
-    "dense alignment": lambda: _OFF(LastImage, "pose_of", lambda *_: None),
+    "dense alignment": lambda: _OFF(LastFrame, "by_pixels", lambda *_: None),
+    "features of the last frame": lambda: _OFF(LastFrame, "by_features", lambda *_: None),
     "aperture test": {"min_inlier_spread": 0.0},
     "depth registration": lambda: _OFF(LocalMapper, "_with_planes", lambda *_: []),
     "depth calibration": lambda: _OFF(LocalMapper, "_calibrate_depth", _nothing),

@@ -85,7 +85,7 @@ def test_frames_without_features_are_tracked_by_all_pixels(densely, monkeypatch)
     """Blur and bare walls have no features; here they are taken away."""
     system = make_system()
     if not densely:
-        monkeypatch.setattr(system.last_image, "pose_of", lambda *_: None)
+        monkeypatch.setattr(system.last_frame, "by_pixels", lambda *_: None)
     poses = []
     for frame in RoomSource(20):
         features = system.observe(frame)

@@ -12,7 +12,7 @@ from ace_jax.features.sift import Sift
 from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.slam.frame_poses import State
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.sessions.merging import find_overlap, merge
+from ace_jax.slam.sessions.merging import merge
 from ace_jax.slam.sessions.session import load_session, with_session
 
 FRAMES = 24
@@ -162,7 +162,7 @@ def test_two_sessions_become_one(recorded, tmp_path):
     run(second, views)
     second.finish()
     system = resumed(path)
-    overlap = find_overlap(system, second.landmark_map)
+    overlap = system.mapping.joiner.overlap_of(system.landmark_map, second.landmark_map)
     assert len(overlap.keyframes) >= 3
     truth = np.linalg.inv(world_from_camera(0)) @ world_from_camera(16)
     assert np.linalg.norm((overlap.first_from_second - truth)[:3, 3]) < 0.02

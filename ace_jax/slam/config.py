@@ -312,8 +312,7 @@ class SlamConfig:
         max_waiting_loops (keyframes; size): that wait; with more no loop is looked for.
         mapping_lag (frames; size): frames after which the result of a mapping job is taken; see
             `MappingQueue`.
-        new_map_after (frames; judged): without a pose, after which a new map begins; a map that
-            has lasted for fewer frames is given up as early.
+        new_map_after (frames; judged): without a pose, after which a new map begins.
         max_maps (maps; size): that are kept until they can be joined.
         max_landmarks (landmarks; size): capacity of the whole map.
         max_keyframes (keyframes; size): capacity of the whole map; beyond it the least useful ones

@@ -12,6 +12,8 @@ from ace_jax.slam.loops.map_joining import Joined
 from ace_jax.slam.mapping.atlas import Atlas
 from ace_jax.slam.tracking.loss import GIVEN_UP
 
+NO_KEYFRAME = -1
+
 
 class State(enum.Enum):
     """What the system knows about the newest frame."""
@@ -29,7 +31,7 @@ class TrackedFrame:
         index: the source's index.
         timestamp: seconds.
         live_camera_from_world: (4, 4) float64 as known when the frame was tracked, None if lost.
-        reference: number of the keyframe that the pose is relative to.
+        reference: number of the keyframe that the pose is relative to; NO_KEYFRAME if lost.
         camera_from_reference: (4, 4) motion from that keyframe; follows its corrections.
         map: number of the map that the keyframe and the world's axes are of, see `Atlas`.
         lost_because: the likely cause if the frame has no pose, see `loss`.
@@ -38,7 +40,7 @@ class TrackedFrame:
     index: int
     timestamp: float
     live_camera_from_world: np.ndarray | None
-    reference: int = -1
+    reference: int = NO_KEYFRAME
     camera_from_reference: np.ndarray | None = None
     map: int = 0
     lost_because: str | None = None
@@ -97,6 +99,7 @@ class FramePoses:
         for frame in self.frames:
             if frame.map == number and frame.camera_from_reference is not None:
                 frame.live_camera_from_world = frame.camera_from_reference = None
+                frame.reference = NO_KEYFRAME
                 frame.lost_because = GIVEN_UP
 
     def motion(self) -> Motion | None:
@@ -126,16 +129,21 @@ class FramePoses:
             pose = motion.after(interval) @ pose
         return pose.astype(np.float32)
 
-    def trajectory(self, live: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Timestamps (T,) and (T, 4, 4) world_from_camera of the frames of the current map.
+    def trajectory(self, live: bool, number: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Timestamps (T,) and (T, 4, 4) world_from_camera of the frames of one map.
 
         Args:
             live: as known when each was tracked, not after all corrections.
+            number: of the map; None: the current one.
         """
-        current = self._atlas.current
-        tracked = [
-            f for f in self.frames if f.map == current and f.live_camera_from_world is not None
+        number = self._atlas.current if number is None else number
+        keyframes = self._atlas.maps[number].keyframes
+        tracked = [f for f in self.frames if f.map == number and f.reference >= 0]
+        poses = [
+            f.live_camera_from_world
+            if live
+            else f.camera_from_reference @ keyframes.pose_of(f.reference)
+            for f in tracked
         ]
-        poses = [f.live_camera_from_world if live else self.corrected(f) for f in tracked]
         inverse = np.array([invert(pose) for pose in poses]).reshape(-1, 4, 4)
         return np.array([f.timestamp for f in tracked]), inverse

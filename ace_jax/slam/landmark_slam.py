@@ -1,6 +1,6 @@
 """SLAM in a map of landmarks: the loop over frames (DESIGN 4.4 and 6b)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -10,7 +10,6 @@ from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import orthonormalized
-from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
@@ -219,11 +218,10 @@ class LandmarkSlam:
         pose = self._accept(frame, tracked)
         # Keyframe (Mur-Artal and Tardos, T-RO 2017, III-E)? Then its features become landmarks, and
         # mapping begins: fusing, registration of depth images, bundle adjustment, loops.
-        reference, relative, covisible = self.selection.reference(
-            self.landmark_map, tracked.landmarks, pose
-        )
+        landmark_map, landmarks = self.landmark_map, tracked.landmarks
+        reference, relative, covisible = self.selection.reference(landmark_map, landmarks, pose)
         if not self.frozen and self.selection.wanted(
-            self.landmark_map, tracked.features, tracked.landmarks, pose, reference, covisible
+            landmark_map, tracked.features, landmarks, pose, reference, covisible
         ):
             reference, relative = self._insert_keyframe(frame, tracked, pose), np.eye(4)
             clock.lap("mapping")
@@ -235,7 +233,7 @@ class LandmarkSlam:
     def _track(
         self, frame: Frame, static: Features, predicted: np.ndarray | None
     ) -> Tracked | None:
-        """Landmarks around the prediction, else all pixels, else relocalization; None: lost."""
+        """Around the prediction, else from the last frame, else by relocalization; None: lost."""
         if not self.landmark_map.keyframes:
             return self._find_in_other_map(frame, static)
         near = predicted is not None and not self.relocalize_always
@@ -243,29 +241,15 @@ class LandmarkSlam:
             return tracked
         if not near and (tracked := self._track_near(frame, static, None)):
             return tracked
-        for pose in self._since_last_frame(frame, static, predicted):
+        # The motion since the last frame: features without a prior, then dense alignment.
+        last, features = self.poses.last_tracked(), self._unrolled(frame, static)
+        for pose in self.last_frame.poses_of(frame, features, last, predicted, self.tracker.noise):
             if tracked := self._track_near(frame, static, pose):
                 return tracked
             if not self.tracker.is_contradicted(self.landmark_map, frame.depth, pose):
                 return Tracked.without_landmarks(pose, self._unrolled(frame, static, pose))
         tracked = self._track_near(frame, static, None) if near else None
         return tracked or self._find_in_other_map(frame, static)
-
-    def _since_last_frame(
-        self, frame: Frame, static: Features, predicted: np.ndarray | None
-    ) -> Iterator[np.ndarray]:
-        """(4, 4) camera_from_world by features, then by dense alignment, with the last frame."""
-        last = self.poses.last_tracked()
-        if last is None or frame.depth is None:
-            return
-        features = self._unrolled(frame, static)
-        if (pose := self.last_frame.by_features(features, last, self.tracker.noise)) is not None:
-            yield pose
-        # Dense alignment with the last image (Newcombe et al. 2011; Kerl et al. 2013).
-        if self.state is State.LOST and self.last_frame.age(frame.timestamp) > MAX_INTERVAL:
-            return
-        if (pose := self.last_frame.by_pixels(frame, last, predicted)) is not None:
-            yield pose
 
     def _track_near(
         self, frame: Frame, static: Features, predicted: np.ndarray | None
@@ -286,9 +270,9 @@ class LandmarkSlam:
 
     def _find_in_other_map(self, frame: Frame, static: Features) -> Tracked | None:
         """Relocalization in the other maps of this run; goes over to one where it succeeds."""
-        if self.maps is None or not self.atlas.others:
-            return None
-        if found := self.maps.find(self._unrolled(frame, static), frame.index):
+        features = self._unrolled(frame, static)
+        found = None if self.maps is None else self.maps.find(features, frame.index)
+        if found is not None:
             self._leave_map()
         return found
 
@@ -411,4 +395,8 @@ class LandmarkSlam:
 
     def scene_map(self) -> SceneMap:
         """A landmark-attention head that holds every landmark with its mean descriptor."""
-        return scene_map_of(self.landmark_map, self.extractor, self.camera, self._feature_options)
+        return self.scene_map_of(self.landmark_map)
+
+    def scene_map_of(self, landmark_map: LandmarkMap) -> SceneMap:
+        """The same of another map of this run."""
+        return scene_map_of(landmark_map, self.extractor, self.camera, self._feature_options)

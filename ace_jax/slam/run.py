@@ -14,15 +14,11 @@ import numpy as np
 from ace_jax.data.background import Background
 from ace_jax.data.frame import BadFrame, Frame, FrameSource, inverse_depth_sigma, own_cameras
 from ace_jax.data.playback import Arrival, Player
-from ace_jax.data.pose_writers import write_trajectory_tum
 from ace_jax.data.prefetch import Prefetcher
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError, limit_reached
-from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.features import registry
-from ace_jax.files import write_json
 from ace_jax.geometry.rigid import invert
-from ace_jax.localization.scene_map import save_map
 from ace_jax.runtime import peak_memory_mb
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import State
@@ -31,10 +27,10 @@ from ace_jax.slam.networks.distillation import HEAD_OPTIONS, DistilledNetworkSla
 from ace_jax.slam.reporting import outputs
 from ace_jax.slam.reporting.live_view import SlamView
 from ace_jax.slam.reporting.progress import Progress
-from ace_jax.slam.reporting.report import write_report
+from ace_jax.slam.reporting.results import write_results
 from ace_jax.slam.reporting.stage_times import WARM_UP_FRAMES
 from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
-from ace_jax.slam.sessions.session import load_session, with_session
+from ace_jax.slam.sessions.session import load_session
 from ace_jax.slam.stream import FeatureStream, Observation
 
 DEFAULT_HEAD = "landmark_attention"
@@ -323,52 +319,6 @@ def _read_ahead(frames: Prefetcher) -> Iterator[Arrival]:
     """Frames as fast as they are taken."""
     for index, frame in enumerate(frames):
         yield Arrival(index, frame, time.perf_counter())
-
-
-def write_results(
-    source: FrameSource,
-    system: LandmarkSlam,
-    out: Path,
-    frame_seconds: list[float],
-    frames: int,
-    seed: int,
-    extra: dict[str, Any],
-) -> dict[str, Any]:
-    """Writes trajectories, map, points, picture and metrics; returns the metrics."""
-    live = Trajectory(*system.live_trajectory())
-    final = Trajectory(*system.final_trajectory())
-    write_trajectory_tum(out / "trajectory_live.tum", live.timestamps, live.world_from_camera)
-    write_trajectory_tum(out / "trajectory.tum", final.timestamps, final.world_from_camera)
-    outputs.write_points_ply(out / "points.ply", *system.points())
-    scene_map = system.scene_map()
-    map_bytes = save_map(out / "map.safetensors", scene_map, half=True)
-    if system.landmark_map.keyframes:
-        save_map(
-            out / "session.safetensors", with_session(scene_map, system.landmark_map), half=True
-        )
-    poses = source.poses()
-    reference = None if poses is None else Trajectory(source.timestamps(), poses)
-    stage_ms = system.times.by_stage()
-    metrics = outputs.trajectory_metrics(
-        sequence=source.name,
-        frames=frames,
-        estimate=final,
-        live=live,
-        ground_truth=reference,
-        frame_seconds=frame_seconds,
-        stage_ms=stage_ms,
-        map_bytes=map_bytes,
-        head=scene_map.head,
-        features=system.extractor.name,
-        seed=seed,
-    )
-    metrics.update(extra)
-    metrics["loops_closed"] = len(system.mapping.closures)
-    metrics["keyframes"] = len(system.landmark_map.keyframes)
-    write_json(out / "metrics.json", metrics)
-    outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)
-    write_report(out, source, system, metrics, frame_seconds, stage_ms, reference)
-    return metrics
 
 
 class CompilationCounter(contextlib.AbstractContextManager):

@@ -101,7 +101,7 @@ class LoopCloser:
     def verified(
         self, landmark_map: LandmarkMap, features: Features, camera_from_world: np.ndarray
     ) -> np.ndarray | None:
-        """(4, 4) refined pose of features in a map if nothing speaks against it, else None.
+        """(4, 4) refined pose of features in a map; None if their depth contradicts it.
 
         Args:
             landmark_map: the map.
@@ -114,11 +114,9 @@ class LoopCloser:
         slots = landmark_map.slots_seen_by(self._group(landmark_map, anchor, numbers))
         slots = landmark_map.most_observed(slots, self.config.max_group_landmarks)
         block = landmark_map.block(slots, self.config.max_group_landmarks)
-        old = landmark_map.keyframes[anchor]
         seen = self._examine(block, features, camera_from_world, self.noise)
-        reference = self._examine(block, old.features, old.camera_from_world, self.noise)
-        doubt = self._doubt(seen, reference, small=False)
-        return None if doubt else orthonormalized(seen.camera_from_world)
+        limit = self.config.max_contradicted
+        return None if seen.is_contradicted(limit) else orthonormalized(seen.camera_from_world)
 
     def close(
         self, landmark_map: LandmarkMap, number: int
@@ -334,7 +332,7 @@ class LoopCloser:
             return "landmarks missing"
         if holes(seen, config) > most_holes:
             return "holes"
-        if seen.contradicted > contradicted * (seen.agreeing + seen.contradicted):
+        if seen.is_contradicted(contradicted):
             return "depth contradicts"
         return None
 

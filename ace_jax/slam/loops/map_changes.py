@@ -50,6 +50,8 @@ class MapChanges:
             draw: number of the frame.
         """
         others = self._atlas.others
+        if not others:
+            return None
         number = sorted(others)[draw % len(others)]
         found = self._joiner.tracker.locate(others[number], features, draw)
         if found is not None:

@@ -43,6 +43,10 @@ class Examination:
         """Matched landmarks."""
         return int(np.sum(self.matches >= 0))
 
+    def is_contradicted(self, limit: float) -> bool:
+        """Whether more than a share of the landmarks with a depth beside them has another one."""
+        return self.contradicted > limit * (self.agreeing + self.contradicted)
+
 
 @jax.jit
 def match_mutually(

@@ -64,7 +64,7 @@ class Atlas:
         patience = self._config.new_map_after
         if not self.lasted(self.current):
             patience = min(patience, self.tracked[self.current])
-        return self.lost > patience
+        return self.lost >= patience
 
     def count_tracked(self) -> None:
         """Counts a frame that was tracked in the current map."""

@@ -11,6 +11,7 @@ from ace_jax.data.frame import BadFrame, FrameSource
 from ace_jax.evaluation import pictures
 from ace_jax.evaluation.trajectory import NoOverlap, Trajectory, compare
 from ace_jax.geometry.rigid import invert
+from ace_jax.slam.reporting.losses import states_of, told
 from ace_jax.slam.reporting.stage_times import WARM_UP_FRAMES
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def summary(metrics: Mapping[str, Any], out: Path) -> str:
             f"{metrics['ms_p50']:.1f} ms a frame (95 %: {metrics['ms_p95']:.1f} ms),"
             f" {metrics['fps']:.1f} frames/s; map {metrics['map_bytes'] / 1e6:.2f} MB"
         )
+    lines += told(metrics)
     lines.append(f"results in {out}")
     return "\n".join(lines)
 
@@ -67,7 +69,7 @@ def write_report(
     """
     # Matplotlib takes a while to import.
     from ace_jax.evaluation import page
-    from ace_jax.evaluation.charts import map_figure, timing_figure
+    from ace_jax.evaluation.charts import map_figure, states_figure, timing_figure
     from ace_jax.evaluation.page import Section, drawing
 
     total_ms = np.asarray(frame_seconds[WARM_UP_FRAMES:]) * 1e3
@@ -96,6 +98,12 @@ def write_report(
             else "Lost, or moved furthest by later corrections; there is no ground truth."
         )
         sections.append(Section("Worst frames", [page.pictures(worst)], note))
+    if metrics["lost"] or len(metrics["maps"]) > 1:
+        states = drawing(states_figure(states_of(system.frames, system.atlas)), "states of frames")
+        what = page.table(
+            (line.partition(":")[0], line.partition(":")[2]) for line in told(metrics)
+        )
+        sections.insert(1, Section("Tracked and lost", [states, what]))
     title = f"SLAM of {metrics['sequence']}"
     page.write_report(out / "report.html", title, _figures(metrics), known | settings, sections)
 
@@ -144,7 +152,7 @@ def worst_frames(
         reference: ground truth, or None: then what later corrections did tells.
     """
     lost = [frame for frame in frames if frame.live_camera_from_world is None]
-    found = [frame for frame in frames if frame.live_camera_from_world is not None]
+    found = [frame for frame in frames if corrected_pose(frame) is not None]
     live = np.array([invert(f.live_camera_from_world) for f in found]).reshape(-1, 4, 4)
     final = np.array([invert(corrected_pose(f)) for f in found]).reshape(-1, 4, 4)
     metres = np.linalg.norm(final[:, :3, 3] - live[:, :3, 3], axis=1)
@@ -165,7 +173,7 @@ def worst_frames(
             chosen.append((frame, caption))
 
     for frame in lost:
-        offer(frame, "lost", _MAX_LOST)
+        offer(frame, f"lost ({frame.lost_because})" if frame.lost_because else "lost", _MAX_LOST)
     for i in np.argsort(-metres, kind="stable"):
         if metres[i] > 0:
             offer(found[i], text.format(100 * metres[i]), _PICTURES)

@@ -23,13 +23,15 @@ from ace_jax.errors import UserError
 from ace_jax.localization.scene_map import SceneMap, load_map, part, save_map
 from ace_jax.slam.frame_poses import TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.mapping.landmark_map import LandmarkMap
+from ace_jax.slam.mapping.atlas import Atlas
 from ace_jax.slam.sessions.session import with_session
-from ace_jax.slam.sessions.tracking_state import resume, tracking_state
+from ace_jax.slam.sessions.tracking_state import maps_state, restore_maps, resume, tracking_state
+from ace_jax.slam.tracking.loss import CAUSES
 
 FILE_NAME = "checkpoint.safetensors"
 _TRACKING = "tracking/"
-_NUMBERS = ("index", "timestamp", "reference")
+_MAPS = "maps/"
+_NUMBERS = ("index", "timestamp", "reference", "map")
 
 
 class SlamCheckpoint:
@@ -76,7 +78,8 @@ class SlamCheckpoint:
         """
         scene_map, self._found = self._content(), None
         try:
-            frames = _frames(scene_map, len(system.landmark_map.keyframes))
+            restore_maps(system, part(scene_map.extra, _MAPS))
+            frames = _frames(scene_map, system.atlas)
             resume(system, frames, part(scene_map.extra, _TRACKING))
             return int(scene_map.info["next_frame"])
         except (KeyError, ValueError, TypeError) as error:
@@ -100,9 +103,10 @@ class SlamCheckpoint:
         if now - self._saved_at < self._seconds or busy or not system.landmark_map.keyframes:
             return
         self._saved_at = now
-        frames = _hung_on_live(system.frames, system.landmark_map)
+        frames = _hung_on_live(system.frames, system.atlas)
         content = _with_frames(with_session(system.scene_map(), system.landmark_map), frames)
         tracking = {f"{_TRACKING}{name}": x for name, x in tracking_state(system).items()}
+        tracking |= {f"{_MAPS}{name}": x for name, x in maps_state(system).items()}
         info = {"checkpoint": self._identity, "next_frame": next_frame}
         content = dataclasses.replace(
             content, extra=content.extra | tracking, info=content.info | info
@@ -125,20 +129,17 @@ class SlamCheckpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _hung_on_live(frames: list[TrackedFrame], landmark_map: LandmarkMap) -> list[TrackedFrame]:
-    """Frames that refer to keyframes by the places that these have in a session."""
-    keyframes = landmark_map.keyframes
-    place = {number: i for i, number in enumerate(keyframes)}
-    gone = {number: keyframes.anchored(number) for number in keyframes.retired}
+def _hung_on_live(frames: list[TrackedFrame], atlas: Atlas) -> list[TrackedFrame]:
+    """Frames that refer to keyframes by the places that these have in their map's arrays."""
+    places = {n: landmark_map.places()[1] for n, landmark_map in atlas.maps.items()}
 
     def hung(frame: TrackedFrame) -> TrackedFrame:
         if frame.camera_from_reference is None:
             return frame
-        number, relative = frame.reference, frame.camera_from_reference
-        if number in gone:
-            number, motion = gone[number]
-            relative = relative @ motion
-        return dataclasses.replace(frame, reference=place[number], camera_from_reference=relative)
+        number, motion = atlas.maps[frame.map].keyframes.anchored(frame.reference)
+        relative = frame.camera_from_reference @ motion
+        place = places[frame.map][number]
+        return dataclasses.replace(frame, reference=place, camera_from_reference=relative)
 
     return [hung(frame) for frame in frames]
 
@@ -149,18 +150,27 @@ def _with_frames(content: SceneMap, frames: list[TrackedFrame]) -> SceneMap:
     for name in ("live_camera_from_world", "camera_from_reference"):
         poses = [getattr(f, name) for f in frames]
         extra[f"frame/{name}"] = np.stack([nowhere if p is None else p for p in poses])
+    causes = [-1 if f.lost_because is None else CAUSES.index(f.lost_because) for f in frames]
+    extra["frame/cause"] = np.array(causes)
     return dataclasses.replace(content, extra=content.extra | extra)
 
 
-def _frames(content: SceneMap, keyframes: int) -> list[TrackedFrame]:
+def _frames(content: SceneMap, atlas: Atlas) -> list[TrackedFrame]:
     extra = content.extra
+    nothing = np.zeros(len(extra["frame/index"]), np.int64)
+    # Checkpoints of earlier versions know one map, and no causes.
+    extra = {"frame/map": nothing, "frame/cause": nothing - 1} | extra
     numbers = [extra[f"frame/{name}"].tolist() for name in _NUMBERS]
     live, relative = (
         [None if np.isnan(pose).any() else pose for pose in extra[f"frame/{name}"]]
         for name in ("live_camera_from_world", "camera_from_reference")
     )
-    frames = [TrackedFrame(i, t, a, r, b) for i, t, r, a, b in
-              zip(*numbers, live, relative, strict=True)]  # fmt: skip
-    if any(frame.reference >= keyframes for frame in frames):
-        raise ValueError("frames refer to keyframes that are not there")
+    causes = [None if cause < 0 else CAUSES[cause] for cause in extra["frame/cause"].tolist()]
+    frames = [TrackedFrame(i, t, a, r, b, m, c) for i, t, r, m, a, b, c in
+              zip(*numbers, live, relative, causes, strict=True)]  # fmt: skip
+    for frame in frames:
+        if frame.camera_from_reference is not None:
+            atlas.tracked[frame.map] += 1
+            if frame.reference not in atlas.maps[frame.map].keyframes:
+                raise ValueError("frames refer to keyframes that are not there")
     return frames

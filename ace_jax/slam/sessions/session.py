@@ -57,6 +57,12 @@ def scene_map_of(
 
 def with_session(scene_map: SceneMap, landmark_map: LandmarkMap) -> SceneMap:
     """A map file's content together with everything that SLAM needs to go on."""
+    extra = session_entries(landmark_map, scene_map.camera)
+    return dataclasses.replace(scene_map, extra=scene_map.extra | extra)
+
+
+def session_entries(landmark_map: LandmarkMap, camera: Camera) -> dict[str, np.ndarray]:
+    """A map as arrays by name; `restored_map` takes them."""
     landmarks, keyframes, observed = landmark_map.content()
     extra = {
         f"keyframe/{name}": np.stack([getattr(k, name) for k in keyframes]) for name in _KEYFRAMES
@@ -64,7 +70,7 @@ def with_session(scene_map: SceneMap, landmark_map: LandmarkMap) -> SceneMap:
     extra["keyframe/landmarks"] = observed
     extra["keyframe/frame_index"] = np.array([k.frame_index for k in keyframes])
     extra["keyframe/inlier_ratio"] = np.array([k.inlier_ratio for k in keyframes])
-    rows, columns = grid_pixels(scene_map.camera)
+    rows, columns = grid_pixels(camera)
     unknown = np.zeros((len(rows), len(columns), 3), np.float32)
     extra["keyframe/planes"] = np.stack([unknown if k.planes is None else k.planes
                                          for k in keyframes])  # fmt: skip
@@ -75,7 +81,7 @@ def with_session(scene_map: SceneMap, landmark_map: LandmarkMap) -> SceneMap:
     extra |= {f"bend/{name}": values for name, values in landmark_map.calibrator.content().items()}
     _, places = landmark_map.places()
     extra |= {f"edge/{name}": values for name, values in landmark_map.edges.content(places).items()}
-    return dataclasses.replace(scene_map, extra=scene_map.extra | extra)
+    return extra
 
 
 def load_session(path: Path | str, capacity: int) -> tuple[SceneMap, LandmarkMap]:
@@ -95,13 +101,18 @@ def load_session(path: Path | str, capacity: int) -> tuple[SceneMap, LandmarkMap
             f"{path} is a map without a session; take the session.safetensors beside it"
         )
     try:
-        landmark_map = _restored(extra, scene_map.camera, capacity)
+        landmark_map = restored_map(extra, scene_map.camera, capacity)
     except (KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is not a complete session ({error}); record it again") from error
     return scene_map, landmark_map
 
 
-def _restored(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> LandmarkMap:
+def restored_map(extra: dict[str, np.ndarray], camera: Camera, capacity: int) -> LandmarkMap:
+    """The map that `session_entries` made the arrays of, with room for `capacity` landmarks.
+
+    Raises:
+        KeyError, ValueError, IndexError, TypeError, OverflowError: they are not complete.
+    """
     count = len(extra["landmark/points"])
     appearances, _, dim = extra["landmark/descriptors"].shape
     if count > capacity:

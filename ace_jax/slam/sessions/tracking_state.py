@@ -8,6 +8,7 @@ from ace_jax.localization.scene_map import part
 from ace_jax.slam.frame_poses import State, TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK
+from ace_jax.slam.sessions.session import restored_map, session_entries
 
 
 def tracking_state(system: LandmarkSlam) -> dict[str, np.ndarray]:
@@ -29,6 +30,41 @@ def tracking_state(system: LandmarkSlam) -> dict[str, np.ndarray]:
         "unmapped": np.array([place[n] for n in unmapped if n in place], np.int64),
         "unadjusted": np.array([place[n] for n in unadjusted if n in place], np.int64),
     }
+
+
+def maps_state(system: LandmarkSlam) -> dict[str, np.ndarray]:
+    """The maps of a run beside the current one, as `restore_maps` takes them."""
+    atlas = system.atlas
+    session = -1 if atlas.session is None else atlas.session
+    state = {
+        "numbers": np.array([atlas.current, session, atlas.next_number, atlas.lost]),
+        "others": np.array(list(atlas.others), np.int64),
+    }
+    for number, landmark_map in atlas.others.items():
+        entries = session_entries(landmark_map, system.camera)
+        state |= {f"{number}/{name}": values for name, values in entries.items()}
+    return state
+
+
+def restore_maps(system: LandmarkSlam, state: Mapping[str, np.ndarray]) -> None:
+    """Gives a system that has a run's current map the other ones; nothing of earlier versions.
+
+    Raises:
+        ValueError: `state` is not complete.
+        KeyError: a part of it is missing.
+    """
+    if not state:
+        system.atlas.session = None
+        return
+    current, session, next_number, lost = state["numbers"].tolist()
+    maps = {
+        number: restored_map(part(state, f"{number}/"), system.camera, system.config.max_landmarks)
+        for number in state["others"].tolist()
+    }
+    for landmark_map in maps.values():
+        landmark_map.calibrator = system.landmark_map.calibrator  # of the same sensor
+    system.atlas.restore(maps, current, None if session < 0 else session, next_number)
+    system.atlas.lost = lost
 
 
 def resume(

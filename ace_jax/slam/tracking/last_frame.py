@@ -6,6 +6,8 @@ texture and sharp images; where there are too few of them (blur, a bare floor), 
 all pixels still tells the motion, if it is small.
 """
 
+from collections.abc import Iterator
+
 import jax
 import numpy as np
 
@@ -16,6 +18,7 @@ from ace_jax.geometry.dense_alignment import DenseImage, align, dense_image, sma
 from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import invert
+from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.loops import verification
@@ -58,9 +61,33 @@ class LastFrame:
         self.frame = None if frame.depth is None else frame
         self._features, self._small = features, None
 
-    def age(self, timestamp: float) -> float:
-        """Seconds since the frame was taken; infinite if there is none."""
-        return np.inf if self.frame is None else timestamp - self.frame.timestamp
+    def poses_of(
+        self,
+        frame: Frame,
+        features: Features,
+        last: np.ndarray | None,
+        predicted: np.ndarray | None,
+        noise: NoiseModel,
+    ) -> Iterator[np.ndarray]:
+        """(4, 4) float32 camera_from_world of a new frame: by features, then by all pixels.
+
+        Args:
+            frame: the new one.
+            features: of it, with depth.
+            last: (4, 4) camera_from_world of the remembered frame, as known now; None: there is
+                none.
+            predicted: (4, 4) camera_from_world by the motion before; None: the camera is lost.
+            noise: standard deviations.
+        """
+        if self.frame is None or last is None or frame.depth is None:
+            return
+        if (pose := self.by_features(features, last, noise)) is not None:
+            yield pose
+        # A camera that is lost for longer than that has moved too far.
+        if predicted is None and frame.timestamp - self.frame.timestamp > MAX_INTERVAL:
+            return
+        if (pose := self.by_pixels(frame, last, predicted)) is not None:
+            yield pose
 
     def by_features(
         self, features: Features, last: np.ndarray, noise: NoiseModel
@@ -75,8 +102,6 @@ class LastFrame:
         Returns:
             (4, 4) float32 camera_from_world.
         """
-        if self.frame is None:
-            return None
         block, aligned = self._align(features, noise, self.frame.index)
         if not bool(aligned.success):
             return None
@@ -116,7 +141,7 @@ class LastFrame:
     def by_pixels(
         self, frame: Frame, last: np.ndarray, predicted: np.ndarray | None
     ) -> np.ndarray | None:
-        """Pose of a new frame by dense alignment, or None where the images do not agree.
+        """Pose by dense alignment (Newcombe et al. 2011; Kerl et al. 2013), or None.
 
         Args:
             frame: the new one.
@@ -126,8 +151,6 @@ class LastFrame:
         Returns:
             (4, 4) float32 camera_from_world.
         """
-        if self.frame is None or frame.depth is None:
-            return None
         if self._small is None:
             self._small = dense_image(self.frame.rgb, self.frame.depth, self._camera)
         image = dense_image(frame.rgb, frame.depth, self._camera)
