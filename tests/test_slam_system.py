@@ -166,7 +166,7 @@ def test_unusable_frames_are_refused_and_leave_no_trace():
     system = make_system()
     for i in range(4):
         system.process(source[i])
-    before, count = _map_of(system), len(system.frames)
+    before, count = _map_of(system.landmark_map), len(system.frames)
     good = source[4]
     small = np.zeros((60, 80, 3), np.uint8)
     for bad in (
@@ -175,7 +175,7 @@ def test_unusable_frames_are_refused_and_leave_no_trace():
     ):
         with pytest.raises(BadFrame, match=good.name):
             system.process(bad)
-    _assert_same(_map_of(system), before)
+    _assert_same(_map_of(system.landmark_map), before)
     assert len(system.frames) == count
     system.process(good)
     assert system.state is State.TRACKING

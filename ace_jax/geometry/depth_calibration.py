@@ -155,12 +155,12 @@ class DepthCalibrator:
         self._relative = np.zeros(COEFFICIENTS)
 
     def content(self) -> dict[str, np.ndarray]:
-        """Everything that was gathered, as `restored` takes it."""
+        """Everything that was gathered so far, as `restored` takes it."""
         return {
             "prior": self.prior,
             "hessian": self._hessian,
             "gradient": self._gradient,
-            "relative": self._relative,
+            "relative": self._relative.copy(),
         }
 
     @classmethod

@@ -119,12 +119,16 @@ class MapChanges:
         atlas.maps[older].make_room(len(atlas.maps[newer]))
         joined = adopt_map(atlas.maps[older], atlas.maps[newer], motion, self._camera)
         self._poses.move(newer, older, joined)
+        adopted = set(joined.keyframe.values())
+        others = [n for n in atlas.maps[older].keyframes if n not in adopted]
         if second == newer:
             numbers = [joined.keyframe[n] for n in numbers if n in joined.keyframe]
+        else:
+            others = sorted(adopted)
         landmark = joined.landmark
         if atlas.current == older:
             landmark = np.append(np.arange(atlas.landmark_map.capacity), -1)
         atlas.remove(newer, into=older)
         atlas.go_to(older)
-        self._mapping.remap(numbers)
+        self._mapping.tie(numbers, others)
         return landmark

@@ -127,10 +127,10 @@ class KeyframeMapping:
             config.max_keyframes, config.recent_keyframes, config.depending_observers
         )
 
-    def remap(self, numbers: Sequence[int]) -> None:
-        """Fuses and adjusts keyframes of the current map, one after the other."""
+    def tie(self, numbers: Sequence[int], others: Sequence[int]) -> None:
+        """Ties keyframes of the current map to `others`, which show the same, see `LocalMapper`."""
         for number in numbers:
-            self.queue.submit(self.mapper.refine(self._atlas.landmark_map, [number]))
+            self.queue.submit(self.mapper.tie(self._atlas.landmark_map, number, others))
 
     def leave_map(self) -> None:
         """Completes the mapping of the current map: another one takes its place."""

@@ -17,61 +17,14 @@ from ace_jax.geometry.depth_calibration import calibration_equations, correct_pl
 from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.plane_registration import register
-from ace_jax.geometry.reprojection import NoiseModel, inverse_of, residuals_of
-from ace_jax.geometry.rigid import difference, invert, orthonormalized
-from ace_jax.localization.guided_matching import NO_MATCH, guided_match
-from ace_jax.localization.landmarks import Landmarks, MatchGates
+from ace_jax.geometry.reprojection import NoiseModel
+from ace_jax.geometry.rigid import difference, invert, nearest_view, orthonormalized
+from ace_jax.localization.landmarks import MatchGates
 from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.mapping.fusing import match_into
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.mapping_queue import MappingTask, together
-
-
-@jax.jit
-def _explained(poses, points, uv, depth, camera, noise, max_chi2) -> jax.Array:
-    """(B, N) bool: which points (B, N, 3) agree with what B keyframes saw of them."""
-
-    def one(pose, points, uv, depth):
-        residuals = residuals_of(pose, points.T, uv.T, inverse_of(depth), camera, noise)
-        return residuals.in_front & (residuals.joint < max_chi2)
-
-    return jax.vmap(one)(poses, points, uv, depth)
-
-
-def match_into(
-    block: Landmarks,
-    features: Features,
-    poses: np.ndarray,
-    camera: Camera,
-    gates: MatchGates,
-    noise: NoiseModel,
-    max_chi2: float = SlamConfig.fuse_chi2,
-) -> np.ndarray:
-    """Landmarks of one block matched into B keyframes.
-
-    Args:
-        block: P landmarks.
-        features: of the keyframes, each array with a leading axis B.
-        poses: (B, 4, 4) camera_from_world.
-        camera: intrinsics.
-        gates: of guided matching.
-        noise: standard deviations.
-        max_chi2: of pixels and inverse depth, in units of their noise.
-
-    Returns:
-        (B, N) index into the block, -1 where there is none.
-    """
-    matches = np.stack(
-        [
-            guided_match(block, jax.tree.map(lambda x, b=b: x[b], features), pose, camera, gates)
-            for b, pose in enumerate(poses)
-        ]
-    )
-    points = block.points[np.maximum(matches, 0)]
-    seen = features.uv, features.depth, camera, noise
-    explained = np.asarray(_explained(poses, points, *seen, max_chi2))
-    return np.where(explained, matches, NO_MATCH)
-
 
 _bundle_adjust = jax.jit(bundle_adjust, static_argnames=("robust_iterations", "plain_iterations"))
 
@@ -157,6 +110,26 @@ class LocalMapper:
             )
             yield from self.adjust(landmark_map, tied)
         landmark_map.cull(numbers[-1], self.config.cull_patience)
+
+    def tie(self, landmark_map: LandmarkMap, number: int, others: Sequence[int]) -> MappingTask:
+        """Fuses a keyframe with others that show the same, though they share no landmarks yet.
+
+        Args:
+            landmark_map: the map.
+            number: of the keyframe.
+            others: where to look: keyframes of the part of the map that it was found in.
+        """
+        chosen = np.array([n for n in others if n in landmark_map.keyframes])
+        if number not in landmark_map.keyframes or not len(chosen):
+            return
+        pose = landmark_map.keyframes[number].camera_from_world
+        poses = np.stack([landmark_map.keyframes[n].camera_from_world for n in chosen])
+        nearest = chosen[nearest_view(poses, pose)]
+        shared = landmark_map.covisibility(landmark_map.landmarks_of(nearest))[chosen]
+        shared[chosen == nearest] = np.iinfo(shared.dtype).max
+        order = np.argsort(-shared, kind="stable")[: self.config.fuse_neighbours]
+        yield from self._fuse(landmark_map, number, chosen[order[shared[order] > 0]])
+        yield from self.adjust(landmark_map, [number])
 
     def settle(self, landmark_map: LandmarkMap) -> MappingTask:
         """Adjusts every keyframe once more if its depth is known better now than at its time."""

@@ -25,12 +25,13 @@ def merge(first: LandmarkSlam, second: LandmarkMap) -> Overlap:
             "the two maps show no common place: at least "
             f"{MergeConfig.min_agreeing} keyframes of the second must be found in the first"
         )
+    known = list(first.landmark_map.keyframes)
     try:
         joined = adopt_map(first.landmark_map, second, overlap.first_from_second, first.camera)
     except ValueError as error:
         raise UserError(f"the merged map is too large: {error}") from error
     for number in overlap.keyframes:
-        first.mapping.remap([joined.keyframe[number]])
+        first.mapping.tie([joined.keyframe[number]], known)
         first.mapping.queue.finish()
     first.finish()
     return overlap

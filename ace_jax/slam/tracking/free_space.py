@@ -65,9 +65,10 @@ class FreeSpace:
         self._last = time
 
     def content(self) -> dict[str, np.ndarray]:
-        """The images, as `restore` takes them."""
+        """Copies of the images, as `restore` takes them."""
         counters = np.array([self._taken, self._last])
-        return {"depths": self._depths, "poses": self._poses, "counters": counters}
+        depths, poses = self._depths.copy(), self._poses.copy()
+        return {"depths": depths, "poses": poses, "counters": counters}
 
     def restore(self, content: Mapping[str, np.ndarray]) -> None:
         """Takes over the images of another run of the same camera.
