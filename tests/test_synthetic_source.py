@@ -15,7 +15,7 @@ from ace_jax.errors import UserError
 from ace_jax.synthetic import render as renderer
 from ace_jax.synthetic import scene as scenes
 from ace_jax.synthetic import source as sources
-from ace_jax.synthetic.furniture import make_room
+from ace_jax.synthetic.furnished_rooms import make_room
 from ace_jax.synthetic.room import SHELL_FACES
 from ace_jax.synthetic.sequences import CAMERA, open_synthetic
 from ace_jax.synthetic.source import DEPTH_SCALE
