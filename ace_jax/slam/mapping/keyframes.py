@@ -121,6 +121,10 @@ class Keyframes(dict[int, Keyframe]):
         self[number] = keyframe
         return number
 
+    def mean_centre(self) -> np.ndarray:
+        """(3,) mean camera centre, world, metres; 0 without keyframes."""
+        return np.mean([k.centre for k in self.values()], axis=0) if self else np.zeros(3)
+
     def retire(self, number: int, anchor: int) -> None:
         """Keeps of a keyframe its pose relative to keyframe `anchor`."""
         pose = self.pop(number).camera_from_world
