@@ -1,7 +1,6 @@
-"""What a new keyframe sets off: landmarks, fusing with and registration to neighbours, bundle
-adjustment, culling.
+"""Local mapping of a new keyframe: landmarks, fusion, registration, bundle adjustment, culling.
 
-The steps after its insertion are a mapping task, see `mapping_queue`.
+The steps after the insertion of the keyframe are a mapping task, see `mapping_queue`.
 """
 
 import functools

@@ -1,10 +1,10 @@
-"""SLAM that tracks with a network in every frame, and teaches it from bundle-adjusted keyframes.
+"""SLAM with a scene-coordinate network that is distilled online from bundle-adjusted keyframes.
 
-A network trained online on two CPU cores locates a frame to some centimetres: enough to find the
-camera in every frame and to relocalize, not enough to build the next part of the map upon. Here
-the network's pose is where guided matching starts (the feature-matching data association of
-DESIGN 4.3), keyframes are adjusted together with landmarks, and the network learns from the
-adjusted keyframes. The saved map is the network alone.
+A network trained online on two CPU cores localizes a frame to some centimetres: enough to
+initialise tracking in every frame and to relocalize, too little to extend a map with. Here the
+network's pose initialises guided matching (the feature-matching data association of DESIGN 4.3),
+keyframes are adjusted together with landmarks, and the network is trained on the adjusted
+keyframes. The saved map is the network alone.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Features of a frame: raw, with calibrated depth, unrolled; and how precisely they are placed."""
+"""Features of a frame in three states (raw, depth calibrated, unrolled), and their noise."""
 
 import math
 

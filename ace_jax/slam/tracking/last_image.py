@@ -1,7 +1,7 @@
-"""The last tracked frame's image, with which all pixels of a new one are aligned.
+"""Dense alignment with the last tracked image, for frames in which too few landmarks are found.
 
-Features need texture and sharp images. Where too few of them are found where they are expected (a
-fast turn, blur, a bare floor), dense alignment of the images still tells the motion.
+Features need texture and sharp images. In a fast turn, under motion blur or above a bare floor few
+of them match; dense alignment of the RGB-D images still estimates the motion.
 """
 
 import numpy as np
