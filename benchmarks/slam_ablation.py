@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unittest import mock
@@ -38,7 +39,9 @@ from ace_jax.slam.tracking.last_image import LastImage
 from ace_jax.slam.tracking.moving_features import RecentFrames
 from ace_jax.slam.tracking.tracker import Tracker
 from ace_jax.synthetic import sequences
-from ace_jax.synthetic.replay import ReplaySource
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from stream_faults import FAULTS
 
 _DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/, tum/, ...")
 _ONLY = flags.DEFINE_list("mechanisms", [], "only these, beside nothing switched off")
@@ -62,12 +65,12 @@ SYNTHETIC: dict[str, tuple[str, str, dict]] = {
     "room6-bent": ("synthetic/room6-bent", "", {"max_frames": 150}),
     "room5-movers20": ("synthetic/room5-movers20", "", {"max_frames": 150}),
     "room6-movers40": ("synthetic/room6-movers40", "", {"max_frames": 150}),
-    "room5-jumps": ("synthetic/room5-noisy", "", {"max_frames": 150}),
+    "room5, black": ("synthetic/room5-noisy", "", {"max_frames": 150}),
+    "room5, covered": ("synthetic/room5-noisy", "", {"max_frames": 150}),
+    "room5, kidnapped": ("synthetic/room5-noisy", "", {"max_frames": 150}),
 }
 RECORDINGS = REAL | SYNTHETIC
 TABLES = {"ablation": REAL, "ablation-synthetic": SYNTHETIC}
-# The camera jumps back, then to where it was on its way, then behind all of it: frame numbers.
-JUMPS = [*range(80), *range(20, 40), *range(60, 120), *range(5, 25), *range(115, 150)]
 
 
 def _nothing(*_: object) -> Iterator:
@@ -122,9 +125,9 @@ def _source(name: str, start: int) -> FrameSource:
     source = open_sequence(sequence, root / folder, **options)
     if hasattr(source, "prepare"):
         source.prepare()
-    if name.endswith("-jumps"):
-        source = ReplaySource(source, np.array(JUMPS), name)
-    return SubsetSource(source, start=start) if start else source
+    source = SubsetSource(source, start=start) if start else source
+    _, _, fault = name.partition(", ")
+    return FAULTS[fault](source) if fault else source
 
 
 def _run(source: FrameSource, changes: dict, frames: list) -> dict:
