@@ -24,7 +24,7 @@ def landmarks_of(scene_map: SceneMap) -> Landmarks | None:
 
 
 def known_landmarks(scene_map: SceneMap) -> tuple[Landmarks, np.ndarray] | None:
-    """As `landmarks_of`, with their repeatability (M,): 0 where an old file does not tell."""
+    """As `landmarks_of`, with their repeatability (M,): 0 where an old file has none."""
     columns = _landmark_columns(scene_map)
     if columns is None:
         return None
@@ -45,11 +45,11 @@ def head_rows(scene_map: SceneMap) -> np.ndarray:
 
 
 def _landmark_columns(scene_map: SceneMap) -> dict[str, np.ndarray] | None:
-    """What a map file says of each of its M landmarks, the head's first.
+    """The columns of a map file over its M landmarks, the head's first.
 
     Returns:
         descriptors (M, D), points (M, 3), origins (M, 3) where each was seen from, views (M,) and
-        repeatability (M,); what an old file does not tell is guessed. None if the head has none.
+        repeatability (M,); defaults where an old file has none. None if the head has no landmarks.
     """
     if scene_map.head != HEAD:
         return None

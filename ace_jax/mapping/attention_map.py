@@ -1,4 +1,4 @@
-"""Mapping with a landmark-attention head: landmarks, their calibration, training if asked for."""
+"""Mapping with a landmark-attention head: landmarks, their calibration, optional training."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -165,7 +165,7 @@ class DepthEdges:
         Args:
             window: (W,) numbers of keyframes.
             rows: (W,) the row of each in bundle adjustment.
-            num_free: rows below may move; edges between others tell nothing.
+            num_free: rows below may move; edges between the others are left out.
             capacity: edges that fit; fewer are padded, more are left out.
         """
         row_of = dict(zip(window.tolist(), rows.tolist(), strict=True))

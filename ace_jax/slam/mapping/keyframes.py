@@ -14,7 +14,7 @@ _FIRST_ROWS = 64
 
 @dataclasses.dataclass
 class Keyframe:
-    """An image that stays in the map, which knows the landmarks that it shows.
+    """An image that is kept in the map with its features, depth and pose.
 
     Attributes:
         frame_index: the source's index of the image.

@@ -256,7 +256,7 @@ class LocalMapper:
         landmark_map.show(number, features, theirs[back[0][features]])
 
     def _calibrate_depth(self, landmark_map: LandmarkMap) -> MappingTask:
-        """What the keyframes that were registered last tell about the depth camera.
+        """Calibration of the depth camera from the keyframes that were registered last.
 
         They were adjusted since then, so their poses are better now.
         """
