@@ -99,7 +99,6 @@ MECHANISMS: dict[str, dict | Callable[[], contextlib.AbstractContextManager]] = 
     "rolling shutter": lambda: _OFF(
         FrameFeatures, "unrolled", lambda self, frame, features, motion: features
     ),
-    "depth delay": {"min_depth_delay": np.inf},
     "learned noise": lambda: _OFF(FeatureNoise, "learn", lambda *_: None),
     "local relocalization": lambda: _OFF(Tracker, "_relocalize", _whole_map),
     "probation": {"keyframe_probation": 0},

@@ -63,20 +63,6 @@ def test_what_comes_back_is_what_was_saved(recorded):
     )
 
 
-def test_depth_comes_with_the_features_unless_it_was_taken_later(recorded):
-    _, system = recorded
-    frame = RoomSource(1)[0]
-    together = system.observe(frame)
-    assert (together.depth > 0).sum() > 100
-    later = dataclasses.replace(frame, depth_delay=0.02)
-    features = system.observe(later)
-    assert not features.depth.any(), "how the camera turned meanwhile is not known yet"
-    bend = system.landmark_map.depth_calibration
-    found = system.features.calibrated(later, features, None, bend).depth
-    assert (np.abs(found - together.depth)[(found > 0) & (together.depth > 0)] < 0.5).all()
-    assert ((found > 0) == (together.depth > 0)).mean() > 0.8
-
-
 def test_a_session_is_also_a_map_for_relocalization(recorded):
     path, system = recorded
     found, made = load_map(path), system.scene_map()

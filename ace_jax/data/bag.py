@@ -68,7 +68,7 @@ class Bag(Recording):
             self.topics = (colour.topic, depth.topic if depth else None, info.topic)
             camera, lens = self._camera(info, name)
             times, self._colour_at = self._index(colour)
-            self._depth_at, delays = None, None
+            self._depth_at = None
             if depth is not None:
                 depth_times, depth_at = self._index(depth)
                 i, j = associate(times, depth_times, MAX_DIFFERENCE)
@@ -77,7 +77,6 @@ class Bag(Recording):
                         f"{name}: no image of {colour.topic} has one of {depth.topic} within "
                         f"{MAX_DIFFERENCE} s"
                     )
-                delays = depth_times[j] - times[i]
                 times = times[i]
                 self._colour_at = [self._colour_at[place] for place in i]
                 self._depth_at = [depth_at[place] for place in j]
@@ -94,7 +93,6 @@ class Bag(Recording):
             timestamps=times,
             poses=None,
             has_depth=depth is not None,
-            depth_delays=delays,
         )
 
     def _index(self, connection: Any) -> tuple[np.ndarray, list[int]]:

@@ -72,7 +72,7 @@ class Tum(ImageRecording):
         name = name or folder.name
         times, colour = read_list(folder / "rgb.txt")
         self.dropped_rgb = self.dropped_depth = 0
-        depth_files = delays = None
+        depth_files = None
         if (folder / "depth.txt").exists():
             depth_times, depth = read_list(folder / "depth.txt")
             i, j = associate(times, depth_times, MAX_DIFFERENCE)
@@ -91,7 +91,6 @@ class Tum(ImageRecording):
                     self.dropped_depth,
                 )
             times = times[i]
-            delays = depth_times[j] - times
             colour = [colour[place] for place in i]
             depth_files = [inside(folder, depth[place]) for place in j]
         if not colour:
@@ -112,7 +111,6 @@ class Tum(ImageRecording):
             poses=poses,
             units_per_metre=intrinsics.depth_scale,
             distortion=intrinsics.lens() if undistort else None,
-            depth_delays=delays,
             readout=readout,
         )
 

@@ -239,8 +239,6 @@ class SlamConfig:
             random noise: errors of registration and scale are systematic, and a tight term bends
             the trajectory.
         max_depth (m; tuned K R): depth beyond it is not used.
-        min_depth_delay (s; theory: under a pixel at 100 degrees a second): delay of the depth image
-            that counts.
         planar_radius (px; measured by benchmarks/slam_budget.py): around a feature that must be one
             surface, or it gets no depth.
         match_ratio (ratio; tuned K R): of the best over the second-best descriptor distance.
@@ -329,7 +327,6 @@ class SlamConfig:
     inverse_depth_sigma: float = 0.0075
     # Depth at features
     max_depth: float = 10.0
-    min_depth_delay: float = 1e-3
     planar_radius: float = 5.0
     # Guided matching
     match_ratio: float = 0.9

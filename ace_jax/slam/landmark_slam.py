@@ -144,7 +144,7 @@ class LandmarkSlam:
     def observe(self, frame: Frame) -> Features:
         """Raw features of a frame, on the host. May be called ahead of `process`, on any thread.
 
-        They have depth, as the sensor gives it, if the depth image was taken with the colours.
+        They have depth, as the sensor gives it.
 
         Raises:
             BadFrame: as `adapted`, or the frame's features are not finite.
@@ -184,9 +184,7 @@ class LandmarkSlam:
         clock.lap("mapping")
         # Depth: corrected by the sensor's calibration (Teichman, Miller and Thrun, RSS 2013).
         calibration = self.landmark_map.depth_calibration
-        self.measured = measured = self.features.calibrated(
-            frame, raw, self.poses.motion(), calibration
-        )
+        self.measured = measured = self.features.calibrated(raw, calibration)
         clock.lap("depth")
         if not self.landmark_map.keyframes:
             return self._start(frame, measured, clock)
