@@ -1,4 +1,4 @@
-"""How precisely matrix products and convolutions are computed: stated where they are written.
+"""Numerical precision of matrix products and convolutions, stated where they are written.
 
 On accelerators JAX rounds float32 operands by default: to 11 significant bits on recent GPUs
 (TensorFloat-32), to 8 on TPUs (bfloat16). Poses in metres and differences of large numbers do not

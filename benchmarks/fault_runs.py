@@ -1,4 +1,4 @@
-"""SLAM on streams with faults: coverage, accuracy, how soon it recovers, and to where."""
+"""SLAM on faulty streams: coverage, accuracy, frames to recovery, false recoveries."""
 
 import contextlib
 import dataclasses

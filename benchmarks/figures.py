@@ -1,4 +1,4 @@
-"""Makes every figure of the documentation from real runs.
+"""Draws every figure of the documentation from real runs.
 
   python benchmarks/figures.py --data_root DIR [--only NAMES]
 

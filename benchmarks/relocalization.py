@@ -1,6 +1,6 @@
-"""Relocalization tables: heads, map sizes, lighting, updates, uncertainty, feature matching.
+"""Relocalization tables: heads, lighting, updates, uncertainty, numbers of images, matching.
 
-  python benchmarks/relocalization.py [--tables main,light,filter,update,scenes] [--quick]
+  python benchmarks/relocalization.py [--tables main,light,filter,update,scenes,images] [--quick]
       [--data_root DIR] [--weights_dir DIR] [--out DIR] [--reuse] [--docs docs/relocalization.md]
 
 Protocol (7-Scenes redkitchen, sequence 1, SfM poses, f = 525.505): maps are made from frames 0, 6,
@@ -56,7 +56,9 @@ TUNING = {"in between": "3:600:12", "later": "600:700"}
 # Every other one of the later queries, for tables with many rows and columns.
 HALF = {"reported": "700:800:2", "tuning": "600:700:2"}
 
-_TABLES = flags.DEFINE_list("tables", ["main", "light", "filter", "update", "scenes"], "which")
+_TABLES = flags.DEFINE_list(
+    "tables", ["main", "light", "filter", "update", "scenes", "images"], "which"
+)
 _ROWS = flags.DEFINE_list("rows", None, "only these rows of the main table")
 _DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/")
 _WEIGHTS_DIR = flags.DEFINE_string("weights_dir", "../shared/weights", "folder with XFeat")
@@ -131,6 +133,7 @@ def make_map(name: str, frames: str = MAPPING, known: Path | None = None) -> Pat
 
 
 _SECONDS = ("seconds", "core_seconds")
+STAGES = ("features", "head", "solver")
 
 
 def _slam_map(path: Path) -> Path:
@@ -170,14 +173,11 @@ def frames_of(kind: str, kinect: bool = False) -> FrameSource:
     return source(selection, kinect)
 
 
-def answer(
-    relocalizer: Relocalizer, kind: str, kinect: bool = False, align: bool = False
-) -> Result:
-    """Answers the queries of a kind.
+def answer(relocalizer: Relocalizer, queries: FrameSource, align: bool = False) -> Result:
+    """Answers queries.
 
     With `align` the references are moved rigidly to fit the answers: the map is of another world.
     """
-    queries = frames_of(kind, kinect)
     first = queries[0]
     for _ in range(2):  # compiled before the clock runs
         relocalizer(first.rgb, first.camera)
@@ -233,11 +233,11 @@ def _row(name: str, results: dict[str, Any]) -> list[str]:
     info, size = relocalizer.map.info, path.stat().st_size
     cells, ms = [], {}
     for kind in QUERIES:
-        found = answer(relocalizer, kind, kinect=row.kinect, align=row.align)
+        found = answer(relocalizer, frames_of(kind, row.kinect), row.align)
         cells += accuracy(found.figures)
         results[f"{name}/{kind}"] = {**found.figures, "ms": found.ms, "bytes": size}
         ms = found.ms
-    times = " / ".join(f"{ms[stage]:.1f}" for stage in ("features", "head", "solver"))
+    times = " / ".join(f"{ms[stage]:.1f}" for stage in STAGES)
     made = f"{info['seconds']:.0f} ({info['core_seconds']:.0f})"
     return [row.label, made, f"{size / 1e6:.2f}", times, *cells]
 
@@ -323,7 +323,7 @@ def _matching_row(results: dict[str, Any]) -> list[str]:
         figures, ms = matcher.answer(kind)
         results[f"matching/{kind}"] = {**figures, "ms": ms, "bytes": matcher.bytes}
         cells += accuracy(figures)
-    times = " / ".join(f"{ms[stage]:.1f}" for stage in ("features", "head", "solver"))
+    times = " / ".join(f"{ms[stage]:.1f}" for stage in STAGES)
     made = f"{matcher.seconds[0]:.0f} ({matcher.seconds[1]:.0f})"
     label = "matching: SIFT, nearest neighbour, OpenCV PnP"
     return [label, made, f"{matcher.bytes / 1e6:.1f}", times, *cells]
@@ -519,6 +519,43 @@ def scenes_table(results: dict[str, Any]) -> str:
     return table([*header, "accepted by a map of another place", "ms after features"], rows)
 
 
+IMAGES = (30, 60, 120, 250)
+CORRIDOR, CORRIDOR_MAPPING, CORRIDOR_QUERIES = "synthetic/corridor", "0:2018:8", "4:2018:32"
+
+
+def images_table(results: dict[str, Any]) -> str:
+    """Maps of a building from more and more images, evenly spread over the same path."""
+    root = Path(_DATA_ROOT.value)
+    queries = open_frames(CORRIDOR, root, frames=CORRIDOR_QUERIES + ("0" if _QUICK.value else ""))
+    rows = []
+    for images in IMAGES[:1] if _QUICK.value else IMAGES:
+        path = Path(_OUT.value) / f"corridor-{images}.safetensors"
+        if not (_REUSE.value and path.is_file()):
+            config = importlib.import_module("ace_jax.mapping.presets.landmarks").get_config()
+            config.max_frames = images
+            mapping = open_frames(CORRIDOR, root, frames=CORRIDOR_MAPPING)
+            save_map(path, map_scene(mapping, config, _WEIGHTS_DIR.value), half=config.half)
+        relocalizer = load_maps([path], _WEIGHTS_DIR.value)[0]
+        info, found = relocalizer.map.info, answer(relocalizer, queries)
+        right = round(found.figures["within_5cm_5deg"] * len(queries) / 100)
+        size = path.stat().st_size
+        results[f"images/{images}"] = {**found.figures, "ms": found.ms, "bytes": size}
+        rows.append(
+            [
+                str(images),
+                f"{right} of {len(queries)}",
+                f"{100 * found.figures['median_translation_m']:.2f}",
+                str(info["landmarks"]),
+                f"{size / 1e6:.2f}",
+                " / ".join(f"{found.ms[stage]:.1f}" for stage in STAGES),
+                f"{info['seconds']:.0f} ({info['core_seconds']:.0f})",
+            ]
+        )
+        logging.info("%s", rows[-1])
+    header = ["images", "within 5 cm/5°", "median cm", "landmarks", "map MB"]
+    return table([*header, "ms features / head / solver", "mapping s (core s)"], rows)
+
+
 def main(_: Any) -> None:
     """Makes the tables that the flags ask for."""
     use_cores(_CORES.value)
@@ -531,6 +568,7 @@ def main(_: Any) -> None:
         "filter": filter_table,
         "update": update_table,
         "scenes": scenes_table,
+        "images": images_table,
     }
     Path(_OUT.value).mkdir(parents=True, exist_ok=True)
     where = f"{stamp()}; {'tuning' if _TUNE.value else 'reported'} queries."

@@ -1,7 +1,8 @@
 """Ablation of SLAM: every mechanism switched off by itself, over all recordings.
 
   python benchmarks/slam_ablation.py [--data_root DIR] [--docs docs/slam.md]
-      [--mechanisms "free space,..."] [--starts 1] [--out FILE]
+      [--tables ablation,ablation-synthetic] [--mechanisms "free space,..."] [--starts 1]
+      [--out FILE]
 
 Cells are coverage in per cent and ATE RMSE of the final poses in centimetres. A row without a
 figure beside it says little by itself: `--starts 3` runs every cell from the first, second and
@@ -13,6 +14,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unittest import mock
@@ -20,7 +22,7 @@ from unittest import mock
 import numpy as np
 from absl import flags
 from machine import stamp
-from markdown import publish, table
+from markdown import asked, publish, table
 
 from ace_jax import errors, runtime
 from ace_jax.data.frame import FrameSource, inverse_depth_sigma
@@ -38,8 +40,12 @@ from ace_jax.slam.tracking.moving_features import RecentFrames
 from ace_jax.slam.tracking.tracker import Tracker
 from ace_jax.synthetic import sequences
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from stream_faults import FAULTS
+
 _DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/, tum/, ...")
 _ONLY = flags.DEFINE_list("mechanisms", [], "only these, beside nothing switched off")
+_TABLES = flags.DEFINE_list("tables", ["ablation", "ablation-synthetic"], "which tables")
 _STARTS = flags.DEFINE_integer("starts", 1, "runs of a cell, each a frame later", lower_bound=1)
 _OUT = flags.DEFINE_string("out", "runs/benchmarks/slam_ablation.jsonl", "results so far")
 _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose table is replaced")
@@ -47,17 +53,24 @@ _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose table is replaced
 # Rooms that nobody tuned on.
 sequences.ROOMS |= {"room5": sequences.RoomRecipe(21, 5), "room6": sequences.RoomRecipe(22, 6)}
 SFM = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
-RECORDINGS: dict[str, tuple[str, str, dict]] = {
+REAL: dict[str, tuple[str, str, dict]] = {
     "kitchen/3": ("7scenes/redkitchen/seq-01", "", {"stride": 3, "poses": SFM}),
     "kitchen/10": ("7scenes/redkitchen/seq-01", "", {"stride": 10, "poses": SFM}),
     "fr1_rpy": ("tum/freiburg1_rpy", "", {}),
     "lounge": ("folder/hololens_lounge", "folders", {}),
     "lab": ("folder/realsense_lab", "folders", {}),
+}
+SYNTHETIC: dict[str, tuple[str, str, dict]] = {
     "room5-noisy": ("synthetic/room5-noisy", "", {"max_frames": 150}),
     "room6-bent": ("synthetic/room6-bent", "", {"max_frames": 150}),
     "room5-movers20": ("synthetic/room5-movers20", "", {"max_frames": 150}),
     "room6-movers40": ("synthetic/room6-movers40", "", {"max_frames": 150}),
+    "room5, black": ("synthetic/room5-noisy", "", {"max_frames": 150}),
+    "room5, covered": ("synthetic/room5-noisy", "", {"max_frames": 150}),
+    "room5, kidnapped": ("synthetic/room5-noisy", "", {"max_frames": 150}),
 }
+RECORDINGS = REAL | SYNTHETIC
+TABLES = {"ablation": REAL, "ablation-synthetic": SYNTHETIC}
 
 
 def _nothing(*_: object) -> Iterator:
@@ -87,7 +100,6 @@ MECHANISMS: dict[str, dict | Callable[[], contextlib.AbstractContextManager]] = 
     "rolling shutter": lambda: _OFF(
         FrameFeatures, "unrolled", lambda self, frame, features, motion: features
     ),
-    "depth delay": {"min_depth_delay": np.inf},
     "learned noise": lambda: _OFF(FeatureNoise, "learn", lambda *_: None),
     "local relocalization": lambda: _OFF(Tracker, "_relocalize", _whole_map),
     "probation": {"keyframe_probation": 0},
@@ -113,7 +125,9 @@ def _source(name: str, start: int) -> FrameSource:
     source = open_sequence(sequence, root / folder, **options)
     if hasattr(source, "prepare"):
         source.prepare()
-    return SubsetSource(source, start=start) if start else source
+    source = SubsetSource(source, start=start) if start else source
+    _, _, fault = name.partition(", ")
+    return FAULTS[fault](source) if fault else source
 
 
 def _run(source: FrameSource, changes: dict, frames: list) -> dict:
@@ -144,10 +158,12 @@ def main(_: Sequence[str]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     lines = out.read_text().splitlines() if out.exists() else []
     known = {(r["mechanism"], r["recording"], r["start"]): r for r in map(json.loads, lines)}
-    asked = [m for m in MECHANISMS if not _ONLY.value or m == "-" or m in _ONLY.value]
-    for start, name in itertools.product(range(_STARTS.value), RECORDINGS):
+    chosen = [m for m in MECHANISMS if not _ONLY.value or m == "-" or m in _ONLY.value]
+    tables = dict(zip(_TABLES.value, asked(TABLES, _TABLES.value), strict=True))
+    recordings = [name for table_rows in tables.values() for name in table_rows]
+    for start, name in itertools.product(range(_STARTS.value), recordings):
         frames = None
-        for mechanism in asked:
+        for mechanism in chosen:
             if (mechanism, name, start) in known:
                 continue
             if frames is None:
@@ -161,8 +177,11 @@ def main(_: Sequence[str]) -> None:
             with out.open("a") as file:
                 print(json.dumps(row), file=file)
             print(json.dumps(row), flush=True)
-    lines = [[m, *(_cell(known, m, name) for name in RECORDINGS)] for m in asked]
-    publish("ablation", f"{table(['without', *RECORDINGS], lines)}\n\n{stamp()}", _DOCS.value)
+    starts = f"{_STARTS.value} start{'s' if _STARTS.value > 1 else ''}"
+    for title, columns in tables.items():
+        rows = [[m, *(_cell(known, m, name) for name in columns)] for m in chosen]
+        text = f"{table(['without', *columns], rows)}\n\n{stamp()}; {starts}."
+        publish(title, text, _DOCS.value)
 
 
 def _cell(known: dict, mechanism: str, recording: str) -> str:

@@ -1,4 +1,4 @@
-"""Where SLAM's millimetres go: the noise and the bias of single observations, without any SLAM.
+"""Error budget of SLAM: noise and bias of single observations (keypoints, parallax, depth).
 
   python benchmarks/slam_budget.py [--data_root ../shared/data] [--pairs 60] [--docs docs/slam.md]
 

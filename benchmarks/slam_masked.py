@@ -1,4 +1,4 @@
-"""What rejecting people could reach at best: SLAM on rooms where who is a person is known exactly.
+"""Upper bound of the rejection of people: SLAM with ground-truth masks of moving people.
 
   python benchmarks/slam_masked.py [--rooms room0,room3] [--weights_dir DIR] [--docs docs/slam.md]
 

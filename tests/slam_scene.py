@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import image_rays
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.sessions.session import load_session
 
 CAMERA = Camera(262.0, 262.0, 159.5, 119.5, 320, 240)
 HALF = np.array([2.0, 1.2, 1.6])  # half extents of the room, metres
@@ -154,3 +156,9 @@ def make_system(seed: int = 0, **options) -> LandmarkSlam:
     options.setdefault("config", CONFIG)
     extractor = Sift(image_size=None, max_features=FEATURES)
     return LandmarkSlam(CAMERA, extractor, seed=seed, **options)
+
+
+def resumed(path: Path, **options) -> LandmarkSlam:
+    """SLAM that goes on from a session file."""
+    _, landmark_map = load_session(path, CONFIG.max_landmarks)
+    return make_system(landmark_map=landmark_map, **options)

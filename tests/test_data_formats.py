@@ -134,7 +134,6 @@ def test_bags(tmp_path, version, storage, compressed):
         frame = source[i]
         np.testing.assert_array_equal(frame.rgb, texture(CAMERA, pose(i)))
         np.testing.assert_allclose(frame.depth, plane_depth(CAMERA, pose(i)), atol=6e-4)
-        assert frame.depth_delay == pytest.approx(0.004, abs=1e-6)
 
 
 def test_a_single_mcap_file_and_a_missing_extra(tmp_path, monkeypatch):

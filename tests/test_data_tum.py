@@ -1,4 +1,4 @@
-"""TUM RGB-D: association, calibration families, distortion, ground truth."""
+"""TUM RGB-D: dropped images, calibration families, distortion, ground truth."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ from data_scene import PlaneSource, pose
 
 from ace_jax.data.export import export
 from ace_jax.data.frame import BadFrame, FrameSource
-from ace_jax.data.tum import FAMILIES, Tum, associate
+from ace_jax.data.tum import FAMILIES, Tum
 from ace_jax.data.undistortion import Undistortion
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
@@ -22,20 +22,6 @@ def sequence(tmp_path):
 def rewrite(path, change):
     lines = path.read_text().splitlines()
     path.write_text("\n".join(change(lines)) + "\n")
-
-
-def test_association_is_one_to_one_nearest_first():
-    first = np.array([0.000, 0.010, 0.100, 0.200])
-    second = np.array([0.211, 0.009, 0.125, 0.004])  # in no order
-    np.testing.assert_array_equal(associate(first, second, 0.02), [[0, 3], [1, 1], [3, 0]])
-    # The nearest pair wins even if it leaves the other without a partner.
-    np.testing.assert_array_equal(
-        associate(np.array([0.0, 0.01]), np.array([0.009]), 0.02), [[1, 0]]
-    )
-    assert associate(np.array([]), second, 0.02).shape == (0, 2)
-    rng = np.random.default_rng(0)
-    pairs = associate(rng.uniform(0, 5, 300), rng.uniform(0, 5, 200), 0.02)
-    assert len(set(pairs[:, 0])) == len(set(pairs[:, 1])) == len(pairs) > 100
 
 
 def test_dropped_images_are_counted(sequence):

@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from ace_jax.data.association import associate
 from ace_jax.evaluation.trajectory import (
     NoOverlap,
     RunningAte,
     Statistics,
     Trajectory,
     align_se3,
-    associate,
     compare,
 )
 from ace_jax.geometry.rigid import from_quaternion
@@ -173,7 +173,10 @@ def test_association_respects_the_limit():
     times = np.arange(5.0)
     assert len(associate(times, times + 0.03, 0.02)[0]) == 0
     assert len(associate(times, times + 0.03, 0.04)[0]) == 5
-    assert len(associate(np.zeros(0), times)[0]) == 0
+    assert len(associate(np.zeros(0), times, 0.02)[0]) == 0
+    rng = np.random.default_rng(0)
+    i, j = associate(rng.uniform(0, 5, 300), rng.uniform(0, 5, 200), 0.02)
+    assert len(set(i)) == len(set(j)) == len(i) > 100
 
 
 def test_too_little_overlap_is_an_error():

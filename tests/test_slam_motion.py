@@ -1,12 +1,11 @@
-"""Velocity between frames, rolling shutter and delayed depth."""
+"""Velocity between frames and rolling shutter."""
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.host_camera import image_rays, project, rays
+from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion, unroll
 
 CAMERA = Camera(500.0, 510.0, 320.0, 240.0, 640, 480)
@@ -63,15 +62,3 @@ def test_unroll_without_depth_undoes_the_rotation():
 def test_no_readout_no_change():
     uv = np.random.default_rng(0).uniform(10, 400, (50, 2))
     np.testing.assert_allclose(unroll(uv, np.ones(50), CAMERA, MOTION, 0.0), uv, atol=1e-4)
-
-
-def test_delayed_depth_of_a_turning_camera():
-    """A slanted plane, seen by the depth camera after a turn of two degrees."""
-    turn = Rotation.from_rotvec(np.deg2rad([0.5, 2.0, -0.5])).as_matrix()
-    normal, offset = np.array([0.2, 0.1, 1.0]), 2.0  # in the colour camera: normal . p = offset
-    depth = offset / (image_rays(CAMERA) @ (turn @ normal))
-    uv = np.random.default_rng(0).uniform([60, 60], [580, 420], (100, 2))
-    truth = offset / (rays(uv, CAMERA) @ normal)
-    with_turn = sample_delayed_depth(depth, uv, CAMERA, turn)
-    np.testing.assert_allclose(with_turn, truth, rtol=2e-3)
-    assert np.abs(sample_depth(depth, uv) - truth).max() > 1e-2

@@ -137,21 +137,6 @@ def test_ground_truth_has_no_say_in_the_trajectory(whole, tmp_path, truth):
         assert done.metrics["ate_rmse_m"] > 0.05  # it was looked at, for the evaluation
 
 
-def test_the_system_never_gets_to_see_the_ground_truth(tmp_path):
-    system, seen = make_system(), []
-    process = system.process
-
-    def spy(frame, *rest):
-        seen.append(frame.world_from_camera)
-        return process(frame, *rest)
-
-    system.process = spy
-    source = RoomSource(3)
-    assert source[0].world_from_camera is not None
-    run(source, system, tmp_path)
-    assert seen == [None] * 3
-
-
 def test_interrupting_keeps_what_was_computed(whole, tmp_path):
     done = _run(tmp_path, RoomSource(FRAMES, interrupt_at=20))
     assert done.result.interrupted

@@ -4,10 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, make_system
+from slam_scene import CAMERA, CONFIG, RoomSource, make_system, resumed
 
 from ace_jax.errors import UserError
-from ace_jax.features.sift import Sift
 from ace_jax.geometry.depth_calibration import (
     COEFFICIENTS,
     CalibrationEquations,
@@ -62,14 +61,6 @@ def assert_all_depth_is_corrected(system: LandmarkSlam, source: RoomSource) -> N
         np.testing.assert_allclose(keyframe.depth[known], wanted[known], rtol=1e-4)
 
 
-def restored(path, **options) -> LandmarkSlam:
-    _, landmark_map = load_session(path, CONFIG.max_landmarks)
-    extractor = Sift(image_size=None, max_features=FEATURES)
-    return LandmarkSlam(
-        CAMERA, extractor, CONFIG, landmark_map=landmark_map, close_loops=False, **options
-    )
-
-
 def saved(system: LandmarkSlam, path):
     save_map(path, with_session(system.scene_map(), system.landmark_map), half=True)
     return path
@@ -108,7 +99,7 @@ def test_a_keyframe_is_corrected_by_the_bend_that_counts_when_it_comes(lag, monk
 
 
 def test_what_was_learned_comes_back(bent, tmp_path):
-    landmark_map, again = bent.landmark_map, restored(saved(bent, tmp_path / "session"))
+    landmark_map, again = bent.landmark_map, resumed(saved(bent, tmp_path / "session"))
     assert np.abs(landmark_map.depth_calibration).max() > 1e-3
     assert len(landmark_map.edges) > 5
     np.testing.assert_array_equal(
@@ -137,7 +128,7 @@ def test_what_was_learned_comes_back(bent, tmp_path):
 
 def test_landmarks_still_belong_to_the_keyframe_that_made_them(bent, tmp_path):
     """Closing a loop moves a landmark with its keyframe."""
-    again = restored(saved(bent, tmp_path / "session")).landmark_map
+    again = resumed(saved(bent, tmp_path / "session")).landmark_map
     made = again.created_at[again.valid]
     assert len(np.unique(made)) > 3
     for slot in np.flatnonzero(again.valid):
@@ -145,15 +136,17 @@ def test_landmarks_still_belong_to_the_keyframe_that_made_them(bent, tmp_path):
         assert again.created_at[slot] == observers.min()
 
 
-def test_sessions_of_earlier_versions_are_read(bent, tmp_path):
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_sessions_of_earlier_versions_are_read(bent, tmp_path, calibrated):
     content = load_map(saved(bent, tmp_path / "session"))
     new = ("bend/", "edge/", "keyframe/planes", "settled_bend", "pixel_residual")
+    new += () if calibrated else ("depth_bend",)
     old = {k: x for k, x in content.extra.items() if not k.startswith(new)}
     assert len(old) < len(content.extra) - 8
     save_map(tmp_path / "old", dataclasses.replace(content, extra=old))
-    again = restored(tmp_path / "old")
+    again = resumed(tmp_path / "old")
     np.testing.assert_array_equal(
-        again.landmark_map.calibrator.calibration, bent.landmark_map.depth_calibration
+        again.landmark_map.calibrator.calibration, calibrated * bent.landmark_map.depth_calibration
     )
     assert len(again.landmark_map.edges) == 0
     assert again.tracker.noise.pixel_sigma == make_system().tracker.noise.pixel_sigma
@@ -187,7 +180,7 @@ def test_a_resumed_run_follows_the_undisturbed_one(lag, tmp_path):
             kept.close()
             noise, bend = whole.tracker.noise.pixel_sigma, whole.landmark_map.calibrator.calibration
     whole.finish()
-    again = restored(kept.path, mapping_lag=lag)
+    again = resumed(kept.path, mapping_lag=lag)
     assert again.tracker.noise.pixel_sigma == noise
     np.testing.assert_array_equal(again.landmark_map.calibrator.calibration, bend)
     assert kept.restore(again) == at + 1

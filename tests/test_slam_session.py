@@ -5,13 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 from flax import traverse_util
-from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, make_system, world_from_camera
+from slam_scene import CONFIG, RoomSource, make_system, resumed, world_from_camera
 
 from ace_jax.errors import UserError
-from ace_jax.features.sift import Sift
 from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.slam.frame_poses import State
-from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.sessions.merging import merge
 from ace_jax.slam.sessions.session import load_session, with_session
 
@@ -21,14 +19,6 @@ FRAMES = 24
 def run(system, views):
     source = RoomSource(len(views), order=tuple(views))
     return [system.process(source[i]) for i in range(len(views))]
-
-
-def resumed(path, **options):
-    _, landmark_map = load_session(path, CONFIG.max_landmarks)
-    extractor = Sift(image_size=None, max_features=FEATURES)
-    return LandmarkSlam(
-        CAMERA, extractor, CONFIG, landmark_map=landmark_map, close_loops=False, **options
-    )
 
 
 def errors(tracked, views, first):
@@ -71,39 +61,6 @@ def test_what_comes_back_is_what_was_saved(recorded):
         np.sort(landmark_map.observations[landmark_map.valid]),
         np.sort(saved.observations[saved.valid]),
     )
-
-
-def test_the_sensor_stays_known(recorded, tmp_path):
-    _, system = recorded
-    content = with_session(system.scene_map(), system.landmark_map)
-    bend = np.linspace(-0.01, 0.01, len(system.landmark_map.depth_calibration))
-    extra = content.extra | {"depth_bend": bend}
-    save_map(tmp_path / "bent", dataclasses.replace(content, extra=extra), half=True)
-    again = resumed(tmp_path / "bent")
-    np.testing.assert_allclose(again.landmark_map.depth_calibration, bend, atol=1e-5)
-    frame = RoomSource(1)[0]
-    features = again.observe(frame)
-    known = features.depth > 0
-    bend = again.landmark_map.depth_calibration
-    straight = again.features.calibrated(frame, features, None, bend).depth[known]
-    assert np.abs(straight / features.depth[known] - 1).max() > 2e-3
-    del extra["depth_bend"]  # a session of an earlier version
-    save_map(tmp_path / "old", dataclasses.replace(content, extra=extra), half=True)
-    np.testing.assert_array_equal(resumed(tmp_path / "old").landmark_map.depth_calibration, 0.0)
-
-
-def test_depth_comes_with_the_features_unless_it_was_taken_later(recorded):
-    _, system = recorded
-    frame = RoomSource(1)[0]
-    together = system.observe(frame)
-    assert (together.depth > 0).sum() > 100
-    later = dataclasses.replace(frame, depth_delay=0.02)
-    features = system.observe(later)
-    assert not features.depth.any(), "how the camera turned meanwhile is not known yet"
-    bend = system.landmark_map.depth_calibration
-    found = system.features.calibrated(later, features, None, bend).depth
-    assert (np.abs(found - together.depth)[(found > 0) & (together.depth > 0)] < 0.5).all()
-    assert ((found > 0) == (together.depth > 0)).mean() > 0.8
 
 
 def test_a_session_is_also_a_map_for_relocalization(recorded):

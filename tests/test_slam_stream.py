@@ -1,7 +1,6 @@
-"""Features ahead of tracking: order, bounds, errors in place, and a clean end."""
+"""Features ahead of tracking: order, errors in place, a clean end."""
 
 import threading
-import time
 
 import pytest
 from data_scene import PlaneSource
@@ -11,10 +10,8 @@ from ace_jax.data.playback import Arrival
 from ace_jax.slam.stream import FeatureStream
 
 
-def arrivals(source, break_at=None, error=None):
+def arrivals(source):
     for index in range(len(source)):
-        if index == break_at:
-            raise error
         try:
             yield Arrival(index, source[index], 0.0)
         except BadFrame as bad:
@@ -44,33 +41,6 @@ def test_order_is_kept_and_bad_frames_come_in_place():
     assert not threads()
 
 
-def test_extraction_runs_beside_the_consumer_and_not_far_ahead():
-    done = []
-
-    def observe(frame):
-        assert threading.current_thread() is not threading.main_thread()
-        done.append(frame.index)
-
-    with FeatureStream(arrivals(PlaneSource(30)), observe, ahead=2) as stream:
-        next(stream)
-        deadline = time.monotonic() + 5
-        while len(done) < 4 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.1)
-        assert len(done) == 4, "one handed out, two that wait, one in hand"
-
-
-@pytest.mark.parametrize("error", [OSError("disk gone"), KeyboardInterrupt()])
-def test_what_breaks_the_source_is_raised_at_its_frame(error):
-    with FeatureStream(arrivals(PlaneSource(8), 3, error), lambda frame: None) as stream:
-        seen = []
-        with pytest.raises(type(error)):
-            seen.extend(o.index for o in stream)
-    assert not threads()
-    with pytest.raises(StopIteration):
-        next(stream)
-
-
 def test_a_bug_in_the_extractor_is_not_hidden():
     def observe(frame):
         raise RuntimeError("a bug")
@@ -80,12 +50,6 @@ def test_a_bug_in_the_extractor_is_not_hidden():
         pytest.raises(RuntimeError, match="a bug"),
     ):
         next(stream)
-
-
-def test_leaving_early_ends_the_thread():
-    with FeatureStream(arrivals(PlaneSource(30)), lambda frame: None) as stream:
-        next(stream)
-    assert not threads()
 
 
 def test_frames_are_prepared_first():

@@ -10,8 +10,9 @@ import pytest
 
 from ace_jax.geometry.camera import Camera
 from ace_jax.synthetic.building import Building, Link, both_ways
-from ace_jax.synthetic.furniture import make_room, make_style
+from ace_jax.synthetic.furnished_rooms import make_room
 from ace_jax.synthetic.room import SHELL_FACES, Doorway, clearance
+from ace_jax.synthetic.room_shell import make_style
 from ace_jax.synthetic.sequences import open_synthetic
 from ace_jax.synthetic.trajectory import speeds
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ace_jax.data.frame import FrameSource
-from ace_jax.synthetic.furniture import make_room
+from ace_jax.synthetic.furnished_rooms import make_room
 from ace_jax.synthetic.room import Room, clearance
 from ace_jax.synthetic.sequences import ROOMS, open_synthetic
 from ace_jax.synthetic.trajectory import CLEARANCE, MAX_SPEED, MAX_TURN, make_trajectory, speeds

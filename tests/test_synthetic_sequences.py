@@ -8,7 +8,7 @@ from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.synthetic.movers import COVERAGES
-from ace_jax.synthetic.render import cast_rays
+from ace_jax.synthetic.ray_casting import cast_rays
 from ace_jax.synthetic.replay import ReplaySource, to_and_fro
 from ace_jax.synthetic.room import clearance
 from ace_jax.synthetic.scene import RoomWithMovers

@@ -12,13 +12,15 @@ import pytest
 
 from ace_jax.data.frame import BadFrame
 from ace_jax.errors import UserError
-from ace_jax.synthetic import render as renderer
 from ace_jax.synthetic import scene as scenes
 from ace_jax.synthetic import source as sources
-from ace_jax.synthetic.furniture import make_room
+from ace_jax.synthetic.furnished_rooms import make_room
+from ace_jax.synthetic.ray_casting import cast_rays, tiles_of, untile
+from ace_jax.synthetic.render import render
 from ace_jax.synthetic.room import SHELL_FACES
 from ace_jax.synthetic.sequences import CAMERA, open_synthetic
 from ace_jax.synthetic.source import DEPTH_SCALE
+from ace_jax.synthetic.surfaces import find_surfaces
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +60,13 @@ def test_depth_of_walls_and_of_one_solid_of_each_kind():
     pose = np.eye(4, dtype=np.float32)
     pose[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]  # along +x
     pose[:3, 3] = 1.0, 2.0, 1.25
-    columns = renderer._tiles(CAMERA, 0.0)[2]
+    columns = tiles_of(CAMERA, 0.0)[2]
 
     def depth_of(room):
         room, at = jax.device_put(room), jnp.asarray(pose)
-        hits = renderer.cast_rays(room, at, CAMERA)
-        surface, _ = renderer.find_surfaces(room, at, CAMERA, hits)
-        return [np.asarray(renderer._untile(a, columns, CAMERA)) for a in (surface.depth, hits.id)]
+        hits = cast_rays(room, at, CAMERA)
+        surface, _ = find_surfaces(room, at, CAMERA, hits)
+        return [np.asarray(untile(a, columns, CAMERA)) for a in (surface.depth, hits.id)]
 
     rays = _camera_rays()
     depth, ids = depth_of(empty)
@@ -180,7 +182,7 @@ def test_frames_are_rendered_in_chunks_on_demand(cache):
 
 def test_stored_depth_is_within_half_a_step(room0):
     pose = jnp.asarray(room0.poses()[60], jnp.float32)
-    _, depth = renderer.render(jax.device_put(room0.scene.room), pose, CAMERA)
+    _, depth = render(jax.device_put(room0.scene.room), pose, CAMERA)
     stored = _frame(room0, 60).depth
     assert np.abs(stored - np.asarray(depth)).max() <= 0.5 / DEPTH_SCALE + 1e-6
 
@@ -220,8 +222,8 @@ def test_light_changes_pictures_and_not_depth(room0):
     room = jax.device_put(room0.scene.room)
     pose = jnp.asarray(room0.poses()[60], jnp.float32)
     dark = room.illumination.replace(color=room.illumination.color * 0.3)
-    day, depth = renderer.render(room, pose, CAMERA)
-    night, same = renderer.render(room, pose, CAMERA, dark)
+    day, depth = render(room, pose, CAMERA)
+    night, same = render(room, pose, CAMERA, dark)
     np.testing.assert_array_equal(depth, same)
     assert float(night.mean()) < 0.9 * float(day.mean())
     assert bool(jnp.isfinite(day).all())
@@ -232,9 +234,9 @@ def test_rays_of_many_rooms_at_once_are_those_of_each():
     pose = jnp.asarray(open_synthetic("room0").poses()[0], jnp.float32)
     pose = pose.at[:3, 3].set(jnp.array([1.9, 1.9, 1.4]))
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *rooms)
-    together = jax.jit(jax.vmap(lambda room: renderer.cast_rays(room, pose, CAMERA)))(stacked)
+    together = jax.jit(jax.vmap(lambda room: cast_rays(room, pose, CAMERA)))(stacked)
     for k, room in enumerate(rooms):
-        alone = renderer.cast_rays(jax.device_put(room), pose, CAMERA)
+        alone = cast_rays(jax.device_put(room), pose, CAMERA)
         np.testing.assert_allclose(together.depth[k], alone.depth, rtol=2e-4)
         assert (np.asarray(together.id[k]) == alone.id).mean() > 0.999
 

@@ -1,4 +1,4 @@
-"""An iterator that runs on a thread of its own, a bounded number of items ahead of its consumer."""
+"""Background iteration: an iterator on its own thread, a bounded number of items ahead."""
 
 import queue
 import threading

@@ -16,11 +16,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ace_jax.data.association import MAX_DIFFERENCE, associate
 from ace_jax.data.frame import BadFrame
 from ace_jax.data.images import MAX_PIXELS
 from ace_jax.data.places import own_path
 from ace_jax.data.recording import Recording
-from ace_jax.data.tum import MAX_DIFFERENCE, associate
 from ace_jax.data.undistortion import Undistortion
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
@@ -68,19 +68,18 @@ class Bag(Recording):
             self.topics = (colour.topic, depth.topic if depth else None, info.topic)
             camera, lens = self._camera(info, name)
             times, self._colour_at = self._index(colour)
-            self._depth_at, delays = None, None
+            self._depth_at = None
             if depth is not None:
                 depth_times, depth_at = self._index(depth)
-                pairs = associate(times, depth_times, MAX_DIFFERENCE)
-                if not len(pairs):
+                i, j = associate(times, depth_times, MAX_DIFFERENCE)
+                if not len(i):
                     raise UserError(
                         f"{name}: no image of {colour.topic} has one of {depth.topic} within "
                         f"{MAX_DIFFERENCE} s"
                     )
-                delays = depth_times[pairs[:, 1]] - times[pairs[:, 0]]
-                times = times[pairs[:, 0]]
-                self._colour_at = [self._colour_at[i] for i in pairs[:, 0]]
-                self._depth_at = [depth_at[j] for j in pairs[:, 1]]
+                times = times[i]
+                self._colour_at = [self._colour_at[place] for place in i]
+                self._depth_at = [depth_at[place] for place in j]
         except UserError:
             raise
         except Exception as error:  # rosbags raises errors of many libraries on damaged files
@@ -94,7 +93,6 @@ class Bag(Recording):
             timestamps=times,
             poses=None,
             has_depth=depth is not None,
-            depth_delays=delays,
         )
 
     def _index(self, connection: Any) -> tuple[np.ndarray, list[int]]:

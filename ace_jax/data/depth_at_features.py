@@ -2,9 +2,6 @@
 
 import numpy as np
 
-from ace_jax.geometry.camera import MIN_DEPTH, Camera
-from ace_jax.geometry.host_camera import project, rays
-
 MAX_BEND = (0.03, 0.01)  # of a surface, relative, and more per metre: a depth camera's noise
 
 
@@ -80,33 +77,3 @@ def is_planar(
     bend = np.abs(at_feature[:, None] * (1.0 / one + 1.0 / other) - 2.0)
     allowed = MAX_BEND[0] + MAX_BEND[1] * at_feature
     return np.all(~known | (bend < allowed[:, None]), axis=1)
-
-
-def sample_delayed_depth(
-    depth: np.ndarray,
-    uv: np.ndarray,
-    camera: Camera,
-    depth_from_colour: np.ndarray,
-    planar_radius: float = 0.0,
-) -> np.ndarray:
-    """Depth at features when the depth image was taken at another moment than the colour image.
-
-    A camera that turns at 100 degrees a second moves the picture by 9 pixels within 10 ms, which
-    is how far apart the two images of a Kinect can be. Only the rotation between the two moments
-    matters at that scale, and that needs no depth to be undone.
-
-    Args:
-        depth: (H, W) metres.
-        uv: (N, 2) pixels of the colour image.
-        camera: intrinsics.
-        depth_from_colour: (3, 3) rotation from camera axes at the colour image's time to those at
-            the depth image's time.
-        planar_radius: see `sample_depth`.
-
-    Returns:
-        (N,) float32 z-depth in the camera axes of the colour image, 0 where unknown.
-    """
-    turned = rays(uv, camera) @ depth_from_colour.T
-    moved = project(turned, camera)
-    z = np.maximum(turned[:, 2], MIN_DEPTH)
-    return (sample_depth(depth, moved, planar_radius=planar_radius) / z).astype(np.float32)

@@ -22,7 +22,6 @@ class Frame:
         depth: (H, W) float32 z-depth in metres, 0 where unknown; None for a colour-only source.
         camera: intrinsics of `rgb` (and of `depth`).
         world_from_camera: (4, 4) float64 ground truth of the colour camera, or None.
-        depth_delay: seconds from the colour image to the depth image (negative: depth is older).
         readout: seconds from reading the colour image's first row to its last (rolling shutter);
             `timestamp` is the middle row's.
     """
@@ -34,7 +33,6 @@ class Frame:
     depth: np.ndarray | None
     camera: Camera
     world_from_camera: np.ndarray | None = None
-    depth_delay: float = 0.0
     readout: float = 0.0
 
 

@@ -35,7 +35,6 @@ class ImageRecording(Recording):
         distortion: Distortion | Sequence[Distortion | None] | None = None,
         to_colour: ToColour | None = None,
         resize_depth: bool = False,
-        depth_delays: np.ndarray | None = None,
         readout: float = 0.0,
         recorded_from_camera: np.ndarray | None = None,
     ) -> None:
@@ -55,7 +54,6 @@ class ImageRecording(Recording):
             to_colour: applied to depth images, where they are not registered yet.
             resize_depth: depth images show the same view in a size of their own (nearest
                 neighbour, as depths across an edge must not mix).
-            depth_delays: see `Recording`.
             readout: see `Recording`.
             recorded_from_camera: see `Recording`.
 
@@ -69,7 +67,6 @@ class ImageRecording(Recording):
             timestamps=timestamps,
             poses=poses,
             has_depth=depth is not None,
-            depth_delays=depth_delays,
             readout=readout,
             recorded_from_camera=recorded_from_camera,
         )

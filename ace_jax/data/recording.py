@@ -51,7 +51,6 @@ class Recording(abc.ABC):
         timestamps: np.ndarray | None,
         poses: np.ndarray | None,
         has_depth: bool,
-        depth_delays: np.ndarray | None = None,
         readout: float = 0.0,
         recorded_from_camera: np.ndarray | None = None,
     ) -> None:
@@ -64,7 +63,6 @@ class Recording(abc.ABC):
             timestamps: (N,) seconds; None if nothing tells them: then they are positions at 30 Hz.
             poses: (N, 4, 4) world_from_camera as read, NaN where missing; None without any.
             has_depth: whether frames carry depth.
-            depth_delays: (N,) seconds from each colour image to its depth image; None: together.
             readout: seconds that the colour camera's rolling shutter takes; 0: global shutter.
             recorded_from_camera: (4, 4) where the poses are those of other axes or of another
                 camera (OpenGL's, the depth camera): from the colour camera to that.
@@ -84,7 +82,6 @@ class Recording(abc.ABC):
         self.timed = timestamps is not None
         times = timestamps if self.timed else positions_as_times(len(self._names))
         self._timestamps = np.asarray(times, np.float64)
-        self._depth_delays = depth_delays
         self._readout = readout
         self.pose_counts = None if poses is None else count_poses(poses)
         self._poses = None if poses is None else clean_poses(poses, name)
@@ -118,7 +115,6 @@ class Recording(abc.ABC):
             depth=depth,
             camera=camera,
             world_from_camera=None if pose is None or np.isnan(pose).any() else pose.copy(),
-            depth_delay=0.0 if self._depth_delays is None else float(self._depth_delays[index]),
             readout=self._readout,
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from ace_jax.data.association import MAX_DIFFERENCE, associate
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import first_size
 from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
@@ -21,7 +22,6 @@ from ace_jax.errors import UserError
 
 URL = "https://cvg.cit.tum.de/data/datasets/rgbd-dataset/download"
 UNITS_PER_METRE = 5000.0
-MAX_DIFFERENCE = 0.02  # seconds between a colour image and its depth image
 
 # The benchmark's published calibrations of the colour cameras; the images of freiburg3 are
 # undistorted already.
@@ -72,17 +72,17 @@ class Tum(ImageRecording):
         name = name or folder.name
         times, colour = read_list(folder / "rgb.txt")
         self.dropped_rgb = self.dropped_depth = 0
-        depth_files = delays = None
+        depth_files = None
         if (folder / "depth.txt").exists():
             depth_times, depth = read_list(folder / "depth.txt")
-            pairs = associate(times, depth_times, MAX_DIFFERENCE)
-            if colour and not len(pairs):
+            i, j = associate(times, depth_times, MAX_DIFFERENCE)
+            if colour and not len(i):
                 raise UserError(
                     f"{name}: no colour image has a depth image within {MAX_DIFFERENCE} s; "
                     "check the times in rgb.txt and depth.txt"
                 )
-            self.dropped_rgb = len(colour) - len(pairs)
-            self.dropped_depth = len(depth) - len(pairs)
+            self.dropped_rgb = len(colour) - len(i)
+            self.dropped_depth = len(depth) - len(i)
             if self.dropped_rgb or self.dropped_depth:
                 logging.info(
                     "%s: %d colour and %d depth images without a partner dropped",
@@ -90,10 +90,9 @@ class Tum(ImageRecording):
                     self.dropped_rgb,
                     self.dropped_depth,
                 )
-            times = times[pairs[:, 0]]
-            delays = depth_times[pairs[:, 1]] - times
-            colour = [colour[i] for i in pairs[:, 0]]
-            depth_files = [inside(folder, depth[j]) for j in pairs[:, 1]]
+            times = times[i]
+            colour = [colour[place] for place in i]
+            depth_files = [inside(folder, depth[place]) for place in j]
         if not colour:
             raise UserError(f"{name}: {folder / 'rgb.txt'} lists no images")
         files = [inside(folder, file) for file in colour]
@@ -112,35 +111,8 @@ class Tum(ImageRecording):
             poses=poses,
             units_per_metre=intrinsics.depth_scale,
             distortion=intrinsics.lens() if undistort else None,
-            depth_delays=delays,
             readout=readout,
         )
-
-
-def associate(first: np.ndarray, second: np.ndarray, max_difference: float) -> np.ndarray:
-    """Pairs times one to one, nearest pairs first.
-
-    Args:
-        first: (N,) seconds.
-        second: (M,) seconds.
-        max_difference: seconds.
-
-    Returns:
-        (P, 2) int indices into `first` and `second`, in the order of `first`.
-    """
-    order = np.argsort(second, kind="stable")
-    low = np.searchsorted(second[order], first - max_difference, side="left")
-    high = np.searchsorted(second[order], first + max_difference, side="right")
-    counts = high - low
-    i = np.repeat(np.arange(len(first)), counts)
-    j = order[np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts - low, counts)]
-    taken_first, taken_second, pairs = set(), set(), []
-    for k in np.argsort(np.abs(first[i] - second[j]), kind="stable"):
-        if i[k] not in taken_first and j[k] not in taken_second:
-            taken_first.add(i[k])
-            taken_second.add(j[k])
-            pairs.append((i[k], j[k]))
-    return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
 
 
 def read_list(path: Path) -> tuple[np.ndarray, list[str]]:

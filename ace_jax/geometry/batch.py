@@ -1,4 +1,4 @@
-"""One solver, many images: batched on one device, sharded over several."""
+"""Batched solving: one solver over many images, on one device or sharded over several."""
 
 from collections.abc import Callable
 from typing import Any

@@ -24,7 +24,7 @@ WIDTH = 160  # pixels of the finest level; finer ones cost more than they add to
 LEVELS = 4  # each half as wide as the next: 20, 40, 80 and 160 pixels
 ITERATIONS = (12, 10, 8, 5)  # from coarse to fine
 FREEDOM = 5.0  # degrees of freedom of the t-distribution (Kerl et al.)
-MIN_BRIGHTNESS_SIGMA = 0.01  # of the range 0 to 1; less is not believed
+MIN_BRIGHTNESS_SIGMA = 0.01  # of the range 0 to 1; the lower bound of the estimate
 MIN_DEPTH_SIGMA = 0.002  # 1/m, of inverse depth: a depth camera's noise
 MAX_JUMP = 0.05  # of the depth, between neighbouring pixels of one surface, at the finest level
 # A pixel agrees if its brightness (range 0 to 1) and its inverse depth (1/m) differ by less.

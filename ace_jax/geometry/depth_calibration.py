@@ -8,8 +8,8 @@ image and at the right of another, comes out twice. So a correction
 
 of the measured depth d, with quadratic polynomials a and b of the point at unit depth, is fitted to
 the distances between surfaces that neighbouring keyframes see, whose poses come from landmarks.
-The fit has two constraints: the scale, which depth alone can tell, must not change, so the mean
-relative change is zero; and a camera that only turns must not explain what it sees by a large
+The fit has two constraints: the scale, which only depth determines, must not change, so the mean
+relative change is zero; and observations of a camera that only turns must not lead to a large
 correction, so each coefficient has a prior around zero.
 """
 
@@ -120,7 +120,7 @@ def calibration_equations(
         share = jnp.minimum(INDEPENDENT / jnp.maximum(jnp.sum(used), 1), 1.0)
         weighed = rows.T * (share / spread**2 * cauchy_weight(error, spread))
         normal_matrix, right = weighed @ rows, weighed @ error
-        # What an error of the relative pose explains as well tells nothing about the calibration.
+        # What an error of the relative pose explains as well is no evidence for a calibration.
         pose_matrix = normal_matrix[COEFFICIENTS:, COEFFICIENTS:] + jnp.diag(POSE_SIGMA**-2)
         across = normal_matrix[:COEFFICIENTS, COEFFICIENTS:]
         without = jax.scipy.linalg.solve(pose_matrix, across.T, assume_a="pos").T
@@ -185,13 +185,13 @@ class DepthCalibrator:
         return estimator
 
     def include(self, other: "DepthCalibrator") -> None:
-        """Adds what another recording by the same sensor told; its prior does not count."""
+        """Adds the evidence of another recording by the same sensor, without its prior."""
         self._hessian = self._hessian + other._hessian
         self._gradient = self._gradient + other._gradient
         self._relative = self._relative + other._relative
 
     def add(self, equations: CalibrationEquations) -> None:
-        """Adds what one keyframe tells; of what was known a little is forgotten."""
+        """Adds the evidence of one keyframe; older evidence fades a little."""
         self._hessian = MEMORY * self._hessian + np.asarray(equations.hessian, np.float64)
         self._gradient = MEMORY * self._gradient + np.asarray(equations.gradient, np.float64)
         self._relative += (1 - MEMORY) * (np.asarray(equations.relative) - self._relative)

@@ -2,7 +2,7 @@
 
 At a minimum of cost(pose, data) the gradient g in the pose's left tangent is zero; it stays zero
 when the data move, so d tangent = -H^-1 (d g / d data) d data with H the Hessian. The search that
-found the minimum need not be differentiable, and costs nothing if no gradient is asked for.
+found the minimum need not be differentiable; without a gradient the rule costs nothing.
 """
 
 from collections.abc import Callable

@@ -16,7 +16,7 @@ from ace_jax.geometry.camera import MIN_DEPTH, Camera, project, unproject
 from ace_jax.geometry.depth_planes import grid_pixels, grid_uv
 from ace_jax.precision import full_precision
 
-# Tuned, where nothing else is said, on synthetic rooms 3 and 4 and 7-Scenes redkitchen 0-499.
+# Tuned, unless stated otherwise, on synthetic rooms 3 and 4 and 7-Scenes redkitchen 0-499.
 MIN_PLANES = 100  # that agree; with fewer there is no registration
 MAX_DISTANCE = (0.02, 0.01)  # metres, and per metre of depth, between planes of one surface
 MIN_ALIGNED = 0.95  # cosine between their normals
@@ -32,7 +32,7 @@ class Registration:
     Attributes:
         other_from_camera: (B, 4, 4) motion of points from the one camera's axes to the others'.
         information: (B, 6, 6) inverse covariance of a left twist (translation, rotation) of it,
-            1/m^2 and 1/rad^2; next to nothing along directions that the surfaces do not tell.
+            1/m^2 and 1/rad^2; almost 0 along directions that the surfaces do not constrain.
         move: (B, 6) left twist from the start.
         success: (B,) bool, enough planes agree.
     """

@@ -77,7 +77,7 @@ def optimize_pose_graph(
     """Poses that agree best with the edges, without those loop edges that contradict the rest.
 
     Args:
-        graph: start and measurements; every node should hang on a fixed one.
+        graph: start and measurements; every node should be connected to a fixed one.
         max_iterations: linear systems of one round.
         tolerance: largest entry of a step (metres, radians) at which to stop.
     """
@@ -219,7 +219,7 @@ class _Solver:
         blocks = blocks.copy()
         axis = np.arange(6)
         diagonal = blocks[self._diagonal][:, axis, axis]
-        # A node that hangs on nothing has an empty block: the constant keeps the system solvable.
+        # An unconnected node has an empty block: the constant keeps the system solvable.
         blocks[self._diagonal[:, None], axis, axis] += damping * diagonal + 1e-9
         size = 6 * len(self._free)
         matrix = scipy.sparse.bsr_array(

@@ -17,7 +17,7 @@ from ace_jax.geometry.host_camera import unproject
 from ace_jax.geometry.pose_result import PoseResult
 from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
 
-# Tuned, where nothing else is said, on synthetic rooms with walking people.
+# Tuned, unless stated otherwise, on synthetic rooms with walking people.
 # 1/m; a Kinect's random noise: its systematic errors are the same in frames a moment apart.
 INVERSE_DEPTH_SIGMA = 0.002
 CLOSE = 0.02  # metres; nearer than this a point always agrees

@@ -43,12 +43,6 @@ def invert(matrix: jax.Array) -> jax.Array:
     return from_rotation_translation(rotation, translation)
 
 
-def compose(c_from_b: jax.Array, b_from_a: jax.Array) -> jax.Array:
-    """c_from_a (..., 4, 4); the rotation is put back on SO(3), so that chains do not drift."""
-    product = la.full_matmul(c_from_b, b_from_a)
-    return from_rotation_translation(project_to_so3(product[..., :3, :3]), product[..., :3, 3])
-
-
 def transform(b_from_a: jax.Array, points: jax.Array) -> jax.Array:
     """Points (..., N, 3) of frame a in frame b, for one motion (..., 4, 4) each."""
     rotation, translation = b_from_a[..., :3, :3], b_from_a[..., :3, 3]

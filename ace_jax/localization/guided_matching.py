@@ -1,9 +1,9 @@
 """Guided matching: features matched with landmarks near the landmarks' projections from a pose.
 
-No global search, what looks alike in different places is told apart, and every landmark in view
-counts. The same question has two implementations: on the host, neighbours are found by k-d trees,
-for few features and some thousand landmarks around a tracked camera; on the device, blocks of
-landmarks are compared with all features, within a compiled program.
+There is no global search, so that similar descriptors in different places are not confused, and
+every landmark in view is used. There are two implementations: on the host, k-d trees find the
+neighbours of few features among some thousand landmarks around a tracked camera; on the device,
+blocks of landmarks are compared with all features, within a compiled program.
 """
 
 import jax
@@ -109,7 +109,7 @@ def guided_match_on_device(
         features: N features.
         camera_from_world: (4, 4) predicted pose.
         camera: intrinsics.
-        gates: thresholds; `match_ratio` is not asked for.
+        gates: thresholds; `match_ratio` is not used.
         most: so many landmarks in view are compared at most, those of the first rows; static.
         established_first: landmarks found in two images or more come before the others where
             several take one feature: while landmarks are made, what one image saw else takes

@@ -57,7 +57,7 @@ class MatchGates:
         radius: pixels between the landmark's projection and the feature.
         min_cosine: least cosine similarity of their descriptors.
         match_ratio: largest ratio of the descriptor distances to the best and to the second-best
-            feature (Lowe, IJCV 2004); asked for by `guided_match` alone.
+            feature (Lowe, IJCV 2004); used by `guided_match` alone.
         cos_max_view_angle: cosine of the largest angle between the mean and the present direction
             of view. By default 53 degrees, beyond which descriptors no longer match (measured on
             7-Scenes redkitchen).
@@ -73,7 +73,7 @@ class MatchGates:
 
 
 def _namespace(array: jax.Array) -> ModuleType:
-    """The module of an array's functions. NumPy's arrays tell it themselves from 2.0 on only."""
+    """The module of an array's functions; NumPy's arrays have `__array_namespace__` from 2.0 on."""
     return np if isinstance(array, np.ndarray) else jnp
 
 

@@ -47,7 +47,7 @@ class MapArrays:
 
 @flax.struct.dataclass
 class Correspondences:
-    """What a map says about N features.
+    """Scene coordinates of N features, as the map predicts them.
 
     Attributes:
         uv: (N, 2) pixels.

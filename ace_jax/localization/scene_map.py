@@ -110,6 +110,16 @@ class SceneMap:
         raise UserError(f"{what} has another camera than the map: {', '.join(apart)}")
 
 
+def feature_fields(extractor: FeatureExtractor, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `SceneMap` that name its features; `options` made the extractor."""
+    return {
+        "features": extractor.name,
+        "feature_options": dict(options),
+        "feature_checksum": extractor.weights_checksum,
+        "feature_dim": extractor.dim,
+    }
+
+
 def part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """Arrays whose names begin so, by the rest of their names."""
     return {k.removeprefix(prefix): x for k, x in arrays.items() if k.startswith(prefix)}

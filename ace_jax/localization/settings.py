@@ -10,7 +10,7 @@ class Settings:
     """How a query is answered. What decides about shapes is static under jit, the rest is traced.
 
     Attributes:
-        max_queries: the most reliable features that are asked about (of equally reliable ones an
+        max_queries: the most reliable features that are used first (of equally reliable ones an
             even choice over the image); all of them if these fail.
         keep_share: share of the answers, the most certain, that vote.
         quantile_ratio: if set, instead: answers with s < ratio x the 10 % quantile of s vote

@@ -19,17 +19,24 @@ _UNTOLD_VIEWS = 10  # of landmarks in map files that do not tell: often seen
 
 def landmarks_of(scene_map: SceneMap) -> Landmarks | None:
     """The landmarks of a map, the head's first, on the host; None if its head has none."""
-    columns = landmark_columns(scene_map)
+    known = known_landmarks(scene_map)
+    return None if known is None else known[0]
+
+
+def known_landmarks(scene_map: SceneMap) -> tuple[Landmarks, np.ndarray] | None:
+    """As `landmarks_of`, with their repeatability (M,): 0 where an old file has none."""
+    columns = _landmark_columns(scene_map)
     if columns is None:
         return None
     directions, distances = directions_to(columns["origins"], columns["points"])
-    return Landmarks(
+    landmarks = Landmarks(
         points=columns["points"],
         descriptors=columns["descriptors"][:, None],
         view_directions=directions,
         distances=distances,
         views=columns["views"].astype(np.int32),
     )
+    return landmarks, columns["repeatability"]
 
 
 def head_rows(scene_map: SceneMap) -> np.ndarray:
@@ -37,12 +44,12 @@ def head_rows(scene_map: SceneMap) -> np.ndarray:
     return np.asarray(scene_map.variables["params"]["bias"]) > EMPTY / 2
 
 
-def landmark_columns(scene_map: SceneMap) -> dict[str, np.ndarray] | None:
-    """What a map file says of each of its M landmarks, the head's first.
+def _landmark_columns(scene_map: SceneMap) -> dict[str, np.ndarray] | None:
+    """The columns of a map file over its M landmarks, the head's first.
 
     Returns:
         descriptors (M, D), points (M, 3), origins (M, 3) where each was seen from, views (M,) and
-        repeatability (M,); what an old file does not tell is guessed. None if the head has none.
+        repeatability (M,); defaults where an old file has none. None if the head has no landmarks.
     """
     if scene_map.head != HEAD:
         return None
@@ -89,6 +96,5 @@ def landmark_entries(
         "head": HEAD,
         "head_options": {"landmarks": in_head, "dim": descriptors.shape[1]},
         "variables": jax.tree.map(np.asarray, variables),
-        "feature_dim": descriptors.shape[1],
         "extra": {name: np.asarray(array) for name, array in extra.items()},
     }

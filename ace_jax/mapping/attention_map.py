@@ -1,4 +1,4 @@
-"""Mapping with a landmark-attention head: landmarks, their calibration, training if asked for."""
+"""Mapping with a landmark-attention head: landmarks, their calibration, optional training."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,9 +12,8 @@ import numpy as np
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.localization.stored_landmarks import (
     head_rows,
-    landmark_columns,
+    known_landmarks,
     landmark_entries,
-    landmarks_of,
 )
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks
@@ -35,8 +34,9 @@ def make(
     checkpoints: Checkpoints | None,
     progress: Progress,
     known: SceneMap | None,
+    fields: dict[str, Any],
 ) -> SceneMap:
-    """Builds the map; features, camera and mean are left for the caller to fill in."""
+    """Builds the map; `fields` are those of features, camera and mean."""
     rng = np.random.default_rng(config.seed)
     found, constants = build(
         images,
@@ -71,23 +71,19 @@ def make(
         entries["variables"] = jax.tree.map(np.asarray, trained)
         entries["extra"] |= sample_of(buffer, rehearsal, config)
     return SceneMap(
+        **fields,
         **entries,
-        features="",
-        feature_options={},
-        feature_checksum="",
-        camera=images[0].camera,
-        mean=np.zeros(3, np.float32),
         info=info,
     )
 
 
 def tracks_of(scene_map: SceneMap) -> Tracks:
     """The landmarks of a map, ready to be extended."""
-    landmarks = landmarks_of(scene_map)
+    landmarks, repeatability = known_landmarks(scene_map)
     nothing = jnp.zeros(len(landmarks.points))
     return Tracks(
         landmarks=jax.tree.map(jnp.asarray, landmarks),
-        repeatability=jnp.asarray(landmark_columns(scene_map)["repeatability"]),
+        repeatability=jnp.asarray(repeatability),
         chances=nothing,
         recent=nothing,
     )

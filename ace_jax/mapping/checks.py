@@ -1,6 +1,6 @@
 """Validation images: kept out of mapping, localized in the finished map, and carried along in it.
 
-They tell how good a map is as soon as it is made, and whether an update has made it forget.
+They measure a map's accuracy as soon as it is made, and whether an update has reduced it.
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
 """The mapping configuration: its fields with their defaults, and the presets.
 
-Numbers without a source were tuned on 7-Scenes redkitchen: frames 0-599 mapped, later ones asked.
+Numbers without a source were tuned on 7-Scenes redkitchen: frames 0-599 mapped, later ones
+localized.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Landmark selection under a budget: every mapping image keeps enough of those that it sees.
 
-A total number of landmarks says nothing about how well a place is covered. What counts is how many
-of its landmarks each mapping image sees. All images share one order of landmarks, the best first,
+The total number of landmarks does not show how well a place is covered. The criterion is how many
+landmarks each mapping image sees. All images share one order of landmarks, the best first,
 and each image has a claim to its own first ones. Images of the same place claim the same landmarks,
 so that more images cost hardly more room, and another place costs as much as the first.
 """

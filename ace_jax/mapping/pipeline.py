@@ -15,7 +15,7 @@ from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
 from ace_jax.features.similarity import similarity
-from ace_jax.localization.scene_map import SceneMap
+from ace_jax.localization.scene_map import SceneMap, feature_fields
 from ace_jax.mapping import attention_map, checks, trained_map
 from ace_jax.mapping.attention_map import FEW
 from ace_jax.mapping.images import MappingImage, extract_images, select_frames
@@ -60,7 +60,11 @@ def map_scene(
     frames, kept_out = checks.hold_out(
         select_frames(source, config.max_frames), config.checks.images
     )
-    poses = source.poses()[frames]
+    centres = source.poses()[frames, :3, 3]
+    fields = feature_fields(extractor, config.features.options.to_dict()) | {
+        "camera": source.camera,
+        "mean": centres.mean(axis=0).astype(np.float32) if known is None else known.mean,
+    }
     fresh = _checks(source, kept_out, extractor, config)
     checkpoints = None
     if checkpoint_dir is not None and config.training.steps:
@@ -68,7 +72,7 @@ def map_scene(
     try:
         if config.head.name == "landmark_attention":
             images, depths = _images_with_points(source, frames, extractor, config, progress)
-            made = attention_map.make(images, depths, config, checkpoints, progress, known)
+            made = attention_map.make(images, depths, config, checkpoints, progress, known, fields)
         else:
             made = trained_map.make(
                 source,
@@ -80,19 +84,11 @@ def map_scene(
                 progress,
                 known,
                 lambda: _images_with_points(source, frames, extractor, config, progress),
+                fields,
             )
     finally:
         if checkpoints is not None:
             checkpoints.close()
-    made = dataclasses.replace(
-        made,
-        features=extractor.name,
-        feature_options=config.features.options.to_dict(),
-        feature_checksum=extractor.weights_checksum,
-        feature_dim=extractor.dim,
-        camera=source.camera,
-        mean=poses[:, :3, 3].mean(axis=0).astype(np.float32) if known is None else known.mean,
-    )
     carried = [] if known is None else checks.carried_by(known)
     kind = "images" if known is None else "new images"
     progress("checks", 0, 1)

@@ -25,7 +25,7 @@ from ace_jax.mapping.images import select_frames
 
 @dataclasses.dataclass(frozen=True)
 class CheckAnswer:
-    """An image that was kept out of mapping, and what the map says to it.
+    """An image that was kept out of mapping, and its localization in the map.
 
     Attributes:
         frame: the image.

@@ -1,4 +1,4 @@
-"""A mapping run from the command line: a source in, a map file out, and a few lines to read."""
+"""A mapping run of the command line: recording in; map file, report and summary out."""
 
 import shutil
 from collections.abc import Sequence

@@ -45,8 +45,9 @@ def make(
     progress: Progress,
     known: SceneMap | None,
     with_points: WithPoints,
+    fields: dict[str, Any],
 ) -> SceneMap:
-    """Fills the buffer, trains, and packs the map; the caller fills in features and camera."""
+    """Fills the buffer, trains, and packs the map; `fields` are those of features and camera."""
     coded = config.head.name in ("map_code_transformer", "landmark_transformer")
     shared = load_transformer(config.code.weights, weights_dir) if coded else None
     head_name = shared.head if coded else config.head.name
@@ -98,15 +99,10 @@ def make(
         code = variables["code"]
         del kept["params"]  # shared by all maps
     return SceneMap(
+        **fields,
         head=head_name,
         head_options=options,
         variables=jax.tree.map(np.asarray, kept),
-        features="",
-        feature_options={},
-        feature_checksum="",
-        feature_dim=extractor.dim,
-        camera=source.camera,
-        mean=np.zeros(3, np.float32),
         code=None if code is None else np.asarray(code),
         head_checksum=head_checksum,
         extra=sample_of(buffer, rehearsal, config),

@@ -2,8 +2,8 @@
 
 A code is a set of M rows (descriptor, bias, point): the landmarks of `landmark_attention`. Before
 any training this head *is* landmark attention, whatever its depth; pre-training over many scenes
-then teaches it what a descriptor alone does not tell: which similarities to trust, which of several
-candidates agree, and how far off the answer is.
+then adds what a single descriptor does not determine: the reliability of similarities, agreement
+among candidates, and the error of the answer.
 
 Block b attends from a feature's state x to all landmarks j,
 

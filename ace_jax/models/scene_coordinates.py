@@ -1,4 +1,4 @@
-"""What every scene coordinate head returns, and the homogeneous decode that several share."""
+"""Output of all scene coordinate heads, and the homogeneous decoding that several share."""
 
 import math
 

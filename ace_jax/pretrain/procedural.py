@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from ace_jax.data.frame import Frame
 from ace_jax.geometry.camera import Camera
 from ace_jax.pretrain.scenes import Views, identity_of
-from ace_jax.synthetic.furniture import make_room
+from ace_jax.synthetic.furnished_rooms import make_room
 from ace_jax.synthetic.render import render
 from ace_jax.synthetic.room import Room, clearance
 from ace_jax.synthetic.sensor import Sensor, sense

@@ -1,4 +1,4 @@
-"""Queries that are no recording: image files, with intrinsics from a file, EXIF or a flag."""
+"""Query images from single files, with intrinsics from a file, EXIF or a flag."""
 
 import dataclasses
 import math

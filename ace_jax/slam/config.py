@@ -133,7 +133,7 @@ class LoopConfig:
         max_group_landmarks (landmarks; size): capacity of that map (static shape).
         wide_radius (px; tuned L): of the first guided search around a predicted pose.
         fine_radius (px; tuned K): second one.
-        near_radius (px; tuned L): within which a feature's depth speaks about a landmark.
+        near_radius (px; tuned L): within which a feature's depth is compared with a landmark's.
         min_inliers (landmarks; tuned L): matched old landmarks in each keyframe.
         min_cells (cells; tuned L): of the grid's 24 cells, those that must hold matches.
         min_support (share; tuned L): matched over expected landmarks, relative to the old
@@ -142,7 +142,7 @@ class LoopConfig:
             is found.
         max_contradicted (share; tuned L): share of the landmarks with a depth beside them that it
             contradicts.
-        small_drift (m, rad; tuned L): of a correction that odometry alone nearly vouches for.
+        small_drift (m, rad; tuned L): of a correction that is likely by odometry alone.
         small_evidence (as those; tuned L): what then takes the place of `min_inliers`,
             `min_support`, `max_holes` and `max_contradicted`: at another viewpoint far fewer
             landmarks are found again.
@@ -239,8 +239,6 @@ class SlamConfig:
             random noise: errors of registration and scale are systematic, and a tight term bends
             the trajectory.
         max_depth (m; tuned K R): depth beyond it is not used.
-        min_depth_delay (s; theory: under a pixel at 100 degrees a second): delay of the depth image
-            that counts.
         planar_radius (px; measured by benchmarks/slam_budget.py): around a feature that must be one
             surface, or it gets no depth.
         match_ratio (ratio; tuned K R): of the best over the second-best descriptor distance.
@@ -262,10 +260,10 @@ class SlamConfig:
             hololens_lounge 0-94) 1 % of the right poses have less than 0.92 to 0.98.
         dense_overlap (share; measured, as before): of the last image that must be in view.
         dense_deviation (m, rad; theory: a fraction of the search radius): standard deviation in the
-            worst direction, at most; a bare wall in even light does not tell how the camera moved
+            worst direction, at most; a bare wall in even light does not constrain motion
             along it.
-        contradicting_landmarks (landmarks; judged): well-observed ones in view of a pose that dense
-            alignment alone tells; with fewer the map says nothing of it,
+        contradicting_landmarks (landmarks; judged): well-observed ones in view of a pose from dense
+            alignment alone; with fewer the map does not contradict it,
         contradicted_share (share; judged): with less of them at the depth where they should be, the
             map contradicts it: the image follows people who cover most of it.
         max_spread (m; tuned K R): standard deviation of a scene coordinate; less certain ones do
@@ -331,7 +329,6 @@ class SlamConfig:
     inverse_depth_sigma: float = 0.0075
     # Depth at features
     max_depth: float = 10.0
-    min_depth_delay: float = 1e-3
     planar_radius: float = 5.0
     # Guided matching
     match_ratio: float = 0.9

@@ -155,7 +155,7 @@ class LandmarkSlam:
     def observe(self, frame: Frame) -> Features:
         """Raw features of a frame, on the host. May be called ahead of `process`, on any thread.
 
-        They have depth, as the sensor gives it, if the depth image was taken with the colours.
+        They have depth, as the sensor gives it.
 
         Raises:
             BadFrame: as `adapted`, or the frame's features are not finite.
@@ -199,9 +199,7 @@ class LandmarkSlam:
         clock.lap("mapping")
         # Depth: corrected by the sensor's calibration (Teichman, Miller and Thrun, RSS 2013).
         calibration = self.landmark_map.depth_calibration
-        self.measured = measured = self.features.calibrated(
-            frame, raw, self.poses.motion(), calibration
-        )
+        self.measured = measured = self.features.calibrated(raw, calibration)
         clock.lap("depth")
         # Motion prediction: constant velocity. What has moved into space that was seen to be empty
         # does not vote (Hornung et al., OctoMap, 2013).

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
-from ace_jax.synthetic import render as stages
-from ace_jax.synthetic.render import Geometry, Surface
+from ace_jax.synthetic.ray_casting import Geometry, cast_rays, safe_inverse, tiles_of
+from ace_jax.synthetic.render import expose, find_edges, illuminate, paint
 from ace_jax.synthetic.room import Doorway, Materials, Room, clearance
+from ace_jax.synthetic.surfaces import Surface, find_surfaces
 
 _ROOM_ROWS = 1024  # material rows are numbered apart by this from room to room
 # metres by which an opening is wider than its posts are apart: no gap between them by rounding
@@ -55,12 +56,12 @@ def both_ways(links: Sequence[Link], offsets: np.ndarray) -> list[Link]:
 @functools.partial(jax.jit, static_argnames=("shift", "face"))
 def _look_through(hits: Geometry, mask, room: Room, pose, camera, shift, face, low, high, height):
     """Rays (T, K) of `mask` that leave a room by an opening; by tile; whether there are any."""
-    x, y, _ = stages._tiles(camera, shift)
+    x, y, _ = tiles_of(camera, shift)
     d = [pose[j, 0] * x + pose[j, 1] * y + pose[j, 2] for j in range(3)]
     axis, along = face // 2, 1 - face // 2
     plane = room.size[axis] * (face % 2)
     # the exact crossing: cast rays have fewer bits
-    t = (plane - pose[axis, 3]) * stages._safe_inverse(d[axis])
+    t = (plane - pose[axis, 3]) * safe_inverse(d[axis])
     u, z = pose[along, 3] + t * d[along], pose[2, 3] + t * d[2]
     part = mask & (hits.id == face) & (u > low) & (u < high) & (z < height)
     tiles = part.any(-1)
@@ -136,13 +137,13 @@ class Building:
 
     def _cast(self, start: int, pose: jax.Array, camera: Camera, shift: float):
         """Hits of all rays with rows numbered by room, and the rooms that are seen."""
-        whole = stages._tiles(camera, 0.0)[0].shape
+        whole = tiles_of(camera, 0.0)[0].shape
         hits, seen = None, []
         todo = [(start, jnp.ones(whole, bool), jnp.ones(whole[0], bool), 0)]
         while todo:
             k, mask, tiles, depth = todo.pop()
             room, local = self._on_device[k], self._pose_in(k, pose)
-            found = stages.cast_rays(room, local, camera, shift=shift, active=tiles)
+            found = cast_rays(room, local, camera, shift=shift, active=tiles)
             numbered = Geometry(found.depth, found.id + k * _ROOM_ROWS)
             hits = numbered if hits is None else _select(mask, numbered, hits)
             seen += [k] if k not in seen else []
@@ -180,19 +181,17 @@ class Building:
             own, mine, tiles = _local_hits(centers, k)
             owned[k] = mine, tiles
             local = self._pose_in(k, pose)
-            here, made_of = stages.find_surfaces(
-                self._on_device[k], local, camera, own, active=tiles
-            )
+            here, made_of = find_surfaces(self._on_device[k], local, camera, own, active=tiles)
             here = _shift(here, jnp.asarray(self.offsets[k], jnp.float32))
             if surface is None:
                 surface, material = here, made_of
             else:
                 surface, material = _select(mine, (here, made_of), (surface, material))
-        color = stages.paint(surface, material)
+        color = paint(surface, material)
         radiance = None
         for k, (mine, tiles) in owned.items():
             room = self._on_device[k]
-            lit = stages.illuminate(
+            lit = illuminate(
                 room,
                 self._pose_in(k, pose),
                 room.illumination,
@@ -202,6 +201,6 @@ class Building:
                 active=tiles,
             )
             radiance = lit if radiance is None else _select(mine, lit, radiance)
-        edges = stages.find_edges(centers, corners, camera)
+        edges = find_edges(centers, corners, camera)
         exposure = self._on_device[start].illumination.exposure
-        return stages.expose(radiance, surface.depth, edges, camera, exposure)
+        return expose(radiance, surface.depth, edges, camera, exposure)

@@ -3,8 +3,9 @@
 import numpy as np
 
 from ace_jax.synthetic.building import Building, Link, both_ways
-from ace_jax.synthetic.furniture import make_corridor, make_room, make_style
+from ace_jax.synthetic.furnished_rooms import make_corridor, make_room
 from ace_jax.synthetic.room import Doorway
+from ace_jax.synthetic.room_shell import make_style
 from ace_jax.synthetic.trajectory import make_walk
 
 _CORRIDOR_WIDTH = 2.0

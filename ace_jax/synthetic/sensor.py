@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from ace_jax.geometry.camera import Camera, project, unproject
 from ace_jax.precision import full_precision
-from ace_jax.synthetic.textures import value_noise
+from ace_jax.synthetic.noise import value_noise
 
 BLUR_TAPS = 5
 

@@ -31,7 +31,7 @@ import numpy as np
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.synthetic.bent import BentSource
-from ace_jax.synthetic.furniture import make_room
+from ace_jax.synthetic.furnished_rooms import make_room
 from ace_jax.synthetic.layouts import corridor_and_rooms, rooms_that_look_alike
 from ace_jax.synthetic.movers import COVERAGES, make_movers
 from ace_jax.synthetic.replay import ReplaySource, kidnapped, to_and_fro

@@ -7,84 +7,21 @@ Detail finer than the pixel's footprint fades to its mean, so that textures do n
 import jax
 import jax.numpy as jnp
 
+from ace_jax.synthetic.noise import (
+    fade,
+    fractal_noise,
+    hash_pair,
+    hash_unit,
+    step,
+    value_noise,
+    value_noise_1d,
+    wave,
+)
 from ace_jax.synthetic.room import Pattern
 
 OCTAVES = 7
 SHAPES = 7  # shapes in a print
 LUMA = (0.2126, 0.7152, 0.0722)
-
-
-def hash_uint(x: jax.Array, y: jax.Array, seed: jax.Array) -> jax.Array:
-    """Integer hash of lattice points (int32, int32, uint32) to uint32."""
-    x, y = x.astype(jnp.uint32), y.astype(jnp.uint32)
-    h = x * jnp.uint32(0x8DA6B343) + y * jnp.uint32(0xD8163841) + seed * jnp.uint32(0xCB1AB31F)
-    h = (h ^ (h >> 15)) * jnp.uint32(0x2C1B3C6D)
-    h = (h ^ (h >> 12)) * jnp.uint32(0x297A2D39)
-    return h ^ (h >> 15)
-
-
-def hash_unit(x: jax.Array, y: jax.Array, seed: jax.Array) -> jax.Array:
-    """Hash to [0, 1)."""
-    return (hash_uint(x, y, seed) >> 8).astype(jnp.int32).astype(jnp.float32) * (1.0 / (1 << 24))
-
-
-def hash_pair(x: jax.Array, y: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two 16-bit numbers in [0, 1) from one hash."""
-    h = hash_uint(x, y, seed)
-    low, high = (h & 0xFFFF).astype(jnp.int32), (h >> 16).astype(jnp.int32)
-    return low.astype(jnp.float32) / 65536.0, high.astype(jnp.float32) / 65536.0
-
-
-def _fade(wavelength: jax.Array, footprint: jax.Array) -> jax.Array:
-    """1 where a wavelength is resolved (3 pixels and more), 0 below 1.5 pixels."""
-    return jnp.clip(wavelength / (1.5 * footprint) - 1.0, 0.0, 1.0)
-
-
-def _step(x: jax.Array, width: jax.Array) -> jax.Array:
-    """Anti-aliased step at x = 0, `width` wide."""
-    return jnp.clip(x / width + 0.5, 0.0, 1.0)
-
-
-def wave(x: jax.Array) -> jax.Array:
-    """A sine-like wave of period 1 in [-1, 1], from two parabolas (libm's sine is 20x slower)."""
-    t = x - jnp.floor(x) - 0.5
-    return -8.0 * t * (1.0 - 2.0 * jnp.abs(t))
-
-
-def value_noise_1d(x: jax.Array, seed: jax.Array) -> jax.Array:
-    """Smooth noise in [-1, 1] on a line with unit lattice."""
-    x0 = jnp.floor(x)
-    i = x0.astype(jnp.int32)
-    a, b = hash_unit(i, i * 0, seed), hash_unit(i + 1, i * 0, seed)
-    f = x - x0
-    return 2 * (a + (b - a) * f * f * (3 - 2 * f)) - 1
-
-
-def value_noise(x: jax.Array, y: jax.Array, seed: jax.Array) -> jax.Array:
-    """Smooth noise in [-1, 1] with unit lattice."""
-    x0, y0 = jnp.floor(x), jnp.floor(y)
-    i, j = x0.astype(jnp.int32), y0.astype(jnp.int32)
-    fx, fy = x - x0, y - y0
-    fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
-    a, b = hash_unit(i, j, seed), hash_unit(i + 1, j, seed)
-    c, d = hash_unit(i, j + 1, seed), hash_unit(i + 1, j + 1, seed)
-    top, bottom = a + (b - a) * fx, c + (d - c) * fx
-    return 2 * (top + (bottom - top) * fy) - 1
-
-
-def fractal_noise(x, y, seed, footprint, octaves: int, gain: float) -> jax.Array:
-    """Octaves of value noise, about [-1, 1]; x, y and footprint in units of the longest wave."""
-
-    def octave(k, carry):
-        total, x, y, wavelength, amplitude = carry
-        fade = _fade(wavelength, footprint)
-        total = total + amplitude * fade * value_noise(x, y, seed + k.astype(jnp.uint32))
-        # turned by 37 degrees so that the lattices do not line up
-        x, y = 1.597 * x - 1.204 * y + 0.37, 1.204 * x + 1.597 * y + 0.71
-        return total, x, y, wavelength * 0.5, amplitude * gain
-
-    start = (jnp.zeros_like(x), x, y, jnp.float32(1.0), jnp.float32(1.0 - gain) * 1.6)
-    return jax.lax.fori_loop(0, octaves, octave, start)[0]
 
 
 def _mix(a, b, w):
@@ -118,9 +55,9 @@ def _text(u, v, height, seed, footprint):
     word = hash_unit(c, r, seed + 1) > 0.17
     inside = (y > 0) & (y < 1) & (gj < 3) & word
     sharp = (inside & dot).astype(jnp.float32)
-    w = _fade(0.5 * height, footprint)
-    grey = jnp.where((y > 0) & (y < 1), 0.36, 0.0) * _fade(1.7 * height, footprint) + 0.0
-    grey = grey + 0.21 * (1 - _fade(1.7 * height, footprint))
+    w = fade(0.5 * height, footprint)
+    grey = jnp.where((y > 0) & (y < 1), 0.36, 0.0) * fade(1.7 * height, footprint) + 0.0
+    grey = grey + 0.21 * (1 - fade(1.7 * height, footprint))
     return sharp * w + grey * (1 - w)
 
 
@@ -136,7 +73,7 @@ def _cells(u, v, cu, cv, shift, seed, footprint, gap):
     fu, fv = (x - col) * cu, v - row * cv
     edge = jnp.minimum(jnp.minimum(fu, cu - fu), jnp.minimum(fv, cv - fv))
     # joints thinner than a pixel get fainter, not jagged
-    joint = (1 - _step(edge - 0.5 * gap, footprint)) * jnp.minimum(gap / footprint, 1.0)
+    joint = (1 - step(edge - 0.5 * gap, footprint)) * jnp.minimum(gap / footprint, 1.0)
     return hash_unit(c, r, seed + 2), hash_unit(c, r, seed + 3), 1 - joint
 
 
@@ -191,7 +128,7 @@ def _print(u, v, eu, ev, text_height, seed, palette, footprint):
         distance = jnp.where(
             kind < 0.3, disc, jnp.where(kind < 0.5, ring, jnp.where(kind < 0.8, bar, stripes))
         )
-        return _pack_layer(stack, k + 1, _step(distance, footprint))
+        return _pack_layer(stack, k + 1, step(distance, footprint))
 
     stack = jax.lax.fori_loop(0, SHAPES, shape, jnp.full(u.shape, 0xFFFF, jnp.uint32))
     below, top, coverage = _unpack_layers(stack)
@@ -242,7 +179,7 @@ def _kilim(u, v, eu, ev, cell, seed, palette, footprint):
         sum((weights[k] + 0.5 * weights[k + 3]) * palette[k][c] for k in range(3)) for c in range(3)
     ]
     mean = [(a + b + c) / 3 * 0.85 for a, b, c in zip(*palette, strict=True)]
-    return _mix(mean, color, _fade(2 * cell, footprint))
+    return _mix(mean, color, fade(2 * cell, footprint))
 
 
 def _picture(u, v, eu, ev, seed, palette, noise, footprint):
@@ -254,7 +191,7 @@ def _picture(u, v, eu, ev, seed, palette, noise, footprint):
     sun_x = hash_unit(zero, zero + 21, seed) * eu / ev
     sun_y = 0.6 + 0.3 * hash_unit(zero, zero + 22, seed)
     sun = 0.07 - jnp.sqrt((x - sun_x) ** 2 + (y - sun_y) ** 2)
-    color = _mix(sky, [0.95 + 0 * c for c in sky], _step(sun, soft))
+    color = _mix(sky, [0.95 + 0 * c for c in sky], step(sun, soft))
 
     def ridge(k, stack):
         s = seed + 31 * (k + 1).astype(jnp.uint32)
@@ -262,8 +199,8 @@ def _picture(u, v, eu, ev, seed, palette, noise, footprint):
         f = 3.0 + 2.0 * kf
         height = 0.62 - 0.17 * kf + 0.12 * value_noise_1d(f * x, s)
         height = height + 0.045 * value_noise_1d(3.7 * f * x, s + 4)
-        height = height + 0.015 * value_noise_1d(15 * f * x, s + 9) * _fade(0.07 / f, soft)
-        return _pack_layer(stack, k + 1, _step(height - y, soft))
+        height = height + 0.015 * value_noise_1d(15 * f * x, s + 9) * fade(0.07 / f, soft)
+        return _pack_layer(stack, k + 1, step(height - y, soft))
 
     def land(layer):
         kf = layer.astype(jnp.float32) - 1
@@ -323,7 +260,7 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
 
     # wood: bent rings, fibres, a tone per plank
     bend = value_noise(0.9 * nx, 0.7 * ny, seed + 50) + 0.5 * value_noise(2 * nx, 2 * ny, seed + 51)
-    years = wave(ny * 1.6 + 1.6 * bend) * _fade(length / 1.6, footprint)
+    years = wave(ny * 1.6 + 1.6 * bend) * fade(length / 1.6, footprint)
     grain = jnp.clip(0.5 + 0.22 * years + 0.6 * material.contrast * noise, 0, 1)
     tone = (0.72 + 0.56 * cell_b) * (0.35 + 0.65 * off_joint)
     wooden = [c * tone for c in _mix(c0, c1, grain)]
@@ -365,7 +302,7 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
     )
 
     # wallpaper: stripes of two tones with a motif in the third
-    stripe = wave(u / su) * _fade(su, footprint)
+    stripe = wave(u / su) * fade(su, footprint)
     mu, mv = u / su - jnp.floor(u / su) - 0.5, v / sv - jnp.floor(v / sv) - 0.5
     mv = mv * sv / su
     radius = jnp.sqrt(mu * mu + mv * mv)
@@ -374,7 +311,7 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
     diamond = 0.09 - jnp.abs(jnp.abs(mu) + jnp.abs(mv) - 0.32)
     rings = 0.05 - jnp.abs(jnp.abs(radius - 0.22) - 0.12)
     petals = jnp.where(material.aux < 0.5, star, jnp.where(material.aux < 1.5, diamond, rings))
-    motif = _step(petals * su, footprint) * _fade(0.3 * su, footprint)
+    motif = step(petals * su, footprint) * fade(0.3 * su, footprint)
     wall = _mix(_mix(c0, c1, 0.5 + 0.5 * stripe), c2, 0.55 * motif)
     wall = [c * (1 + 0.6 * material.contrast * noise) for c in wall]
 
@@ -382,14 +319,14 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
     def stripes(x, salt):
         edge = x / su * 8
         k = jnp.round(edge).astype(jnp.int32)
-        blend = _step((edge - k) * su / 8, footprint)
+        blend = step((edge - k) * su / 8, footprint)
         before = hash_unit((k - 1) & 7, 0 * k, seed + salt) > 0.57
         after = hash_unit(k & 7, 0 * k, seed + salt) > 0.57
         return jnp.where(before, 1 - blend, 0.0) + jnp.where(after, blend, 0.0)
 
     cloth = _mix(_mix(c0, c1, 0.7 * stripes(u, 0)), c2, 0.5 * stripes(v, 3))
     mean = _mix(_mix(c0, c1, 0.31), c2, 0.2)
-    cloth = _mix(mean, cloth, _fade(su / 4, footprint))
+    cloth = _mix(mean, cloth, fade(su / 4, footprint))
     cloth = [c * (1 + 0.5 * material.contrast * noise) for c in cloth]
 
     color = plain

@@ -22,7 +22,7 @@ from ace_jax.files import replacing
 
 
 def _not_of_orbax(record: standard_logging.LogRecord) -> bool:
-    """Whether a record is to be shown: Orbax tells one failure five times, with tracebacks."""
+    """Whether a record is to be shown: Orbax logs one failure five times, with tracebacks."""
     return "orbax" not in record.pathname or record.levelno < standard_logging.ERROR
 
 

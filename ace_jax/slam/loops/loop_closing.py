@@ -1,10 +1,10 @@
-"""Loop closing: a place that was mapped long ago is recognised, and the drift since taken out.
+"""Loop closing: recognition of places mapped long ago, and correction of the drift since then.
 
 For each new keyframe: old keyframes that the drift so far may have brought here, a vote of
-descriptors among them, RANSAC over 3D-3D matches, a guided search in the old map, and then proof:
-the same correction in several keyframes, landmarks found wherever they are expected, depth that
-does not contradict them, no second place that fits as well. Only then the pose graph is optimised,
-landmarks move with the keyframes that made them, and duplicates are fused. The stages are those of
+descriptors among them, RANSAC over 3D-3D matches, a guided search in the old map, and then
+verification: the same correction in several keyframes, landmarks found wherever they are expected,
+depth that does not contradict them, no second place that fits as well. Only then the pose graph is
+optimised, landmarks move with the keyframes that made them, duplicates are fused. The stages are of
 ORB-SLAM (Mur-Artal and Tardos, T-RO 2017, section VII); the map is only touched in the last step.
 """
 
@@ -320,7 +320,7 @@ class LoopCloser:
         return Place(number, anchor, pose, seen.inliers, group)
 
     def _doubt(self, seen: Examination, reference: Examination, small: bool) -> str | None:
-        """What speaks against the place; None if nothing does."""
+        """The reason to reject the candidate; None if there is none."""
         config = self.config
         limits = config.min_inliers, config.min_support, config.max_holes, config.max_contradicted
         inliers, least, most_holes, contradicted = config.small_evidence if small else limits

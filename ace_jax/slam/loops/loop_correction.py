@@ -48,7 +48,7 @@ class LoopClosure:
         inliers: old landmarks matched in them, together.
         drift: metres between where the newest keyframe was and where it belongs.
         drift_angle: radians, the same for its direction.
-        correction: (4, 4) new_world_from_old_world for everything that hangs on the newest
+        correction: (4, 4) new_world_from_old_world for everything relative to the newest
             keyframes: a camera_from_world that was computed before becomes
             `camera_from_world @ invert(correction)`.
         fused: landmarks that turned out to be one.
@@ -224,7 +224,7 @@ def move_map(landmark_map: LandmarkMap, numbers: np.ndarray, new_from_old: np.nd
 
 
 def places_of(landmark_map: LandmarkMap, numbers: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Where in `numbers` the keyframes that `of` hang on stand; the last place if they are newer.
+    """Positions in `numbers` of the anchors of keyframes `of`; the last position if they are newer.
 
     Args:
         landmark_map: the map.

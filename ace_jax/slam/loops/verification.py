@@ -106,7 +106,7 @@ def examine(
     near_radius: float,
     config: LoopConfig,
 ) -> Examination:
-    """Guided matching from a predicted pose, and what speaks for and against the place."""
+    """Guided matching from a predicted pose, and the evidence for and against the candidate."""
     pose = np.asarray(camera_from_world, np.float32)
     for radius in radii:
         step = match_and_optimize(

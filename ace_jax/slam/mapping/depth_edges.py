@@ -1,10 +1,11 @@
-"""Keyframes tied to each other by their depth images.
+"""Relative-pose edges between keyframes, from the registration of their depth images.
 
-Landmarks say where keyframes lie to each other; registering their depth images says it once more,
-from whole surfaces. How far that is to be believed depends on the sensor. A rendered image is
-exact; a Kinect's is bent by centimetres, smoothly, so that its registration looks precise and is
-not, and bent alike for many pairs, so that they do not average out. So the information of all
-registrations is scaled down by how far they differ from the landmarks, in units of what they claim.
+Shared landmarks constrain the relative pose of two keyframes; the registration of their depth
+images constrains it again, from whole surfaces. How reliable that is depends on the sensor.
+Rendered depth is exact; a Kinect's has a smooth systematic error of centimetres, so that its
+registration looks more precise than it is, and the error is alike for many pairs, so that it does
+not average out. So the information of all registrations is divided by the normalized disagreement
+between registrations and landmarks.
 """
 
 import collections
@@ -164,7 +165,7 @@ class DepthEdges:
         Args:
             window: (W,) numbers of keyframes.
             rows: (W,) the row of each in bundle adjustment.
-            num_free: rows below may move; edges between others tell nothing.
+            num_free: rows below may move; edges between the others are left out.
             capacity: edges that fit; fewer are padded, more are left out.
         """
         row_of = dict(zip(window.tolist(), rows.tolist(), strict=True))

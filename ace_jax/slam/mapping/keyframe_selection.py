@@ -1,4 +1,4 @@
-"""Which frames become keyframes (criteria of ORB-SLAM2: Mur-Artal and Tardos 2017, III-E)."""
+"""Keyframe selection by the criteria of ORB-SLAM2 (Mur-Artal and Tardos, T-RO 2017, III-E)."""
 
 import numpy as np
 

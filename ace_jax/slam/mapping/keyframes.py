@@ -14,7 +14,7 @@ _FIRST_ROWS = 64
 
 @dataclasses.dataclass
 class Keyframe:
-    """An image that stays in the map, which knows the landmarks that it shows.
+    """An image that is kept in the map with its features, depth and pose.
 
     Attributes:
         frame_index: the source's index of the image.
@@ -120,6 +120,10 @@ class Keyframes(dict[int, Keyframe]):
             keyframe.travelled = before.travelled + step
         self[number] = keyframe
         return number
+
+    def mean_centre(self) -> np.ndarray:
+        """(3,) mean camera centre, world, metres; 0 without keyframes."""
+        return np.mean([k.centre for k in self.values()], axis=0) if self else np.zeros(3)
 
     def retire(self, number: int, anchor: int) -> None:
         """Keeps of a keyframe its pose relative to keyframe `anchor`."""

@@ -1,7 +1,6 @@
-"""What a new keyframe sets off: landmarks, fusing with and registration to neighbours, bundle
-adjustment, culling.
+"""Local mapping of a new keyframe: landmarks, fusion, registration, bundle adjustment, culling.
 
-The steps after its insertion are a mapping task, see `mapping_queue`.
+The steps after the insertion of the keyframe are a mapping task, see `mapping_queue`.
 """
 
 import functools
@@ -230,7 +229,7 @@ class LocalMapper:
         landmark_map.show(number, features, theirs[back[0][features]])
 
     def _calibrate_depth(self, landmark_map: LandmarkMap) -> MappingTask:
-        """What the keyframes that were registered last tell about the depth camera.
+        """Calibration of the depth camera from the keyframes that were registered last.
 
         They were adjusted since then, so their poses are better now.
         """

@@ -1,10 +1,10 @@
-"""SLAM that tracks with a network in every frame, and teaches it from bundle-adjusted keyframes.
+"""SLAM with a scene-coordinate network that is distilled online from bundle-adjusted keyframes.
 
-A network trained online on two CPU cores locates a frame to some centimetres: enough to find the
-camera in every frame and to relocalize, not enough to build the next part of the map upon. Here
-the network's pose is where guided matching starts (the feature-matching data association of
-DESIGN 4.3), keyframes are adjusted together with landmarks, and the network learns from the
-adjusted keyframes. The saved map is the network alone.
+A network trained online on two CPU cores localizes a frame to some centimetres: enough to
+initialise tracking in every frame and to relocalize, too little to extend a map with. Here the
+network's pose initialises guided matching (the feature-matching data association of DESIGN 4.3),
+keyframes are adjusted together with landmarks, and the network is trained on the adjusted
+keyframes. The saved map is the network alone.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import difference
 from ace_jax.localization.landmarks import Landmarks
-from ace_jax.localization.scene_map import SceneMap
+from ace_jax.localization.scene_map import SceneMap, feature_fields
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import TrackedFrame
@@ -195,15 +195,11 @@ class DistilledNetworkSlam(LandmarkSlam):
 
     def scene_map(self) -> SceneMap:
         """The network."""
-        centres = np.array([k.centre for k in self.landmark_map.keyframes.values()]).reshape(-1, 3)
         return SceneMap(
             head=self.network.head_name,
             head_options=self._head_options,
             variables=self.network.variables(),
-            features=self.extractor.name,
-            feature_options=self._feature_options,
-            feature_checksum=self.extractor.weights_checksum,
-            feature_dim=self.extractor.dim,
+            **feature_fields(self.extractor, self._feature_options),
             camera=self.camera,
-            mean=centres.mean(0) if len(centres) else np.zeros(3),
+            mean=self.landmark_map.keyframes.mean_centre(),
         )

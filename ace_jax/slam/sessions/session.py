@@ -19,7 +19,7 @@ from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import DepthCalibrator
 from ace_jax.geometry.depth_planes import grid_pixels
-from ace_jax.localization.scene_map import SceneMap, load_map, part
+from ace_jax.localization.scene_map import SceneMap, feature_fields, load_map, part
 from ace_jax.localization.stored_landmarks import landmark_entries
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import (
@@ -44,14 +44,11 @@ def scene_map_of(
     norm = np.linalg.norm(total, axis=2, keepdims=True)
     landmarks = landmarks.replace(descriptors=total / np.maximum(norm, 1e-6))
     tau = similarity(extractor.name).temperature
-    centres = np.array([k.centre for k in landmark_map.keyframes.values()]).reshape(-1, 3)
     return SceneMap(
         **landmark_entries(landmarks, len(landmark_map), tau=tau),
-        features=extractor.name,
-        feature_options=feature_options,
-        feature_checksum=extractor.weights_checksum,
+        **feature_fields(extractor, feature_options),
         camera=camera,
-        mean=centres.mean(0) if len(centres) else np.zeros(3),
+        mean=landmark_map.keyframes.mean_centre(),
     )
 
 

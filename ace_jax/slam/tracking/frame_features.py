@@ -1,11 +1,11 @@
-"""Features of a frame: raw, with calibrated depth, unrolled; and how precisely they are placed."""
+"""Features of a frame in three states (raw, depth calibrated, unrolled), and their noise."""
 
 import math
 
 import jax
 import numpy as np
 
-from ace_jax.data.depth_at_features import sample_delayed_depth, sample_depth
+from ace_jax.data.depth_at_features import sample_depth
 from ace_jax.data.frame import Frame
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.features.similarity import similarity
@@ -58,32 +58,25 @@ class FrameFeatures:
         self._planar_radius = config.planar_radius * camera.pixel_scale
 
     def raw(self, frame: Frame) -> Features:
-        """Features on the host, with the sensor's depth if it was taken with the colours.
+        """Features on the host, with the sensor's depth.
 
         Raises:
             BadFrame: they are not finite.
         """
         features = jax.tree.map(np.asarray, finite_features(self._extractor, frame))
-        if frame.depth is None or self._is_delayed(frame):
+        if frame.depth is None:
             return features
-        return features.replace(depth=self._sampled(frame, features.uv, None))
+        depth = sample_depth(frame.depth, features.uv, planar_radius=self._planar_radius)
+        return features.replace(depth=depth)
 
-    def calibrated(
-        self, frame: Frame, raw: Features, motion: Motion | None, calibration: np.ndarray
-    ) -> Features:
-        """Raw features with the depth that the sensor's calibration gives them.
+    def calibrated(self, raw: Features, calibration: np.ndarray) -> Features:
+        """Raw features with their depth corrected by the sensor's calibration.
 
         Args:
-            frame: their frame.
             raw: N features.
-            motion: of the camera, if known: a depth image that was taken at another moment than the
-                colour image is looked up where the camera had turned to by then.
             calibration: (12,) the calibration, see `depth_calibration`.
         """
-        depth = raw.depth
-        if frame.depth is not None and self._is_delayed(frame):
-            depth = self._sampled(frame, raw.uv, motion)
-        depth = correct_depth(raw.uv, depth, self._camera, calibration)
+        depth = correct_depth(raw.uv, raw.depth, self._camera, calibration)
         depth = np.where(raw.mask & (depth < self._config.max_depth), depth, 0.0)
         return raw.replace(depth=depth.astype(np.float32))
 
@@ -94,16 +87,6 @@ class FrameFeatures:
         uv = unroll(calibrated.uv, calibrated.depth, self._camera, motion, frame.readout)
         uv = np.where(calibrated.mask[:, None], uv, 0.0)
         return calibrated.replace(uv=uv.astype(np.float32))
-
-    def _sampled(self, frame: Frame, uv: np.ndarray, motion: Motion | None) -> np.ndarray:
-        """(N,) depth at pixels (N, 2); the depth image was taken `depth_delay` later."""
-        if motion is None:
-            return sample_depth(frame.depth, uv, planar_radius=self._planar_radius)
-        turned = motion.after(frame.depth_delay)[:3, :3]
-        return sample_delayed_depth(frame.depth, uv, self._camera, turned, self._planar_radius)
-
-    def _is_delayed(self, frame: Frame) -> bool:
-        return abs(frame.depth_delay) >= self._config.min_depth_delay
 
 
 class FeatureNoise:

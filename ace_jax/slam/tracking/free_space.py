@@ -1,9 +1,9 @@
 """Moving-object detection from free space: surfaces where earlier depth images saw none.
 
-A depth image says where surfaces are and that the space between them and the camera is empty. A
+A depth image shows where surfaces are and that the space between them and the camera is empty. A
 surface that is now in space seen to be empty has moved there (a person who walks in), and its
-features say nothing about the camera's motion. Ray-traced free space removes dynamic objects from
-occupancy maps in the same way (Hornung et al., OctoMap, Autonomous Robots 2013).
+features carry no information about the camera's motion. Ray-traced free space removes dynamic
+objects from occupancy maps in the same way (Hornung et al., OctoMap, Autonomous Robots 2013).
 """
 
 from collections.abc import Mapping
@@ -114,7 +114,7 @@ class FreeSpace:
         return found
 
     def _moving_area(self, depth: np.ndarray, camera_from_world: np.ndarray) -> np.ndarray:
-        """Which pixels of a snapshot move: they would vouch for what stands there next."""
+        """Pixels of a snapshot that move: kept in it, they would count as static surface later."""
         uv, z = _samples(depth, 2 * self._config.grid)
         area = unproject_to_world(uv, z, self._camera, camera_from_world)
         step = _spacing(depth, 2 * self._config.grid)

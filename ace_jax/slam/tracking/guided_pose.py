@@ -50,9 +50,9 @@ def match_and_optimize(
 ) -> GuidedPose:
     """Guided matching from a predicted pose, then motion-only optimisation.
 
-    Matches may follow several motions, of people who walk through the picture. What the first pose
-    leaves over is asked for a pose of its own, and the one that explains the most square metres of
-    surface is the camera's: what stands still is larger than what walks in front of it.
+    Matches may follow several motions, of people who walk through the picture. A second pose is
+    fitted to the outliers of the first, and the pose that explains the larger surface in square
+    metres is the camera's: the static scene is larger than the people in front of it.
 
     Args:
         block: P landmarks.

@@ -128,7 +128,7 @@ class Tracked:
 
     @classmethod
     def without_landmarks(cls, camera_from_world: np.ndarray, features: Features) -> "Tracked":
-        """A pose (4, 4) that landmarks tell nothing of."""
+        """A pose (4, 4) that was not estimated from landmarks."""
         nothing = np.full(len(features.mask), NO_LANDMARK, np.int32)
         return cls(camera_from_world, nothing, features, 1.0, None, False, 1.0)
 
@@ -234,9 +234,9 @@ class Tracker:
         """Whether a depth image shows something else where the map's landmarks should be.
 
         Args:
-            landmark_map: the map; its well-observed landmarks near the newest keyframe are asked.
+            landmark_map: the map; its well-observed landmarks near the newest keyframe count.
             depth: (H, W) metres; 0, NaN and inf where unknown.
-            camera_from_world: (4, 4) a pose that landmarks have not told.
+            camera_from_world: (4, 4) a pose that was not estimated from landmarks.
         """
         config, newest = self.config, landmark_map.keyframes.newest
         slots = self._local_map(landmark_map, landmark_map.landmarks_of(newest), camera_from_world)
