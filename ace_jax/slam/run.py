@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ace_jax.data import registered_depth
 from ace_jax.data.background import Background
 from ace_jax.data.frame import BadFrame, Frame, FrameSource, inverse_depth_sigma, own_cameras
 from ace_jax.data.playback import Arrival, Player
@@ -362,7 +363,7 @@ def write_results(
         features=system.extractor.name,
         seed=seed,
     )
-    metrics.update(extra)
+    metrics.update(extra | registered_depth.facts(source))
     metrics["loops_closed"] = len(system.mapping.closures)
     metrics["keyframes"] = len(system.landmark_map.keyframes)
     write_json(out / "metrics.json", metrics)

@@ -204,18 +204,22 @@ def near_edges(depth: np.ndarray) -> np.ndarray:
     """(H, W) bool, the near side of depth edges (steps of 15 %), away from the border.
 
     Depth is often unknown beside an edge: what lies behind was hidden from one of the sensor's two
-    eyes. So holes count as the farther of what is known around them.
+    eyes. So holes count as what `filled` takes them for.
     """
-    known = depth > 0
     square = np.ones((3, 3), np.uint8)
-    filled = np.where(known, cv2.medianBlur(depth, 3), 0)
-    filled = np.where(filled > 0, filled, _farther_side(filled))
-    nearest = cv2.erode(np.where(filled > 0, filled, np.float32(1e9)), square)
-    farthest = cv2.dilate(filled, square)
-    edges = known & (farthest > 1.15 * nearest) & (filled < 1.03 * nearest)
+    surface = filled(depth)
+    nearest = cv2.erode(np.where(surface > 0, surface, np.float32(1e9)), square)
+    farthest = cv2.dilate(surface, square)
+    edges = (depth > 0) & (farthest > 1.15 * nearest) & (surface < 1.03 * nearest)
     inner = np.zeros_like(edges)
     inner[8:-8, 8:-8] = edges[8:-8, 8:-8]
     return inner
+
+
+def filled(depth: np.ndarray) -> np.ndarray:
+    """(H, W) depth without speckles, and holes as the farther of what is known around them."""
+    smooth = np.where(depth > 0, cv2.medianBlur(depth, 3), 0)
+    return np.where(smooth > 0, smooth, _farther_side(smooth))
 
 
 def _farther_side(depth: np.ndarray) -> np.ndarray:
