@@ -8,7 +8,7 @@ from data_scene import PlaneSource
 from depth_beside import Rig, frames_beside, pixel_error
 from scipy.spatial.transform import Rotation
 
-from ace_jax.data import depth_camera, registered_depth
+from ace_jax.data import depth_camera, edge_fit, registered_depth
 from ace_jax.data.checks import registration
 from ace_jax.data.depth_camera import DepthCamera, estimate
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
@@ -122,11 +122,6 @@ def test_a_focal_length_that_edges_do_not_tell_is_assumed(room, monkeypatch):
     assert pixel_error(camera, same, frames) < 2.0
 
 
-def test_estimates_do_not_depend_on_chance(room, found):
-    again = estimate(room[0])
-    np.testing.assert_array_equal(again.colour_from_depth, found.colour_from_depth)
-
-
 def test_a_realsense_is_found(shared_dir):
     """A D435: its colour camera is 15 mm beside; 69 degrees wide as the depth camera is 87."""
     source = open_sequence("folder/realsense_lab", shared_dir / "data/folders")
@@ -197,29 +192,55 @@ def test_what_cannot_be_told_is_refused(room):
         register_depth(source)
 
 
-def test_a_place_that_is_too_uncertain_is_refused(room, monkeypatch):
-    monkeypatch.setattr(depth_camera, "_MAX_PIXELS", 0.01)
-    assert "px (of 640) only" in refusal(room[0])
+def test_doubt_is_told_with_its_reason(room, monkeypatch):
+    fit = depth_camera._Found(
+        parameters=np.zeros(7),
+        deviations=np.full(7, 0.01),
+        pixels=1.0,
+        fit=2.0,
+        fit_before=0.3,
+        gain=1.5,
+        gain_error=0.1,
+    )
+
+    edges = edge_fit.Edges.of(room[0][:6])
+    monkeypatch.setattr(edge_fit.Edges, "of", lambda _: edges)
+
+    def said(focal=None, **changed):
+        monkeypatch.setattr(depth_camera, "_fit", lambda *_: dataclasses.replace(fit, **changed))
+        with pytest.raises(UserError) as caught:
+            estimate([], focal)
+        return str(caught.value)
+
+    assert "6.0 px (of 640) only" in said(pixels=6.0)
+    assert "--depth_focal" in said(pixels=6.0)
+    assert "--depth_focal" not in said(pixels=6.0, focal=200.0)
+    assert "+1.50 +- 0.70" in said(gain_error=0.7)
+    assert "nowhere" in said(fit=0.4, fit_before=0.0, gain=0.4)
+    assert "already" in said(fit_before=1.98, gain=0.02, gain_error=0.001)
 
 
 def test_bad_frames_and_bad_depth_do_not_stop_it(room, found):
-    frames, _ = room
-    spoilt = list(frames)
+    frames = list(room[0])
     for number, value in ((3, np.nan), (5, np.inf), (7, -1.0)):
         depth = frames[number].depth.copy()
         depth[40:60] = value
-        spoilt[number] = dataclasses.replace(frames[number], depth=depth)
-    small = dataclasses.replace(frames[2], depth=frames[2].depth[::2])
-    spoilt[2] = small
-    source = Frames(spoilt)
-    source.frames = [*spoilt[:9], BadFrame("truncated"), *spoilt[10:]]
-    done = register_depth(source)
-    assert pixel_error(done.depth_camera, RIG, frames) < 2.5
-    assert np.isfinite(done[3].depth).all()
-    assert (done[7].depth >= 0).all()
+        frames[number] = dataclasses.replace(frames[number], depth=depth)
+    frames[2] = dataclasses.replace(frames[2], depth=frames[2].depth[::2])
+    source = Frames(frames)
+    frames[9] = BadFrame("truncated")
+    assert len(registered_depth._spread(source, FRAMES)) == FRAMES - 2
+    for number in (3, 5, 7):
+        assert edge_fit.depth_edges(frames[number]) is not None
+        for values in edge_fit.depth_edges(frames[number]):
+            assert np.isfinite(values).all()
+    done = RegisteredDepth(source, found)
+    for number in (3, 5, 7):
+        assert np.isfinite(done[number].depth).all()
+        assert (done[number].depth >= 0).all()
     with pytest.raises(BadFrame, match="truncated"):
         done[9]
-    with pytest.raises(BadFrame, match="160"):
+    with pytest.raises(BadFrame, match="depth of 320x120"):
         done[2]
 
 
@@ -243,7 +264,8 @@ def test_colour_alone_and_a_focal_length_for_nothing(room):
         registered(Frames(room[0]), wanted=False, focal=300.0)
 
 
-def test_unregistered_depth_is_told_in_one_line(room, capsys):
+def test_unregistered_depth_is_told_in_one_line(room, found, capsys, monkeypatch):
+    monkeypatch.setattr(depth_camera, "estimate", lambda *_: found)
     source = Frames(room[0])
     assert registered(source, wanted=False) is source
     line = capsys.readouterr().err

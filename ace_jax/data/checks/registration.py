@@ -131,9 +131,9 @@ def judge(alignment: Alignment | None) -> list[Finding]:
             f"depth edges fit image edges best when depth is zoomed by {alignment.zoom:.3g} and "
             f"moved by ({x}, {y}) px (of 640): {alignment.peak:.2f}, as it is "
             f"{alignment.centre:.2f}, over {alignment.frames} frames",
-            "switch on depth registration (alignment to colour) in the recording software, or "
-            "warp depth by the calibration of the two cameras "
-            "(ace_jax.data.registration.DepthRegistration)",
+            "switch on depth registration (alignment to colour) in the recording software; run "
+            "SLAM with --register_depth, which estimates it; or warp depth by the calibration of "
+            "the two cameras (ace_jax.data.registration.DepthRegistration)",
         )
     ]
 
@@ -191,7 +191,8 @@ def _value(sums: np.ndarray, counts: np.ndarray, transform: _Transform) -> float
 def _edges_of(frame: Frame) -> _Edges | None:
     """A frame's edges; None if there are too few."""
     size = (_WIDTH, round(frame.depth.shape[0] * _WIDTH / frame.depth.shape[1]))
-    depth = cv2.resize(frame.depth, size, interpolation=cv2.INTER_NEAREST)
+    depth = np.where(np.isfinite(frame.depth), frame.depth, np.float32(0))
+    depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
     y, x = np.nonzero(near_edges(depth))
     if len(x) < _MIN_EDGES:
         return None
