@@ -24,7 +24,7 @@ FRAMES = 24  # that are enough; more gain little
 _MIDDLE, _FINEST = 1, len(LEVELS) - 1
 _GROUPS = 8  # of frames, in time: each is left out once, and judges what the others found
 _IN_PLACE = np.zeros(7)
-_MIN_FIT = 0.5  # image edges at depth edges over the mean, less 1: registered depth has 1.5 to 3
+_MIN_FIT = 0.8  # image edges at depth edges over the mean, less 1: registered depth has 1 to 3
 _GAINED = 0.05  # of the fit; with less, depth edges were on image edges before
 _CERTAIN = 3.0  # standard errors of the gain
 _MAX_PIXELS = 4.0  # of 640: standard deviation of where depth lands
@@ -203,12 +203,12 @@ def _fit(edges: Edges, start: np.ndarray, free: np.ndarray) -> _Found:
 
 
 def _starts(edges: Edges, start: np.ndarray, free: np.ndarray) -> list[np.ndarray]:
-    """Where to begin: in place, or if that is clearly wrong, at the best zoom and shift.
+    """Where to begin: at the best zoom and shift, and in place unless that is clearly wrong.
 
     The shift may be a turn or a distance.
     """
     coarse = edges.coarse
-    if coarse is None or not coarse.unregistered:
+    if coarse is None:
         return [start]
     colour = edges.colour
     shift = np.array(coarse.shift) * colour.pixel_scale
@@ -219,7 +219,7 @@ def _starts(edges: Edges, start: np.ndarray, free: np.ndarray) -> list[np.ndarra
     for parameters in (turned, moved):
         if free[6]:
             parameters[6] = -np.log(coarse.zoom)
-    return [turned, moved]
+    return [turned, moved] if coarse.unregistered else [start, turned, moved]
 
 
 def _descend(edges: Edges, parameters: np.ndarray, free: np.ndarray) -> np.ndarray:
