@@ -17,11 +17,12 @@ from ace_jax.data.prefetch import Prefetcher
 from ace_jax.data.recording import iterate
 from ace_jax.data.registered_depth import RegisteredDepth, register_depth, registered, unregistered
 from ace_jax.data.registry import open_sequence
+from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 
 # Like a RealSense's: the depth camera beside the colour camera sees more.
 RIG = Rig(turn=(0.006, -0.010, 0.008), place=(0.035, -0.004, 0.003), ratio=0.75)
-FRAMES = 20
+FRAMES = 24
 
 
 class Frames:
@@ -277,6 +278,13 @@ def test_unregistered_depth_is_told_in_one_line(room, found, capsys, monkeypatch
     assert registered_depth.facts(done)["depth_camera"]["edge_fit"] > 1
     assert registered_depth.facts(source) == {}
     assert unregistered(done) is None
+
+
+def test_a_second_of_a_fast_turn_is_no_evidence(shared_dir):
+    """Depth is some milliseconds late there, which looks like a camera beside."""
+    source = open_sequence("tum/freiburg1_rpy", shared_dir / "data")
+    for start, count in ((26, 14), (0, 29), (71, 24)):
+        assert unregistered(SubsetSource(source, start=start, max_frames=count)) is None
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,10 @@ from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
 LOOK_FRAMES = 12  # that tell whether depth is registered: a second's work
+# A line before each run must not cry wolf: within a second all frames look alike, and depth that
+# is late while the camera turns lies beside its image edges, too (freiburg1_rpy: 0.5 s of it).
+_LEAST_FRAMES = 24
+_CLEAR = 0.5  # of the best fit; no more than that where depth is
 _CAMERAS = 4  # whose tables are kept, of a source in which each frame has its own; 5 MB each
 
 
@@ -108,10 +112,10 @@ def unregistered(source: FrameSource) -> str | None:
 
     A few frames are read, none of a source that cannot be read in any order.
     """
-    if not source.has_depth or not random_access(source):
+    if not source.has_depth or not random_access(source) or len(source) < _LEAST_FRAMES:
         return None
     found = registration.align(_spread(source, LOOK_FRAMES))
-    if found is None or not found.unregistered:
+    if found is None or not found.unregistered or found.centre > _CLEAR * found.peak:
         return None
     x, y = found.shift
     return (
