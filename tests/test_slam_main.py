@@ -102,6 +102,14 @@ MISTAKES = {
     "nothing to be frozen": (["--seq=folder/REC", "--frozen"], ["--session"]),
     "no session": (["--seq=folder/REC", "--session=TMP/none"], ["no map", "TMP/none"]),
     "a session that is none": (["--seq=folder/REC", "--session=TMP/file"], ["TMP/file"]),
+    "a focal length for nothing": (
+        ["--seq=folder/REC", "--depth_focal=400"],
+        ["--register_depth", "give both"],
+    ),
+    "depth that cannot be registered": (
+        ["--seq=folder/REC", "--register_depth"],
+        ["depth camera cannot be found", "near and far"],
+    ),
     "negative stride": (["--stride=-1"], ["stride", "--help"]),
     "no frames wanted": (["--max_frames=0"], ["max_frames", "--help"]),
     "start before the beginning": (["--start=-3"], ["start", "--help"]),
@@ -183,7 +191,15 @@ def test_exit_code_of_the_real_command():
 def test_help_names_the_flags_and_the_recordings():
     done = _command("--help")
     assert done.returncode == 0
-    for words in ("--seq", "--stride", "--poses", "--weights_dir", "synthetic/room0", "tum/"):
+    for words in (
+        "--seq",
+        "--stride",
+        "--poses",
+        "--register_depth",
+        "--weights_dir",
+        "synthetic/room0",
+        "tum/",
+    ):
         assert words in done.stdout
 
 

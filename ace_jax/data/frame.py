@@ -102,6 +102,11 @@ def timed(source: "FrameSource") -> bool:
     return getattr(source, "timed", True)
 
 
+def random_access(source: "FrameSource") -> bool:
+    """Whether frames may be read in any order; a live camera's are gone once they were read."""
+    return getattr(source, "random_access", True)
+
+
 # Rendered depth is exact; what is left is where on a slanted surface a feature really lies.
 RENDERED_INVERSE_DEPTH_SIGMA = 0.004
 

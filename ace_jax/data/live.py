@@ -50,6 +50,8 @@ class Device(Protocol):
 class Live(Recording):
     """Frames of a device, as they come; `timestamps()` are nominal, a frame's own time is true."""
 
+    random_access = False
+
     def __init__(self, device: Device, name: str, *, frames: int = FRAMES) -> None:
         """Starts reading when the first frame is asked for.
 

@@ -12,6 +12,7 @@ Examples:
   python -m ace_jax.slam --seq tum/freiburg1_rpy --data_root ~/data --realtime
   python -m ace_jax.slam --seq folder/my_recording --out runs/mine
   python -m ace_jax.slam --seq folder/my_recording --rerun --mesh
+  python -m ace_jax.slam --seq folder/never_aligned --register_depth
   python -m ace_jax.slam --seq folder/a_long_day --checkpoint 30
   python -m ace_jax.slam --seq folder/next_day --session runs/mine/session.safetensors
 
@@ -57,6 +58,17 @@ _READOUT_MS = flags.DEFINE_float(
     "shutter (default: what is known of the recording's camera)",
     lower_bound=0.0,
 )
+_REGISTER_DEPTH = flags.DEFINE_bool(
+    "register_depth",
+    False,
+    "depth was taken by a camera beside the colour camera: find its place, and warp it to colour",
+)
+_DEPTH_FOCAL = flags.DEFINE_float(
+    "depth_focal",
+    None,
+    "with --register_depth: the depth camera's focal length, pixels (default: estimated)",
+    lower_bound=1.0,
+)
 _REALTIME = flags.DEFINE_bool(
     "realtime", False, "play the recording at its own speed and skip the frames that come late"
 )
@@ -86,6 +98,7 @@ def main(_: Sequence[str]) -> int | None:
     """Runs SLAM as the flags say."""
     enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
+    from ace_jax.data.registered_depth import registered
     from ace_jax.data.registry import open_sequence
     from ace_jax.slam import run
     from ace_jax.slam.reporting import mesh
@@ -105,6 +118,7 @@ def main(_: Sequence[str]) -> int | None:
     if _FROZEN.value and _SESSION.value is None:
         raise errors.UserError("--frozen needs a map: give --session")
     run.prepare(source, out, needs_depth=not _FROZEN.value)
+    source = registered(source, _REGISTER_DEPTH.value, _DEPTH_FOCAL.value)
     if _MESH.value:
         mesh.require(source)
     session = None if _SESSION.value is None else Path(_SESSION.value)
@@ -114,6 +128,7 @@ def main(_: Sequence[str]) -> int | None:
             raise errors.UserError(f"--checkpoint works with --head {run.DEFAULT_HEAD} alone")
         settings = (_SEQ.value, source.timestamps().tobytes(), _HEAD.value, _FEATURES.value)
         settings += (_SEED.value, session, _FROZEN.value, _CLOSE_LOOPS.value)
+        settings += (_REGISTER_DEPTH.value, _DEPTH_FOCAL.value)
         checkpoint = SlamCheckpoint(out, settings, _CHECKPOINT.value)
         if checkpoint.unfinished():
             session = checkpoint.path

@@ -131,9 +131,9 @@ def judge(alignment: Alignment | None) -> list[Finding]:
             f"depth edges fit image edges best when depth is zoomed by {alignment.zoom:.3g} and "
             f"moved by ({x}, {y}) px (of 640): {alignment.peak:.2f}, as it is "
             f"{alignment.centre:.2f}, over {alignment.frames} frames",
-            "switch on depth registration (alignment to colour) in the recording software, or "
-            "warp depth by the calibration of the two cameras "
-            "(ace_jax.data.registration.DepthRegistration)",
+            "switch on depth registration (alignment to colour) in the recording software; run "
+            "SLAM with --register_depth, which estimates it; or warp depth by the calibration of "
+            "the two cameras (ace_jax.data.registration.DepthRegistration)",
         )
     ]
 
@@ -191,7 +191,8 @@ def _value(sums: np.ndarray, counts: np.ndarray, transform: _Transform) -> float
 def _edges_of(frame: Frame) -> _Edges | None:
     """A frame's edges; None if there are too few."""
     size = (_WIDTH, round(frame.depth.shape[0] * _WIDTH / frame.depth.shape[1]))
-    depth = cv2.resize(frame.depth, size, interpolation=cv2.INTER_NEAREST)
+    depth = np.where(np.isfinite(frame.depth), frame.depth, np.float32(0))
+    depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
     y, x = np.nonzero(near_edges(depth))
     if len(x) < _MIN_EDGES:
         return None
@@ -204,18 +205,22 @@ def near_edges(depth: np.ndarray) -> np.ndarray:
     """(H, W) bool, the near side of depth edges (steps of 15 %), away from the border.
 
     Depth is often unknown beside an edge: what lies behind was hidden from one of the sensor's two
-    eyes. So holes count as the farther of what is known around them.
+    eyes. So holes count as what `filled` takes them for.
     """
-    known = depth > 0
     square = np.ones((3, 3), np.uint8)
-    filled = np.where(known, cv2.medianBlur(depth, 3), 0)
-    filled = np.where(filled > 0, filled, _farther_side(filled))
-    nearest = cv2.erode(np.where(filled > 0, filled, np.float32(1e9)), square)
-    farthest = cv2.dilate(filled, square)
-    edges = known & (farthest > 1.15 * nearest) & (filled < 1.03 * nearest)
+    surface = filled(depth)
+    nearest = cv2.erode(np.where(surface > 0, surface, np.float32(1e9)), square)
+    farthest = cv2.dilate(surface, square)
+    edges = (depth > 0) & (farthest > 1.15 * nearest) & (surface < 1.03 * nearest)
     inner = np.zeros_like(edges)
     inner[8:-8, 8:-8] = edges[8:-8, 8:-8]
     return inner
+
+
+def filled(depth: np.ndarray) -> np.ndarray:
+    """(H, W) depth without speckles, and holes as the farther of what is known around them."""
+    smooth = np.where(depth > 0, cv2.medianBlur(depth, 3), 0)
+    return np.where(smooth > 0, smooth, _farther_side(smooth))
 
 
 def _farther_side(depth: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from ace_jax.data import registered_depth
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.pose_writers import write_trajectory_tum
 from ace_jax.evaluation.trajectory import Trajectory
@@ -64,7 +65,7 @@ def write_results(
         features=system.extractor.name,
         seed=seed,
     )
-    metrics.update(extra)
+    metrics.update(extra | registered_depth.facts(source))
     metrics["loops_closed"] = len(system.mapping.closures)
     metrics["keyframes"] = len(system.landmark_map.keyframes)
     metrics["maps"] = maps_of(system.atlas, system.frames)
