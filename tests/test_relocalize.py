@@ -6,12 +6,14 @@ import re
 
 import numpy as np
 import pytest
-from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, register
+from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, camera, register
 from PIL import Image
 
 from ace_jax.data.frame import BadFrame
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
+from ace_jax.localization import localize
+from ace_jax.localization import relocalizer as relocalizer_module
 from ace_jax.localization.relocalizer import Relocalizer, as_camera
 from ace_jax.localization.scene_map import save_map
 from ace_jax.localization.several_maps import load_maps, locate_among
@@ -21,6 +23,10 @@ from ace_jax.relocalize import run
 from ace_jax.relocalize.queries import ImageQueries
 
 VIEWS = tuple(range(1, 15))
+STEPS = (
+    *(localize.scene_coordinates, localize.robust_pose, localize.guided_pose),
+    *(localize._scene_coordinates_of_many, localize._robust_poses, localize._guided_poses),
+)
 MATRIX = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
 
 
@@ -120,6 +126,37 @@ def test_depth_of_the_query_takes_part(relocalizer):
     assert _distance(answer, 7.5) < 0.01
     answer = relocalizer(world.image(7.5), CAMERA, np.full((480, 640), np.nan, np.float32))
     assert _distance(answer, 7.5) < 0.01
+
+
+def test_many_images_at_once_have_the_answers_of_each(relocalizer, monkeypatch):
+    monkeypatch.setattr(relocalizer_module, "BATCH", 4)
+    # Few queries, so that some images need a second attempt.
+    relocalizer.settings = dataclasses.replace(relocalizer.settings, max_queries=64)
+    views = [2.5, None, 4.5, SECOND_ROOM + 3.5, 6.5, 8.5]
+    images = [np.zeros((480, 640, 3), np.uint8) if v is None else World(1).image(v) for v in views]
+    found = relocalizer.locate_many(images, [CAMERA] * len(images))
+    expected = [relocalizer(image, CAMERA) for image in images]
+    assert [a.success for a in found] == [v is not None and v < SECOND_ROOM for v in views]
+    for answer, one in zip(found, expected, strict=True):
+        assert (answer.success, answer.num_inliers) == (one.success, one.num_inliers)
+        np.testing.assert_allclose(answer.world_from_camera, one.world_from_camera, atol=1e-4)
+        np.testing.assert_array_equal(answer.inliers, one.inliers)
+        assert set(answer.ms) == set(one.ms)
+    with pytest.raises(UserError, match="as many intrinsics"):
+        relocalizer.locate_many(images, [CAMERA])
+
+
+def test_images_of_all_sizes_share_one_program(relocalizer):
+    cameras = [CAMERA, camera(656.0, 800, 600), camera(400.0, 480, 640)]
+    images = [World(1).image(v, c) for v, c in zip((2.5, 4.5, 6.5), cameras, strict=True)]
+    relocalizer.locate_many(images[:1], cameras[:1])
+    relocalizer(images[0], cameras[0])
+    programs = [step._cache_size() for step in STEPS]
+    found = [*relocalizer.locate_many(images, cameras), relocalizer(images[1], cameras[1])]
+    assert programs == [step._cache_size() for step in STEPS]
+    for answer, view in zip(found, (2.5, 4.5, 6.5, 4.5), strict=True):
+        assert answer.success
+        assert _distance(answer, view) < 0.01
 
 
 def test_several_maps_tell_which_scene_it_is(map_files):
