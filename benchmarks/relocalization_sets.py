@@ -412,15 +412,11 @@ def main(_: Any) -> None:
     asked(SETS, _SETS.value, "set")
     asked(METHODS, _METHODS.value, "method")
     labels = {"default": "default", "matching": "SIFT matching, PoseLib"}
-    rows = [
-        [
-            f"{name}, {row(name, method)['queries']:.0f} queries",
-            labels[method],
-            *cells(row(name, method)),
-        ]
-        for name in _SETS.value
-        for method in _METHODS.value
-    ]
+    rows = []
+    for name in _SETS.value:
+        for method in _METHODS.value:
+            figures = row(name, method)
+            rows.append([f"{name}, {figures['queries']}", labels[method], *cells(figures)])
     header = ["set, queries", "method", "% 10/5/2/1 cm", "median", "map MB", "mapping core s"]
     header += ["ms features / map / solver"]
     publish("sets", f"{table(header, rows)}\n\n{where}.", _DOCS.value)

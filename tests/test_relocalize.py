@@ -6,7 +6,16 @@ import re
 
 import numpy as np
 import pytest
-from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, camera, register
+from mapping_world import (
+    CAMERA,
+    SECOND_ROOM,
+    World,
+    WorldExtractor,
+    WorldSource,
+    camera,
+    register,
+    small_config,
+)
 from PIL import Image
 
 from ace_jax.data.frame import BadFrame
@@ -18,7 +27,9 @@ from ace_jax.localization.relocalizer import Relocalizer, as_camera
 from ace_jax.localization.scene_map import save_map
 from ace_jax.localization.several_maps import load_maps, locate_among
 from ace_jax.mapping.config import with_changes
+from ace_jax.mapping.pipeline import describe as describe_map
 from ace_jax.mapping.pipeline import map_scene
+from ace_jax.mapping.report import write_report as write_map_report
 from ace_jax.relocalize import run
 from ace_jax.relocalize.queries import ImageQueries
 
@@ -157,6 +168,31 @@ def test_images_of_all_sizes_share_one_program(relocalizer):
     for answer, view in zip(found, (2.5, 4.5, 6.5, 4.5), strict=True):
         assert answer.success
         assert _distance(answer, view) < 0.01
+
+
+def test_a_scene_without_scale_is_reported_in_its_units(tmp_path, caplog):
+    config = small_config()
+    config.checks.images = 2
+    mapped = WorldSource(tuple(range(1, 25)), World(1))
+    mapped.metric = False
+    made = map_scene(mapped, config)
+    size = save_map(tmp_path / "map.safetensors", made, half=True)
+    told = [describe_map(made, size, "map")]
+    write_map_report(tmp_path / "map.html", made, size, mapped)
+    queries = WorldSource((3.5, 5.5), World(1))
+    queries.metric = False
+    maps = load_maps([tmp_path / "map.safetensors"])
+    state = run.run(maps, queries, tmp_path, size, quiet=True)
+    told += [run.describe(state, tmp_path)]
+    told += [(tmp_path / name).read_text() for name in ("map.html", "report.html")]
+    for text in told:
+        assert "0.05 scene units" in text
+        assert not re.search(r"\d cm\b|, cm\b", text)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["metric"] is False
+    assert "differ in their units" not in caplog.text
+    run.run(maps, WorldSource((3.5,), World(1)), tmp_path, size, quiet=True)
+    assert "differ in their units" in caplog.text
 
 
 def test_several_maps_tell_which_scene_it_is(map_files):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma, own_cameras, timed
+from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma, metric, own_cameras, timed
 from ace_jax.data.recording import iterate
 from ace_jax.errors import UserError
 
@@ -54,6 +54,7 @@ class SubsetSource:
         self.inverse_depth_sigma = inverse_depth_sigma(source)
         self.own_cameras = own_cameras(source)
         self.timed = timed(source)
+        self.metric = metric(source)
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -11,10 +11,11 @@ from absl import logging
 from matplotlib.figure import Figure
 
 from ace_jax.data import pose_writers
-from ace_jax.data.frame import BadFrame, Frame, FrameSource
+from ace_jax.data.frame import BadFrame, Frame, FrameSource, metric
 from ace_jax.errors import UserError
 from ace_jax.evaluation import relocalization as evaluation
 from ace_jax.evaluation.charts import map_figure
+from ace_jax.evaluation.lengths import length_unit
 from ace_jax.evaluation.pictures import with_answers
 from ace_jax.files import write_json
 from ace_jax.geometry.camera import Camera
@@ -92,6 +93,10 @@ def run(
             view.show_map(points)
     pictures = _Pictures(judged=not align)
     names, reference = source.names(), source.poses()
+    if reference is not None and any(r.map.metric != metric(source) for r in relocalizers):
+        logging.warning(
+            "the map and the queries' poses differ in their units; pass --scale for both or neither"
+        )
     bar = ProgressBar(len(source), "queries", unit="query", shown=not quiet)
     pending: list[Frame | None] = []
 
@@ -207,6 +212,7 @@ def _finish(
         "ms_p50": float(np.quantile(total, 0.5)) if total else None,
         "ms_p95": float(np.quantile(total, 0.95)) if total else None,
         "map_bytes": map_bytes,
+        "metric": relocalizers[0].map.metric,
         "unread": state.unread,
         "interrupted": state.interrupted,
         "aligned": align,
@@ -320,7 +326,7 @@ def describe(state: Run, out: Path) -> str:
     metrics = state.metrics
     lines = [f"{metrics['registered']} of {metrics['queries']} queries registered"]
     if np.isfinite(metrics["median_translation_m"]):
-        lines.append(evaluation.table_row(metrics))
+        lines.append(evaluation.table_row(metrics, length_unit(metrics["metric"])))
         if not metrics["aligned"] and metrics["median_translation_m"] > _FAR_OFF:
             lines.append(
                 "if the map's world is not that of the reference poses (a SLAM map begins at its "
