@@ -97,6 +97,23 @@ def test_guided_search_sharpens_the_pose(relocalizer):
     assert np.median(found[1]) < 0.8 * np.median(found[0])
 
 
+def test_landmarks_found_where_a_pose_expects_them_confirm_it(relocalizer):
+    image, settings = World(1).image(6.5), relocalizer.settings
+    few = dataclasses.replace(settings, max_queries=24, min_inliers=10_000)
+    for changes, found in (
+        ({}, True),
+        ({"min_guided": 5_000}, False),
+        ({"guided_rounds": 0}, False),
+    ):
+        relocalizer.settings = dataclasses.replace(few, **changes)
+        answer = relocalizer(image, CAMERA)
+        assert answer.success == found
+        assert relocalizer.locate_many([image], [CAMERA])[0].success == found
+    relocalizer.settings = few
+    # Nothing confirms a pose in another place, with as few answers.
+    assert not any(relocalizer(World(1).image(SECOND_ROOM + v), CAMERA).success for v in (1.5, 3.5))
+
+
 @pytest.mark.parametrize("view", [SECOND_ROOM + 3.5, None])
 def test_elsewhere_and_darkness_are_failures(relocalizer, view):
     image = np.zeros((480, 640, 3), np.uint8) if view is None else World(1).image(view)

@@ -22,7 +22,7 @@ from ace_jax.geometry.absolute_pose import estimate_absolute_pose
 from ace_jax.geometry.batch import over_images
 from ace_jax.geometry.camera import camera_of
 from ace_jax.geometry.pose_refinement import refine_pose
-from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations
+from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations, residuals_of
 from ace_jax.localization.guided_matching import guided_match_on_device
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.localization.settings import Settings
@@ -31,7 +31,7 @@ from ace_jax.localization.settings import Settings
 # standard deviation of a landmark's error (that of SLAM's matches).
 _GUIDED_RADIUS, _GUIDED_SIGMA = 8.0, 1.5
 _GUIDED_STEPS = 5  # of Gauss-Newton; it has converged by then
-_MIN_GUIDED = 30  # matches without which a pose is not touched
+_GUIDED_INLIER = 2.0  # pixels at 640 columns, of a match that confirms the refined pose
 
 
 @flax.struct.dataclass
@@ -146,9 +146,9 @@ def scene_coordinates(
 
 @jax.jit
 def robust_pose(
-    settings: Settings, found: Correspondences, camera: jax.Array
+    settings: Settings, least: jax.Array | int, found: Correspondences, camera: jax.Array
 ) -> tuple[QueryPose, jax.Array]:
-    """The pose that most correspondences agree with, and its inliers (N,)."""
+    """The pose that most correspondences agree with, and its inliers (N,): at least so many."""
     camera = camera_of(camera)
     pose = estimate_absolute_pose(
         found.uv,
@@ -164,7 +164,7 @@ def robust_pose(
     return (
         QueryPose(
             camera_from_world=pose.camera_from_world,
-            success=pose.success & (num_inliers >= settings.min_inliers),
+            success=pose.success & (num_inliers >= least),
             num_inliers=num_inliers,
             covariance=pose.covariance,
         ),
@@ -176,28 +176,38 @@ def robust_pose(
 def guided_pose(
     landmarks: Landmarks,
     most: int,
-    min_similarity: float,
+    settings: Settings,
     features: Features,
     camera: jax.Array,
-    camera_from_world: jax.Array,
-    success: jax.Array,
-) -> jax.Array:
-    """The pose refined on the first `most` landmarks in view; unchanged without enough of them."""
+    pose: QueryPose,
+) -> QueryPose:
+    """The pose refined on the first `most` landmarks in view, if enough of them are found.
+
+    It is a success if it was one with `settings.min_inliers`, or if `settings.min_guided` landmarks
+    confirm it: found near their projections, where other places of the map do not compete, they
+    say more than as many answers of the head.
+    """
     camera = camera_of(camera)
     scale = camera.pixel_scale
-    gates = MatchGates(_GUIDED_RADIUS * scale, min_similarity)
-    matches = guided_match_on_device(landmarks, features, camera_from_world, camera, gates, most)
+    gates = MatchGates(_GUIDED_RADIUS * scale, settings.guided_similarity)
+    start = pose.camera_from_world
+    matches = guided_match_on_device(landmarks, features, start, camera, gates, most)
     found = matches >= 0
     refined = refine_pose(
-        camera_from_world,
+        start,
         Observations(landmarks.points[matches].T, features.uv.T, found.astype(jnp.float32)),
         camera,
         NoiseModel(_GUIDED_SIGMA * scale, DEFAULT_NOISE.inverse_depth_sigma),
         loss=robust_loss.geman_mcclure,
         num_steps=_GUIDED_STEPS,
     )
-    good = success & refined.success & (found.sum() >= _MIN_GUIDED)
-    return jnp.where(good, refined.camera_from_world, camera_from_world)
+    found = found & (refined.success & (found.sum() >= settings.min_guided))
+    now = jnp.where(pose.success & found.any(), refined.camera_from_world, start)
+    points = landmarks.points[matches]
+    residuals = residuals_of(now, points.T, features.uv.T, None, camera, NoiseModel(scale, 1.0))
+    confirmed = jnp.sum(found & residuals.in_front & (residuals.pixel < _GUIDED_INLIER**2))
+    enough = (pose.num_inliers >= settings.min_inliers) | (confirmed >= settings.min_guided)
+    return pose.replace(camera_from_world=now, success=pose.success & enough)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +216,7 @@ class Steps:
 
     scene_coordinates: Callable[..., Correspondences]
     robust_pose: Callable[..., tuple[QueryPose, jax.Array]]
-    guided_pose: Callable[..., jax.Array]
+    guided_pose: Callable[..., QueryPose]
 
 
 ONE = Steps(scene_coordinates, robust_pose, guided_pose)
@@ -245,7 +255,7 @@ def _of_many(
 
 
 _scene_coordinates_of_many = _of_many(scene_coordinates, 4, static=(0, 3))
-_robust_poses = _of_many(robust_pose, 1)
+_robust_poses = _of_many(robust_pose, 2)
 _guided_poses = _of_many(guided_pose, 3, static=(1,))
 
 
@@ -278,16 +288,16 @@ def attempt(
     queries = min(queries, features.uv.shape[-2])
     found = stage("head", steps.scene_coordinates(head, settings, known, queries, features))
     # Another program than the refinement's, which depends on the map's size: maps share this one.
-    pose, inliers = stage("solver", steps.robust_pose(settings, found, camera))
-    for _ in range(settings.guided_rounds if known.landmarks is not None else 0):
-        refined = steps.guided_pose(
-            known.landmarks,
-            settings.guided_landmarks,
-            settings.guided_similarity,
-            features,
-            camera,
-            pose.camera_from_world,
-            pose.success,
+    guided = settings.guided_rounds if known.landmarks is not None else 0
+    least = settings.min_inliers
+    if guided:  # what matches confirm needs fewer
+        least = jnp.minimum(least, settings.min_guided)
+    pose, inliers = stage("solver", steps.robust_pose(settings, least, found, camera))
+    for _ in range(guided):
+        pose = stage(
+            "solver",
+            steps.guided_pose(
+                known.landmarks, settings.guided_landmarks, settings, features, camera, pose
+            ),
         )
-        pose = pose.replace(camera_from_world=stage("solver", refined))
     return pose, inliers, found
