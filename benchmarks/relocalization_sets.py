@@ -4,7 +4,7 @@
       [--data_root DIR] [--out DIR] [--docs docs/relocalization.md] [--changes FIELD=VALUE,...]
 
 Every row (a set and a method) is kept in --out as soon as it is there; run again, the script goes
-on with what is missing and prints the table of what there is. The sets:
+on with what is missing. With --nomake it prints the table of what there is. The sets:
 
 - kitchen: 7-Scenes redkitchen, frames 0:600:6 mapped, 700:800:2 asked; SfM poses, depth.
 - kitchen turned by N: the same map, every fourth of the later frames turned about the optical axis.
@@ -19,9 +19,8 @@ on with what is missing and prints the table of what there is. The sets:
   its figures are hundredths of its unit.
 
 `matching` is the strongest simple peer: 2048 RootSIFT features of the query at full resolution
-against those of every
-mapping image, one by one (ratio 0.8, mutual), points from the depth camera or triangulated over all
-pairs of images, PoseLib's LO-RANSAC (5 px, Cauchy loss of 1.25 px).
+against those of every mapping image, one by one (ratio 0.8, mutual), points from the depth camera
+or triangulated over all pairs of images, PoseLib's LO-RANSAC (5 px, Cauchy loss of 1.25 px).
 """
 
 import dataclasses
@@ -59,6 +58,7 @@ _DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7sc
 _OUT = flags.DEFINE_string("out", "runs/benchmarks/relocalization_sets", "for maps and rows")
 _CORES = flags.DEFINE_integer("cores", 2, "processor cores to use", lower_bound=1)
 _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose table is replaced")
+_MAKE = flags.DEFINE_bool("make", True, "make missing rows; else the table of what there is")
 _CHANGES = flags.DEFINE_list("changes", [], "of the mapping configuration, FIELD=VALUE")
 
 ROOMS, FIRST_ROOM = 8, 800_000
@@ -358,12 +358,14 @@ def tag() -> str:
     return "".join(f"-{change.replace('/', '_')}" for change in _CHANGES.value)
 
 
-def row(name: str, method: str) -> dict[str, Any]:
+def row(name: str, method: str) -> dict[str, Any] | None:
     """Figures of a method on a set; those that are there already are read."""
     changed = tag() if method == "default" else ""
     path = Path(_OUT.value) / f"row-{name.replace(' ', '_')}-{method}{changed}.json"
     if path.is_file():
         return json.loads(path.read_text())
+    if not _MAKE.value:
+        return None
     poses, truth, ms, inliers, size, seconds = [], [], [], [], [], []
     for scene in SETS[name]():
         made = METHODS[method](scene.name, scene.mapping)
@@ -415,8 +417,8 @@ def main(_: Any) -> None:
     rows = []
     for name in _SETS.value:
         for method in _METHODS.value:
-            figures = row(name, method)
-            rows.append([f"{name}, {figures['queries']}", labels[method], *cells(figures)])
+            if (figures := row(name, method)) is not None:
+                rows.append([f"{name}, {figures['queries']}", labels[method], *cells(figures)])
     header = ["set, queries", "method", "% 10/5/2/1 cm", "median", "map MB", "mapping core s"]
     header += ["ms features / map / solver"]
     publish("sets", f"{table(header, rows)}\n\n{where}.", _DOCS.value)
