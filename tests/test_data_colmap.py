@@ -7,7 +7,9 @@ from data_scene import CAMERA, PlaneSource, pose, texture
 
 from ace_jax.data.colmap import MODELS, Colmap, read_model
 from ace_jax.data.export import export
+from ace_jax.data.frame import metric
 from ace_jax.data.registry import open_sequence
+from ace_jax.data.selection import open_frames
 from ace_jax.errors import UserError
 from ace_jax.geometry.rigid import invert
 
@@ -53,6 +55,7 @@ def test_models_written_by_colmap(tmp_path, model, binary):
     assert source.names() == [f"room/{i:03d}.png" for i in range(3)]
     np.testing.assert_allclose(source.poses(), [pose(i) for i in range(3)], atol=1e-9)
     assert source[2].rgb.shape == (48, 64, 3)
+    assert not metric(source)
     # Our lens takes a ray to the same pixel as COLMAP's, half a pixel further.
     camera, lens = read_model(tmp_path / "sparse/0")[0][7]
     ray = np.array([0.3, -0.2, 1.0])
@@ -63,6 +66,20 @@ def test_models_written_by_colmap(tmp_path, model, binary):
 
         ideal = np.asarray(distort(ideal, camera, lens))
     np.testing.assert_allclose(ideal, wanted, atol=1e-4)
+
+
+def test_positions_are_scaled_to_metres(tmp_path):
+    write_model(tmp_path, "PINHOLE", PARAMETERS["PINHOLE"], True)
+    source = open_frames(f"colmap/{tmp_path}", "x", frames="1:", scale=0.25)
+    assert metric(source)
+    assert not metric(open_frames(f"colmap/{tmp_path}", "x", frames="1:"))
+    wanted = np.array([pose(i) for i in (1, 2)])
+    wanted[:, :3, 3] *= 0.25
+    np.testing.assert_allclose(source.poses(), wanted, atol=1e-9)
+    np.testing.assert_allclose(source[1].world_from_camera, wanted[1], atol=1e-9)
+    for scale in (0.0, -1.0, float("nan")):
+        with pytest.raises(UserError, match="--scale"):
+            open_frames(f"colmap/{tmp_path}", "x", scale=scale)
 
 
 def test_all_of_colmaps_models_are_named():

@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ace_jax.evaluation import relocalization as evaluation
+from ace_jax.evaluation.lengths import SCENE_UNITS
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import from_quaternion
 
@@ -35,7 +36,8 @@ def test_failures_count_and_unknown_references_do_not():
     assert figures["within_10cm_10deg"] == 50.0
     assert figures["within_2cm_2deg"] == 0.0
     assert figures["median_translation_m"] == np.inf
-    assert "5/5  25.0 %" in evaluation.table_row(figures)
+    assert "5 cm/5 deg  25.0 %" in evaluation.table_row(figures)
+    assert "0.05 scene units/5 deg  25.0 %" in evaluation.table_row(figures, SCENE_UNITS)
 
 
 def test_without_any_reference_figures_are_nan():

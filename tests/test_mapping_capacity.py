@@ -7,7 +7,7 @@ from mapping_world import SECOND_ROOM, WorldSource, position_errors, register
 from ace_jax.errors import UserError
 from ace_jax.mapping import landmark_store
 from ace_jax.mapping.config import with_changes
-from ace_jax.mapping.landmark_selection import claims, how_many
+from ace_jax.mapping.landmark_selection import admitted, claims, how_many
 from ace_jax.mapping.pipeline import describe, map_scene, resolved
 
 FIRST = tuple(range(1, 19))
@@ -122,6 +122,19 @@ def test_images_that_were_given_and_not_used_are_told():
     made = map_scene(WorldSource(FIRST), config)
     assert "18 images have poses; config.max_frames takes more" in describe(made, 1, "map")
     assert "config.max_frames" not in describe(_mapped(FIRST), 1, "map")
+
+
+@pytest.mark.parametrize("room", [0, 30, 60, 100, 1000])
+def test_room_that_is_there_admits_what_images_ask_for_first(room):
+    rng = np.random.default_rng(room)
+    sure, claim = rng.random(100) < 0.2, rng.permutation(100)
+    kept = admitted(claim, sure, 10, room)
+    assert kept[sure].all()
+    assert kept[claim < 10].all()
+    needed = (sure | (claim < 10)).sum()
+    assert max(needed, min(room, 100) - 1) <= kept.sum() <= max(needed, room)
+    others = claim[~sure]
+    assert others[kept[~sure]].max() < others[~kept[~sure]].min(initial=100)
 
 
 def test_with_a_depth_camera_one_view_makes_a_landmark():

@@ -6,21 +6,38 @@ import re
 
 import numpy as np
 import pytest
-from mapping_world import CAMERA, SECOND_ROOM, World, WorldExtractor, WorldSource, register
+from mapping_world import (
+    CAMERA,
+    SECOND_ROOM,
+    World,
+    WorldExtractor,
+    WorldSource,
+    camera,
+    register,
+    small_config,
+)
 from PIL import Image
 
 from ace_jax.data.frame import BadFrame
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
+from ace_jax.localization import localize
+from ace_jax.localization import relocalizer as relocalizer_module
 from ace_jax.localization.relocalizer import Relocalizer, as_camera
 from ace_jax.localization.scene_map import save_map
 from ace_jax.localization.several_maps import load_maps, locate_among
 from ace_jax.mapping.config import with_changes
+from ace_jax.mapping.pipeline import describe as describe_map
 from ace_jax.mapping.pipeline import map_scene
+from ace_jax.mapping.report import write_report as write_map_report
 from ace_jax.relocalize import run
 from ace_jax.relocalize.queries import ImageQueries
 
 VIEWS = tuple(range(1, 15))
+STEPS = (
+    *(localize.scene_coordinates, localize.robust_pose, localize.guided_pose),
+    *(localize._scene_coordinates_of_many, localize._robust_poses, localize._guided_poses),
+)
 MATRIX = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
 
 
@@ -80,6 +97,23 @@ def test_guided_search_sharpens_the_pose(relocalizer):
     assert np.median(found[1]) < 0.8 * np.median(found[0])
 
 
+def test_landmarks_found_where_a_pose_expects_them_confirm_it(relocalizer):
+    image, settings = World(1).image(6.5), relocalizer.settings
+    few = dataclasses.replace(settings, max_queries=24, min_inliers=10_000)
+    for changes, found in (
+        ({}, True),
+        ({"min_guided": 5_000}, False),
+        ({"guided_rounds": 0}, False),
+    ):
+        relocalizer.settings = dataclasses.replace(few, **changes)
+        answer = relocalizer(image, CAMERA)
+        assert answer.success == found
+        assert relocalizer.locate_many([image], [CAMERA])[0].success == found
+    relocalizer.settings = few
+    # Nothing confirms a pose in another place, with as few answers.
+    assert not any(relocalizer(World(1).image(SECOND_ROOM + v), CAMERA).success for v in (1.5, 3.5))
+
+
 @pytest.mark.parametrize("view", [SECOND_ROOM + 3.5, None])
 def test_elsewhere_and_darkness_are_failures(relocalizer, view):
     image = np.zeros((480, 640, 3), np.uint8) if view is None else World(1).image(view)
@@ -120,6 +154,62 @@ def test_depth_of_the_query_takes_part(relocalizer):
     assert _distance(answer, 7.5) < 0.01
     answer = relocalizer(world.image(7.5), CAMERA, np.full((480, 640), np.nan, np.float32))
     assert _distance(answer, 7.5) < 0.01
+
+
+def test_many_images_at_once_have_the_answers_of_each(relocalizer, monkeypatch):
+    monkeypatch.setattr(relocalizer_module, "BATCH", 4)
+    # Few queries, so that some images need a second attempt.
+    relocalizer.settings = dataclasses.replace(relocalizer.settings, max_queries=64)
+    views = [2.5, None, 4.5, SECOND_ROOM + 3.5, 6.5, 8.5]
+    images = [np.zeros((480, 640, 3), np.uint8) if v is None else World(1).image(v) for v in views]
+    found = relocalizer.locate_many(images, [CAMERA] * len(images))
+    expected = [relocalizer(image, CAMERA) for image in images]
+    assert [a.success for a in found] == [v is not None and v < SECOND_ROOM for v in views]
+    for answer, one in zip(found, expected, strict=True):
+        assert (answer.success, answer.num_inliers) == (one.success, one.num_inliers)
+        np.testing.assert_allclose(answer.world_from_camera, one.world_from_camera, atol=1e-4)
+        np.testing.assert_array_equal(answer.inliers, one.inliers)
+        assert set(answer.ms) == set(one.ms)
+    with pytest.raises(UserError, match="as many intrinsics"):
+        relocalizer.locate_many(images, [CAMERA])
+
+
+def test_images_of_all_sizes_share_one_program(relocalizer):
+    cameras = [CAMERA, camera(656.0, 800, 600), camera(400.0, 480, 640)]
+    images = [World(1).image(v, c) for v, c in zip((2.5, 4.5, 6.5), cameras, strict=True)]
+    relocalizer.locate_many(images[:1], cameras[:1])
+    relocalizer(images[0], cameras[0])
+    programs = [step._cache_size() for step in STEPS]
+    found = [*relocalizer.locate_many(images, cameras), relocalizer(images[1], cameras[1])]
+    assert programs == [step._cache_size() for step in STEPS]
+    for answer, view in zip(found, (2.5, 4.5, 6.5, 4.5), strict=True):
+        assert answer.success
+        assert _distance(answer, view) < 0.01
+
+
+def test_a_scene_without_scale_is_reported_in_its_units(tmp_path, caplog):
+    config = small_config()
+    config.checks.images = 2
+    mapped = WorldSource(tuple(range(1, 25)), World(1))
+    mapped.metric = False
+    made = map_scene(mapped, config)
+    size = save_map(tmp_path / "map.safetensors", made, half=True)
+    told = [describe_map(made, size, "map")]
+    write_map_report(tmp_path / "map.html", made, size, mapped)
+    queries = WorldSource((3.5, 5.5), World(1))
+    queries.metric = False
+    maps = load_maps([tmp_path / "map.safetensors"])
+    state = run.run(maps, queries, tmp_path, size, quiet=True)
+    told += [run.describe(state, tmp_path)]
+    told += [(tmp_path / name).read_text() for name in ("map.html", "report.html")]
+    for text in told:
+        assert "0.05 scene units" in text
+        assert not re.search(r"\d cm\b|, cm\b", text)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["metric"] is False
+    assert "differ in their units" not in caplog.text
+    run.run(maps, WorldSource((3.5,), World(1)), tmp_path, size, quiet=True)
+    assert "differ in their units" in caplog.text
 
 
 def test_several_maps_tell_which_scene_it_is(map_files):

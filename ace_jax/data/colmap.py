@@ -107,6 +107,7 @@ class Colmap(ImageRecording):
             distortion=[cameras[entry.camera_id][1] for entry in entries],
             resize_depth=True,
         )
+        self.metric = self.has_depth  # a model of images alone knows no scale
 
 
 def model_folder(folder: Path) -> Path:

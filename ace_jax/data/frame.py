@@ -107,6 +107,11 @@ def random_access(source: "FrameSource") -> bool:
     return getattr(source, "random_access", True)
 
 
+def metric(source: "FrameSource") -> bool:
+    """Whether a source's lengths are metres: structure from motion alone knows no scale."""
+    return getattr(source, "metric", True)
+
+
 # Rendered depth is exact; what is left is where on a slanted surface a feature really lies.
 RENDERED_INVERSE_DEPTH_SIGMA = 0.004
 

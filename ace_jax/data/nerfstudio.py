@@ -2,7 +2,8 @@
 
 Poses are camera to world in OpenGL axes; intrinsics for all frames or for each; lens models OPENCV
 and OPENCV_FISHEYE; pixel centres at +0.5, as in COLMAP. Depth, if there is any, is 16 bit PNG times
-`depth_unit_scale_factor` (0.001 by default) metres. Frames without a pose are dropped and counted.
+`depth_unit_scale_factor` (0.001 by default) metres; without depth the scale counts as unknown.
+Frames without a pose are dropped and counted.
 """
 
 from pathlib import Path
@@ -69,6 +70,7 @@ class Nerfstudio(ImageRecording):
             distortion=[_lens(entry, path) for entry in merged],
             resize_depth=True,
         )
+        self.metric = self.has_depth
 
 
 def _depth_unit(values: dict[str, Any], path: Path) -> float:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ace_jax.data.frame import Frame, FrameSource
+from ace_jax.data.frame import Frame, FrameSource, metric
 from ace_jax.data.poses_file import with_poses
 from ace_jax.data.recording import iterate
 from ace_jax.data.registry import FORMATS, Format, find_format, open_sequence
+from ace_jax.data.scaled import ScaledSource
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 
@@ -32,6 +33,7 @@ class Concatenation:
         self._ends = np.cumsum([len(source) for source in sources])
         self.camera = sources[0].camera
         self.has_depth = all(source.has_depth for source in sources)
+        self.metric = all(metric(source) for source in sources)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -79,6 +81,7 @@ def open_frames(
     split: str | None = None,
     poses: str | Path | None = None,
     focal: float | None = None,
+    scale: float | None = None,
 ) -> FrameSource:
     """Opens a recording, or a scene's official split, and takes the frames asked for.
 
@@ -89,6 +92,7 @@ def open_frames(
         split: "train" or "test", as the data set's authors define it.
         poses: a file whose poses replace the recording's own.
         focal: of the 7-Scenes colour camera, pixels.
+        scale: metres for one unit of the poses, where these have a scale of their own.
 
     Raises:
         UserError: nothing there, a malformed selection, or nothing left.
@@ -99,6 +103,8 @@ def open_frames(
         source = _open_split(name, Path(data_root), split, focal)
         if poses is not None:
             source = with_poses(source, poses)
+    if scale is not None:
+        source = ScaledSource(source, scale)
     if not frames:
         return source
     start, stop, step = parse_frames(frames, len(source))

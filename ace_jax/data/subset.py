@@ -11,6 +11,7 @@ from ace_jax.data.frame import (
     Frame,
     FrameSource,
     inverse_depth_sigma,
+    metric,
     own_cameras,
     random_access,
     timed,
@@ -62,6 +63,7 @@ class SubsetSource:
         self.own_cameras = own_cameras(source)
         self.timed = timed(source)
         self.random_access = random_access(source)
+        self.metric = metric(source)
 
     def __len__(self) -> int:
         return len(self._indices)

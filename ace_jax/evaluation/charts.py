@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ace_jax.evaluation.lengths import CENTIMETRES, LengthUnit
 from ace_jax.evaluation.plots import view_axes
 from ace_jax.evaluation.relocalization import CalibrationBin
 
@@ -253,19 +254,20 @@ def histograms_figure(values: Mapping[str, np.ndarray], ylabel: str) -> Figure:
     return figure
 
 
-def calibration_figure(bins: Sequence[CalibrationBin]) -> Figure:
+def calibration_figure(bins: Sequence[CalibrationBin], unit: LengthUnit = CENTIMETRES) -> Figure:
     """Error against predicted scale: the median with quartiles of each bin, and the identity."""
     figure = _figure(5.0, 3.6)
     axis = figure.subplots()
-    scale = np.array([b.scale for b in bins]) * 100
-    low, error, high = (
-        np.maximum([getattr(b, name) * 100 for b in bins], 1e-2)  # the axes are logarithmic
+    scale = np.array([b.scale for b in bins]) * unit.per_unit
+    low, error, high = (  # the axes are logarithmic: no zeros
+        np.maximum([getattr(b, name) * unit.per_unit for b in bins], 1e-4 * unit.per_unit)
         for name in ("low", "error", "high")
     )
     axis.errorbar(scale, error, [error - low, high - error], fmt="o", color=BLUE, capsize=2)
     limits = [min(scale.min(), error.min()) / 1.5, max(scale.max(), error.max()) * 1.5]
     axis.plot(limits, limits, color="0.6", linewidth=1)
-    axis.set(xscale="log", yscale="log", xlabel="predicted scale, cm", ylabel="error, cm")
+    axis.set(xscale="log", yscale="log", xlabel=f"predicted scale, {unit.name}")
+    axis.set_ylabel(f"error, {unit.name}")
     _open_frames([axis])
     return figure
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ace_jax.evaluation.lengths import CENTIMETRES, LengthUnit
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import rays
 from ace_jax.geometry.rigid import invert, project_to_so3, transform
@@ -109,19 +110,27 @@ def summary(errors: PoseErrors, registered: int) -> dict[str, float]:
         else float("nan"),
     }
     for metres, degrees in THRESHOLDS:
-        name = f"within_{100 * metres:.0f}cm_{degrees:.0f}deg"
-        result[name] = share_within(errors, metres, degrees)
+        result[_share_name(metres, degrees)] = share_within(errors, metres, degrees)
     return result
 
 
-def table_row(figures: Mapping[str, float]) -> str:
+def table_row(figures: Mapping[str, float], unit: LengthUnit = CENTIMETRES) -> str:
     """One line of `summary`'s figures for a terminal."""
-    return (
-        f"10 cm/10 deg {figures['within_10cm_10deg']:5.1f} %   "
-        f"5/5 {figures['within_5cm_5deg']:5.1f} %   2/2 {figures['within_2cm_2deg']:5.1f} %   "
-        f"median {100 * figures['median_translation_m']:.2f} cm, "
-        f"{figures['median_rotation_deg']:.2f} deg"
-    )
+    shares = [
+        f"{unit.bound(metres)}/{degrees:g} deg {share:5.1f} %"
+        for (metres, degrees), share in zip(THRESHOLDS[:3], within(figures), strict=False)
+    ]
+    median = unit.text(figures["median_translation_m"])
+    return "   ".join([*shares, f"median {median}, {figures['median_rotation_deg']:.2f} deg"])
+
+
+def within(figures: Mapping[str, float]) -> list[float]:
+    """`summary`'s per cent within each of `THRESHOLDS`."""
+    return [figures[_share_name(*threshold)] for threshold in THRESHOLDS]
+
+
+def _share_name(metres: float, degrees: float) -> str:
+    return f"within_{100 * metres:.0f}cm_{degrees:.0f}deg"
 
 
 def beside_ray(

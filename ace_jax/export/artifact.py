@@ -88,7 +88,7 @@ def export(
         "head": relocalizer.map.head,
         "features": relocalizer.map.features,
         "feature_checksum": relocalizer.map.feature_checksum,
-        "units": "metres, pixels",
+        "units": f"{'metres' if relocalizer.map.metric else 'scene units'}, pixels",
         "mapping_camera": [float(x) for x in camera.intrinsics],
     }
     with replacing(out / "program.bin") as temporary:

@@ -2,10 +2,13 @@
 
 Features -> scene coordinates with their uncertainty (the map's head) -> the most certain vote in
 RANSAC-PnP -> refinement by guided matching with all landmarks in view.
+
+A camera is a row (6,) of `camera.camera_rows`, so that images of all sizes share the programs.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -16,9 +19,10 @@ from ace_jax.features.base import Features
 from ace_jax.features.selection import by_reliability
 from ace_jax.geometry import robust_loss
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.batch import over_images
+from ace_jax.geometry.camera import camera_of
 from ace_jax.geometry.pose_refinement import refine_pose
-from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations
+from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations, residuals_of
 from ace_jax.localization.guided_matching import guided_match_on_device
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.localization.settings import Settings
@@ -27,7 +31,7 @@ from ace_jax.localization.settings import Settings
 # standard deviation of a landmark's error (that of SLAM's matches).
 _GUIDED_RADIUS, _GUIDED_SIGMA = 8.0, 1.5
 _GUIDED_STEPS = 5  # of Gauss-Newton; it has converged by then
-_MIN_GUIDED = 30  # matches without which a pose is not touched
+_GUIDED_INLIER = 2.0  # pixels at 640 columns, of a match that confirms the refined pose
 
 
 @flax.struct.dataclass
@@ -90,7 +94,7 @@ def apart(_: str, value: Any) -> Any:
 
 
 def localize(
-    head: Any, settings: Settings, known: MapArrays, features: Features, camera: Camera
+    head: Any, settings: Settings, known: MapArrays, features: Features, camera: jax.Array
 ) -> QueryPose:
     """The pose of an image: from its most reliable features, and if these fail from all of them.
 
@@ -99,7 +103,7 @@ def localize(
         settings: how to answer.
         known: the map's arrays.
         features: of the image; their depth, where it is known, takes part if `settings.use_depth`.
-        camera: intrinsics.
+        camera: (6,) intrinsics.
     """
     count = features.uv.shape[0]
     first, _, _ = attempt(head, settings, known, features, camera, settings.max_queries)
@@ -112,50 +116,9 @@ def localize(
     )
 
 
-def attempt(
-    head: Any,
-    settings: Settings,
-    known: MapArrays,
-    features: Features,
-    camera: Camera,
-    queries: int,
-    stage: Callable[[str, Any], Any] = apart,
-) -> tuple[QueryPose, jax.Array, Correspondences]:
-    """The pose from the `queries` most reliable features.
-
-    Args:
-        head: see `localize`, as for the others.
-        settings: how to answer.
-        known: the map's arrays.
-        features: of the image.
-        camera: intrinsics.
-        queries: how many features are asked about; static.
-        stage: given the name ("head", "solver") and the result of each step; returns the result.
-
-    Returns:
-        The pose, its inliers (N,), and the correspondences that it comes from.
-    """
-    queries = min(queries, features.uv.shape[0])
-    found = stage("head", scene_coordinates(head, settings, known, features, queries))
-    # Another program than the refinement's, which depends on the map's size: maps share this one.
-    pose, inliers = stage("solver", robust_pose(settings, found, camera))
-    for _ in range(settings.guided_rounds if known.landmarks is not None else 0):
-        refined = guided_pose(
-            features,
-            known.landmarks,
-            camera,
-            pose.camera_from_world,
-            pose.success,
-            settings.guided_landmarks,
-            settings.guided_similarity,
-        )
-        pose = pose.replace(camera_from_world=stage("solver", refined))
-    return pose, inliers, found
-
-
-@functools.partial(jax.jit, static_argnames=("head", "queries"))
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def scene_coordinates(
-    head: Any, settings: Settings, known: MapArrays, features: Features, queries: int
+    head: Any, settings: Settings, known: MapArrays, queries: int, features: Features
 ) -> Correspondences:
     """Scene coordinates of the `queries` most reliable features."""
     descriptors, uv, mask, depth = (
@@ -183,9 +146,10 @@ def scene_coordinates(
 
 @jax.jit
 def robust_pose(
-    settings: Settings, found: Correspondences, camera: Camera
+    settings: Settings, least: jax.Array | int, found: Correspondences, camera: jax.Array
 ) -> tuple[QueryPose, jax.Array]:
-    """The pose that most correspondences agree with, and its inliers (N,)."""
+    """The pose that most correspondences agree with, and its inliers (N,): at least so many."""
+    camera = camera_of(camera)
     pose = estimate_absolute_pose(
         found.uv,
         found.xyz,
@@ -200,7 +164,7 @@ def robust_pose(
     return (
         QueryPose(
             camera_from_world=pose.camera_from_world,
-            success=pose.success & (num_inliers >= settings.min_inliers),
+            success=pose.success & (num_inliers >= least),
             num_inliers=num_inliers,
             covariance=pose.covariance,
         ),
@@ -208,28 +172,132 @@ def robust_pose(
     )
 
 
-@functools.partial(jax.jit, static_argnames="most")
+@functools.partial(jax.jit, static_argnums=1)
 def guided_pose(
-    features: Features,
     landmarks: Landmarks,
-    camera: Camera,
-    camera_from_world: jax.Array,
-    success: jax.Array,
     most: int,
-    min_similarity: float,
-) -> jax.Array:
-    """The pose refined on the first `most` landmarks in view; unchanged without enough of them."""
+    settings: Settings,
+    features: Features,
+    camera: jax.Array,
+    pose: QueryPose,
+) -> QueryPose:
+    """The pose refined on the first `most` landmarks in view, if enough of them are found.
+
+    It is a success if it was one with `settings.min_inliers`, or if `settings.min_guided` landmarks
+    confirm it: found near their projections, where other places of the map do not compete, they
+    say more than as many answers of the head.
+    """
+    camera = camera_of(camera)
     scale = camera.pixel_scale
-    gates = MatchGates(_GUIDED_RADIUS * scale, min_similarity)
-    matches = guided_match_on_device(landmarks, features, camera_from_world, camera, gates, most)
+    gates = MatchGates(_GUIDED_RADIUS * scale, settings.guided_similarity)
+    start = pose.camera_from_world
+    matches = guided_match_on_device(landmarks, features, start, camera, gates, most)
     found = matches >= 0
     refined = refine_pose(
-        camera_from_world,
+        start,
         Observations(landmarks.points[matches].T, features.uv.T, found.astype(jnp.float32)),
         camera,
         NoiseModel(_GUIDED_SIGMA * scale, DEFAULT_NOISE.inverse_depth_sigma),
         loss=robust_loss.geman_mcclure,
         num_steps=_GUIDED_STEPS,
     )
-    good = success & refined.success & (found.sum() >= _MIN_GUIDED)
-    return jnp.where(good, refined.camera_from_world, camera_from_world)
+    found = found & (refined.success & (found.sum() >= settings.min_guided))
+    now = jnp.where(pose.success & found.any(), refined.camera_from_world, start)
+    points = landmarks.points[matches]
+    residuals = residuals_of(now, points.T, features.uv.T, None, camera, NoiseModel(scale, 1.0))
+    confirmed = jnp.sum(found & residuals.in_front & (residuals.pixel < _GUIDED_INLIER**2))
+    enough = (pose.num_inliers >= settings.min_inliers) | (confirmed >= settings.min_guided)
+    return pose.replace(camera_from_world=now, success=pose.success & enough)
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The compiled steps of `attempt`."""
+
+    scene_coordinates: Callable[..., Correspondences]
+    robust_pose: Callable[..., tuple[QueryPose, jax.Array]]
+    guided_pose: Callable[..., QueryPose]
+
+
+ONE = Steps(scene_coordinates, robust_pose, guided_pose)
+
+
+def steps_of_many(asked: jax.Array) -> Steps:
+    """The steps for a batch of images, those that are asked about (B,); the others are padding.
+
+    Features, cameras, correspondences and poses have a leading axis B.
+    """
+    return Steps(
+        functools.partial(_scene_coordinates_of_many, asked),
+        functools.partial(_robust_poses, asked),
+        functools.partial(_guided_poses, asked),
+    )
+
+
+def _of_many(
+    step: Callable[..., Any], shared: int, static: Sequence[int] = ()
+) -> Callable[..., Any]:
+    """A step compiled for a batch: `asked` (B,), then so many arguments shared by all images."""
+
+    def batched(asked: jax.Array, *args: Any) -> Any:
+        def one(asked: jax.Array, *own: Any) -> Any:
+            nothing = jax.tree.map(
+                lambda x: jnp.zeros(x.shape, x.dtype),
+                jax.eval_shape(lambda *own: step(*args[:shared], *own), *own),
+            )
+            return jax.lax.cond(
+                asked, lambda own: step(*args[:shared], *own), lambda _: nothing, own
+            )
+
+        return over_images(one)(asked, *args[shared:])
+
+    return jax.jit(batched, static_argnums=tuple(1 + i for i in static))
+
+
+_scene_coordinates_of_many = _of_many(scene_coordinates, 4, static=(0, 3))
+_robust_poses = _of_many(robust_pose, 2)
+_guided_poses = _of_many(guided_pose, 3, static=(1,))
+
+
+def attempt(
+    head: Any,
+    settings: Settings,
+    known: MapArrays,
+    features: Features,
+    camera: jax.Array,
+    queries: int,
+    stage: Callable[[str, Any], Any] = apart,
+    steps: Steps = ONE,
+) -> tuple[QueryPose, jax.Array, Correspondences]:
+    """The pose from the `queries` most reliable features.
+
+    Args:
+        head: see `localize`, as for the others.
+        settings: how to answer.
+        known: the map's arrays.
+        features: of the image, or of the images of a batch.
+        camera: (6,) intrinsics, or (B, 6).
+        queries: how many features are asked about; static.
+        stage: given the name ("head", "solver") and the result of each step; returns the result.
+        steps: for one image, or for a batch (`steps_of_many`).
+
+    Returns:
+        The pose, its inliers (N,), and the correspondences that it comes from; or those of the
+        batch.
+    """
+    queries = min(queries, features.uv.shape[-2])
+    found = stage("head", steps.scene_coordinates(head, settings, known, queries, features))
+    # Another program than the refinement's, which depends on the map's size: maps share this one.
+    guided = settings.guided_rounds if known.landmarks is not None else 0
+    least = settings.min_inliers
+    if guided:  # what matches confirm needs fewer
+        least = jnp.minimum(least, settings.min_guided)
+    pose, inliers = stage("solver", steps.robust_pose(settings, least, found, camera))
+    for _ in range(guided):
+        pose = stage(
+            "solver",
+            steps.guided_pose(
+                known.landmarks, settings.guided_landmarks, settings, features, camera, pose
+            ),
+        )
+    return pose, inliers, found

@@ -4,11 +4,13 @@ relocalizer = Relocalizer.load("kitchen.safetensors")
 result = relocalizer(image, camera)
 if result.success:
     print(result.world_from_camera)
+
+Many images are asked about in batches: `relocalizer.locate_many(images, cameras)`.
 """
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,23 @@ from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry import rigid
-from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.camera import Camera, camera_rows
 from ace_jax.geometry.host_camera import camera_from_matrix
-from ace_jax.localization.localize import MapArrays, attempt, localize
+from ace_jax.localization.localize import (
+    ONE,
+    Correspondences,
+    MapArrays,
+    QueryPose,
+    attempt,
+    localize,
+    steps_of_many,
+)
 from ace_jax.localization.scene_map import SceneMap, load_map
 from ace_jax.localization.settings import Settings, default_settings
 from ace_jax.localization.stored_landmarks import landmarks_of
 from ace_jax.weights.shared_transformer import SharedTransformer, load_transformer
+
+BATCH = 16  # images that one program answers; more would not be faster on a CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +55,7 @@ class Localization:
         scale: (N,) predicted standard deviation, metres.
         voted: (N,) bool, whether it passed the uncertainty filter.
         inliers: (N,) bool.
-        ms: milliseconds by stage: features, head, solver.
+        ms: milliseconds by stage: features, head, solver; of a batch, an image's share.
         scene: name of the map that answered.
     """
 
@@ -157,9 +169,7 @@ class Relocalizer:
             depth: (H, W) metres, registered to the image, 0 where unknown; or None.
         """
         camera = as_camera(intrinsics, image.shape[1], image.shape[0])
-        start = time.perf_counter()
-        features = jax.block_until_ready(self.extractor.extract(image))
-        ms = (time.perf_counter() - start) * 1e3
+        features, ms = timed_features(self.extractor, image)
         result = self.locate(features, camera, depth)
         return dataclasses.replace(result, ms={"features": ms, **result.ms})
 
@@ -167,29 +177,107 @@ class Relocalizer:
         self, features: Features, camera: Camera, depth: np.ndarray | None = None
     ) -> Localization:
         """The pose of an image whose features are known; arguments as for a call."""
-        settings, count = self.settings, features.uv.shape[0]
-        settings = settings.replace(use_depth=settings.use_depth and depth is not None)
-        if settings.use_depth:
-            u, v = np.rint(np.asarray(features.uv)).astype(int).T
-            height, width = depth.shape
-            known = depth[np.clip(v, 0, height - 1), np.clip(u, 0, width - 1)]
-            features = features.replace(depth=known)
-        ms: dict[str, float] = {}
-        last = time.perf_counter()
-
-        def stage(name: str, result: Any) -> Any:
-            nonlocal last
-            result, before = jax.block_until_ready(result), last
-            last = time.perf_counter()
-            ms[name] = ms.get(name, 0.0) + (last - before) * 1e3
-            return result
-
+        features = _with_depth(features, depth)
+        times = _Times()
+        row, count = camera_rows([camera])[0].astype(np.float32), features.uv.shape[0]
+        settings = self._settings(depth is not None)
         # As `localize`, but the second attempt is compiled only when one is needed.
         for queries in (settings.max_queries, count):
-            answer = attempt(self._head, settings, self._known, features, camera, queries, stage)
+            answer = attempt(self._head, settings, self._known, features, row, queries, times, ONE)
             pose, inliers, found = jax.device_get(answer)
             if pose.success or queries >= count:
                 break
+        return self._localization(pose, inliers, found, times.ms)
+
+    def locate_many(
+        self,
+        images: Sequence[np.ndarray],
+        intrinsics: Sequence[Camera | np.ndarray],
+        depths: Sequence[np.ndarray | None] | None = None,
+    ) -> list[Localization]:
+        """The poses of images, as calls one by one would find them, from one compiled program.
+
+        Args:
+            images: K images (H, W, 3) uint8, undistorted, of any sizes.
+            intrinsics: of each image a camera, or its (3, 3) matrix.
+            depths: of each image (H, W) metres as for a call, or None.
+
+        Raises:
+            UserError: intrinsics do not fit an image, or are fewer or more than the images.
+        """
+        cameras = cameras_of(images, intrinsics)
+        extracted = [timed_features(self.extractor, image) for image in images]
+        found = self.locate_features([features for features, _ in extracted], cameras, depths)
+        return [
+            dataclasses.replace(answer, ms={"features": ms, **answer.ms})
+            for answer, (_, ms) in zip(found, extracted, strict=True)
+        ]
+
+    def locate_features(
+        self,
+        features: Sequence[Features],
+        cameras: Sequence[Camera],
+        depths: Sequence[np.ndarray | None] | None = None,
+    ) -> list[Localization]:
+        """As `locate_many`, of images whose features are known."""
+        depths = [None] * len(features) if depths is None else depths
+        use_depth = any(depth is not None for depth in depths)
+        rows = camera_rows(cameras).astype(np.float32)
+        # Dense features are as many as the image is large; batches are of equal ones.
+        counts = [f.uv.shape[0] for f in features]
+        answers: dict[int, Localization] = {}
+        for count in dict.fromkeys(counts):
+            alike = [i for i, n in enumerate(counts) if n == count]
+            for start in range(0, len(alike), BATCH):
+                chosen = alike[start : start + BATCH]
+                padded = (chosen + chosen[:1] * BATCH)[:BATCH]
+                batch = jax.tree.map(
+                    lambda *arrays: jnp.stack(arrays),
+                    *(_with_depth(features[i], depths[i]) for i in padded),
+                )
+                found = self._batch(batch, rows[padded], len(chosen), use_depth)
+                answers |= dict(zip(chosen, found, strict=True))
+        return [answers[i] for i in range(len(features))]
+
+    def _batch(
+        self, features: Features, cameras: np.ndarray, used: int, use_depth: bool
+    ) -> list[Localization]:
+        """Answers to the first `used` images of a batch, see `locate`."""
+        times, settings = _Times(), self._settings(use_depth)
+        count = features.uv.shape[1]
+        answers: dict[int, tuple] = {}
+        asked = np.arange(BATCH) < used
+        for queries in (settings.max_queries, count):
+            answer = jax.device_get(
+                attempt(
+                    self._head,
+                    settings,
+                    self._known,
+                    features,
+                    cameras,
+                    queries,
+                    times,
+                    steps_of_many(asked),
+                )
+            )
+            for i in np.flatnonzero(asked).tolist():
+                answers[i] = jax.tree.map(lambda x, i=i: x[i], answer)
+            asked = asked & ~answer[0].success
+            if queries >= count or not asked.any():
+                break
+        ms = {stage: total / used for stage, total in times.ms.items()}
+        return [self._localization(*answers[i], ms) for i in range(used)]
+
+    def _settings(self, has_depth: bool) -> Settings:
+        return self.settings.replace(use_depth=self.settings.use_depth and has_depth)
+
+    def _localization(
+        self,
+        pose: QueryPose,
+        inliers: np.ndarray,
+        found: Correspondences,
+        ms: dict[str, float],
+    ) -> Localization:
         world_from_camera = np.eye(4)
         if pose.success:
             world_from_camera = rigid.invert(pose.camera_from_world.astype(np.float64))
@@ -203,7 +291,7 @@ class Relocalizer:
             scale=found.scale,
             voted=found.voted,
             inliers=inliers,
-            ms=ms,
+            ms=dict(ms),
             scene=self.name,
         )
 
@@ -231,10 +319,57 @@ class Relocalizer:
         def function(
             arrays: MapArrays, features: Features, intrinsics: jax.Array
         ) -> dict[str, jax.Array]:
-            camera = Camera(*intrinsics, width, height)
+            camera = jnp.concatenate([intrinsics, jnp.array([width, height], intrinsics.dtype)])
             return vars(localize(self._head, settings, arrays, features, camera))
 
         return function, self._known
+
+
+class _Times:
+    """Milliseconds by stage, told of the result of each."""
+
+    def __init__(self) -> None:
+        self.ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def __call__(self, stage: str, result: Any) -> Any:
+        result, before = jax.block_until_ready(result), self._last
+        self._last = time.perf_counter()
+        self.ms[stage] = self.ms.get(stage, 0.0) + (self._last - before) * 1e3
+        return result
+
+
+def timed_features(extractor: FeatureExtractor, image: np.ndarray) -> tuple[Features, float]:
+    """Features of an image (H, W, 3), and how many milliseconds they took."""
+    start = time.perf_counter()
+    features = jax.block_until_ready(extractor.extract(image))
+    return features, (time.perf_counter() - start) * 1e3
+
+
+def _with_depth(features: Features, depth: np.ndarray | None) -> Features:
+    """The features with what an image's depth (H, W) says at them."""
+    if depth is None:
+        return features
+    u, v = np.rint(np.asarray(features.uv)).astype(int).T
+    height, width = depth.shape
+    known = depth[np.clip(v, 0, height - 1), np.clip(u, 0, width - 1)]
+    return features.replace(depth=known)
+
+
+def cameras_of(
+    images: Sequence[np.ndarray], intrinsics: Sequence[Camera | np.ndarray]
+) -> list[Camera]:
+    """The cameras of images, see `as_camera`.
+
+    Raises:
+        UserError: there are more or fewer of them, or one does not fit its image.
+    """
+    if len(images) != len(intrinsics):
+        raise UserError(f"{len(images)} images need as many intrinsics, not {len(intrinsics)}")
+    return [
+        as_camera(one, image.shape[1], image.shape[0])
+        for image, one in zip(images, intrinsics, strict=True)
+    ]
 
 
 def as_camera(intrinsics: Camera | np.ndarray, width: int, height: int) -> Camera:

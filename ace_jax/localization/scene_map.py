@@ -68,6 +68,11 @@ class SceneMap:
     extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def metric(self) -> bool:
+        """Whether lengths are metres; else they are in units of the mapping images' poses."""
+        return self.info.get("metric", True) is not False
+
     def create_head(self) -> Any:
         """The head module that the variables belong to."""
         options = dict(self.head_options)
@@ -177,7 +182,11 @@ def save_map(path: Path | str, scene_map: SceneMap, half: bool = False) -> int:
     meta["camera"] = {
         field.name: _number(getattr(camera, field.name)) for field in dataclasses.fields(camera)
     }
-    meta.update(version=VERSION, units="metres", checksum=checksum(arrays))
+    meta.update(
+        version=VERSION,
+        units="metres" if scene_map.metric else "scene units",
+        checksum=checksum(arrays),
+    )
     data = save(arrays, {_KEY: json.dumps(meta)})
     try:
         with replacing(path) as temporary:

@@ -17,6 +17,8 @@ class Settings:
             (ACE-G takes 2).
         threshold: largest reprojection error of an inlier, pixels at 640 columns (10 as in ACE).
         min_inliers: fewer is a failure.
+        min_guided: with guided matching a pose of fewer inliers is a success as well, if so many
+            landmarks are found within two pixels of their projections.
         guided_rounds: refinements of the pose by guided matching, for maps of landmarks; 0: none.
         guided_landmarks: landmarks in view that a refinement uses at most; a room has 500 to 2000.
         guided_similarity: least cosine similarity of a landmark and a feature in it.
@@ -29,6 +31,7 @@ class Settings:
     quantile_ratio: float | None = flax.struct.field(pytree_node=False, default=None)
     threshold: float = 10.0
     min_inliers: int = 20
+    min_guided: int = 10
     guided_rounds: int = flax.struct.field(pytree_node=False, default=1)
     guided_landmarks: int = flax.struct.field(pytree_node=False, default=2048)
     guided_similarity: float = 0.8
@@ -46,4 +49,5 @@ def default_settings(scene_map: SceneMap) -> Settings:
     config = scene_map.info.get("landmark_options", {})
     similarity = config.get("min_similarity", Settings.guided_similarity)
     # On redkitchen 0-699 the right map has 62 inliers and more, maps of other places 27 at most.
-    return Settings(max_queries=512, threshold=4.0, min_inliers=30, guided_similarity=similarity)
+    # All features are asked: the strongest ones may lie on one thing that was moved since.
+    return Settings(threshold=4.0, min_inliers=30, guided_similarity=similarity)

@@ -1,17 +1,21 @@
 """Localization among several maps: the one with the most inliers answers."""
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.localization.relocalizer import Localization, Relocalizer, as_camera
+from ace_jax.localization.relocalizer import (
+    Localization,
+    Relocalizer,
+    as_camera,
+    cameras_of,
+    timed_features,
+)
 
 
 def locate_among(
@@ -26,18 +30,46 @@ def locate_among(
     relocalizer's call.
     """
     camera = as_camera(intrinsics, image.shape[1], image.shape[0])
-    extracted: dict[int, tuple[Features, float]] = {}
-    answers = []
-    for relocalizer in relocalizers:
-        kind = id(relocalizer.extractor)
-        if kind not in extracted:
-            start = time.perf_counter()
-            features = jax.block_until_ready(relocalizer.extractor.extract(image))
-            extracted[kind] = features, (time.perf_counter() - start) * 1e3
-        answers.append(relocalizer.locate(extracted[kind][0], camera, depth))
+    extracted = _extracted(relocalizers, [image])
+    answers = [r.locate(extracted[id(r.extractor)][0][0], camera, depth) for r in relocalizers]
+    return _best(answers, [ms for ((_, ms),) in extracted.values()])
+
+
+def locate_many_among(
+    relocalizers: Sequence[Relocalizer],
+    images: Sequence[np.ndarray],
+    intrinsics: Sequence[Camera | np.ndarray],
+    depths: Sequence[np.ndarray | None] | None = None,
+) -> list[Localization]:
+    """As `locate_among`, for K images; its arguments are those of `Relocalizer.locate_many`."""
+    cameras = cameras_of(images, intrinsics)
+    extracted = _extracted(relocalizers, images)
+    answers = [
+        r.locate_features([f for f, _ in extracted[id(r.extractor)]], cameras, depths)
+        for r in relocalizers
+    ]
+    return [
+        _best([of_map[i] for of_map in answers], [kind[i][1] for kind in extracted.values()])
+        for i in range(len(images))
+    ]
+
+
+def _extracted(
+    relocalizers: Sequence[Relocalizer], images: Sequence[np.ndarray]
+) -> dict[int, list[tuple[Features, float]]]:
+    """By extractor, the features of each image and the milliseconds that they took."""
+    extractors = {id(r.extractor): r.extractor for r in relocalizers}
+    return {
+        kind: [timed_features(extractor, image) for image in images]
+        for kind, extractor in extractors.items()
+    }
+
+
+def _best(answers: Sequence[Localization], feature_ms: Sequence[float]) -> Localization:
+    """The best of the maps' answers to one image, with the time that all of them took."""
     best = max(answers, key=lambda answer: (answer.success, answer.num_inliers))
     ms = {stage: sum(answer.ms[stage] for answer in answers) for stage in best.ms}
-    return dataclasses.replace(best, ms={"features": sum(t for _, t in extracted.values()), **ms})
+    return dataclasses.replace(best, ms={"features": sum(feature_ms), **ms})
 
 
 def load_maps(

@@ -38,6 +38,9 @@ _FRAMES = flags.DEFINE_string("frames", None, "START:STOP:STEP, the frames to us
 _SPLIT = flags.DEFINE_enum("split", None, ["train", "test"], "the data set's official split")
 _POSES = flags.DEFINE_string("poses", None, "poses of the images: named poses or a TUM trajectory")
 _FOCAL = flags.DEFINE_float("focal", None, "focal length of 7-Scenes' colour camera, pixels")
+_SCALE = flags.DEFINE_float(
+    "scale", None, "metres for one unit of the poses, where these have a scale of their own"
+)
 _UPDATE = flags.DEFINE_string(
     "update", None, "an existing map of this scene, to be extended with the images"
 )
@@ -63,6 +66,7 @@ def main(_: Sequence[str]) -> int | None:
         split=_SPLIT.value,
         poses=_POSES.value,
         focal=_FOCAL.value,
+        scale=_SCALE.value,
     )
     with rerun_flag.opened(_RERUN.value, source.name) as view:
         print(run(source, _CONFIG.value, Path(_OUT.value), _WEIGHTS_DIR.value, _UPDATE.value, view))

@@ -32,6 +32,24 @@ def claims(seen: np.ndarray, priority: np.ndarray) -> np.ndarray:
     return best
 
 
+def admitted(claim: np.ndarray, sure: np.ndarray, per_image: int, room: int) -> np.ndarray:
+    """(M,) bool: the sure landmarks, and the others that an image needs or that find room.
+
+    Args:
+        claim: see `claims`.
+        sure: (M,) bool, those that are kept in any case.
+        per_image: an image needs its first so many.
+        room: landmarks for which there is room in any case.
+    """
+    free, waiting = room - int(sure.sum()), np.sort(claim[~sure])
+    share = per_image
+    if 0 < free <= len(waiting):
+        share = max(share, int(waiting[free - 1]))
+    elif free > len(waiting):
+        share = len(claim) + 1
+    return sure | (claim < share)
+
+
 def how_many(claim: np.ndarray, per_image: int, least: int, most: int) -> int:
     """Landmarks to keep: `per_image` for every image, not fewer than `least` or more than `most`.
 

@@ -15,7 +15,7 @@ from ace_jax.geometry.camera import camera_of, camera_rows
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks, empty, grow, refine
-from ace_jax.mapping.landmark_selection import claims, how_many
+from ace_jax.mapping.landmark_selection import admitted, claims, how_many
 from ace_jax.mapping.points import Depths, world_points
 from ace_jax.progress import Progress
 
@@ -133,14 +133,20 @@ class LandmarkStore:
     def drop_lone(self) -> None:
         """Removes what one image alone has seen, unless that image will need it.
 
-        It does where one view is enough (`min_views`) and it has not enough others.
+        It does where one view is enough (`min_views`) and it has not enough others, or there is
+        room in any case.
         """
-        options, views = self._options, np.asarray(self._tracks.landmarks.views)
-        lone = views < 2
-        if options.min_views < 2:
-            lone &= claims(np.stack(self._seen), views) >= options.coarse_per_image
-        lone[: self._known] = False
-        self._keep(~lone)
+        views = np.asarray(self._tracks.landmarks.views)
+        kept = views > 1
+        kept[: self._known] = True
+        if self._options.min_views < 2:
+            kept = self._admitted(claims(np.stack(self._seen), views), kept)
+        self._keep(kept)
+
+    def _admitted(self, claim: np.ndarray, sure: np.ndarray) -> np.ndarray:
+        options = self._options
+        room = options.coarse + options.detail
+        return admitted(claim, sure, options.coarse_per_image, room)
 
     def _keep(self, chosen: np.ndarray) -> None:
         """Moves the chosen (M,) among the landmarks in use together, and forgets the others."""
@@ -190,9 +196,11 @@ class LandmarkStore:
         good = (row < self._count) & (landmarks.views >= options.min_views) & ~gone
         good &= np.isfinite(landmarks.points).all(axis=1) & (norm[:, 0, 0] > 1e-6)
         seen = np.stack(self._seen)
-        # What few images have seen is less precise: it is for images that have not enough others.
+        # What few images have seen is less precise: it is for images that have not enough others,
+        # and for room that is there in any case.
         needed = claims(np.where(np.append(good, False)[seen], seen, -1), landmarks.views)
-        good &= (landmarks.views >= ENOUGH_VIEWS) | (needed < options.coarse_per_image)
+        needed[~good] = room + 1
+        good &= self._admitted(needed, good & (landmarks.views >= ENOUGH_VIEWS))
         # What an earlier map's head holds stays there: the new images' shares begin with it.
         settled = row < self._known_coarse
         priority = landmarks.views + np.where(settled, 1e6, 0.0)

@@ -10,8 +10,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from ace_jax.data.frame import FrameSource
+from ace_jax.data.frame import FrameSource, metric
 from ace_jax.errors import UserError
+from ace_jax.evaluation.lengths import length_unit
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
 from ace_jax.features.similarity import similarity
@@ -105,6 +106,7 @@ def map_scene(
         **made.info,
         "sequence": source.name,
         "mapping_images": len(frames),
+        "metric": metric(source),
         "images_given": len(select_frames(source, None)),
         "checks": judged,
         "seconds": time.perf_counter() - started,
@@ -236,7 +238,7 @@ def describe(made: SceneMap, size: int, path: Any) -> str:
         )
     for label, judged in info["checks"].items():
         before, after = judged["before"], judged["after"]
-        text = _accuracy(after) if before is None else f"{_accuracy(before)} -> {_accuracy(after)}"
+        text = " -> ".join(accuracy(x, made.metric) for x in (before, after) if x is not None)
         lines.append(f"{after['queries']} {label} kept out of mapping: {text}")
     return "\n".join(lines)
 
@@ -259,8 +261,10 @@ def left_out(info: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _accuracy(figures: dict[str, float]) -> str:
-    share, median = figures["within_5cm_5deg"], 100 * figures["median_translation_m"]
-    return f"{share:.0f} % within 5 cm/5 deg, median " + (
-        f"{median:.2f} cm" if np.isfinite(median) else "no pose"
+def accuracy(figures: dict[str, float], metric: bool) -> str:
+    """Figures of the checks as a line."""
+    unit, median = length_unit(metric), figures["median_translation_m"]
+    return (
+        f"{figures['within_5cm_5deg']:.0f} % within {unit.bound(0.05)}/5 deg, "
+        f"median {unit.text(median) if np.isfinite(median) else 'no pose'}"
     )

@@ -12,6 +12,7 @@ from absl import logging
 from ace_jax.data.frame import BadFrame, Frame, FrameSource
 from ace_jax.evaluation import page
 from ace_jax.evaluation.charts import Curves, bar_figure, curves_figure, map_figure
+from ace_jax.evaluation.lengths import LengthUnit, length_unit
 from ace_jax.evaluation.page import Section, drawing
 from ace_jax.evaluation.pictures import with_answers
 from ace_jax.evaluation.relocalization import pose_errors
@@ -83,9 +84,9 @@ def write_report(
     if answers:
         note = "Worst first. Inliers green, outliers red, filtered out grey."
         worst_first = sorted(answers, key=lambda entry: -entry.metres)
-        shown = page.pictures(_picture(entry) for entry in worst_first)
+        shown = page.pictures(_picture(entry, length_unit(made.metric)) for entry in worst_first)
         sections.append(Section("Images kept out of mapping", [shown], note))
-    summary = (_figures(made, size), _judged(info["checks"]))
+    summary = (_figures(made, size), _judged(info["checks"], length_unit(made.metric)))
     page.write_report(path, f"Map of {info['sequence']}", summary, config, sections)
 
 
@@ -107,7 +108,7 @@ def _figures(made: SceneMap, size: int) -> list[tuple[str, str]]:
     return [*rows, ("core-seconds", f"{info['core_seconds']:.0f}")]
 
 
-def _judged(judged: dict[str, Any]) -> list[tuple[str, str]]:
+def _judged(judged: dict[str, Any], unit: LengthUnit) -> list[tuple[str, str]]:
     rows = []
     for label, both in judged.items():
         for when in ("before", "after"):
@@ -116,8 +117,11 @@ def _judged(judged: dict[str, Any]) -> list[tuple[str, str]]:
                 name = f"{label}, {when} update" if both["before"] is not None else label
                 rows += [
                     (f"{name}: kept out", str(found["queries"])),
-                    ("within 5 cm, 5 deg", page.number(found["within_5cm_5deg"], 1, 0, " %")),
-                    ("median error", page.number(found["median_translation_m"], 100, 2, " cm")),
+                    (
+                        f"within {unit.bound(0.05)}, 5 deg",
+                        page.number(found["within_5cm_5deg"], 1, 0, " %"),
+                    ),
+                    ("median error", unit.text(found["median_translation_m"])),
                 ]
     return rows
 
@@ -153,10 +157,10 @@ def _frames(source: FrameSource, config: dict[str, Any]) -> tuple[list[int], lis
     return checks.hold_out(select_frames(source, config["max_frames"]), config["checks"]["images"])
 
 
-def _picture(entry: CheckAnswer) -> tuple[bytes, str, str]:
+def _picture(entry: CheckAnswer, unit: LengthUnit) -> tuple[bytes, str, str]:
     answer, name = entry.answer, entry.frame.name
     caption = f"{name}: {answer.num_inliers} inliers, "
     caption += (
-        f"{100 * entry.metres:.1f} cm, {entry.degrees:.2f} deg" if answer.success else "no pose"
+        f"{unit.text(entry.metres)}, {entry.degrees:.2f} deg" if answer.success else "no pose"
     )
     return with_answers(entry.frame.rgb, answer.uv, answer.voted, answer.inliers), name, caption

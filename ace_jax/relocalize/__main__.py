@@ -33,6 +33,9 @@ _FRAMES = flags.DEFINE_string("frames", None, "START:STOP:STEP, the frames to us
 _SPLIT = flags.DEFINE_enum("split", None, ["train", "test"], "the data set's official split")
 _POSES = flags.DEFINE_string("poses", None, "reference poses: named poses or a TUM trajectory")
 _FOCAL = flags.DEFINE_float("focal", None, "focal length of 7-Scenes' colour camera, pixels")
+_SCALE = flags.DEFINE_float(
+    "scale", None, "metres for one unit of the poses, where these have a scale of their own"
+)
 _INTRINSICS = flags.DEFINE_string(
     "intrinsics",
     None,
@@ -73,6 +76,7 @@ def main(_: Sequence[str]) -> int | None:
             split=_SPLIT.value,
             poses=_POSES.value,
             focal=_FOCAL.value,
+            scale=_SCALE.value,
         )
     relocalizers = load_maps(_MAP.value, _WEIGHTS_DIR.value, seed=_SEED.value)
     size = sum(Path(path).stat().st_size for path in _MAP.value)

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from ace_jax.evaluation import page
 from ace_jax.evaluation.charts import calibration_figure, histograms_figure, timing_figure
+from ace_jax.evaluation.lengths import LengthUnit, length_unit
 from ace_jax.evaluation.page import Section, drawing
-from ace_jax.evaluation.relocalization import CalibrationBin, PoseErrors
+from ace_jax.evaluation.relocalization import THRESHOLDS, CalibrationBin, PoseErrors, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +63,10 @@ def write_report(
         stage_ms: by stage (M,) of the queries that were answered.
         place: the map with the queries in it.
     """
+    unit = length_unit(metrics["metric"])
     histograms = histograms_figure(
         {
-            "translation error, cm": errors.translation * 100,
+            f"translation error, {unit.name}": errors.translation * unit.per_unit,
             "rotation error, deg": errors.rotation,
             "inliers": inliers,
         },
@@ -81,7 +83,7 @@ def write_report(
         figure = timing_figure(sum(stage_ms.values()), stage_ms, unit="query")
         sections.append(Section("Time", [drawing(figure, "milliseconds a query, by stage")]))
     if calibration:
-        drawn = drawing(calibration_figure(calibration), "predicted scale against error")
+        drawn = drawing(calibration_figure(calibration, unit), "predicted scale against error")
         note = (
             "Coordinates in bins of equal count by predicted scale: median and quartiles of the "
             f"distance to the pixel's ray. Rank correlation {correlation:.2f}."
@@ -89,7 +91,7 @@ def write_report(
         sections.append(Section("Calibration of the predicted scale", [drawn], note))
     for title, pictures in (("Worst queries", worst), ("Best queries", best)):
         if pictures:
-            shown = page.pictures((p.jpeg, p.name, _caption(p, errors)) for p in pictures)
+            shown = page.pictures((p.jpeg, p.name, _caption(p, errors, unit)) for p in pictures)
             note = "Inliers green, outliers red, filtered out grey."
             sections.append(Section(title, [shown], note))
     title = f"Relocalization of {metrics['source']}"
@@ -97,20 +99,15 @@ def write_report(
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    number = page.number
+    number, unit = page.number, length_unit(metrics["metric"])
     rows = [
         ("queries registered", f"{metrics['registered']} of {metrics['queries']}"),
-        ("median error", number(metrics["median_translation_m"], 100, 2, " cm")),
+        ("median error", unit.text(metrics["median_translation_m"])),
         ("median rotation error", number(metrics["median_rotation_deg"], 1, 3, " deg")),
     ]
     rows += [
-        (f"within {label}", number(metrics[key], 1, 1, " %"))
-        for label, key in (
-            ("10 cm, 10 deg", "within_10cm_10deg"),
-            ("5 cm, 5 deg", "within_5cm_5deg"),
-            ("2 cm, 2 deg", "within_2cm_2deg"),
-            ("1 cm, 1 deg", "within_1cm_1deg"),
-        )
+        (f"within {unit.bound(metres)}, {degrees:g} deg", number(share, 1, 1, " %"))
+        for (metres, degrees), share in zip(THRESHOLDS, within(metrics), strict=True)
     ]
     rows += [
         (f"{stage}, median", number(metrics[f"ms_{stage}"], 1, 1, " ms"))
@@ -124,11 +121,11 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _caption(picture: Picture, errors: PoseErrors) -> str:
+def _caption(picture: Picture, errors: PoseErrors, unit: LengthUnit) -> str:
     caption = f"{picture.name}: {picture.inliers} inliers"
     if not picture.success:
         return f"{caption}, no pose"
     if math.isfinite(errors.translation[picture.index]):
         metres, degrees = errors.translation[picture.index], errors.rotation[picture.index]
-        caption += f", {100 * metres:.1f} cm, {degrees:.2f} deg"
+        caption += f", {unit.text(metres)}, {degrees:.2f} deg"
     return caption

@@ -11,15 +11,16 @@ from absl import logging
 from matplotlib.figure import Figure
 
 from ace_jax.data import pose_writers
-from ace_jax.data.frame import BadFrame, Frame, FrameSource
+from ace_jax.data.frame import BadFrame, Frame, FrameSource, metric
 from ace_jax.errors import UserError
 from ace_jax.evaluation import relocalization as evaluation
 from ace_jax.evaluation.charts import map_figure
+from ace_jax.evaluation.lengths import length_unit
 from ace_jax.evaluation.pictures import with_answers
 from ace_jax.files import write_json
 from ace_jax.geometry.camera import Camera
-from ace_jax.localization.relocalizer import Localization, Relocalizer
-from ace_jax.localization.several_maps import locate_among
+from ace_jax.localization.relocalizer import BATCH, Localization, Relocalizer
+from ace_jax.localization.several_maps import locate_many_among
 from ace_jax.progress import ProgressBar
 from ace_jax.relocalize.report import Picture, write_report
 from ace_jax.viewer.answers import view_of
@@ -92,27 +93,39 @@ def run(
             view.show_map(points)
     pictures = _Pictures(judged=not align)
     names, reference = source.names(), source.poses()
+    if reference is not None and any(r.map.metric != metric(source) for r in relocalizers):
+        logging.warning(
+            "the map and the queries' poses differ in their units; pass --scale for both or neither"
+        )
     bar = ProgressBar(len(source), "queries", unit="query", shown=not quiet)
-    found = 0
-    try:
-        for index in range(len(source)):
-            frame = _read(source, index)
+    pending: list[Frame | None] = []
+
+    def answer_pending() -> None:
+        """Answers the frames that were read since the last time, None for one that could not be."""
+        answers = iter(_ask(relocalizers, [f for f in pending if f is not None], use_depth))
+        while pending:
+            index, frame = len(state.names), pending.pop(0)
             if frame is None:
                 state.unread += 1
                 known = None if reference is None else reference[index]
                 _append(state, names[index], None, source.camera, known)
                 continue
-            answer = locate_among(
-                relocalizers, frame.rgb, frame.camera, frame.depth if use_depth else None
-            )
+            answer = next(answers)
             _append(state, frame.name, answer, frame.camera, frame.world_from_camera)
-            found += answer.success
             if view is not None:
                 view.show(view_of(index, frame, answer, view.wants_picture()))
             pictures.offer(index, frame, answer)
-            bar.show(index + 1, f"{found} found")
+        found = sum(answer is not None and answer.success for answer in state.answers)
+        bar.show(len(state.names), f"{found} found")
+
+    try:
+        for index in range(len(source)):
+            pending.append(_read(source, index))
+            if len(pending) == BATCH or index == len(source) - 1:
+                answer_pending()
     except KeyboardInterrupt:
         state.interrupted = True
+        answer_pending()
     finally:
         bar.close()
     _finish(state, relocalizers, source, out, map_bytes, pictures, align)
@@ -127,6 +140,16 @@ def _read(source: FrameSource, index: int) -> Frame | None:
         return None
 
 
+def _ask(
+    relocalizers: Sequence[Relocalizer], frames: Sequence[Frame], use_depth: bool
+) -> list[Localization]:
+    """The answers to some frames."""
+    depths = [frame.depth for frame in frames] if use_depth else None
+    return locate_many_among(
+        relocalizers, [frame.rgb for frame in frames], [frame.camera for frame in frames], depths
+    )
+
+
 def _warm_up(relocalizers: Sequence[Relocalizer], source: FrameSource, use_depth: bool) -> None:
     """Answers the first readable query once, so that no time that is reported has compilation."""
     for index in range(len(source)):
@@ -134,12 +157,9 @@ def _warm_up(relocalizers: Sequence[Relocalizer], source: FrameSource, use_depth
             frame = source[index]
         except BadFrame:
             continue
-        depth = frame.depth if use_depth else None
-        answer = locate_among(relocalizers, frame.rgb, frame.camera, depth)
-        if answer.success:
-            # The second attempt of a failed query is compiled, too, should one be needed.
-            blank = np.zeros_like(frame.rgb)
-            locate_among(relocalizers, blank, frame.camera, depth)
+        # The second attempt of a failed query is compiled, too, should one be needed.
+        blank = dataclasses.replace(frame, rgb=np.zeros_like(frame.rgb))
+        _ask(relocalizers, [frame, blank], use_depth)
         return
 
 
@@ -192,6 +212,7 @@ def _finish(
         "ms_p50": float(np.quantile(total, 0.5)) if total else None,
         "ms_p95": float(np.quantile(total, 0.95)) if total else None,
         "map_bytes": map_bytes,
+        "metric": relocalizers[0].map.metric,
         "unread": state.unread,
         "interrupted": state.interrupted,
         "aligned": align,
@@ -305,7 +326,7 @@ def describe(state: Run, out: Path) -> str:
     metrics = state.metrics
     lines = [f"{metrics['registered']} of {metrics['queries']} queries registered"]
     if np.isfinite(metrics["median_translation_m"]):
-        lines.append(evaluation.table_row(metrics))
+        lines.append(evaluation.table_row(metrics, length_unit(metrics["metric"])))
         if not metrics["aligned"] and metrics["median_translation_m"] > _FAR_OFF:
             lines.append(
                 "if the map's world is not that of the reference poses (a SLAM map begins at its "

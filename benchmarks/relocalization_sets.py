@@ -1,0 +1,428 @@
+"""Relocalization on every recording: today's default beside brute-force SIFT matching.
+
+  python benchmarks/relocalization_sets.py [--sets kitchen,rooms,...] [--methods default,matching]
+      [--data_root DIR] [--out DIR] [--docs docs/relocalization.md] [--changes FIELD=VALUE,...]
+
+Every row (a set and a method) is kept in --out as soon as it is there; run again, the script goes
+on with what is missing. With --nomake it prints the table of what there is. The sets:
+
+- kitchen: 7-Scenes redkitchen, frames 0:600:6 mapped, 700:800:2 asked; SfM poses, depth.
+- kitchen turned by N: the same map, every fourth of the later frames turned about the optical axis.
+- kitchen 10 images: frames 0:600:60 mapped, 9:600:24 asked.
+- rooms: 8 test rooms of the pre-training benchmark (`ace_jax.pretrain.procedural`, seeds from
+  800,000): 16 images of 320x240 with depth mapped; 8 asked, from elsewhere, in other light and
+  exposure, a quarter of the furniture moved.
+- rooms RGB: the same without depth.
+- lounge: every other frame of hololens_lounge mapped, every second of the others asked.
+- castle: EPFL castle, 30 photos mapped, 19 asked; no depth.
+- fox: every other photo of nerfstudio's fox mapped, the others asked; no depth, arbitrary scale:
+  its figures are hundredths of its unit.
+
+`matching` is the strongest simple peer: 2048 RootSIFT features of the query at full resolution
+against those of every mapping image, one by one (ratio 0.8, mutual), points from the depth camera
+or triangulated over all pairs of images, PoseLib's LO-RANSAC (5 px, Cauchy loss of 1.25 px).
+"""
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from absl import flags, logging
+from machine import stamp, use_cores
+from markdown import asked, publish, table
+
+from ace_jax import errors
+from ace_jax.data.depth_at_features import sample_depth
+from ace_jax.data.frame import Frame, FrameSource
+from ace_jax.data.selection import open_frames
+from ace_jax.evaluation import relocalization as evaluation
+from ace_jax.features.sift import Sift
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import project, rays, unproject_to_world
+from ace_jax.geometry.rigid import invert, transform
+from ace_jax.localization.relocalizer import Relocalizer
+from ace_jax.localization.scene_map import save_map
+from ace_jax.mapping import config as mapping_config
+from ace_jax.mapping.pipeline import map_scene
+from ace_jax.pretrain.procedural import ProceduralScenes
+from ace_jax.pretrain.scenes import Views
+from ace_jax.runtime import enable_compilation_cache
+
+_DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/, folders/")
+_OUT = flags.DEFINE_string("out", "runs/benchmarks/relocalization_sets", "for maps and rows")
+_CORES = flags.DEFINE_integer("cores", 2, "processor cores to use", lower_bound=1)
+_DOCS = flags.DEFINE_string("docs", None, "Markdown file whose table is replaced")
+_MAKE = flags.DEFINE_bool("make", True, "make missing rows; else the table of what there is")
+_CHANGES = flags.DEFINE_list("changes", [], "of the mapping configuration, FIELD=VALUE")
+
+ROOMS, FIRST_ROOM = 8, 800_000
+VIEWS = Views(mapping=16, held_out=6, query=8)  # the pre-training benchmark's
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What is mapped (`name` is of the map's file, which is made once), and what is asked."""
+
+    name: str
+    mapping: FrameSource
+    queries: Sequence[Frame] | FrameSource
+
+
+class Frames:
+    """Frames in memory as a `FrameSource`."""
+
+    def __init__(self, name: str, frames: Sequence[Frame], depth: bool = True) -> None:
+        self.name, self.has_depth = name, depth
+        self._frames = [f if depth else dataclasses.replace(f, depth=None) for f in frames]
+        self.camera = frames[0].camera
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self._frames[index]
+
+    def timestamps(self) -> np.ndarray:
+        """(N,) seconds."""
+        return np.arange(len(self), dtype=np.float64)
+
+    def names(self) -> list[str]:
+        """N names."""
+        return [frame.name for frame in self._frames]
+
+    def poses(self) -> np.ndarray:
+        """(N, 4, 4) world_from_camera."""
+        return np.stack([frame.world_from_camera for frame in self._frames])
+
+
+def kitchen(frames: str) -> FrameSource:
+    """7-Scenes redkitchen."""
+    root, name = Path(_DATA_ROOT.value), "7scenes/redkitchen/seq-01"
+    poses = root / "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
+    return open_frames(name, root, frames=frames, poses=poses, focal=525.505)
+
+
+def folder(name: str, frames: str | None = None) -> FrameSource:
+    """A recording in a folder."""
+    return open_frames(f"folder/{name}", Path(_DATA_ROOT.value) / "folders", frames=frames)
+
+
+def fox(frames: str) -> FrameSource:
+    """A phone's photos of a room corner, without scale."""
+    return open_frames("nerfstudio/nerfstudio_fox", Path(_DATA_ROOT.value), frames=frames)
+
+
+@functools.cache
+def room(number: int) -> list[Frame]:
+    """The images of a test room, in the order of `VIEWS`; rendered once."""
+    path = Path(_OUT.value) / f"room-{number}.npz"
+    source = ProceduralScenes(first=FIRST_ROOM)
+    if not path.is_file():
+        frames = source.images(number, VIEWS)
+        arrays = {
+            "rgb": np.stack([f.rgb for f in frames]),
+            "depth": np.stack([f.depth for f in frames]),
+            "pose": np.stack([f.world_from_camera for f in frames]),
+            "camera": np.array([*map(float, frames[0].camera.intrinsics)]),
+        }
+        np.savez_compressed(path, **arrays)
+    data = np.load(path)
+    height, width = data["rgb"].shape[1:3]
+    camera = Camera(*map(float, data["camera"]), width, height)
+    return [
+        Frame(i, f"{i:06d}", float(i), rgb, depth, camera, pose)
+        for i, (rgb, depth, pose) in enumerate(
+            zip(data["rgb"], data["depth"], data["pose"], strict=True)
+        )
+    ]
+
+
+def rooms(depth: bool) -> list[Scene]:
+    """The test rooms."""
+    return [
+        Scene(
+            f"room-{n}{'' if depth else '-rgb'}",
+            Frames(f"room {n}", room(n)[VIEWS.rows("mapping")], depth),
+            room(n)[VIEWS.rows("query")],
+        )
+        for n in range(ROOMS)
+    ]
+
+
+def turned(frame: Frame, degrees: float) -> Frame:
+    """The frame as a camera that is turned about its optical axis sees it, with nothing cut off."""
+    camera, angle = frame.camera, np.deg2rad(degrees)
+    turn = np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    )
+    matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], float)
+    height, width = frame.rgb.shape[:2]
+    corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], float)
+    seen = rays(corners, camera) @ turn.T
+    pixels = seen[:, :2] / seen[:, 2:] * np.array([camera.fx, camera.fx])
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    size = np.rint(high - low).astype(int) + 1
+    new = Camera(float(camera.fx), float(camera.fx), *(-low), int(size[0]), int(size[1]))
+    to = np.array([[new.fx, 0, new.cx], [0, new.fy, new.cy], [0, 0, 1]], float)
+    warp = to @ turn @ np.linalg.inv(matrix)
+    rgb = cv2.warpPerspective(frame.rgb, warp, tuple(map(int, size)), flags=cv2.INTER_LINEAR)
+    pose = frame.world_from_camera.copy()
+    pose[:3, :3] = pose[:3, :3] @ turn.T
+    return dataclasses.replace(frame, rgb=rgb, depth=None, camera=new, world_from_camera=pose)
+
+
+def kitchen_turned(degrees: float) -> list[Scene]:
+    """Later frames of the kitchen, turned."""
+    queries = [turned(frame, degrees) for frame in kitchen("700:800:4")]
+    return [Scene("kitchen", kitchen("0:600:6"), queries)]
+
+
+SETS: dict[str, Callable[[], list[Scene]]] = {
+    "kitchen": lambda: [Scene("kitchen", kitchen("0:600:6"), kitchen("700:800:2"))],
+    **{f"kitchen turned by {d}": functools.partial(kitchen_turned, d) for d in (30, 45, 90, 180)},
+    "kitchen 10 images": lambda: [Scene("kitchen10", kitchen("0:600:60"), kitchen("9:600:24"))],
+    "rooms": lambda: rooms(True),
+    "rooms RGB": lambda: rooms(False),
+    "lounge": lambda: [
+        Scene("lounge", folder("hololens_lounge", "0:190:2"), folder("hololens_lounge", "1:190:4"))
+    ],
+    "castle": lambda: [Scene("castle", folder("castle_map"), folder("castle_query"))],
+    "fox": lambda: [Scene("fox", fox("0:67:2"), fox("1:67:2"))],
+}
+_SETS = flags.DEFINE_list("sets", list(SETS), "which", short_name="s")
+
+
+class Default:
+    """A map made with today's defaults (and --changes), and its answers."""
+
+    label = "default"
+
+    def __init__(self, name: str, mapping: FrameSource) -> None:
+        path = Path(_OUT.value) / f"{name}{tag()}.safetensors"
+        if not path.is_file():
+            config = mapping_config.base()
+            for change in _CHANGES.value:
+                field, value = change.split("=")
+                config.update_from_flattened_dict({field: json.loads(value)})
+            save_map(path, map_scene(mapping, config), half=config.half)
+        self.bytes = path.stat().st_size
+        self._relocalizer = Relocalizer.load(path)
+        self.core_seconds = self._relocalizer.map.info["core_seconds"]
+
+    def __call__(self, frame: Frame) -> tuple[np.ndarray | None, dict[str, float], int]:
+        found = self._relocalizer(frame.rgb, frame.camera)
+        return (found.world_from_camera if found.success else None), found.ms, found.num_inliers
+
+
+class Matching:
+    """Brute-force matching of SIFT against every mapping image, and PoseLib."""
+
+    label = "matching"
+
+    def __init__(self, name: str, mapping: FrameSource) -> None:
+        started = time.process_time()
+        self._sift = Sift(image_size=None, max_features=2048)
+        frames = list(mapping)
+        found = [self._features(frame) for frame in frames]
+        if mapping.has_depth:
+            points = []
+            for frame, (uv, _) in zip(frames, found, strict=True):
+                depth = sample_depth(frame.depth, uv)
+                camera_from_world = invert(frame.world_from_camera)
+                world = unproject_to_world(uv, depth, frame.camera, camera_from_world)
+                points.append((world, depth > 0))
+        else:
+            points = triangulated(frames, found)
+        self._images = [
+            (descriptors[known], world[known])
+            for (_, descriptors), (world, known) in zip(found, points, strict=True)
+        ]
+        # One byte a number of the descriptor, as SIFT is stored, and three floats.
+        self.bytes = sum(len(d) * (d.shape[1] + 12) for d, _ in self._images)
+        self.core_seconds = time.process_time() - started
+
+    def _features(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+        features = self._sift.extract(frame.rgb)
+        mask = np.asarray(features.mask)
+        return np.asarray(features.uv)[mask], np.asarray(features.descriptors)[mask]
+
+    def __call__(self, frame: Frame) -> tuple[np.ndarray | None, dict[str, float], int]:
+        import poselib
+
+        start = time.perf_counter()
+        uv, descriptors = self._features(frame)
+        extracted = time.perf_counter()
+        pixels, points = [], []
+        for theirs, world in self._images:
+            mine, its = matches(descriptors, theirs)
+            pixels.append(uv[mine])
+            points.append(world[its])
+        pixels, points = np.concatenate(pixels), np.concatenate(points)
+        matched = time.perf_counter()
+        pose, inliers = None, 0
+        if len(pixels) >= 5:
+            c = frame.camera
+            pinhole = {
+                "model": "PINHOLE",
+                "width": c.width,
+                "height": c.height,
+                "params": [float(x) for x in (c.fx, c.fy, c.cx, c.cy)],
+            }
+            found, info = poselib.estimate_absolute_pose(
+                pixels.astype(np.float64),
+                points.astype(np.float64),
+                pinhole,
+                {"max_reproj_error": 5.0, "min_iterations": 1000},
+                {"loss_type": "CAUCHY", "loss_scale": 1.25},
+            )
+            inliers = int(np.sum(info["inliers"]))
+            if inliers >= 5:
+                camera_from_world = np.eye(4)
+                camera_from_world[:3] = found.Rt
+                pose = invert(camera_from_world)
+        solved = time.perf_counter()
+        stages = (start, extracted, matched, solved)
+        ms = dict(zip(("features", "head", "solver"), 1e3 * np.diff(stages), strict=True))
+        return pose, ms, inliers
+
+
+def matches(mine: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mutual nearest neighbours that pass Lowe's ratio test: indices of (N, D) and (M, D)."""
+    if len(mine) < 2 or len(theirs) < 2:
+        return np.zeros(0, int), np.zeros(0, int)
+    similarity = mine @ theirs.T
+    rows = np.arange(len(mine))
+    best = similarity.argmax(axis=1)
+    top = similarity[rows, best]
+    mutual = similarity.argmax(axis=0)[best] == rows
+    similarity[rows, best] = -1.0
+    second = similarity.max(axis=1)
+    # Squared distances of unit vectors are 2 - 2 cos.
+    good = mutual & (1.0 - top < 0.8**2 * (1.0 - second))
+    return rows[good], best[good]
+
+
+def triangulated(
+    frames: Sequence[Frame], found: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """World points (N, 3) of each image's features by matching all pairs, and which are known.
+
+    The point nearest to all rays; a view that is more than 4 pixels off leaves, three times over.
+    """
+    count, poses = len(frames), [invert(f.world_from_camera) for f in frames]
+    seen = [np.full((len(uv), count), -1) for uv, _ in found]
+    for i in range(count):
+        for j in range(i):
+            mine, its = matches(found[i][1], found[j][1])
+            seen[i][mine, j], seen[j][its, i] = its, mine
+    result = []
+    for i in range(count):
+        seen[i][:, i] = np.arange(len(seen[i]))
+        rows, pixels = seen[i], np.zeros((len(seen[i]), count, 2))
+        directions, centres = np.zeros((len(rows), count, 3)), np.zeros((count, 3))
+        for j, frame in enumerate(frames):
+            pixels[:, j] = found[j][0][rows[:, j]]
+            ray = rays(pixels[:, j], frame.camera) @ frame.world_from_camera[:3, :3].T
+            directions[:, j] = ray / np.linalg.norm(ray, axis=1, keepdims=True)
+            centres[j] = frame.world_from_camera[:3, 3]
+        used = rows >= 0
+        for _ in range(3):
+            across = np.eye(3) - directions[..., :, None] * directions[..., None, :]
+            across = across * used[..., None, None]
+            normal = across.sum(axis=1) + 1e-9 * np.eye(3)
+            right = np.einsum("njab,jb->na", across, centres)
+            points = np.linalg.solve(normal, right[..., None])[..., 0]
+            for j, frame in enumerate(frames):
+                inside = transform(poses[j], points)
+                error = np.linalg.norm(project(inside, frame.camera) - pixels[:, j], axis=1)
+                good = (error < 4.0 * float(frame.camera.pixel_scale)) & (inside[:, 2] > 0)
+                used[:, j] &= good
+        cosine = np.einsum("njc,nc->nj", directions, directions[:, i])
+        parallax = np.where(used, cosine, 1.0).min(axis=1) < np.cos(np.deg2rad(1.5))
+        result.append((points, used[:, i] & (used.sum(axis=1) >= 2) & parallax))
+    return result
+
+
+METHODS: dict[str, Callable[[str, FrameSource], Any]] = {"default": Default, "matching": Matching}
+_METHODS = flags.DEFINE_list("methods", list(METHODS), "which")
+
+
+def tag() -> str:
+    """Of file names: the changes to the default."""
+    return "".join(f"-{change.replace('/', '_')}" for change in _CHANGES.value)
+
+
+def row(name: str, method: str) -> dict[str, Any] | None:
+    """Figures of a method on a set; those that are there already are read."""
+    changed = tag() if method == "default" else ""
+    path = Path(_OUT.value) / f"row-{name.replace(' ', '_')}-{method}{changed}.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    if not _MAKE.value:
+        return None
+    poses, truth, ms, inliers, size, seconds = [], [], [], [], [], []
+    for scene in SETS[name]():
+        made = METHODS[method](scene.name, scene.mapping)
+        size.append(made.bytes)
+        seconds.append(made.core_seconds)
+        made(scene.queries[0])  # compiled before the clock runs
+        for frame in scene.queries:
+            pose, took, votes = made(frame)
+            poses.append(pose)
+            truth.append(frame.world_from_camera)
+            ms.append(took)
+            inliers.append(votes)
+    errors_of = evaluation.pose_errors(poses, np.stack(truth))
+    figures = {
+        **evaluation.summary(errors_of, sum(pose is not None for pose in poses)),
+        "ms": {stage: float(np.median([m[stage] for m in ms])) for stage in ms[0]},
+        "bytes": float(np.mean(size)),
+        "core_seconds": float(np.mean(seconds)),
+        "translation_m": errors_of.translation.tolist(),
+        "inliers": inliers,
+    }
+    path.write_text(json.dumps(figures, indent=1, default=float) + "\n")
+    logging.info("%s, %s: %s", name, method, cells(figures))
+    return figures
+
+
+def cells(figures: dict[str, Any]) -> list[str]:
+    """A row's cells."""
+    within = [figures[f"within_{k}"] for k in ("10cm_10deg", "5cm_5deg", "2cm_2deg", "1cm_1deg")]
+    return [
+        " / ".join(f"{share:.0f}" for share in within),
+        f"{100 * figures['median_translation_m']:.2f} cm",
+        f"{figures['bytes'] / 1e6:.2f}",
+        f"{figures['core_seconds']:.0f}",
+        " / ".join(f"{figures['ms'][stage]:.0f}" for stage in ("features", "head", "solver")),
+    ]
+
+
+def main(_: Any) -> None:
+    """Makes the rows that are missing, and the table."""
+    use_cores(_CORES.value)
+    logging.set_verbosity(logging.INFO)
+    enable_compilation_cache()
+    Path(_OUT.value).mkdir(parents=True, exist_ok=True)
+    where = stamp(("jax", "poselib"))
+    asked(SETS, _SETS.value, "set")
+    asked(METHODS, _METHODS.value, "method")
+    labels = {"default": "default", "matching": "SIFT matching, PoseLib"}
+    rows = []
+    for name in _SETS.value:
+        for method in _METHODS.value:
+            if (figures := row(name, method)) is not None:
+                rows.append([f"{name}, {figures['queries']}", labels[method], *cells(figures)])
+    header = ["set, queries", "method", "% 10/5/2/1 cm", "median", "map MB", "mapping core s"]
+    header += ["ms features / map / solver"]
+    publish("sets", f"{table(header, rows)}\n\n{where}.", _DOCS.value)
+
+
+if __name__ == "__main__":
+    errors.run(main)
