@@ -41,12 +41,22 @@ def register(name: str, factory: Callable[..., FeatureExtractor]) -> None:
     Args:
         name: to be known by; the extractor's `name` must be the same, as maps store that.
         factory: makes the extractor; its keywords are the options, which maps store, too. One
-            called `weights_dir` is given the user's folder with weights.
+            called `weights_dir` is given the user's folder with weights. An attribute `similarity`
+            (`features.similarity.Similarity`) says how alike descriptors of one point are.
 
     Raises:
         UserError: the name is taken.
     """
     _EXTRACTORS.register(name, factory)
+
+
+def factory(name: str) -> Callable[..., FeatureExtractor] | None:
+    """What makes the extractor called `name`; None: there is none.
+
+    Raises:
+        UserError: an installed package has it and cannot be imported.
+    """
+    return _EXTRACTORS.find(name)
 
 
 def names() -> list[str]:
@@ -65,7 +75,7 @@ def create(name: str, weights_dir: Path | str | None = None, **options: Any) -> 
     Raises:
         UserError: unknown name or option, or the weights are missing or of another model.
     """
-    make = _EXTRACTORS.find(name)
+    make = factory(name)
     if make is None:
         raise UserError(
             f"unknown features {name!r}; there are {', '.join(names())}; others are there once "
