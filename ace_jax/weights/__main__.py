@@ -7,7 +7,8 @@
   python -m ace_jax.weights download NAME
 
 FILE is a PyTorch, safetensors or ONNX file, or the folder of a Hugging Face model. Nothing in a
-file is ever executed.
+file is ever executed. What a command needs is fetched when it is first needed, unless
+ACE_JAX_OFFLINE=1 or --weights_dir says no.
 
 Examples:
   python -m ace_jax.weights list
