@@ -27,9 +27,10 @@ from markdown import asked, table
 from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.data.registry import open_sequence
 from ace_jax.features import registry
-from ace_jax.features.base import FeatureExtractor
+from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.files import write_json
 from ace_jax.geometry import rigid
+from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import intrinsic_matrix, project, unproject
 
 SIZE = 320, 240
@@ -175,7 +176,8 @@ def _other_light(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.clip(255 * (gain * (image / 255.0)) ** gamma, 0, 255).astype(np.uint8)
 
 
-def _made(photo: np.ndarray, condition: str, seed: int) -> _Pair:
+def _made(photo: np.ndarray, first: np.ndarray, condition: str, seed: int) -> _Pair:
+    """The pair of a photo's plain view and one under a condition."""
     random = np.random.default_rng(seed)
     kind, _, amount = condition.partition(" ")
     size = float(amount) if kind in ("roll", "scale") else 0.0
@@ -191,7 +193,7 @@ def _made(photo: np.ndarray, condition: str, seed: int) -> _Pair:
         moved = np.concatenate([uv, np.ones((len(uv), 1))], axis=1) @ move.T
         return _distances(moved[:, :2] / moved[:, 2:], uv2)
 
-    return _Pair(_view(photo, np.eye(3)), second, errors)
+    return _Pair(first, second, errors)
 
 
 def _distances(expected: np.ndarray, uv2: np.ndarray) -> np.ndarray:
@@ -204,18 +206,20 @@ def _distances(expected: np.ndarray, uv2: np.ndarray) -> np.ndarray:
 # Two frames.
 
 
-def _small(frame: Frame) -> tuple[np.ndarray, Any, float, float]:
-    """The frame's image and camera at `SIZE`, the scale to the frame's pixels, the cut's left."""
+def _small_camera(frame: Frame) -> tuple[Camera, float, float]:
+    """The frame's camera at `SIZE`, the scale to the frame's pixels, and where the cut begins."""
     cut = _cut(frame.rgb)
     left = (frame.rgb.shape[1] - cut.shape[1]) // 2
     whole = frame.camera
     camera = dataclasses.replace(whole, cx=whole.cx - left, width=cut.shape[1]).resized(*SIZE)
-    return _view(cut, np.eye(3)), camera, cut.shape[0] / SIZE[1], left
+    return camera, cut.shape[0] / SIZE[1], left
 
 
-def _seen_twice(first: Frame, second: Frame) -> _Pair:
-    image, camera, scale, left = _small(first)
-    image2, camera2, _, _ = _small(second)
+def _seen_twice(first: Frame, image: np.ndarray, second: Frame) -> _Pair:
+    """The pair of two frames; `image` is the first one's plain view."""
+    camera, scale, left = _small_camera(first)
+    camera2, _, _ = _small_camera(second)
+    image2 = _view(_cut(second.rgb), np.eye(3))
     assert first.world_from_camera is not None
     assert second.world_from_camera is not None
     move = rigid.invert(second.world_from_camera) @ first.world_from_camera
@@ -278,16 +282,18 @@ def _pairs(scene: str, data: Path) -> list[tuple[str, _Pair]]:
     pairs = []
     for number, (first, second) in enumerate(_SCENES[scene][2]):
         frame = source[first]
+        photo = _cut(frame.rgb)
+        view = _view(photo, np.eye(3))
         for condition in CONDITIONS:
             if condition == "baseline":
-                pairs.append((condition, _seen_twice(frame, source[second])))
+                pairs.append((condition, _seen_twice(frame, view, source[second])))
             else:
-                pairs.append((condition, _made(_cut(frame.rgb), condition, number)))
+                pairs.append((condition, _made(photo, view, condition, number)))
     return pairs
 
 
-def _measure(extractor: FeatureExtractor, pair: _Pair) -> dict[str, float]:
-    one, two = extractor.extract(pair.first), extractor.extract(pair.second)
+def _measure(one: Features, two: Features, pair: _Pair) -> dict[str, float]:
+    """The figures of one pair of images with these features."""
     uv, uv2 = (np.asarray(f.uv, np.float64)[np.asarray(f.mask)] for f in (one, two))
     if not len(uv) or not len(uv2):
         return {"found": math.nan, "right": 0, "matches": 0, "error": math.nan}
@@ -341,8 +347,12 @@ def _figures(extractor: FeatureExtractor, data: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {"stamp": _stamp()}
     for scene in _SCENES:
         measured: dict[str, list[dict[str, float]]] = {}
+        view = one = None
         for condition, pair in _pairs(scene, data):
-            measured.setdefault(condition, []).append(_measure(extractor, pair))
+            if view is not pair.first:  # it is that of all conditions
+                view, one = pair.first, extractor.extract(pair.first)
+            two = extractor.extract(pair.second)
+            measured.setdefault(condition, []).append(_measure(one, two, pair))
         figures[scene] = {
             condition: {key: _mean([each[key] for each in results]) for key in _KEYS}
             for condition, results in measured.items()

@@ -34,6 +34,7 @@ from ace_jax.features import superpoint
 from ace_jax.features.registry import create
 from ace_jax.models.superpoint import SuperPointMaps
 from ace_jax.models.vit import VisionTransformer, ViTConfig
+from ace_jax.runtime import enable_compilation_cache
 from ace_jax.weights import checkpoint
 
 _TABLES = flags.DEFINE_list("tables", ["parity", "speed", "matching"], "which tables")
@@ -285,6 +286,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
 
 def main(_: Sequence[str]) -> None:
     """Makes the tables."""
+    enable_compilation_cache()
     for name, make in zip(_TABLES.value, asked(TABLES, _TABLES.value), strict=True):
         try:
             text = make(Path(_SHARED.value))

@@ -22,6 +22,7 @@ from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import save_map
 from ace_jax.mapping.config import base
 from ace_jax.mapping.pipeline import map_scene
+from ace_jax.runtime import enable_compilation_cache
 
 
 class Orb:
@@ -85,6 +86,7 @@ def main() -> int:
     parser.add_argument("data_root", help="the folder that it is in")
     parser.add_argument("--out", default="orb.safetensors", help="the map file")
     asked = parser.parse_args()
+    enable_compilation_cache()  # a second run starts in seconds
     try:
         make_map(asked.recording, asked.data_root, asked.out)
         errors = errors_cm(asked.out, asked.recording, asked.data_root)
