@@ -82,24 +82,28 @@ def require_online(what: str) -> None:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Waits while another process fetches into a folder: both would write one partial file.
+def alone_with(part: Path) -> Iterator[None]:
+    """Waits while another process fetches the same file: both would write one partial file.
 
-    Where folders cannot be locked (Windows, some network file systems), nothing is waited for.
+    Where files cannot be locked (Windows, some network file systems), nothing is waited for.
+
+    Args:
+        part: the partial file.
     """
     try:
-        import fcntl  # POSIX alone has it
-
-        descriptor = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+        import fcntl
+    except ImportError:
         yield
         return
-    try:
+    with open(part, "ab") as file:
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # it has its final name, or was removed
+                if part.stat().st_size == 0:
+                    part.unlink()
 
 
 class _SameSecurity(urllib.request.HTTPRedirectHandler):
@@ -146,7 +150,10 @@ def fetch(
     _require_secure(remote.url)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder):
+        if is_complete(folder / remote.file, remote):
+            return folder / remote.file
+        require_online(remote.name)
+        with alone_with(folder / f"{remote.file}.part"):
             return _fetched(remote, folder, progress, wait, patient)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
@@ -154,9 +161,8 @@ def fetch(
 
 def _fetched(remote: Remote, folder: Path, progress: bool, wait: float, patient: bool) -> Path:
     target, part = folder / remote.file, folder / f"{remote.file}.part"
-    if is_complete(target, remote):
+    if is_complete(target, remote):  # another process has just brought it
         return target
-    require_online(remote.name)
     if shutil.disk_usage(folder).free < remote.size:
         raise UserError(f"{folder} has not the {remote.size / 1e6:.0f} MB that {remote.name} is")
     for attempt in range(_ATTEMPTS):

