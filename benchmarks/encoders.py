@@ -1,10 +1,12 @@
-"""Encoders: parity with the official modules, speed compared with others, keypoint precision.
+"""Encoders: parity with the official modules, speed compared with others, and matching.
 
-  python benchmarks/encoders.py [--tables parity,speed,keypoints] [--shared DIR] [--docs FILE]
+  python benchmarks/encoders.py [--tables parity,speed,matching] [--shared DIR] [--docs FILE]
+  python benchmarks/encoders.py --tables matching --cores=1 [--rows blobs,sift] [--reuse]
 
 `parity` needs the oracle values in `SHARED/golden`; `speed` also torch, timm and onnxruntime;
-`keypoints` the recording `SHARED/data/7scenes/redkitchen`. The tables are printed as Markdown and,
-with `--docs docs/encoders.md`, put into that file's `<!-- table: NAME -->` blocks.
+`matching` the recordings in `SHARED/data` (see encoder_matching.py): its rows are kept in `--out`
+one by one, and `--reuse` goes on with those that are missing. The tables are printed as Markdown
+and, with `--docs docs/encoders.md`, put into that file's `<!-- table: NAME -->` blocks.
 
 Ours and the peer run alternately in one process on `--cores` cores, so that what else the machine
 does falls on both; the ratio of the medians is what counts. CPU seconds are given beside the wall
@@ -19,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import encoder_matching
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,16 +30,17 @@ from machine import use_cores
 from markdown import asked, publish, table
 
 from ace_jax import errors
-from ace_jax.data.registry import open_sequence
 from ace_jax.features import superpoint
 from ace_jax.features.registry import create
-from ace_jax.geometry import rigid
-from ace_jax.geometry.host_camera import project, unproject
 from ace_jax.models.superpoint import SuperPointMaps
 from ace_jax.models.vit import VisionTransformer, ViTConfig
+from ace_jax.runtime import enable_compilation_cache
 from ace_jax.weights import checkpoint
 
-_TABLES = flags.DEFINE_list("tables", ["parity", "speed", "keypoints"], "which tables")
+_TABLES = flags.DEFINE_list("tables", ["parity", "speed", "matching"], "which tables")
+_ROWS = flags.DEFINE_list("rows", [], "only these rows of the table of matching")
+_OUT = flags.DEFINE_string("out", "runs/benchmarks/encoders", "folder that keeps rows of matching")
+_REUSE = flags.DEFINE_bool("reuse", False, "take rows of matching that are already in --out")
 _SHARED = flags.DEFINE_string("shared", "../shared", "folder with golden/, weights/ and data/")
 _CORES = flags.DEFINE_integer("cores", 2, "processor cores to use", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 20.0, "time for each pair in the table of speeds")
@@ -265,99 +269,24 @@ def speed(shared: Path) -> str:
     return table(["", "ours, ms", "peer", "peer, ms", "ours / peer"], rows)
 
 
-# Keypoints.
-
-_EVERY, _GAP = 20, 10  # frames; only those that constants may be chosen on
-_EXTRACTORS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("blobs", {}),
-    ("blobs", {"oriented": True}),
-    ("blobs", {"image_size": None}),
-    ("sift", {}),
-    ("sift", {"image_size": None}),
-    ("xfeat", {}),
-    ("xfeat", {"image_size": None}),
-    ("xfeat_blobs", {}),
-    ("xfeat_blobs", {"image_size": (480, 360)}),
-    ("xfeat_blobs", {"image_size": None}),
-    ("xfeat_blobs", {"image_size": None, "sigma": 2.4}),
-)
+# Matching.
 
 
-def _smooth_depth(uv: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median depth of the 3x3 neighbourhood of each point, and where it is no edge or hole."""
-    x, y = np.rint(uv).astype(int).T
-    height, width = depth.shape
-    inside = (x >= 1) & (y >= 1) & (x < width - 1) & (y < height - 1)
-    x, y = np.clip(x, 1, width - 2), np.clip(y, 1, height - 2)
-    patch = np.stack([depth[y + i, x + j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
-    spread = patch.max(axis=0) - patch.min(axis=0)
-    return np.median(patch, axis=0), inside & (patch.min(axis=0) > 0.3) & (
-        spread < 0.03 * patch.mean(axis=0)
-    )
-
-
-def keypoints(shared: Path) -> str:
-    """How often keypoints are found again, matched right, and how precisely they are placed.
-
-    Frame pairs (i, i + 10), i = 0, 20, ..., 480 of redkitchen: keypoints of one frame are projected
-    into the other by measured depth and the SfM poses.
-    """
-    folder = shared / "data/7scenes/redkitchen"
-    source = open_sequence(
-        "7scenes/redkitchen/seq-01",
-        shared / "data",
-        poses=folder / "seq-01-sfm-pseudo-gt.txt",
-        focal=525.505,
-    )
-    pairs = [(source[i], source[i + _GAP]) for i in range(0, 481, _EVERY)]
-    rows = []
-    for name, options in _EXTRACTORS:
-        extractor = create(name, shared / "weights", **options)
-        found, matched, errors_px = [], [], []
-        for first, second in pairs:
-            one, two = extractor.extract(first.rgb), extractor.extract(second.rgb)
-            mask, other = np.asarray(one.mask), np.asarray(two.mask)
-            uv, uv2 = np.asarray(one.uv), np.asarray(two.uv)
-            depth, good = _smooth_depth(uv, first.depth)
-            move = rigid.invert(second.world_from_camera) @ first.world_from_camera
-            there = rigid.transform(move, unproject(uv, depth, first.camera))
-            expected = project(there, first.camera)
-            good &= mask & ((expected >= 0) & (expected < [640, 480])).all(axis=1)
-            nearest = np.linalg.norm(expected[good][:, None] - uv2[other][None], axis=-1)
-            found.append((nearest.min(axis=1) < 3).mean())
-            similarity = np.asarray(one.descriptors) @ np.asarray(two.descriptors).T
-            similarity[~mask], similarity[:, ~other] = -1, -1
-            forward, backward = similarity.argmax(axis=1), similarity.argmax(axis=0)
-            mutual = good & (backward[forward] == np.arange(len(forward)))
-            matched.append(mutual.sum())
-            errors_px.append(np.linalg.norm(uv2[forward] - expected, axis=1)[mutual])
-        error = np.concatenate(errors_px)
-        size = options.get("image_size", (320, 240)) or (640, 480)
-        more = f", sigma {options['sigma']}" if "sigma" in options else ""
-        more += ", oriented" if options.get("oriented") else ""
-        rows.append(
-            [
-                f"`{name}` {size[0]}x{size[1]}{more}",
-                f"{100 * np.mean(found):.0f} %",
-                f"{np.mean(matched):.0f}",
-                f"{100 * (error < 6).mean():.0f} %",
-                f"{100 * (error < 1).mean():.0f} %",
-                f"{np.median(error[error < 6]):.2f}",
-            ]
-        )
-    header = ["600 features", "found again", "matches", "< 6 px", "< 1 px", "median error, px"]
-    return table(header, rows)
+def matching(shared: Path) -> str:
+    """What each extractor's features are worth under roll, scale, blur and so on."""
+    return encoder_matching.matching(shared, Path(_OUT.value), _ROWS.value, _REUSE.value)
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "parity": parity,
     "speed": speed,
-    "keypoints": keypoints,
+    "matching": matching,
 }
 
 
 def main(_: Sequence[str]) -> None:
     """Makes the tables."""
+    enable_compilation_cache()
     for name, make in zip(_TABLES.value, asked(TABLES, _TABLES.value), strict=True):
         try:
             text = make(Path(_SHARED.value))

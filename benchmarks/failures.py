@@ -30,7 +30,10 @@ CASES = (
     ("slam --seq kitchen", "a name begins with its kind: `folder/kitchen`"),
     ("slam --seq tum/freiburg1_rpy", "download it, or say where it is: `--data_root`"),
     ("slam --seq folder/bare --data_root .", "SLAM takes depth for scale: map with poses instead"),
-    ("slam --features superpoint", "convert or download the weights, or `--features sift`"),
+    (
+        "slam --features superpoint",
+        "unset the variable, download the weights elsewhere, or `--features sift`",
+    ),
     ("slam --features surf", "take one of those listed"),
     ("slam --frozen", "name the session that an earlier run left"),
     ("slam --rerun out.bag", "a recording of the view is called .rrd"),
@@ -62,6 +65,7 @@ def main(_: Sequence[str]) -> None:
         environment = os.environ | {
             "PYTHONPATH": str(REPO),
             "ACE_JAX_WEIGHTS": str(folder / "no_weights"),
+            "ACE_JAX_OFFLINE": "1",
         }
         for command, remedy in CASES:
             line = _line(command, folder, environment)

@@ -12,6 +12,8 @@ from ace_jax import runtime
 # Most of the suite's time is compilation, and most programs do not change between two runs.
 runtime.enable_compilation_cache()
 refuse_unstated()
+# Tests have the weights that the machine has; those of downloads fetch from this machine alone.
+os.environ["ACE_JAX_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="session")

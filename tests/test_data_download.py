@@ -44,7 +44,9 @@ def tree(folder: Path, prefix: str = "") -> dict[str, bytes]:
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    monkeypatch.delenv("ACE_JAX_OFFLINE")
+
     class Handler(http.server.BaseHTTPRequestHandler):
         files: dict = {}  # noqa: RUF012
         breaks: list = []  # noqa: RUF012

@@ -13,7 +13,7 @@ ROOT = Path(ace_jax.__file__).parent
 LAYERS = (
     {"__init__"},
     {"errors", "precision", "config_flag"},
-    {"files", "progress", "pickle_reader"},
+    {"files", "progress", "pickle_reader", "plugins"},
     {"runtime", "downloads", "archives"},
     {"geometry"},
     {"data", "models"},

@@ -1,5 +1,6 @@
 """Downloads against a server on this machine that misbehaves on demand."""
 
+import concurrent.futures
 import dataclasses
 import hashlib
 import http.server
@@ -8,6 +9,7 @@ import threading
 import pytest
 
 from ace_jax.errors import UserError
+from ace_jax.weights import catalogue, checkpoint
 from ace_jax.weights.catalogue import Entry
 from ace_jax.weights.download import download
 
@@ -47,6 +49,11 @@ class _Server(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+@pytest.fixture(autouse=True)
+def _online(monkeypatch):
+    monkeypatch.delenv("ACE_JAX_OFFLINE")
 
 
 @pytest.fixture
@@ -150,3 +157,61 @@ def test_full_disk_and_unwritable_folder(server, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
         _download(server, tmp_path / "file" / "folder")
+
+
+def test_two_at_once_fetch_it_once(server, tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: _download(server, tmp_path), range(2)))
+    assert all(path.read_bytes() == DATA for path in paths)
+    assert server.ranges == [None]
+
+
+@pytest.fixture
+def first_use(server, monkeypatch, tmp_path):
+    """Asks for the published file as an extractor does that needs it."""
+    monkeypatch.setenv("ACE_JAX_CACHE", str(tmp_path))
+    monkeypatch.delenv("ACE_JAX_WEIGHTS", raising=False)
+
+    def ask(weights_dir=None, **changes):
+        entry = dataclasses.replace(server.entry, **changes)
+        monkeypatch.setitem(catalogue.ENTRIES, "thing", entry)
+        return checkpoint.find("thing", "xfeat", weights_dir)
+
+    return ask
+
+
+def test_first_use_fetches_and_says_so_in_one_line(server, first_use, tmp_path, capsys):
+    path = first_use(what="a thing", licence="MIT")
+    assert path == tmp_path / "weights" / "thing.pt"
+    assert path.read_bytes() == DATA
+    line = capsys.readouterr().err.splitlines()[0]
+    for part in ("fetching thing", "a thing", "MIT", "1.0 MB", server.entry.url, str(path.parent)):
+        assert part in line
+    assert first_use() == path
+    assert len(server.ranges) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_the_user_can_say_no(server, first_use, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=r"looked for .*thing\.pt in .*weights download thing"):
+        first_use(weights_dir=tmp_path / "mine")
+    monkeypatch.setenv("ACE_JAX_OFFLINE", "1")
+    with pytest.raises(UserError, match=r"ACE_JAX_OFFLINE is set, it is not fetched"):
+        first_use()
+    with pytest.raises(UserError, match=r"ACE_JAX_OFFLINE is set; unset it to fetch"):
+        _download(server, tmp_path)
+    assert server.ranges == []
+    monkeypatch.setenv("ACE_JAX_OFFLINE", "0")
+    assert first_use().read_bytes() == DATA
+
+
+def test_what_is_offline_is_found_nevertheless(server, first_use, monkeypatch, tmp_path):
+    _download(server, tmp_path / "weights")
+    monkeypatch.setenv("ACE_JAX_OFFLINE", "1")
+    assert first_use() == tmp_path / "weights" / "thing.pt"
+
+
+def test_without_a_checksum_nothing_is_fetched_unasked(server, first_use):
+    with pytest.raises(UserError, match="weights download thing"):
+        first_use(sha256="")
+    assert server.ranges == []

@@ -9,6 +9,7 @@ from ace_jax.data.frame import FrameSource
 from ace_jax.data.poses_file import with_poses
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
+from ace_jax.plugins import Registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Format:
         return importlib.import_module(self.module)
 
 
-FORMATS = {
+_BUILT_IN = {
     "7scenes": Format("7scenes/SCENE/SEQ", "ace_jax.data.seven_scenes", "7-Scenes"),
     "tum": Format("tum/SEQUENCE", "ace_jax.data.tum", "TUM RGB-D"),
     "replica": Format("replica/SCENE", "ace_jax.data.replica", "Replica, NICE-SLAM's renderings"),
@@ -53,6 +54,8 @@ FORMATS = {
     "live": Format("live/DEVICE", "ace_jax.data.live", "webcam, webcam/N, realsense (extra: live)"),
     "synthetic": Format("synthetic/ROOM", "ace_jax.synthetic.rooms", "procedural rooms"),
 }
+# A package's entry point is a `Format`; its name is what recordings' names begin with.
+FORMATS: Registry[Format] = Registry("ace_jax.readers", _BUILT_IN)
 
 
 def find_format(name: str) -> tuple[Format, str]:
@@ -62,11 +65,17 @@ def find_format(name: str) -> tuple[Format, str]:
         UserError: there is no such format.
     """
     kind, _, rest = name.rstrip("/").partition("/")
-    if kind not in FORMATS or not rest:
-        forms = ", ".join(known.form for known in FORMATS.values())
+    known = FORMATS.find(kind) if rest else None
+    if known is None:
+        forms = ", ".join([known.form for known in FORMATS.values()] + _installed())
         names = f"is it folder/{name}? Names" if name and Path(name).is_dir() else "names"
         raise UserError(f"no sequence {name!r}: {names} are {forms}")
-    return FORMATS[kind], rest
+    return known, rest
+
+
+def _installed() -> list[str]:
+    """The forms of names that installed packages read, which are not imported for it."""
+    return [f"{point.name}/..." for point in FORMATS.installed()]
 
 
 def open_sequence(

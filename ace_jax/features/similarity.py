@@ -8,6 +8,8 @@ the error is 1.9 cm.
 
 import dataclasses
 
+from ace_jax.features import registry
+
 
 @dataclasses.dataclass(frozen=True)
 class Similarity:
@@ -38,5 +40,8 @@ _KINDS = {
 
 
 def similarity(features: str) -> Similarity:
-    """The constants for the extractor called `features`."""
-    return _KINDS.get(features, Similarity())
+    """The constants for the extractor called `features`: ours, or its attribute `similarity`."""
+    known = _KINDS.get(features)
+    if known is not None:
+        return known
+    return getattr(registry.factory(features), "similarity", Similarity())

@@ -17,6 +17,7 @@ from ace_jax.models.landmark_attention import LandmarkAttention
 from ace_jax.models.landmark_transformer import LandmarkTransformer
 from ace_jax.models.map_code_transformer import MapCodeTransformer
 from ace_jax.models.scene_coordinates import HomogeneousDecode, SceneCoordinates
+from ace_jax.plugins import Registry
 from ace_jax.precision import network_precision
 
 
@@ -134,13 +135,16 @@ class TriMLP(nn.Module):
         )
 
 
-HEADS: dict[str, type[nn.Module]] = {
-    "homogeneous_mlp": HomogeneousMLP,
-    "tri_mlp": TriMLP,
-    "landmark_attention": LandmarkAttention,
-    "map_code_transformer": MapCodeTransformer,
-    "landmark_transformer": LandmarkTransformer,
-}
+HEADS: Registry[type[nn.Module]] = Registry(
+    "ace_jax.heads",
+    {
+        "homogeneous_mlp": HomogeneousMLP,
+        "tri_mlp": TriMLP,
+        "landmark_attention": LandmarkAttention,
+        "map_code_transformer": MapCodeTransformer,
+        "landmark_transformer": LandmarkTransformer,
+    },
+)
 
 
 def create_head(name: str, **options: Any) -> nn.Module:
@@ -149,11 +153,10 @@ def create_head(name: str, **options: Any) -> nn.Module:
     Raises:
         UserError: unknown name or option.
     """
-    if name not in HEADS:
-        raise UserError(f"no head is called {name!r}; choose one of {', '.join(HEADS)}")
+    head = HEADS.find(name)
+    if head is None:
+        raise UserError(f"no head is called {name!r}; choose one of {', '.join(HEADS.names())}")
     try:
-        return HEADS[name](**options)
+        return head(**options)
     except TypeError as error:
-        raise UserError(
-            f"head {name!r}: {error}; see {HEADS[name].__name__}'s attributes"
-        ) from None
+        raise UserError(f"head {name!r}: {error}; see {head.__name__}'s attributes") from None

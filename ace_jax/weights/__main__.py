@@ -7,7 +7,8 @@
   python -m ace_jax.weights download NAME
 
 FILE is a PyTorch, safetensors or ONNX file, or the folder of a Hugging Face model. Nothing in a
-file is ever executed.
+file is ever executed. What a command needs is fetched when it is first needed, unless
+ACE_JAX_OFFLINE=1 or --weights_dir says no.
 
 Examples:
   python -m ace_jax.weights list
@@ -38,10 +39,8 @@ def _list(arguments: argparse.Namespace) -> None:
     for entry in catalogue.ENTRIES.values():
         found = store.present(entry.files, folder) if folder.is_dir() else None
         here = found.name if found else "-"
-        size = f"{entry.size / 1e6:.0f} MB" if entry.size else "size unknown"
-        print(
-            f"{entry.name:20} {entry.what}, {size}\n{'':20} {entry.licence}\n{'':20} here: {here}"
-        )
+        print(f"{entry.name:20} {entry.what}, {entry.size_text}")
+        print(f"{'':20} {entry.licence}\n{'':20} here: {here}")
 
 
 def _info(arguments: argparse.Namespace) -> None:
@@ -70,7 +69,6 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 def _download(arguments: argparse.Namespace) -> None:
     entry = catalogue.entry(arguments.name)
-    print(f"{entry.name}: {entry.licence}")
     path = download(entry, store.weights_folder(arguments.weights_dir))
     print(f"{path}\n{checkpoint.verify(path)}")
 

