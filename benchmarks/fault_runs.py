@@ -70,7 +70,7 @@ def _recovery(right: np.ndarray, starts: Iterator[int]) -> list[float]:
 
 
 def _outcome(source: FrameSource, system, metrics: dict) -> Outcome:
-    tracked = [f for f in system.frames if f.live_camera_from_world is not None]
+    tracked = [f for f in system.frames if system.corrected_pose(f) is not None]
     # By number, not by time: stamps may stand still or go back.
     numbers = np.array([f.index for f in tracked])
     live = np.stack([invert(f.live_camera_from_world) for f in tracked])

@@ -80,7 +80,12 @@ def _frames(shifts, lost=()):
         pose = np.eye(4)
         pose[:3, 3] = [-0.1 * i - shift, 0.01 * i**1.5, 0.02 * np.sin(i)]
         live = None if i in lost else pose
-        frames.append(types.SimpleNamespace(index=i, timestamp=i / 30, live_camera_from_world=live))
+        why = "blur" if live is None else None
+        frames.append(
+            types.SimpleNamespace(
+                index=i, timestamp=i / 30, live_camera_from_world=live, lost_because=why
+            )
+        )
     return frames
 
 
@@ -101,7 +106,7 @@ def test_worst_frames_are_the_lost_and_the_furthest_off():
     for known in (reference, None):
         chosen = report.worst_frames(frames, _truth, known)
         assert [frame.index for frame, _ in chosen[:3]] == [10, 40, 70]  # 41 is beside 40
-        assert chosen[0][1] == "lost"
+        assert chosen[0][1] == "lost (blur)"
     assert "moved 30.0 cm by later corrections" in chosen[1][1]
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from ace_jax.data.background import Background
 from ace_jax.data.frame import BadFrame, Frame, FrameSource, inverse_depth_sigma, own_cameras
@@ -21,7 +20,7 @@ from ace_jax.features import registry
 from ace_jax.geometry.rigid import invert
 from ace_jax.runtime import peak_memory_mb
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.frame_poses import State
+from ace_jax.slam.frame_poses import State, TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.networks.distillation import HEAD_OPTIONS, DistilledNetworkSlam
 from ace_jax.slam.reporting import outputs
@@ -208,7 +207,9 @@ def run(
         try:
             last = time.perf_counter()
             for observation in stream:
-                pose = _process(system, observation, log)
+                tracked = _process(system, observation, log)
+                pose = None if tracked is None else tracked.live_camera_from_world
+                pose = None if pose is None else invert(pose)
                 now = time.perf_counter()
                 log.seconds.append(now - last)
                 log.latencies.append(now - observation.arrival)
@@ -216,11 +217,11 @@ def run(
                 index = observation.index + first
                 if checkpoint is not None and index + 1 < len(source):
                     checkpoint.frame_done(system, index + 1)
-                bar.update(
-                    system.state is State.TRACKING,
-                    pose,
-                    None if pose is None or ground_truth is None else ground_truth[index],
-                )
+                # The error so far is that of one map: others have axes of their own.
+                comparable = ground_truth is not None and pose is not None
+                comparable = comparable and tracked.map == system.atlas.main
+                truth = ground_truth[index] if comparable else None
+                bar.update(system.state is State.TRACKING, pose, truth)
                 if view is not None:
                     truth = None if ground_truth is None else ground_truth[index]
                     view.frame(system, observation, pose, truth, log.seconds[-1] * 1e3)
@@ -304,15 +305,13 @@ def _rehearse(source: FrameSource, system: LandmarkSlam) -> None:
         system.observe(source[0])
 
 
-def _process(system: LandmarkSlam, observation: Observation, log: _FrameLog) -> np.ndarray | None:
-    """Tracks one frame; (4, 4) world_from_camera, or None without a pose."""
+def _process(system: LandmarkSlam, observation: Observation, log: _FrameLog) -> TrackedFrame | None:
+    """Tracks one frame; None if it cannot be read."""
     if isinstance(observation.frame, BadFrame):
         log.bad.append(str(observation.frame))
         return None
     spent = {"read": observation.read_ms, "features": observation.features_ms}
-    tracked = system.process(observation.frame, observation.features, spent)
-    pose = tracked.live_camera_from_world
-    return None if pose is None else invert(pose)
+    return system.process(observation.frame, observation.features, spent)
 
 
 def _read_ahead(frames: Prefetcher) -> Iterator[Arrival]:

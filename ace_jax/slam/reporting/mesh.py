@@ -74,7 +74,7 @@ def require(source: FrameSource) -> None:
 
 def posed_frames(source: FrameSource, system: LandmarkSlam) -> Iterable[tuple[Frame, np.ndarray]]:
     """At most 300 of the run's frames with their final world_from_camera (4, 4), read again."""
-    tracked = [frame for frame in system.frames if frame.live_camera_from_world is not None]
+    tracked = [frame for frame in system.frames if system.corrected_pose(frame) is not None]
     step = max(1, -(-len(tracked) // MeshConfig.max_frames))
     chosen = tracked[::step]
     with ProgressBar(len(chosen), "mesh", unit="frame") as bar:

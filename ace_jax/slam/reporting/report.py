@@ -148,11 +148,12 @@ def worst_frames(
 
     Args:
         frames: of the run.
-        corrected_pose: a frame's camera_from_world (4, 4) as known now.
+        corrected_pose: a frame's camera_from_world (4, 4) as known now; None: it is in another map.
         reference: ground truth, or None: then what later corrections did tells.
     """
     lost = [frame for frame in frames if frame.live_camera_from_world is None]
-    found = [frame for frame in frames if corrected_pose(frame) is not None]
+    tracked = [frame for frame in frames if frame.live_camera_from_world is not None]
+    found = [frame for frame in tracked if corrected_pose(frame) is not None]
     live = np.array([invert(f.live_camera_from_world) for f in found]).reshape(-1, 4, 4)
     final = np.array([invert(corrected_pose(f)) for f in found]).reshape(-1, 4, 4)
     metres = np.linalg.norm(final[:, :3, 3] - live[:, :3, 3], axis=1)
