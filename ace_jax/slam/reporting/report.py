@@ -1,6 +1,7 @@
 """What a SLAM run says at its end: a few lines for the terminal, and a page to look at."""
 
 import dataclasses
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,10 +101,8 @@ def write_report(
         sections.append(Section("Worst frames", [page.pictures(worst)], note))
     if metrics["lost"] or len(metrics["maps"]) > 1:
         states = drawing(states_figure(states_of(system.frames, system.atlas)), "states of frames")
-        what = page.table(
-            (line.partition(":")[0], line.partition(":")[2]) for line in told(metrics)
-        )
-        sections.insert(1, Section("Tracked and lost", [states, what]))
+        lines = "<br>".join(html.escape(line) for line in told(metrics))
+        sections.insert(1, Section("Tracked and lost", [states, f"<p>{lines}</p>"]))
     title = f"SLAM of {metrics['sequence']}"
     page.write_report(out / "report.html", title, _figures(metrics), known | settings, sections)
 
