@@ -159,7 +159,8 @@ class LastFrame:
             starts.insert(0, predicted @ invert(last))
         config = self._config
         for start in starts:
-            found = align(self._small, image, self._camera, start.astype(np.float32))
+            aligned = align(self._small, image, self._camera, start.astype(np.float32))
+            found = jax.tree.map(np.asarray, aligned)  # compared on the host, nothing compiles
             if (
                 found.agreement > config.dense_agreement
                 and found.overlap > config.dense_overlap
