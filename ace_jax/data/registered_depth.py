@@ -40,15 +40,18 @@ class RegisteredDepth(SubsetSource):
         self.depth_camera = depth_camera
         self._warp = functools.lru_cache(_CAMERAS)(self._warp_into)
 
-    def _warp_into(self, colour: Camera) -> DepthRegistration:
-        found = self.depth_camera
+    def _warp_into(
+        self, fx: float, fy: float, cx: float, cy: float, width: int, height: int
+    ) -> DepthRegistration:
+        found, colour = self.depth_camera, Camera(fx, fy, cx, cy, width, height)
         return DepthRegistration(found.camera, colour, found.colour_from_depth)
 
     def __getitem__(self, index: int) -> Frame:
         frame = super().__getitem__(index)
         if frame.depth is None:
             return frame
-        warp = self._warp(frame.camera)
+        colour = frame.camera
+        warp = self._warp(*map(float, colour.intrinsics), colour.width, colour.height)
         if frame.depth.shape != warp.depth_shape:
             height, width = warp.depth_shape
             raise BadFrame(
