@@ -17,8 +17,8 @@ from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
 LOOK_FRAMES = 12  # that tell whether depth is registered: a second's work
-# A line before each run must not cry wolf: within a second all frames look alike, and depth that
-# is late while the camera turns lies beside its image edges, too (freiburg1_rpy: 0.5 s of it).
+# A line before each run must be no false alarm: within a second all frames look alike, and depth
+# that is late while the camera turns lies beside its image edges (freiburg1_rpy: 0.5 s of it).
 _LEAST_FRAMES = 24
 _CLEAR = 0.5  # of the best fit; no more than that where depth is
 _CAMERAS = 4  # whose tables are kept, of a source in which each frame has its own; 5 MB each
