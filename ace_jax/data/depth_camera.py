@@ -140,7 +140,9 @@ def estimate(frames: Sequence[Frame], focal: float | None = None) -> DepthCamera
     pose[:3, :3] = Rotation.from_rotvec(found.parameters[:3]).as_matrix()
     pose[:3, 3] = found.parameters[3:6]
     return DepthCamera(
-        camera=colour.replace(fx=float(colour.fx) * ratio, fy=float(colour.fy) * ratio),
+        camera=dataclasses.replace(
+            colour, fx=float(colour.fx) * ratio, fy=float(colour.fy) * ratio
+        ),
         colour_from_depth=pose,
         deviations=found.deviations,
         pixels=found.pixels,

@@ -17,8 +17,8 @@ from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
 LOOK_FRAMES = 12  # that tell whether depth is registered: a second's work
-# A line before each run must not cry wolf: within a second all frames look alike, and depth that
-# is late while the camera turns lies beside its image edges, too (freiburg1_rpy: 0.5 s of it).
+# A line before each run must be no false alarm: within a second all frames look alike, and depth
+# that is late while the camera turns lies beside its image edges (freiburg1_rpy: 0.5 s of it).
 _LEAST_FRAMES = 24
 _CLEAR = 0.5  # of the best fit; no more than that where depth is
 _CAMERAS = 4  # whose tables are kept, of a source in which each frame has its own; 5 MB each
@@ -40,15 +40,18 @@ class RegisteredDepth(SubsetSource):
         self.depth_camera = depth_camera
         self._warp = functools.lru_cache(_CAMERAS)(self._warp_into)
 
-    def _warp_into(self, colour: Camera) -> DepthRegistration:
-        found = self.depth_camera
+    def _warp_into(
+        self, fx: float, fy: float, cx: float, cy: float, width: int, height: int
+    ) -> DepthRegistration:
+        found, colour = self.depth_camera, Camera(fx, fy, cx, cy, width, height)
         return DepthRegistration(found.camera, colour, found.colour_from_depth)
 
     def __getitem__(self, index: int) -> Frame:
         frame = super().__getitem__(index)
         if frame.depth is None:
             return frame
-        warp = self._warp(frame.camera)
+        colour = frame.camera
+        warp = self._warp(*map(float, colour.intrinsics), colour.width, colour.height)
         if frame.depth.shape != warp.depth_shape:
             height, width = warp.depth_shape
             raise BadFrame(
