@@ -61,6 +61,7 @@ _ORIENTED = {"oriented": True}
 ROWS: dict[str, Row] = {
     "blobs": Row("`blobs`, upright", "blobs"),
     "blobs_octaves": Row("`blobs`, upright, 3 octaves", "blobs", _OCTAVES),
+    "blobs_half_octaves": Row("`blobs`, upright, 4 half octaves", "blobs", _HALF_OCTAVES),
     "blobs_oriented": Row("`blobs`, oriented", "blobs", _ORIENTED),
     "blobs_oriented_octaves": Row("`blobs`, oriented, 3 octaves", "blobs", _ORIENTED | _OCTAVES),
     "blobs_oriented_half_octaves": Row(
