@@ -20,6 +20,23 @@ _ORDER = (
     *("slam", "mapping", "relocalize", "pretrain", "export", "data", "weights", "evaluation"),
     "viewer",
 )
+# For bash, and for zsh through its emulation. A command's flags are asked for once a shell.
+_COMPLETION = r"""[ -z "$ZSH_VERSION" ] || { autoload -U +X bashcompinit && bashcompinit; }
+_ace_jax() {
+  local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} known
+  if [ "$COMP_CWORD" = 1 ]; then
+    COMPREPLY=($(compgen -W "COMMANDS" -- "$current"))
+  elif [[ $current == -* ]]; then
+    known="_ace_jax_flags_$command"
+    eval "[ -n \"\$$known\" ]" || eval "$known=\$(ace-jax $command --help 2>/dev/null |
+      sed -n 's/^  --\(\[no\]\)\{0,1\}\([a-z_]*\).*/--\2/p')"
+    COMPREPLY=($(compgen -W "$(eval echo "\$$known")" -- "$current"))
+  else
+    COMPREPLY=($(compgen -f -- "$current"))
+  fi
+}
+complete -o filenames -F _ace_jax ace-jax
+"""
 
 
 def commands() -> dict[str, str]:
@@ -43,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"ace_jax {__version__}")
         return 0
+    if arguments == ["completion"]:
+        print(_COMPLETION.replace("COMMANDS", " ".join(available)), end="")
+        return 0
     name = arguments[0]
     if name not in available:
         close = difflib.get_close_matches(name, available, 1)
@@ -65,6 +85,7 @@ def _overview(available: dict[str, str]) -> str:
             *(f"  {name:<{width}}{summary}" for name, summary in available.items()),
             "",
             "ace-jax COMMAND --help tells more. To begin: ace-jax slam",
+            'Completion by the Tab key, in bash and zsh: eval "$(ace-jax completion)"',
         ]
     )
 

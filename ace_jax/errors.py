@@ -9,8 +9,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
+from absl import logging as absl_logging
+
+from ace_jax import __version__, command_help
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -24,7 +28,16 @@ _CONFIG_PATH = "ml_collections.config_flags.config_path"
 # What absl says of a flag that is required.
 _MISSING_FLAG = re.compile(r"Flag (--\w+) must have a value other than None")
 _HELP = ("-h", "-help", "--help", "-?", "--helpshort")
+_VERSION = ("-version", "--version")
 _FULL_HELP = ("-helpfull", "--helpfull")  # with the flags of every module
+
+
+class _PlainLines(logging.Formatter):
+    """Log lines for people: `warning: ...`, without a code, a thread, a file and its line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return level + super().format(record)
 
 
 class UserError(Exception):
@@ -65,6 +78,8 @@ def run(
     main: Callable[[Sequence[str]], int | None],
     positional: Sequence[str] = (),
     optional: Sequence[str] = (),
+    groups: command_help.Groups | None = None,
+    config: Callable[[], Any] | None = None,
 ) -> None:
     """Runs `main` under absl; a `UserError` or a bad flag becomes one line and exit code 2.
 
@@ -75,6 +90,8 @@ def run(
             the positional ones); returns an exit code or None.
         positional: names of the positional arguments, all of them required.
         optional: names of further ones, which may be left out.
+        groups: names of flags by title, for --help.
+        config: makes the default of --config, whose fields --help shows.
     """
 
     def guarded(argv: Sequence[str]) -> int | None:
@@ -84,6 +101,7 @@ def run(
         missing = positional[len(argv) - 1 :]
         if missing:
             return report(f"missing {' '.join(missing)}; see --help")
+        absl_logging.get_absl_handler().setFormatter(_PlainLines())
         try:
             return main(argv)
         except UserError as error:
@@ -100,14 +118,25 @@ def run(
     # absl shows level INFO, at which JAX tells of every kind of device that is not there, which
     # reads like an error.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
-    app.run(guarded, flags_parser=_parse_flags)
+    app.run(guarded, flags_parser=lambda argv: _parse_flags(argv, groups, config))
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def _parse_flags(
+    argv: Sequence[str],
+    groups: command_help.Groups | None,
+    config: Callable[[], Any] | None,
+) -> list[str]:
     """Parses flags as absl does, but with the exit codes of other tools: help 0, bad flag 2."""
     arguments = list(argv[1 : argv.index("--")] if "--" in argv else argv[1:])
     if any(argument in _HELP + _FULL_HELP for argument in arguments):
-        print(_help(short=any(argument in _HELP for argument in arguments)), end="")
+        if any(argument in _HELP for argument in arguments):
+            main = sys.modules["__main__"]
+            print(command_help.help_text(main.__doc__ or "", sys.argv[0], groups, config), end="")
+        else:
+            print(_full_help(), end="")
+        sys.exit(0)
+    if any(argument in _VERSION for argument in arguments):
+        print(f"ace_jax {__version__}")
         sys.exit(0)
     try:
         return flags.FLAGS(argv)
@@ -122,10 +151,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         sys.exit(report(f"--config has no such field: {what}; see --help"))
 
 
-def _help(short: bool) -> str:
+def _full_help() -> str:
     """absl's help, with the main module's name where absl writes the path of its file."""
     with contextlib.redirect_stdout(io.StringIO()) as text:
-        app.usage(shorthelp=short, writeto_stdout=True)
+        app.usage(shorthelp=False, writeto_stdout=True)
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
     return text.getvalue().replace(f"\n{sys.argv[0]}:\n", f"\n{name}:\n")

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -38,6 +39,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def tell_overwriting(result: Path, place: Path | str) -> None:
+    """Says on stderr that an earlier run's results will be replaced, and when that was.
+
+    Args:
+        result: a file that an earlier run has left, if there was one.
+        place: what is overwritten, for the message.
+    """
+    if result.is_file():
+        then = time.strftime("%Y-%m-%d %H:%M", time.localtime(result.stat().st_mtime))
+        print(f"{place} holds results of {then}, which are overwritten", file=sys.stderr)
 
 
 def temporary_beside(path: Path) -> Path:

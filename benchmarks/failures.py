@@ -23,13 +23,15 @@ from ace_jax.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent
 # Command, what to do. In the directory: photo.png (no EXIF), notes.safetensors (no map), and a
-# recording `bare` of colour images alone.
+# recording `bare` of colour images alone, a folder `notes`, and walk.mp4.
 CASES = (
     ("salm", "commands are listed by `ace-jax`"),
     ("slam --sequence room0", "flags are listed by `--help`; two dashes, underscores"),
-    ("slam --seq kitchen", "a name begins with its kind: `folder/kitchen`"),
+    ("slam --seq kitchen", "give a path that is there, or a name: `ace-jax data list`"),
     ("slam --seq tum/freiburg1_rpy", "download it, or say where it is: `--data_root`"),
-    ("slam --seq folder/bare --data_root .", "SLAM takes depth for scale: map with poses instead"),
+    ("slam bare", "SLAM takes depth for scale: map with poses instead"),
+    ("slam walk.mp4", "map posed images, then localize the video's frames in the map"),
+    ("slam notes", "put it into one of the layouts of docs/datasets.md"),
     (
         "slam --features superpoint",
         "unset the variable, download the weights elsewhere, or `--features sift`",
@@ -88,6 +90,9 @@ def _prepare(folder: Path) -> None:
     (folder / "bare" / "intrinsics.json").write_text(
         '{"fx": 525.0, "fy": 525.0, "cx": 319.5, "cy": 239.5, "depth_scale": 1000.0}'
     )
+    (folder / "notes").mkdir()
+    (folder / "notes" / "a.txt").touch()
+    (folder / "walk.mp4").touch()
     save_file({"a": np.zeros(3, np.float32)}, folder / "notes.safetensors")
 
 

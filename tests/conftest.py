@@ -1,6 +1,8 @@
 """What all tests share: real recordings, a cache of compiled programs, stated precisions."""
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,29 @@ runtime.enable_compilation_cache()
 refuse_unstated()
 # Tests have the weights that the machine has; those of downloads fetch from this machine alone.
 os.environ["ACE_JAX_OFFLINE"] = "1"
+
+
+# What no machine of a CI has: real recordings and weights, ROS 2; and what is no test there.
+MAY_BE_SKIPPED = r"no shared data|no xfeat.onnx|no /\S+$|ROS 2 is not installed|the host compares"
+
+
+def unexpected_skips(reasons: Iterable[str]) -> list[str]:
+    """The reasons for which a test must not be skipped where everything is installed."""
+    return sorted({reason for reason in reasons if not re.search(MAY_BE_SKIPPED, reason)})
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With ACE_JAX_NO_SKIPS the tests fail if one was skipped that need not be."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("ACE_JAX_NO_SKIPS"):
+        return
+    skipped = (report.longrepr for report in reporter.stats.get("skipped", []))
+    wrong = unexpected_skips(why[2] if isinstance(why, tuple) else str(why) for why in skipped)
+    for reason in wrong:
+        reporter.write_line(f"must not be skipped: {reason}", red=True)
+    if wrong and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

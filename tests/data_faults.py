@@ -85,7 +85,8 @@ def _drop(folder: Path) -> None:
         (folder / "depth" / f"{name}.png").unlink()
     kept = [i for i, name in enumerate(names) if name not in gone]
     for file in ("times.txt", "poses.txt"):
-        lines = (folder / file).read_text().splitlines()
+        text = (folder / file).read_text()
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
         _text(folder / file, "\n".join(lines[i] for i in kept) + "\n")
 
 

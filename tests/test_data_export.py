@@ -1,10 +1,11 @@
 """What is written in a layout is read back by its reader."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
-from data_scene import CAMERA, PlaneSource, pose
+from data_scene import CAMERA, NORMAL, OFFSET, PlaneSource, pose
 
 from ace_jax.data.ace_layout import AceLayout
 from ace_jax.data.colmap import Colmap
@@ -12,11 +13,14 @@ from ace_jax.data.export import LAYOUTS, export
 from ace_jax.data.folder import Folder
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.images import SATURATED
+from ace_jax.data.nerfstudio import Nerfstudio
 from ace_jax.data.registry import open_sequence
 from ace_jax.data.replica import Replica
+from ace_jax.data.seed_points import seed_points
 from ace_jax.data.seven_scenes import SevenScenes
 from ace_jax.data.tum import Tum
 from ace_jax.errors import UserError
+from ace_jax.geometry.host_camera import project
 
 READERS = {
     "replica": Replica,
@@ -25,8 +29,10 @@ READERS = {
     "folder": Folder,
     "ace": AceLayout,
     "colmap": Colmap,
+    "nerfstudio": Nerfstudio,
 }
-TIMELESS = ("ace", "colmap")  # times are positions
+TIMELESS = ("ace", "colmap", "nerfstudio")  # times are positions
+POSED = ("colmap", "nerfstudio")  # they hold no frame without a pose
 LAYOUT = pytest.mark.parametrize("layout", sorted(LAYOUTS))
 
 
@@ -38,7 +44,7 @@ def test_round_trip(tmp_path, layout):
     assert isinstance(back, FrameSource)
     assert back.camera == CAMERA
     assert back.has_depth
-    if layout == "colmap":  # a frame without a pose is not in the model
+    if layout in POSED:
         assert len(back) == 4
         np.testing.assert_allclose(back.poses(), np.delete(source.poses(), 3, 0), atol=1e-6)
         return
@@ -65,9 +71,9 @@ def test_round_trip(tmp_path, layout):
 def test_without_depth_and_poses(tmp_path, layout):
     source = PlaneSource(3, has_depth=False, lost=(0, 1, 2))
     export(source, tmp_path / "seq-01", layout)
-    if layout == "colmap":
-        with pytest.raises(UserError, match="no registered images"):
-            Colmap(tmp_path / "seq-01")
+    if layout in POSED:
+        with pytest.raises(UserError, match=r"no registered images|no frames"):
+            READERS[layout](tmp_path / "seq-01")
         return
     back = READERS[layout](tmp_path / "seq-01")
     assert not back.has_depth
@@ -83,6 +89,77 @@ def test_bad_frames_are_left_out_and_the_rest_stays_aligned(tmp_path, layout):
     if layout not in TIMELESS:
         np.testing.assert_allclose(back.timestamps(), source.timestamps()[[1, 3, 4]], atol=1e-6)
     np.testing.assert_allclose(back.poses(), [pose(1), pose(3), pose(4)], atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", POSED)
+def test_points_to_begin_gaussian_splatting_with(tmp_path, layout):
+    """They lie on the plane that the images show, in its colours, where their images see them."""
+    source = PlaneSource(5, lost=(3,), bad=(1,))
+    export(source, tmp_path, layout)
+    if layout == "nerfstudio":
+        assert (
+            json.loads((tmp_path / "transforms.json").read_text())["ply_file_path"] == "points.ply"
+        )
+        header, body = (tmp_path / "points.ply").read_text().split("end_header\n")
+        rows = np.array([line.split() for line in body.splitlines()], float)
+        assert f"element vertex {len(rows)}\n" in header
+    else:
+        lines = (tmp_path / "sparse/0/points3D.txt").read_text().splitlines()[1:]
+        table = np.array([line.split() for line in lines], float)
+        np.testing.assert_array_equal(table[:, 0], np.arange(1, len(table) + 1))
+        rows = table[:, 1:7]
+        images = (tmp_path / "sparse/0/images.txt").read_text().splitlines()[1:]
+        seen = {
+            int(i.split()[0]): np.array(p.split(), float)
+            for i, p in zip(images[::2], images[1::2], strict=True)
+        }
+        shown = [seen[int(image)].reshape(-1, 3)[int(k)] for image, k in table[:, 8:10]]
+        np.testing.assert_array_equal([number for _, _, number in shown], table[:, 0])
+        cameras = Colmap(tmp_path)
+        order = sorted(seen)
+        for (u, v, _), xyz, image in zip(
+            shown[::997], rows[::997, :3], table[::997, 8], strict=True
+        ):
+            inside = np.linalg.inv(cameras.poses()[order.index(image)]) @ [*xyz, 1.0]
+            found = project(inside[:3], CAMERA) + 0.5
+            np.testing.assert_allclose(found, [u, v], atol=0.01)
+    known = sum(np.count_nonzero(source[i].depth) for i in (0, 2, 4))
+    assert len(rows) == known  # all: the images are small
+    np.testing.assert_allclose(rows[:, :3] @ NORMAL, OFFSET, atol=1e-3)
+    waves = np.sin(rows[:, :1] * [3, 4, 5] + rows[:, 1:2] * [4, 2, 3])
+    np.testing.assert_allclose(rows[:, 3:], 127.5 + 100 * waves, atol=1.5)
+
+
+def test_points_are_limited():
+    frame = PlaneSource(1)[0]
+    points = seed_points(frame, 50)
+    assert points.xyz.shape == (50, 3)
+    np.testing.assert_array_equal(points.uv, seed_points(frame, 50).uv)
+    far = dataclasses.replace(frame, depth=np.full_like(frame.depth, 20.0))
+    assert len(seed_points(far, 50).xyz) == 0
+    assert seed_points(dataclasses.replace(frame, depth=None), 50) is None
+    assert seed_points(dataclasses.replace(frame, world_from_camera=None), 50) is None
+
+
+@LAYOUT
+def test_frames_with_cameras_of_their_own_keep_them_or_are_resampled(tmp_path, layout):
+    class Focusing(PlaneSource):
+        own_cameras = True
+
+        def __getitem__(self, index):
+            other = dataclasses.replace(self, camera=CAMERA.replace(fx=CAMERA.fx + 5.0 * index))
+            return PlaneSource.__getitem__(other, index)
+
+    source = Focusing(2)
+    export(source, tmp_path / "seq-01", layout)
+    back = READERS[layout](tmp_path / "seq-01")[1]
+    if layout in ("ace", *POSED):
+        assert back.camera == source[1].camera
+        np.testing.assert_array_equal(back.rgb, source[1].rgb)
+    else:
+        assert back.camera == CAMERA
+        inner = (slice(8, -8), slice(8, -8))
+        assert np.abs(back.rgb[inner].astype(int) - PlaneSource(2)[1].rgb[inner]).mean() < 3.0
 
 
 def test_depth_that_does_not_fit_is_unknown(tmp_path):

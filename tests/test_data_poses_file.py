@@ -11,6 +11,7 @@ from ace_jax.data.poses_file import (
     Trajectory,
     read_matrices,
     read_poses,
+    read_trajectory,
     with_poses,
 )
 from ace_jax.errors import UserError
@@ -177,6 +178,8 @@ def test_tum_lines(tmp_path):
     poses[4] = np.nan
     write_trajectory_tum(tmp_path / "new" / "t.tum", times, poses)
     lines = (tmp_path / "new" / "t.tum").read_text().splitlines()
+    header = lines.pop(0)
+    assert header.startswith("# timestamp tx ty tz qx qy qz qw: camera to world")
     assert len(lines) == 19
     for line in lines:
         assert line == line.strip()
@@ -197,6 +200,15 @@ def test_evo_reads_the_trajectory(tmp_path):
     np.testing.assert_array_equal(read.timestamps, np.arange(20) / 30)
 
 
-def test_a_trajectory_without_poses_is_an_empty_file(tmp_path):
+def test_files_without_a_header_are_read_too(tmp_path):
+    write_trajectory_tum(tmp_path / "t.tum", np.arange(20) / 30, _poses())
+    lines = (tmp_path / "t.tum").read_text().splitlines()[1:]
+    (tmp_path / "old.tum").write_text("\n".join(lines))
+    old, new = (read_poses(tmp_path / name) for name in ("old.tum", "t.tum"))
+    np.testing.assert_array_equal(old.world_from_camera, new.world_from_camera)
+
+
+def test_a_trajectory_without_poses_is_a_header_alone(tmp_path):
     write_trajectory_tum(tmp_path / "t.tum", np.arange(3), np.full((3, 4, 4), np.nan))
-    assert (tmp_path / "t.tum").read_text() == ""
+    assert len((tmp_path / "t.tum").read_text().splitlines()) == 1
+    assert len(read_trajectory(tmp_path / "t.tum").timestamps) == 0

@@ -24,6 +24,8 @@ def imported(tree: ast.Module) -> dict[str, Any]:
     """The objects of this package that a block imports, by the names that it gives them."""
     found = {}
     for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and [a.name for a in node.names] == ["ace_jax"]:
+            found["ace_jax"] = importlib.import_module("ace_jax")
         if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "ace_jax":
             for alias in node.names:
                 module = importlib.import_module(node.module)
@@ -41,7 +43,7 @@ def target(function: ast.expr, names: dict[str, Any]) -> Any:
         return names.get(function.id)
     if isinstance(function, ast.Attribute):
         owner = target(function.value, names)
-        return None if owner is None else getattr(owner, function.attr)
+        return None if owner is None else getattr(owner, function.attr)  # an AttributeError: wrong
     return None
 
 
@@ -77,9 +79,11 @@ def test_calls_are_found():
         ("from ace_jax.data.registry import nothing", ImportError),
         ("from ace_jax.data.registry import open_sequence\nopen_sequence('a')", TypeError),
         (
-            "from ace_jax.localization import relocalizer\nrelocalizer.as_camera(1, 2, tall=3)",
+            "from ace_jax.data import inputs\ninputs.as_camera(1, 2, tall=3)",
             TypeError,
         ),
+        ("import ace_jax\nace_jax.Slam(1, 2)", TypeError),
+        ("import ace_jax\nace_jax.Slamm(1)", AttributeError),
     ],
 )
 def test_a_wrong_example_is_found(code, error):

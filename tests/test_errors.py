@@ -1,6 +1,7 @@
 """Users' mistakes: one line on stderr, and exit codes that shells and scripts understand."""
 
 import errno
+import os
 import re
 import subprocess
 import sys
@@ -32,6 +33,10 @@ _PROGRAM = textwrap.dedent('''
             open("/dev/full", "w", buffering=1).write("no room\\n")
         if FLAG.value == 11:
             bytearray(1 << 60)
+        if FLAG.value == 13:
+            from absl import logging
+            logging.info("%d images", 3)
+            logging.warning("1 of %d images has no depth", 3)
         if FLAG.value == 12:
             import jax
             jax.devices()
@@ -59,7 +64,10 @@ def _run(*arguments: str) -> subprocess.CompletedProcess:
         (["a", "b", "--size=0"], 2, "see --help"),
         (["a", "b", "--size=x"], 2, "see --help"),
         (["a", "b", "--size=8"], 130, "interrupted"),
-        (["a", "b", "--size=10"], 2, "error: no room (No space left on device)"),
+        pytest.param(
+            *(["a", "b", "--size=10"], 2, "error: no room (No space left on device)"),
+            marks=pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here"),
+        ),
         (["a", "b", "--size=11"], 2, "error: out of memory"),
     ],
 )
@@ -92,6 +100,10 @@ def test_a_defect_keeps_its_traceback():
     done = _run("a", "b", "--size=9")
     assert done.returncode == 1
     assert "RuntimeError: a defect" in done.stderr
+
+
+def test_warnings_are_plain_lines():
+    assert _run("a", "b", "--size=13").stderr == ("3 images\nwarning: 1 of 3 images has no depth\n")
 
 
 def test_devices_that_are_not_there_are_not_told():

@@ -12,6 +12,7 @@ ROOT = Path(ace_jax.__file__).parent
 # A module may import from its own package and from the layers above it in this list.
 LAYERS = (
     {"__init__"},
+    {"command_help"},
     {"errors", "precision", "config_flag"},
     {"files", "progress", "pickle_reader", "plugins"},
     {"runtime", "downloads", "archives"},
@@ -23,6 +24,7 @@ LAYERS = (
     {"evaluation"},
     {"viewer"},
     {"mapping", "slam", "relocalize", "pretrain", "export"},  # the commands: none knows another
+    {"api"},  # what `import ace_jax` offers
     {"__main__"},
 )
 LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in layer}
@@ -37,10 +39,27 @@ def _modules() -> dict[str, Path]:
 MODULES = _modules()
 
 
+def _is_for_types(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
 def _imported(path: Path) -> set[str]:
-    """Modules of this package that a file imports anywhere, in functions too."""
+    """Modules of this package that a file imports anywhere, in functions too.
+
+    What only type checkers see does not count: `ace_jax/__init__.py` names its public API so.
+    """
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unseen = {
+        id(node) for block in ast.walk(tree) if _is_for_types(block) for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in unseen:
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

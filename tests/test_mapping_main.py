@@ -85,7 +85,7 @@ def runs(tmp_path_factory):
         ],
         "photos": [
             *("relocalize", "--map", "map.safetensors", "--images", "photos"),
-            *("--intrinsics", intrinsics, "--out", "photos_out"),
+            *("--intrinsics", intrinsics, "--out", "photos_out", "--submission", "aachen.txt"),
         ],
         "dark": [
             *("relocalize", "--map", "map.safetensors", "--images", "dark.png"),
@@ -127,7 +127,9 @@ def test_relocalization_finds_the_other_frames(runs):
 def test_photos_without_poses_are_located(runs):
     cwd, results = runs
     assert results["photos"][0] == 0, results["photos"][2]
-    lines = (cwd / "photos_out" / "poses.txt").read_text().splitlines()
+    _, *lines = (cwd / "photos_out" / "poses.txt").read_text().splitlines()
+    submitted = (cwd / "aachen.txt").read_text().splitlines()
+    assert submitted == [" ".join(line.split()[:8]) for line in lines]
     assert [line.split()[0] for line in lines] == ["11.png", "21.png"]
 
 

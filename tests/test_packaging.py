@@ -140,6 +140,31 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"ace_jax {ace_jax.__version__}\n"
 
 
+def test_the_shell_completes_commands_and_flags(capsys, tmp_path):
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash")
+    assert main(["completion"]) == 0
+    script = capsys.readouterr().out
+    program = tmp_path / "ace-jax"
+    program.write_text('#!/bin/sh\necho "  --seq SEQ  a"; echo "  --[no]mesh  b"; echo more\n')
+    program.chmod(0o755)
+    for words, wanted in (
+        (["ace-jax", "sl"], ["slam"]),
+        (["ace-jax", "slam", "--s"], ["--seq"]),
+        (["ace-jax", "slam", "--"], ["--seq", "--mesh"]),
+        (["ace-jax", "slam", f"{tmp_path}/ace"], [str(program)]),
+    ):
+        typed = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _ace_jax"
+        done = subprocess.run(
+            [bash, "-c", f'{script}\n{typed}; printf "%s\\n" "${{COMPREPLY[@]}}"'],
+            capture_output=True,
+            text=True,
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        )
+        assert (done.stdout.split(), done.stderr) == (wanted, "")
+
+
 @pytest.mark.parametrize(
     ("typed", "hint"), [("evalution", "did you mean 'evaluation'?"), ("zzz", "there are: ")]
 )
@@ -168,7 +193,8 @@ def test_help_names_the_module_and_no_folder(command, flag):
         [sys.executable, *command, flag], capture_output=True, text=True, cwd=REPO
     )
     assert done.returncode == 0, done.stderr
-    assert "\nace_jax.data:\n  --" in done.stdout
+    title = "ace_jax.data" if flag == "--helpfull" else "Flags"
+    assert f"\n{title}:\n  --" in done.stdout
     for folder in {str(REPO), sys.prefix, sys.base_prefix, "__main__"}:
         assert folder not in done.stdout
 

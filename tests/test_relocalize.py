@@ -19,11 +19,12 @@ from mapping_world import (
 from PIL import Image
 
 from ace_jax.data.frame import BadFrame
+from ace_jax.data.inputs import as_camera
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
 from ace_jax.localization import localize
 from ace_jax.localization import relocalizer as relocalizer_module
-from ace_jax.localization.relocalizer import Relocalizer, as_camera
+from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import save_map
 from ace_jax.localization.several_maps import load_maps, locate_among
 from ace_jax.mapping.config import with_changes
@@ -255,7 +256,8 @@ def test_a_run_writes_what_others_read(map_files, tmp_path):
     assert (metrics["queries"], metrics["registered"], metrics["unread"]) == (5, 3, 1)
     assert metrics["within_2cm_2deg"] == pytest.approx(60.0)
     assert metrics["map_bytes"] == 1234
-    lines = (tmp_path / "poses.txt").read_text().splitlines()
+    header, *lines = (tmp_path / "poses.txt").read_text().splitlines()
+    assert re.fullmatch(r"# name qw .* inliers: world to camera, metres", header)
     assert [line.split()[0] for line in lines] == ["view-3.5", "view-5.5", "view-9.5"]
     assert all(len(line.split()) == 11 for line in lines)
     assert float(lines[0].split()[9]) < 0.02
@@ -296,7 +298,7 @@ def test_without_a_reference_nothing_is_claimed(map_files, tmp_path):
     assert told[1].startswith("median ms: ")
     assert not re.search(r"\bcm\b|\bdeg\b|\bnan\b", "\n".join(told[:-1]))  # the last is a path
     # Errors against no reference are unknown, in ACE's file too.
-    errors = [line.split()[8:10] for line in (tmp_path / "poses.txt").read_text().splitlines()]
+    errors = [line.split()[8:10] for line in (tmp_path / "poses.txt").read_text().splitlines()[1:]]
     assert errors == [["nan", "nan"]] * 2
 
 
@@ -342,7 +344,7 @@ def test_ctrl_c_keeps_what_was_computed(map_files, tmp_path):
     source = Interrupted((3.5, 5.5, 7.5, 8.5, 9.5), World(1))
     state = run.run(load_maps(map_files[:1]), source, tmp_path, 1, quiet=True)
     assert state.interrupted
-    assert len((tmp_path / "poses.txt").read_text().splitlines()) == 3
+    assert len((tmp_path / "poses.txt").read_text().splitlines()[1:]) == 3
 
 
 def test_unwritable_output_is_one_line(map_files, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,7 @@ _DRIVER = textwrap.dedent("""
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                code = errors.run(slam.main)
+                code = errors.run(slam.main, optional=("PATH",))
             except SystemExit as stop:
                 code = stop.code
             except BaseException:
@@ -114,7 +115,20 @@ MISTAKES = {
     "no frames wanted": (["--max_frames=0"], ["max_frames", "--help"]),
     "start before the beginning": (["--start=-3"], ["start", "--help"]),
     "misspelt flag": (["--sede=3"], ["sede", "Did you mean: seed", "--help"]),
-    "no flag": (["room0"], ["unexpected argument 'room0'"]),
+    "no such path": (["room0"], ["no sequence 'room0': no such folder or file"]),
+    "two recordings": (["REC", "--seq=synthetic/room0"], ["two recordings", "give one"]),
+    "two paths": (["REC", "REC"], ["unexpected argument"]),
+    "a video": (["TMP/walk.mp4"], ["walk.mp4: no depth in a video", "--frozen"]),
+    "photos": (["TMP/photos"], ["photos: no depth", "colour into rgb/ and depth into"]),
+    "a photo": (["TMP/photo.png"], ["no recording", "relocalize --images"]),
+    "no intrinsics, by path": (["TMP/unknown"], ['{"fx": 525', "--intrinsics fx,fy,cx,cy"]),
+    "intrinsics of three": (["TMP/unknown", "--intrinsics=1,2,3"], ["'1,2,3'", "fx,fy,cx,cy"]),
+    "no numbers": (["TMP/unknown", "--intrinsics=a,b"], ["neither a file nor"]),
+    "intrinsics twice": (
+        ["--seq=synthetic/room0", "--intrinsics=1,1,0,0"],
+        ["has intrinsics of its own (synthetic)"],
+    ),
+    "nothing there": (["TMP/junk"], ["is no recording, it has xfeat.onnx", "rgb/ and depth/"]),
 }
 
 
@@ -132,6 +146,9 @@ def answers(recording, tmp_path_factory) -> dict[str, tuple[int, str, str]]:
     (folder / "junk" / "xfeat.onnx").write_bytes(b"\x00\x01 this is no model")
     save_file({"conv.weight": np.zeros((2, 2))}, folder / "other" / "xfeat.safetensors")
     (folder / "file").write_text("")
+    (folder / "walk.mp4").write_bytes(b"")
+    shutil.copytree(recording / "rgb", folder / "photos")
+    shutil.copy(next((recording / "rgb").iterdir()), folder / "photo.png")
 
     def filled(text: str) -> str:
         return text.replace("TMP", str(folder)).replace("REC", str(recording))
@@ -201,6 +218,24 @@ def test_help_names_the_flags_and_the_recordings():
         "tum/",
     ):
         assert words in done.stdout
+    flags = re.findall(r"^  --(?:\[no\])?(\w+)", done.stdout, re.MULTILINE)
+    assert flags[0] == "seq"
+    assert {"rerun", "intrinsics", "session"} < set(flags)
+    assert "default: None" not in done.stdout
+
+
+def test_a_path_is_enough(recording, tmp_path):
+    """An absolute path, intrinsics by a flag; run again, it says what it overwrites."""
+    folder = _copy(recording, tmp_path / "elsewhere" / "mine")
+    (folder / "intrinsics.json").unlink()
+    arguments = [str(folder), "--intrinsics=262,262,159.5,119.5", "--features=sift"]
+    for overwritten in (False, True):
+        done = _command(*arguments, "--max_frames=3", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "results in runs/slam/mine" in done.stdout
+        assert ("which are overwritten" in done.stderr) is overwritten
+    header = (tmp_path / "runs/slam/mine/trajectory_live.tum").read_text().splitlines()[0]
+    assert header == "# timestamp tx ty tz qx qy qz qw: camera to world, seconds, metres"
 
 
 def test_a_recording_of_ones_own(recording, tmp_path):
@@ -230,7 +265,9 @@ def test_a_recording_of_ones_own(recording, tmp_path):
     assert metrics["frames_tracked"] == 4
     assert metrics["seed"] == 5
     assert metrics["ate_rmse_m"] < 0.01
-    assert len((out / "trajectory.tum").read_text().splitlines()) == 4
+    header, *lines = (out / "trajectory.tum").read_text().splitlines()
+    assert "camera to world" in header
+    assert len(lines) == 4
     assert "4 of 6 frames tracked (66.7 %)" in done.stdout
     assert "ATE RMSE" in done.stdout
     assert "skipped: " in done.stderr

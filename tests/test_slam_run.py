@@ -145,7 +145,7 @@ def test_interrupting_keeps_what_was_computed(whole, tmp_path):
     assert (metrics["frames"], metrics["frames_tracked"]) == (20, 20)
     assert {path.name for path in tmp_path.iterdir()} == FILES
     live = whole.text("trajectory_live.tum").splitlines()
-    assert done.text("trajectory_live.tum").splitlines() == live[:20]
+    assert done.text("trajectory_live.tum").splitlines() == live[: 1 + 20]  # after the header
 
 
 def test_bad_frames_are_counted_told_and_skipped(tmp_path, capfd):

@@ -3,15 +3,18 @@
   python -m ace_jax.data list
   python -m ace_jax.data info SEQ
   python -m ace_jax.data check SEQ [--picture FILE]
-  python -m ace_jax.data convert SEQ --to replica|tum|7scenes|ace|colmap|folder --out FOLDER
+  python -m ace_jax.data convert SEQ --to replica|tum|7scenes|ace|colmap|nerfstudio|folder \\
+      --out FOLDER
   python -m ace_jax.data download NAME
 
-SEQ is a recording's name, such as 7scenes/redkitchen/seq-01, tum/freiburg1_rpy or
-folder/my_recording; `list` shows all forms, and what can be downloaded.
+SEQ is a recording's path (it is recognised by what it holds), or its name, such as
+7scenes/redkitchen/seq-01; `list` shows all forms, and what can be downloaded.
 
 Examples:
-  python -m ace_jax.data check folder/my_recording
+  python -m ace_jax.data check my_recording
   python -m ace_jax.data convert tum/freiburg1_rpy --data_root ~/data --to colmap --out /tmp/rpy
+  python -m ace_jax.data convert kitchen --poses runs/slam/kitchen/trajectory.tum \\
+      --stride 10 --to nerfstudio --out kitchen_splats
 
 `check` finds out why a recording does not work; its exit code is 1 if it found a fault.
 """
@@ -25,6 +28,9 @@ from ace_jax import errors
 
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
 _POSES = flags.DEFINE_string("poses", None, "pose file that replaces the recording's own poses")
+_INTRINSICS = flags.DEFINE_string(
+    "intrinsics", None, "of a folder of images that has none: fx,fy,cx,cy in pixels, or a file"
+)
 _START = flags.DEFINE_integer("start", 0, "first frame", lower_bound=0)
 _STRIDE = flags.DEFINE_integer("stride", 1, "take every n-th frame", lower_bound=1)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", None, "at most so many frames", lower_bound=1)
@@ -58,7 +64,8 @@ def main(argv: Sequence[str]) -> int | None:
 
 
 def _on_recording(verb: str, name: str) -> int | None:
-    from ace_jax.data.registry import open_sequence
+    from ace_jax.data.intrinsics import parse_intrinsics
+    from ace_jax.data.registry import open_sequence, short_name
     from ace_jax.runtime import enable_compilation_cache
 
     enable_compilation_cache()  # synthetic recordings are rendered
@@ -69,6 +76,7 @@ def _on_recording(verb: str, name: str) -> int | None:
         stride=_STRIDE.value,
         max_frames=_MAX_FRAMES.value,
         poses=_POSES.value,
+        intrinsics=None if _INTRINSICS.value is None else parse_intrinsics(_INTRINSICS.value),
     )
     if verb == "info":
         from ace_jax.data.verbs.info import info
@@ -83,7 +91,7 @@ def _on_recording(verb: str, name: str) -> int | None:
 
         report = check(source)
         print(report.text())
-        picture = Path(_PICTURE.value or f"runs/check/{name.strip('/').replace('/', '_')}.png")
+        picture = Path(_PICTURE.value or f"runs/check/{short_name(name).replace('/', '_')}.png")
         save_picture(picture, report)
         print(f"picture: {picture}")
         return 1 if report.findings else None

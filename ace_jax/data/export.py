@@ -16,12 +16,14 @@ import cv2
 import numpy as np
 from absl import logging
 
-from ace_jax.data import ace_layout, colmap, replica, seven_scenes, tum
-from ace_jax.data.frame import Frame, FrameSource
+from ace_jax.data import ace_layout, colmap, nerfstudio, replica, seven_scenes, tum
+from ace_jax.data.arkit import OPENGL_FROM_OPENCV
+from ace_jax.data.frame import BadFrame, Frame, FrameSource, as_seen_by
 from ace_jax.data.images import SATURATED
 from ace_jax.data.intrinsics import FILE_NAME, intrinsics_text
 from ace_jax.data.pose_writers import colmap_texts, tum_text
 from ace_jax.data.recording import iterate
+from ace_jax.data.seed_points import TOTAL, SeedPoints, ply_text, seed_points
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
@@ -39,16 +41,25 @@ class _Entry:
     colour: str
     depth: str | None
     world_from_camera: np.ndarray | None
+    camera: Camera
+    seeds: SeedPoints | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """File names of a frame by (number, seconds), depth's unit, and the text files by name."""
+    """File names of a frame by (number, seconds), depth's unit, and the text files by name.
+
+    Attributes:
+        own_cameras: whether each image has intrinsics of its own; else all get the first one's.
+        seeded: whether points of the depth images are written, too.
+    """
 
     colour: Callable[[int, float], str]
     depth: Callable[[int, float], str]
     units_per_metre: float
     texts: Callable[[list[_Entry], Camera], dict[str, str]]
+    own_cameras: bool = False
+    seeded: bool = False
 
 
 def export(source: FrameSource, folder: str | Path, layout: str) -> int:
@@ -59,7 +70,8 @@ def export(source: FrameSource, folder: str | Path, layout: str) -> int:
         folder: created; must not hold files yet.
         layout: `replica`, `tum`, `7scenes` (the folder is the sequence, `seq-01`), `ace` (the
             folder is the split, `train`), `colmap` (a text model and its images; an image without
-            a pose is not registered) or `folder`.
+            a pose is not registered), `nerfstudio` (`transforms.json`) or `folder`. With poses
+            and depth the last two but `folder` get points to begin Gaussian splatting with.
 
     Returns:
         How many frames were written.
@@ -77,7 +89,13 @@ def export(source: FrameSource, folder: str | Path, layout: str) -> int:
     entries, clipped = [], 0
     try:
         for frame in iterate(source):
-            entry = _entry(frame, numbers[frame.index], files)
+            if not files.own_cameras:
+                try:
+                    frame = as_seen_by(frame, source.camera)
+                except BadFrame as error:
+                    logging.warning("frame %d left out: %s", frame.index, error)
+                    continue
+            entry = _entry(frame, numbers[frame.index], files, -(-TOTAL // len(source)))
             _write_image(folder / entry.colour, frame.rgb[:, :, ::-1])
             if frame.depth is not None and entry.depth is not None:
                 units, beyond = _quantise(frame.depth, files.units_per_metre)
@@ -105,10 +123,12 @@ def _numbers(timestamps: np.ndarray) -> list[int]:
     return list(range(len(timestamps)))
 
 
-def _entry(frame: Frame, number: int, files: _Layout) -> _Entry:
+def _entry(frame: Frame, number: int, files: _Layout, seeds: int) -> _Entry:
     depth = None if frame.depth is None else files.depth(number, frame.timestamp)
     colour = files.colour(number, frame.timestamp)
-    return _Entry(number, frame.timestamp, colour, depth, frame.world_from_camera)
+    points = seed_points(frame, seeds) if files.seeded else None
+    pose = frame.world_from_camera
+    return _Entry(number, frame.timestamp, colour, depth, pose, frame.camera, points)
 
 
 def _quantise(depth: np.ndarray, units_per_metre: float) -> tuple[np.ndarray, int]:
@@ -189,14 +209,17 @@ def _folder_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
         "times.txt": _lines([f"{entry.number:06d} {entry.timestamp:.9f}" for entry in entries]),
     }
     if any(entry.world_from_camera is not None for entry in entries):
-        texts["poses.txt"] = _lines([_matrix_line(entry.world_from_camera) for entry in entries])
+        rows = [_matrix_line(entry.world_from_camera) for entry in entries]
+        texts["poses.txt"] = _lines(["# 4 x 4 by rows, an image a line: camera to world", *rows])
     return texts
 
 
 def _ace_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
-    k = f"{camera.fx:.12g} 0 {camera.cx:.12g}\n0 {camera.fy:.12g} {camera.cy:.12g}\n0 0 1\n"
-    texts = {f"calibration/{entry.number:06d}.txt": k for entry in entries}
+    texts = {}
     for entry in entries:
+        own = entry.camera
+        k = f"{own.fx:.12g} 0 {own.cx:.12g}\n0 {own.fy:.12g} {own.cy:.12g}\n0 0 1\n"
+        texts[f"calibration/{entry.number:06d}.txt"] = k
         if entry.world_from_camera is not None:
             rows = [" ".join(f"{v:.12e}" for v in row) for row in entry.world_from_camera]
             texts[f"poses/{entry.number:06d}.txt"] = _lines(rows)
@@ -207,9 +230,36 @@ def _colmap_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
     texts = colmap_texts(
         [Path(entry.colour).name for entry in entries],
         [entry.world_from_camera for entry in entries],
-        [camera] * len(entries),
+        [entry.camera for entry in entries],
+        [entry.seeds for entry in entries],
     )
     return {f"sparse/0/{name}": text for name, text in texts.items()}
+
+
+def _nerfstudio_texts(entries: list[_Entry], camera: Camera) -> dict[str, str]:
+    frames = []
+    for entry in entries:
+        if entry.world_from_camera is None:
+            continue
+        own = entry.camera
+        pose = entry.world_from_camera @ OPENGL_FROM_OPENCV
+        frames.append(
+            {
+                "file_path": entry.colour,
+                **({"depth_file_path": entry.depth} if entry.depth else {}),
+                "transform_matrix": pose.tolist(),
+                **{"w": own.width, "h": own.height, "fl_x": float(own.fx), "fl_y": float(own.fy)},
+                # Pixel centres are at +0.5 there.
+                **{"cx": float(own.cx) + 0.5, "cy": float(own.cy) + 0.5},
+            }
+        )
+    values = {"camera_model": "PINHOLE", "frames": frames}
+    texts = {}
+    points = [entry.seeds for entry in entries if entry.seeds is not None]
+    if points:
+        values["ply_file_path"] = "points.ply"
+        texts["points.ply"] = ply_text(points)
+    return {nerfstudio.FILE_NAME: json.dumps(values, indent=1) + "\n", **texts}
 
 
 LAYOUTS = {
@@ -242,11 +292,22 @@ LAYOUTS = {
         depth=lambda number, _: f"depth/{number:06d}.png",
         units_per_metre=ace_layout.UNITS_PER_METRE,
         texts=_ace_texts,
+        own_cameras=True,
     ),
     "colmap": _Layout(
         colour=lambda number, _: f"images/{number:06d}.png",
         depth=lambda number, _: f"depth/{number:06d}.png",
         units_per_metre=colmap.UNITS_PER_METRE,
         texts=_colmap_texts,
+        own_cameras=True,
+        seeded=True,
+    ),
+    "nerfstudio": _Layout(
+        colour=lambda number, _: f"images/{number:06d}.png",
+        depth=lambda number, _: f"depth/{number:06d}.png",
+        units_per_metre=1000.0,
+        texts=_nerfstudio_texts,
+        own_cameras=True,
+        seeded=True,
     ),
 }

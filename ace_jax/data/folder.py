@@ -9,10 +9,12 @@ poses.txt              camera to world, optional: `t tx ty tz qx qy qz qw` (TUM)
                        4 x 4 matrix a line in the order of names, or as a pose file of names
 ```
 
-Without `times.txt` a frame's time is its name if all names are numbers with a fraction (seconds),
-else its position at 30 frames a second.
+Without `rgb/` the folder's own images are the colour images. Without `times.txt` a frame's time is
+its name if all names are numbers with a fraction (seconds), else its position at 30 frames a
+second.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from absl import logging
 
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import first_size
-from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
+from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
 from ace_jax.data.places import images, natural, own_folder, read_text, with_slashes
 from ace_jax.data.poses_file import Trajectory, image_stem, read_matrices, read_poses
 from ace_jax.data.recording import positions_as_times
@@ -36,26 +38,36 @@ class Folder(ImageRecording):
         dropped_depth: depth images without a colour image.
     """
 
-    def __init__(self, folder: str | Path, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        intrinsics: Intrinsics | None = None,
+        name: str | None = None,
+    ) -> None:
         """Opens a folder.
 
         Args:
             folder: holds `rgb/` and `intrinsics.json`.
+            intrinsics: instead of that file.
             name: for messages; the folder's name by default.
 
         Raises:
             UserError: something is missing or unreadable.
         """
         folder = Path(folder)
-        name = name or folder.name
-        colour = images(folder / "rgb")
+        name = name or Path(os.path.abspath(folder)).name
+        colour_folder = folder / "rgb"
+        if not colour_folder.is_dir() and images(folder):
+            colour_folder = folder
+        colour = images(colour_folder)
         if not colour:
-            raise UserError(f"{name}: no PNG or JPEG images in {folder / 'rgb'}")
+            raise UserError(f"{name}: no PNG or JPEG images in {colour_folder}")
         depth = images(folder / "depth")
         stems = sorted(colour.keys() & depth.keys() if depth else colour, key=natural)
         if not stems:
             raise UserError(
-                f"{name}: no image of {folder / 'rgb'} has its name in {folder / 'depth'}; depth "
+                f"{name}: no image of {colour_folder} has its name in {folder / 'depth'}; depth "
                 "images are paired with colour by name"
             )
         self.dropped_rgb = len(colour) - len(stems)
@@ -68,7 +80,8 @@ class Folder(ImageRecording):
                 self.dropped_depth,
             )
         files = [colour[stem] for stem in stems]
-        intrinsics = read_intrinsics(folder / FILE_NAME)
+        if intrinsics is None:
+            intrinsics = read_intrinsics(folder / FILE_NAME)
         all_stems = sorted(colour, key=natural)  # files without names count every colour image
         kept = np.isin(all_stems, stems)
         known = _times(folder / "times.txt", all_stems)
@@ -129,6 +142,7 @@ def _poses(path: Path, stems: list[str], times: np.ndarray, kept: np.ndarray) ->
     return poses.of([stem for stem, keep in zip(stems, kept, strict=True) if keep])
 
 
-def open_named(rest: str, root: Path) -> Folder:
+def open_named(rest: str, root: Path, intrinsics: Intrinsics | None = None) -> Folder:
     """Opens `folder/PATH`."""
-    return Folder(own_folder(rest, root, "rgb/, depth/ and intrinsics.json"))
+    folder = own_folder(rest, root, "rgb/, depth/ and intrinsics.json")
+    return Folder(folder, intrinsics=intrinsics)

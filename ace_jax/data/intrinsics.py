@@ -68,7 +68,9 @@ def read_intrinsics(path: Path) -> Intrinsics:
             distortion=tuple(float(k) for k in values.get("distortion", ())),
         )
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; write one like {_EXAMPLE}") from error
+        raise UserError(
+            f"{path}: {error.strerror}; write one like {_EXAMPLE}, or pass --intrinsics fx,fy,cx,cy"
+        ) from error
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{path} is unreadable ({error}); it should look like {_EXAMPLE}"
@@ -81,6 +83,24 @@ def read_intrinsics(path: Path) -> Intrinsics:
     if len(intrinsics.distortion) not in (0, 4, 5):
         raise UserError(f"{path}: distortion takes 4 or 5 numbers: k1, k2, p1, p2[, k3]")
     return intrinsics
+
+
+def parse_intrinsics(text: str) -> Intrinsics:
+    """What --intrinsics says: a file as `intrinsics.json`, or `fx,fy,cx,cy` in pixels.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if Path(text).is_file():
+        return read_intrinsics(Path(text))
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--intrinsics {text!r} is neither a file nor fx,fy,cx,cy") from error
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or min(numbers[:2]) <= 0:
+        raise UserError(f"--intrinsics {text!r}: give fx,fy,cx,cy in pixels, or a file")
+    fx, fy, cx, cy = numbers
+    return Intrinsics(fx, fy, cx, cy)
 
 
 def intrinsics_text(camera: Camera, depth_scale: float) -> str:

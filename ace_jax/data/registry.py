@@ -1,12 +1,16 @@
-"""Names of recordings: `7scenes/redkitchen/seq-01`, `tum/freiburg1_rpy`, `folder/PATH`, ..."""
+"""Names of recordings: `7scenes/redkitchen/seq-01`, `tum/freiburg1_rpy`, or a path."""
 
 import dataclasses
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType
 
 from ace_jax.data.frame import FrameSource
+from ace_jax.data.intrinsics import Intrinsics
+from ace_jax.data.places import own_path
 from ace_jax.data.poses_file import with_poses
+from ace_jax.data.recognition import intrinsics_option, open_path, recognise, require_depth
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.plugins import Registry
@@ -68,14 +72,26 @@ def find_format(name: str) -> tuple[Format, str]:
     known = FORMATS.find(kind) if rest else None
     if known is None:
         forms = ", ".join([known.form for known in FORMATS.values()] + _installed())
-        names = f"is it folder/{name}? Names" if name and Path(name).is_dir() else "names"
-        raise UserError(f"no sequence {name!r}: {names} are {forms}")
+        raise UserError(f"no sequence {name!r}: no such folder or file, and names are {forms}")
     return known, rest
 
 
 def _installed() -> list[str]:
     """The forms of names that installed packages read, which are not imported for it."""
     return [f"{point.name}/..." for point in FORMATS.installed()]
+
+
+def path_of(name: str) -> Path | None:
+    """The folder or file that a name is, if it is a path and not the name of a known kind."""
+    path = Path(name).expanduser()
+    kind, _, rest = name.partition("/")
+    return path if name and path.exists() and not (kind in FORMATS.names() and rest) else None
+
+
+def short_name(name: str) -> str:
+    """A recording's name that can be a folder's below others: of a path, its last part."""
+    path = path_of(name)
+    return name.strip("/") if path is None else Path(os.path.abspath(path)).name
 
 
 def open_sequence(
@@ -87,28 +103,42 @@ def open_sequence(
     max_frames: int | None = None,
     poses: str | Path | None = None,
     focal: float | None = None,
+    intrinsics: Intrinsics | None = None,
+    needs_depth: bool = False,
 ) -> FrameSource:
-    """Opens a recording by name.
+    """Opens a recording by name or by path.
 
     Args:
-        name: see `FORMATS`; `folder//abs/path` is an absolute path.
+        name: a folder or file, whose kind is recognised by what it holds; or a name, see `FORMATS`
+            (`folder//abs/path` is an absolute path).
         data_root: folder that holds `7scenes/`, `tum/`, ...
         start: first frame.
         stride: take every n-th frame.
         max_frames: at most so many frames; None for all.
         poses: a file whose poses replace the recording's own, see `poses_file.read_poses`.
         focal: focal length in pixels of 7-Scenes' colour camera, instead of 525.
+        intrinsics: of a folder of images or a video, instead of those in a file.
+        needs_depth: refuse at once what cannot have any.
 
     Raises:
         UserError: the name is unknown or nothing is there; the line says how to get it.
     """
-    found, rest = find_format(name)
-    options = {}
-    if focal is not None:
-        if not name.startswith("7scenes/"):
-            raise UserError(f"{name}: a focal length can be given for 7scenes only")
-        options["focal"] = focal
-    source = found.load().open_named(rest, Path(data_root), **options)
+    if focal is not None and not name.startswith("7scenes/"):
+        raise UserError(f"{name}: a focal length can be given for 7scenes only")
+    path = path_of(name)
+    if path is not None:
+        if needs_depth:
+            require_depth(*recognise(path), name)
+        source = open_path(path, intrinsics)
+    else:
+        found, rest = find_format(name)
+        kind = name.partition("/")[0]
+        if needs_depth:
+            require_depth(kind, own_path(rest, Path(data_root)), name)
+        options = intrinsics_option(intrinsics, kind, name)
+        if focal is not None:
+            options["focal"] = focal
+        source = found.load().open_named(rest, Path(data_root), **options)
     if poses is not None:
         source = with_poses(source, poses)
     if start or stride != 1 or max_frames is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ace_jax.data.frame import Frame, FrameSource, metric
+from ace_jax.data.intrinsics import Intrinsics
 from ace_jax.data.poses_file import with_poses
 from ace_jax.data.recording import iterate
 from ace_jax.data.registry import FORMATS, Format, find_format, open_sequence
@@ -81,6 +82,7 @@ def open_frames(
     split: str | None = None,
     poses: str | Path | None = None,
     focal: float | None = None,
+    intrinsics: Intrinsics | None = None,
     scale: float | None = None,
 ) -> FrameSource:
     """Opens a recording, or a scene's official split, and takes the frames asked for.
@@ -92,13 +94,14 @@ def open_frames(
         split: "train" or "test", as the data set's authors define it.
         poses: a file whose poses replace the recording's own.
         focal: of the 7-Scenes colour camera, pixels.
+        intrinsics: of a folder of images or a video, instead of those in a file.
         scale: metres for one unit of the poses, where these have a scale of their own.
 
     Raises:
         UserError: nothing there, a malformed selection, or nothing left.
     """
     if split is None:
-        source = open_sequence(name, data_root, poses=poses, focal=focal)
+        source = open_sequence(name, data_root, poses=poses, focal=focal, intrinsics=intrinsics)
     else:
         source = _open_split(name, Path(data_root), split, focal)
         if poses is not None:

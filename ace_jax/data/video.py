@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
+from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
 from ace_jax.data.places import own_path
 from ace_jax.data.recording import Recording
 from ace_jax.data.sequential import ForwardReader
@@ -22,11 +22,14 @@ _MAX_FRAMES = 10_000_000  # a damaged header must not make us allocate gigabytes
 class Video(Recording):
     """The frames of a video file."""
 
-    def __init__(self, path: str | Path, *, name: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, intrinsics: Intrinsics | None = None, name: str | None = None
+    ) -> None:
         """Opens a video.
 
         Args:
             path: the file.
+            intrinsics: instead of those of the file beside.
             name: for messages; the file's name by default.
 
         Raises:
@@ -49,7 +52,8 @@ class Video(Recording):
         if not (self._capture.isOpened() and 1 <= count <= _MAX_FRAMES and min(width, height) >= 1):
             raise UserError(f"{path} is no video that OpenCV can decode; convert it to H.264 MP4")
         own = path.with_suffix(".json")
-        intrinsics = read_intrinsics(own if own.is_file() else path.with_name(FILE_NAME))
+        if intrinsics is None:
+            intrinsics = read_intrinsics(own if own.is_file() else path.with_name(FILE_NAME))
         camera = intrinsics.camera(int(width), int(height))
         lens = intrinsics.lens()
         self._undistortion = None if lens is None else Undistortion(camera, lens)
@@ -76,6 +80,6 @@ class Video(Recording):
         return (rgb if self._undistortion is None else self._undistortion(rgb, None)[0]), None
 
 
-def open_named(rest: str, root: Path) -> Video:
+def open_named(rest: str, root: Path, intrinsics: Intrinsics | None = None) -> Video:
     """Opens `video/FILE`."""
-    return Video(own_path(rest, root), name=f"video/{rest.strip('/')}")
+    return Video(own_path(rest, root), intrinsics=intrinsics, name=f"video/{rest.strip('/')}")

@@ -17,13 +17,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ace_jax.data.inputs import ImageLike, Intrinsics, as_camera, as_depth, as_image
 from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera, camera_rows
-from ace_jax.geometry.host_camera import camera_from_matrix
 from ace_jax.localization.localize import (
     ONE,
     Correspondences,
@@ -36,6 +37,7 @@ from ace_jax.localization.localize import (
 from ace_jax.localization.scene_map import SceneMap, load_map
 from ace_jax.localization.settings import Settings, default_settings
 from ace_jax.localization.stored_landmarks import landmarks_of
+from ace_jax.runtime import enable_compilation_cache
 from ace_jax.weights.shared_transformer import SharedTransformer, load_transformer
 
 BATCH = 16  # images that one program answers; more would not be faster on a CPU
@@ -142,6 +144,7 @@ class Relocalizer:
             name: of the scene.
             **changes: of the map's default `Settings`.
         """
+        enable_compilation_cache()
         if extractor is None:
             options = {
                 name: tuple(value) if isinstance(value, list) else value
@@ -157,20 +160,25 @@ class Relocalizer:
 
     def __call__(
         self,
-        image: np.ndarray,
-        intrinsics: Camera | np.ndarray,
-        depth: np.ndarray | None = None,
+        image: ImageLike,
+        intrinsics: Intrinsics,
+        depth: ArrayLike | None = None,
     ) -> Localization:
         """The pose of an image.
 
         Args:
-            image: (H, W, 3) uint8, undistorted.
-            intrinsics: a camera, or its (3, 3) matrix.
+            image: (H, W, 3) uint8, undistorted; or a file, grey, floats, see `as_image`.
+            intrinsics: a camera, its (3, 3) matrix or [fx, fy, cx, cy].
             depth: (H, W) metres, registered to the image, 0 where unknown; or None.
+
+        Raises:
+            UserError: the inputs are none of these.
         """
+        image = as_image(image)
         camera = as_camera(intrinsics, image.shape[1], image.shape[0])
+        known = None if depth is None else as_depth(depth, image.shape[:2])
         features, ms = timed_features(self.extractor, image)
-        result = self.locate(features, camera, depth)
+        result = self.locate(features, camera, known)
         return dataclasses.replace(result, ms={"features": ms, **result.ms})
 
     def locate(
@@ -191,23 +199,28 @@ class Relocalizer:
 
     def locate_many(
         self,
-        images: Sequence[np.ndarray],
-        intrinsics: Sequence[Camera | np.ndarray],
-        depths: Sequence[np.ndarray | None] | None = None,
+        images: Sequence[ImageLike],
+        intrinsics: Sequence[Intrinsics],
+        depths: Sequence[ArrayLike | None] | None = None,
     ) -> list[Localization]:
         """The poses of images, as calls one by one would find them, from one compiled program.
 
         Args:
-            images: K images (H, W, 3) uint8, undistorted, of any sizes.
-            intrinsics: of each image a camera, or its (3, 3) matrix.
+            images: K images as for a call, of any sizes.
+            intrinsics: of each image, as for a call.
             depths: of each image (H, W) metres as for a call, or None.
 
         Raises:
             UserError: intrinsics do not fit an image, or are fewer or more than the images.
         """
-        cameras = cameras_of(images, intrinsics)
-        extracted = [timed_features(self.extractor, image) for image in images]
-        found = self.locate_features([features for features, _ in extracted], cameras, depths)
+        pixels = [as_image(image, f"image {i}") for i, image in enumerate(images)]
+        cameras = cameras_of(pixels, intrinsics)
+        extracted = [timed_features(self.extractor, image) for image in pixels]
+        known = depths and [
+            None if depth is None else as_depth(depth, image.shape[:2])
+            for depth, image in zip(depths, pixels, strict=True)
+        ]
+        found = self.locate_features([features for features, _ in extracted], cameras, known)
         return [
             dataclasses.replace(answer, ms={"features": ms, **answer.ms})
             for answer, (_, ms) in zip(found, extracted, strict=True)
@@ -356,9 +369,7 @@ def _with_depth(features: Features, depth: np.ndarray | None) -> Features:
     return features.replace(depth=known)
 
 
-def cameras_of(
-    images: Sequence[np.ndarray], intrinsics: Sequence[Camera | np.ndarray]
-) -> list[Camera]:
+def cameras_of(images: Sequence[np.ndarray], intrinsics: Sequence[Intrinsics]) -> list[Camera]:
     """The cameras of images, see `as_camera`.
 
     Raises:
@@ -370,24 +381,3 @@ def cameras_of(
         as_camera(one, image.shape[1], image.shape[0])
         for image, one in zip(images, intrinsics, strict=True)
     ]
-
-
-def as_camera(intrinsics: Camera | np.ndarray, width: int, height: int) -> Camera:
-    """A camera from itself or from a (3, 3) matrix.
-
-    Raises:
-        UserError: the matrix is not one, or the camera is of another image size.
-    """
-    if not isinstance(intrinsics, Camera):
-        matrix = np.asarray(intrinsics, np.float64)
-        if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or matrix[0, 0] <= 0:
-            raise UserError(
-                "intrinsics must be a Camera or a (3, 3) matrix [fx 0 cx; 0 fy cy; 0 0 1]"
-            )
-        return camera_from_matrix(matrix, width, height)
-    if (intrinsics.width, intrinsics.height) != (width, height):
-        raise UserError(
-            f"the image has {width} x {height} pixels, its intrinsics are for "
-            f"{intrinsics.width} x {intrinsics.height}"
-        )
-    return intrinsics

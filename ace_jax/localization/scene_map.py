@@ -114,6 +114,15 @@ class SceneMap:
                 apart.append(f"{field.name} is {here:.7g}, there {there:.7g}")
         raise UserError(f"{what} has another camera than the map: {', '.join(apart)}")
 
+    @classmethod
+    def load(cls, path: Path | str) -> "SceneMap":
+        """Reads a map file, see `load_map`."""
+        return load_map(path)
+
+    def save(self, path: Path | str, half: bool = True) -> int:
+        """Writes a map file, see `save_map`; returns its size in bytes."""
+        return save_map(path, self, half)
+
 
 def feature_fields(extractor: FeatureExtractor, options: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `SceneMap` that name its features; `options` made the extractor."""

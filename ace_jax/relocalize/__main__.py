@@ -8,7 +8,7 @@ Examples:
       --frames 700: --data_root ~/data --out runs/kitchen
   python -m ace_jax.relocalize --map kitchen.safetensors --seq 7scenes/redkitchen --split test
   python -m ace_jax.relocalize --map kitchen.safetensors --images photo.jpg --intrinsics 1450
-  python -m ace_jax.relocalize --map kitchen.safetensors --seq folder/new --rerun queries.rrd
+  python -m ace_jax.relocalize --map kitchen.safetensors --seq new --rerun queries.rrd
   python -m ace_jax.relocalize --map kitchen.safetensors --map office.safetensors --images photos
 
 With several maps, each query is assigned to the scene that it shows. Exit code 0: all frames were
@@ -26,7 +26,9 @@ from ace_jax.runtime import enable_compilation_cache
 from ace_jax.viewer import flag as rerun_flag
 
 _MAP = flags.DEFINE_multi_string("map", None, "map file; may be given several times", required=True)
-_SEQ = flags.DEFINE_string("seq", None, "the queries: a recording, see ace_jax.slam --help")
+_SEQ = flags.DEFINE_string(
+    "seq", None, "the queries: a recording, a path or a name; see ace_jax.slam"
+)
 _IMAGES = flags.DEFINE_string("images", None, "the queries: an image, or a folder of images")
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
 _FRAMES = flags.DEFINE_string("frames", None, "START:STOP:STEP, the frames to use")
@@ -42,6 +44,12 @@ _INTRINSICS = flags.DEFINE_string(
     "intrinsics of --images: a file, fx,fy,cx,cy or a focal length (default: EXIF)",
 )
 _OUT = flags.DEFINE_string("out", "runs/relocalize", "output folder")
+_SUBMISSION = flags.DEFINE_string(
+    "submission",
+    None,
+    "a file to write the poses to as visuallocalization.net takes them: name, quaternion and "
+    "translation, world to camera",
+)
 _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
 )
@@ -55,13 +63,36 @@ _RERUN = rerun_flag.define()
 _SEED = flags.DEFINE_integer("seed", 0, "random seed; runs with the same seed are reproducible")
 
 
+_GROUPS = {
+    "Input": (
+        *(
+            "map",
+            "seq",
+            "images",
+            "intrinsics",
+            "data_root",
+            "frames",
+            "split",
+            "poses",
+            "focal",
+            "scale",
+        ),
+        "weights_dir",
+    ),
+    "Output": ("out", "submission", "rerun"),
+    "Method": ("use_depth", "align", "seed"),
+}
+
+
 def main(_: Sequence[str]) -> int | None:
     """Relocalizes as the flags say."""
     if (_SEQ.value is None) == (_IMAGES.value is None):
         raise errors.UserError("give either --seq NAME or --images PATH")
     enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
+    from ace_jax.data.pose_writers import write_submission
     from ace_jax.data.selection import open_frames
+    from ace_jax.files import tell_overwriting
     from ace_jax.localization.several_maps import load_maps
     from ace_jax.relocalize import run
     from ace_jax.relocalize.queries import ImageQueries
@@ -78,6 +109,7 @@ def main(_: Sequence[str]) -> int | None:
             focal=_FOCAL.value,
             scale=_SCALE.value,
         )
+    tell_overwriting(Path(_OUT.value) / "metrics.json", _OUT.value)
     relocalizers = load_maps(_MAP.value, _WEIGHTS_DIR.value, seed=_SEED.value)
     size = sum(Path(path).stat().st_size for path in _MAP.value)
     with rerun_flag.opened(_RERUN.value, source.name) as view:
@@ -90,6 +122,9 @@ def main(_: Sequence[str]) -> int | None:
             align=_ALIGN.value,
             view=view,
         )
+    if _SUBMISSION.value is not None:
+        found = [a.world_from_camera if a and a.success else None for a in state.answers]
+        write_submission(_SUBMISSION.value, state.names, found)
     print(run.describe(state, Path(_OUT.value)))
     if state.interrupted:
         return errors.EXIT_INTERRUPTED
@@ -98,4 +133,4 @@ def main(_: Sequence[str]) -> int | None:
 
 if __name__ == "__main__":
     sys.argv = rerun_flag.with_value(sys.argv)
-    errors.run(main)
+    errors.run(main, groups=_GROUPS)

@@ -1,20 +1,25 @@
 """RGB-D SLAM: a recording in; trajectory, map, picture and metrics out.
 
+  python -m ace_jax.slam [PATH] [flags]
   python -m ace_jax.slam [--seq NAME] [flags]
 
-NAME is synthetic/room0 (the default: rendered here, nothing to download), 7scenes/SCENE/SEQ,
-tum/SEQUENCE, replica/SCENE, folder/PATH or another kind that python -m ace_jax.data list shows.
+PATH is a recording, recognised by what it holds: a folder with rgb/, depth/ and intrinsics.json, a
+TUM, 7-Scenes, ScanNet or Replica sequence, a COLMAP model or transforms.json with depth, an export
+of Record3D or Polycam, a bag. NAME is the same, or synthetic/room0 (the default: rendered here,
+nothing to download), 7scenes/SCENE/SEQ, tum/SEQUENCE, live/realsense or another that
+python -m ace_jax.data list shows, below --data_root.
 
 Examples:
   python -m ace_jax.slam
+  python -m ace_jax.slam my_recording
+  python -m ace_jax.slam my_recording --intrinsics 525,525,319.5,239.5
   python -m ace_jax.slam --seq tum/freiburg1_rpy --data_root ~/data
   python -m ace_jax.slam --seq 7scenes/redkitchen/seq-01 --data_root ~/data --stride 3
   python -m ace_jax.slam --seq tum/freiburg1_rpy --data_root ~/data --realtime
-  python -m ace_jax.slam --seq folder/my_recording --out runs/mine
-  python -m ace_jax.slam --seq folder/my_recording --rerun --mesh
-  python -m ace_jax.slam --seq folder/never_aligned --register_depth
-  python -m ace_jax.slam --seq folder/a_long_day --checkpoint 30
-  python -m ace_jax.slam --seq folder/next_day --session runs/mine/session.safetensors
+  python -m ace_jax.slam my_recording --rerun --mesh
+  python -m ace_jax.slam never_aligned --register_depth
+  python -m ace_jax.slam a_long_day --checkpoint 30
+  python -m ace_jax.slam next_day --session runs/slam/a_long_day/session.safetensors
 
 Poses come from the images alone; ground truth, where there is one, is for the evaluation.
 """
@@ -29,7 +34,13 @@ from ace_jax import errors
 from ace_jax.runtime import enable_compilation_cache
 from ace_jax.viewer import flag as rerun_flag
 
-_SEQ = flags.DEFINE_string("seq", "synthetic/room0", "the recording")
+_SEQ = flags.DEFINE_string("seq", "synthetic/room0", "the recording, a path or a name")
+_INTRINSICS = flags.DEFINE_string(
+    "intrinsics",
+    None,
+    "of a folder of images that has none: fx,fy,cx,cy in pixels (depth in millimetres), or a file "
+    "as intrinsics.json",
+)
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
 _OUT = flags.DEFINE_string("out", None, "output folder (default: runs/slam/SEQ)")
 _HEAD = flags.DEFINE_string(
@@ -94,12 +105,28 @@ _RERUN = rerun_flag.define()
 _SEED = flags.DEFINE_integer("seed", 0, "random seed; runs with the same seed are reproducible")
 
 
-def main(_: Sequence[str]) -> int | None:
+_GROUPS = {
+    "Input": (
+        *("seq", "intrinsics", "data_root", "start", "stride", "max_frames", "poses"),
+        *("readout_ms", "register_depth", "depth_focal", "realtime"),
+    ),
+    "Output": ("out", "mesh", "rerun"),
+    "Method": ("features", "weights_dir", "head", "close_loops", "seed"),
+    "Earlier and interrupted runs": ("session", "frozen", "checkpoint"),
+}
+
+
+def main(argv: Sequence[str]) -> int | None:
     """Runs SLAM as the flags say."""
+    sequence = argv[1] if len(argv) > 1 else _SEQ.value
+    if len(argv) > 1 and flags.FLAGS["seq"].present:
+        raise errors.UserError(f"two recordings, {argv[1]} and --seq {_SEQ.value}: give one")
     enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
+    from ace_jax.data.intrinsics import parse_intrinsics
     from ace_jax.data.registered_depth import registered
-    from ace_jax.data.registry import open_sequence
+    from ace_jax.data.registry import open_sequence, short_name
+    from ace_jax.files import tell_overwriting
     from ace_jax.slam import run
     from ace_jax.slam.reporting import mesh
     from ace_jax.slam.reporting.live_view import SlamView
@@ -107,14 +134,16 @@ def main(_: Sequence[str]) -> int | None:
     from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
 
     source = open_sequence(
-        _SEQ.value,
+        sequence,
         _DATA_ROOT.value,
         start=_START.value,
         stride=_STRIDE.value,
         max_frames=_MAX_FRAMES.value,
         poses=_POSES.value,
+        intrinsics=None if _INTRINSICS.value is None else parse_intrinsics(_INTRINSICS.value),
+        needs_depth=not _FROZEN.value,
     )
-    out = Path(_OUT.value) if _OUT.value else Path("runs/slam") / _SEQ.value.strip("/")
+    out = Path(_OUT.value) if _OUT.value else Path("runs/slam") / short_name(sequence)
     if _FROZEN.value and _SESSION.value is None:
         raise errors.UserError("--frozen needs a map: give --session")
     run.prepare(source, out, needs_depth=not _FROZEN.value)
@@ -122,16 +151,19 @@ def main(_: Sequence[str]) -> int | None:
     if _MESH.value:
         mesh.require(source)
     session = None if _SESSION.value is None else Path(_SESSION.value)
-    checkpoint = None
+    checkpoint, goes_on = None, False
     if _CHECKPOINT.value is not None:
         if _HEAD.value != run.DEFAULT_HEAD:
             raise errors.UserError(f"--checkpoint works with --head {run.DEFAULT_HEAD} alone")
-        settings = (_SEQ.value, source.timestamps().tobytes(), _HEAD.value, _FEATURES.value)
+        settings = (sequence, source.timestamps().tobytes(), _HEAD.value, _FEATURES.value)
         settings += (_SEED.value, session, _FROZEN.value, _CLOSE_LOOPS.value)
         settings += (_REGISTER_DEPTH.value, _DEPTH_FOCAL.value)
         checkpoint = SlamCheckpoint(out, settings, _CHECKPOINT.value)
-        if checkpoint.unfinished():
+        goes_on = checkpoint.unfinished()
+        if goes_on:
             session = checkpoint.path
+    if not goes_on:
+        tell_overwriting(out / "metrics.json", out)
     options = run.SystemOptions(
         head=_HEAD.value,
         features=_FEATURES.value,
@@ -160,4 +192,4 @@ def main(_: Sequence[str]) -> int | None:
 
 if __name__ == "__main__":
     sys.argv = rerun_flag.with_value(sys.argv)
-    errors.run(main)
+    errors.run(main, optional=("PATH",), groups=_GROUPS)

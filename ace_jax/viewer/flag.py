@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ace_jax.viewer.live import LiveView
 
 NAME = "rerun"
+flags.disclaim_key_flags()  # the flag is that of the command that defines it: --help shows it
 
 
 def define() -> flags.FlagHolder[str | None]:

@@ -25,6 +25,6 @@ def convert(source: FrameSource, layout: str | None, out: str | None) -> str:
 
 def _opened_by(layout: str, out: str) -> str:
     """How to name it, for layouts that are opened by their path."""
-    if layout not in ("folder", "ace", "colmap"):
+    if layout not in ("folder", "ace", "colmap", "nerfstudio"):
         return ""
     return f"; open it as {layout}/{Path(out).resolve()}"

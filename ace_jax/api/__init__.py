@@ -1,0 +1,1 @@
+"""What `import ace_jax` offers to programs: thin functions over the packages, inputs checked."""
