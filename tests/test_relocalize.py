@@ -128,7 +128,9 @@ def test_the_same_seed_gives_the_same_pose(relocalizer):
 
 
 def test_few_queries_are_followed_by_all(relocalizer):
-    relocalizer.settings = dataclasses.replace(relocalizer.settings, max_queries=24)
+    relocalizer.settings = dataclasses.replace(
+        relocalizer.settings, max_queries=24, min_guided=1000
+    )
     answer = relocalizer(World(1).image(5.5), CAMERA)
     assert answer.success
     assert len(answer.uv) == 192
