@@ -394,10 +394,11 @@ def row(name: str, method: str) -> dict[str, Any] | None:
 
 def cells(figures: dict[str, Any]) -> list[str]:
     """A row's cells."""
+    median = 100 * figures["median_translation_m"]
     within = [figures[f"within_{k}"] for k in ("10cm_10deg", "5cm_5deg", "2cm_2deg", "1cm_1deg")]
     return [
         " / ".join(f"{share:.0f}" for share in within),
-        f"{100 * figures['median_translation_m']:.2f} cm",
+        f"{median:.2f} cm" if np.isfinite(median) else "no pose",
         f"{figures['bytes'] / 1e6:.2f}",
         f"{figures['core_seconds']:.0f}",
         " / ".join(f"{figures['ms'][stage]:.0f}" for stage in ("features", "head", "solver")),

@@ -31,7 +31,7 @@ exp = jax.jit(se3.exp)
 LOSSES = (
     robust_loss.squared,
     robust_loss.huber,
-    robust_loss.geman_mcclure,
+    robust_loss.cauchy,
     robust_loss.tukey,
     robust_loss.truncated,
 )

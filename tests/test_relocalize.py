@@ -129,7 +129,9 @@ def test_the_same_seed_gives_the_same_pose(relocalizer):
 
 
 def test_few_queries_are_followed_by_all(relocalizer):
-    relocalizer.settings = dataclasses.replace(relocalizer.settings, max_queries=24)
+    relocalizer.settings = dataclasses.replace(
+        relocalizer.settings, max_queries=24, min_guided=1000
+    )
     answer = relocalizer(World(1).image(5.5), CAMERA)
     assert answer.success
     assert len(answer.uv) == 192
@@ -326,7 +328,9 @@ def test_a_map_of_another_world_is_judged_after_alignment(map_files, tmp_path):
     # The poses that are written are still the map's.
     poses = read_poses(tmp_path / "poses.txt").of(["view-5.5"])
     np.testing.assert_allclose(poses[0], World(1).pose(5.5), atol=0.01)
-    assert re.search(r"view-[\d.]+: \d+ inliers, \d\.\d cm", (tmp_path / "report.html").read_text())
+    assert re.search(
+        r"view-[\d.]+: \d+ inliers, \d\.\d\d cm", (tmp_path / "report.html").read_text()
+    )
     few = run.run(maps, Moved((3.5, 5.5), World(1)), tmp_path, 1, align=True, quiet=True)
     assert np.isnan(few.metrics["median_translation_m"])
 

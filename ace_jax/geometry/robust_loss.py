@@ -20,10 +20,9 @@ def huber(s: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(far, 2.0 * root - 1.0, s), jnp.where(far, 1.0 / root, 1.0)
 
 
-def geman_mcclure(s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """s / (1 + s): outliers fade out."""
-    inverse = 1.0 / (1.0 + s)
-    return s * inverse, inverse * inverse
+def cauchy(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """log(1 + s)."""
+    return jnp.log1p(s), 1.0 / (1.0 + s)
 
 
 def tukey(s: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -27,10 +27,10 @@ from ace_jax.localization.guided_matching import guided_match_on_device
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.localization.settings import Settings
 
-# Pixels at 640 columns, tuned on 7-Scenes redkitchen: what the first pose may be off by, and the
-# standard deviation of a landmark's error (that of SLAM's matches).
-_GUIDED_RADIUS, _GUIDED_SIGMA = 8.0, 1.5
-_GUIDED_STEPS = 5  # of Gauss-Newton; it has converged by then
+# Pixels at 640 columns: what the first pose may be off by, and the scale of the loss (Cauchy's, as
+# PoseLib's) on a landmark's error: wide first, for the first pose decides which matches pull.
+_GUIDED_RADIUS, _GUIDED_SIGMAS = 8.0, (5.0, 1.25)
+_GUIDED_STEPS = 5  # of Gauss-Newton on each scale; it has converged by then
 _GUIDED_INLIER = 2.0  # pixels at 640 columns, of a match that confirms the refined pose
 
 
@@ -193,18 +193,21 @@ def guided_pose(
     start = pose.camera_from_world
     matches = guided_match_on_device(landmarks, features, start, camera, gates, most)
     found = matches >= 0
-    refined = refine_pose(
-        start,
-        Observations(landmarks.points[matches].T, features.uv.T, found.astype(jnp.float32)),
-        camera,
-        NoiseModel(_GUIDED_SIGMA * scale, DEFAULT_NOISE.inverse_depth_sigma),
-        loss=robust_loss.geman_mcclure,
-        num_steps=_GUIDED_STEPS,
-    )
+    points, pixels = landmarks.points[matches].T, features.uv.T
+    observations, now = Observations(points, pixels, found.astype(jnp.float32)), start
+    for sigma in _GUIDED_SIGMAS:
+        refined = refine_pose(
+            now,
+            observations,
+            camera,
+            NoiseModel(sigma * scale, DEFAULT_NOISE.inverse_depth_sigma),
+            loss=robust_loss.cauchy,
+            num_steps=_GUIDED_STEPS,
+        )
+        now = refined.camera_from_world
     found = found & (refined.success & (found.sum() >= settings.min_guided))
-    now = jnp.where(pose.success & found.any(), refined.camera_from_world, start)
-    points = landmarks.points[matches]
-    residuals = residuals_of(now, points.T, features.uv.T, None, camera, NoiseModel(scale, 1.0))
+    now = jnp.where(pose.success & found.any(), now, start)
+    residuals = residuals_of(now, points, pixels, None, camera, NoiseModel(scale, 1.0))
     confirmed = jnp.sum(found & residuals.in_front & (residuals.pixel < _GUIDED_INLIER**2))
     enough = (pose.num_inliers >= settings.min_inliers) | (confirmed >= settings.min_guided)
     return pose.replace(camera_from_world=now, success=pose.success & enough)
