@@ -102,7 +102,6 @@ MECHANISMS: dict[str, dict | Callable[[], contextlib.AbstractContextManager]] = 
     ),
     "learned noise": lambda: _OFF(FeatureNoise, "learn", lambda *_: None),
     "local relocalization": lambda: _OFF(Tracker, "_relocalize", _whole_map),
-    "probation": {"keyframe_probation": 0},
     "keyframes where little is known": {"keyframe_min_tracked": 0},
     "far landmarks": {"min_near_landmarks": 0},
     "several appearances": {"descriptors_per_landmark": 1},

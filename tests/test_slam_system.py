@@ -112,17 +112,16 @@ def test_inliers_in_a_narrow_strip_are_no_pose_if_half_of_the_matches_disagree()
         assert system.tracker.is_ambiguous(tracked) is ambiguous
 
 
-def test_the_map_rests_for_a_while_after_the_camera_was_lost():
-    order = (*range(8), *[10] * 3, *range(22, 40))
+def test_the_map_grows_as_soon_as_the_camera_is_found():
+    """Else a camera that goes on into new parts of the room is lost again."""
+    order = (*range(8), *[10] * 3, *range(22, 28))
     source, system = RoomSource(len(order), order=order, black=(8, 9, 10)), make_system()
     for frame in source:
         system.process(frame)
         if frame.index == 10:
             assert system.state is State.LOST
             known = len(system.landmark_map.keyframes)
-        if 10 < frame.index <= 10 + CONFIG.keyframe_probation:
-            assert system.state is State.TRACKING
-            assert len(system.landmark_map.keyframes) == known
+    assert system.state is State.TRACKING
     assert len(system.landmark_map.keyframes) > known
 
 

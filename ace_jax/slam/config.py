@@ -275,7 +275,6 @@ class SlamConfig:
         relocalized_factor (ratio; tuned K R): by which the search radius and the inliers needed
             grow after relocalization.
         keyframe_min_gap (frames; tuned K R): between keyframes, at least.
-        keyframe_probation (frames; tuned P): tracked after a loss before the map grows again.
         keyframe_translation (m; tuned K R): to the nearest keyframe, beyond which a frame becomes
             one.
         keyframe_rotation (rad; tuned K R): the same for the direction.
@@ -358,7 +357,6 @@ class SlamConfig:
     relocalized_factor: float = 2.0
     # Keyframes
     keyframe_min_gap: int = 2
-    keyframe_probation: int = 8
     keyframe_translation: float = 0.15
     keyframe_rotation: float = 0.175
     keyframe_overlap: float = 0.35

@@ -319,7 +319,7 @@ class LandmarkSlam:
     def _accept(self, frame: Frame, tracked: Tracked) -> np.ndarray:
         """Takes a pose as the camera's, learns of the noise; returns it (4, 4) float64."""
         pose = orthonormalized(tracked.camera_from_world)
-        self.selection.count_frame(was_lost=self.state is State.LOST)
+        self.selection.since_keyframe += 1
         self.state = State.TRACKING
         self.atlas.count_tracked()
         self.last_landmarks = tracked.landmarks
