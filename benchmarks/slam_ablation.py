@@ -93,7 +93,6 @@ MECHANISMS: dict[str, dict | Callable[[], contextlib.AbstractContextManager]] = 
     "well-observed landmarks first": {"moving": MovingConfig(max_drag=np.inf)},
     "dense alignment": lambda: _OFF(LastFrame, "by_pixels", lambda *_: None),
     "features of the last frame": lambda: _OFF(LastFrame, "by_features", lambda *_: None),
-    "aperture test": {"min_inlier_spread": 0.0},
     "depth registration": lambda: _OFF(LocalMapper, "_with_planes", lambda *_: []),
     "depth calibration": lambda: _OFF(LocalMapper, "_calibrate_depth", _nothing),
     "no depth at edges": {"planar_radius": 0.0},

@@ -263,8 +263,7 @@ class LandmarkSlam:
         if not coarse.relocalized:
             unrolled = self._unrolled(frame, static, coarse.camera_from_world)
         # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth (DESIGN 6b).
-        tracked = self.tracker.fine(self.landmark_map, unrolled, coarse)
-        return None if tracked is None or self.tracker.is_ambiguous(tracked) else tracked
+        return self.tracker.fine(self.landmark_map, unrolled, coarse)
 
     def _find_in_other_map(self, frame: Frame, static: Features) -> Tracked | None:
         """Relocalization in the other maps of this run; goes over to one where it succeeds."""
