@@ -261,8 +261,7 @@ class Tracker:
         """
         nothing = np.full(len(features.mask), NO_LANDMARK, np.int32)
         coarse = self.coarse(landmark_map, features, None, nothing, features.descriptors, draw)
-        fine = None if coarse is None else self.fine(landmark_map, features, coarse)
-        return fine
+        return None if coarse is None else self.fine(landmark_map, features, coarse)
 
     def is_steady(self, landmark_map: LandmarkMap, tracked: Tracked) -> bool:
         """Whether a pose cannot have followed a moving person."""
