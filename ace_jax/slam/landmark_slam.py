@@ -288,7 +288,6 @@ class LandmarkSlam:
         self._insert_keyframe(frame, Tracked.without_landmarks(pose, features), pose)
         clock.lap("mapping")
         self.state = State.TRACKING
-        self.selection.start()
         self.atlas.count_tracked()
         self.recent_frames.remember(frame.timestamp, features, pose)
         self.last_frame.remember(frame, features)

@@ -22,10 +22,6 @@ class KeyframeSelection:
         self._config = config
         self.since_keyframe = 0
 
-    def start(self) -> None:
-        """A new map begins: there is nothing yet that a poor pose could bend."""
-        self.since_lost = self._config.keyframe_probation
-
     @staticmethod
     def reference(
         landmark_map: LandmarkMap, landmarks: np.ndarray, camera_from_world: np.ndarray
