@@ -9,11 +9,9 @@ from slam_scene import CONFIG, RoomSource, make_system, world_from_camera
 
 from ace_jax.data.frame import BadFrame
 from ace_jax.evaluation.trajectory import Trajectory, compare
-from ace_jax.features.base import Features
 from ace_jax.slam.frame_poses import State
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
-from ace_jax.slam.tracking.tracker import Tracked
 
 
 def _run(
@@ -98,31 +96,16 @@ def test_every_frame_can_be_relocalized_without_a_prediction():
     assert _ate(system, source) < 0.01
 
 
-def test_inliers_in_a_narrow_strip_are_no_pose_if_half_of_the_matches_disagree():
-    system = make_system()
-    uv = np.stack([np.linspace(10, 300, 40), np.full(40, 100.0) + np.arange(40) % 7], 1)
-    features = Features(uv, np.zeros((40, 128)), np.ones(40), np.ones(40, bool), np.ones(40))
-    here = np.arange(40)
-    for ratio, seen, ambiguous in (
-        (0.5, features, True),
-        (0.9, features, False),
-        (0.5, features.replace(uv=np.random.default_rng(0).uniform(0, 240, (40, 2))), False),
-    ):
-        tracked = Tracked(np.eye(4), here, seen, ratio, 1.0, relocalized=False, agreement=ratio)
-        assert system.tracker.is_ambiguous(tracked) is ambiguous
-
-
-def test_the_map_rests_for_a_while_after_the_camera_was_lost():
-    order = (*range(8), *[10] * 3, *range(22, 40))
+def test_the_map_grows_as_soon_as_the_camera_is_found():
+    """Else a camera that goes on into new parts of the room is lost again."""
+    order = (*range(8), *[10] * 3, *range(22, 28))
     source, system = RoomSource(len(order), order=order, black=(8, 9, 10)), make_system()
     for frame in source:
         system.process(frame)
         if frame.index == 10:
             assert system.state is State.LOST
             known = len(system.landmark_map.keyframes)
-        if 10 < frame.index <= 10 + CONFIG.keyframe_probation:
-            assert system.state is State.TRACKING
-            assert len(system.landmark_map.keyframes) == known
+    assert system.state is State.TRACKING
     assert len(system.landmark_map.keyframes) > known
 
 

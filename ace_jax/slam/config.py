@@ -252,9 +252,6 @@ class SlamConfig:
             is repeated by global relocalization.
         local_keyframes (keyframes; size): whose landmarks form the local map.
         max_local_landmarks (landmarks; size): capacity of the local map (static shape).
-        min_inlier_spread (px; tuned W): standard deviation of the inliers along the direction in
-            which they spread least; with less, one direction is not observed (aperture problem),
-        small_spread_inlier_ratio (share; tuned W): and at least these must be inliers.
         dense_agreement (share; measured on pairs of frames): pixels that must agree for a pose by
             dense alignment. Of pairs up to 24 cm and 17 degrees apart (redkitchen, freiburg1_rpy,
             hololens_lounge 0-94) 1 % of the right poses have less than 0.92 to 0.98.
@@ -275,7 +272,6 @@ class SlamConfig:
         relocalized_factor (ratio; tuned K R): by which the search radius and the inliers needed
             grow after relocalization.
         keyframe_min_gap (frames; tuned K R): between keyframes, at least.
-        keyframe_probation (frames; tuned P): tracked after a loss before the map grows again.
         keyframe_translation (m; tuned K R): to the nearest keyframe, beyond which a frame becomes
             one.
         keyframe_rotation (rad; tuned K R): the same for the direction.
@@ -342,8 +338,6 @@ class SlamConfig:
     min_inlier_ratio: float = 0.35
     local_keyframes: int = 20
     max_local_landmarks: int = 1536
-    min_inlier_spread: float = 40.0
-    small_spread_inlier_ratio: float = 0.7
     # Dense alignment
     dense_agreement: float = 0.9
     dense_overlap: float = 0.4
@@ -358,7 +352,6 @@ class SlamConfig:
     relocalized_factor: float = 2.0
     # Keyframes
     keyframe_min_gap: int = 2
-    keyframe_probation: int = 8
     keyframe_translation: float = 0.15
     keyframe_rotation: float = 0.175
     keyframe_overlap: float = 0.35

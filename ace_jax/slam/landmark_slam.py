@@ -263,8 +263,7 @@ class LandmarkSlam:
         if not coarse.relocalized:
             unrolled = self._unrolled(frame, static, coarse.camera_from_world)
         # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth (DESIGN 6b).
-        tracked = self.tracker.fine(self.landmark_map, unrolled, coarse)
-        return None if tracked is None or self.tracker.is_ambiguous(tracked) else tracked
+        return self.tracker.fine(self.landmark_map, unrolled, coarse)
 
     def _find_in_other_map(self, frame: Frame, static: Features) -> Tracked | None:
         """Relocalization in the other maps of this run; goes over to one where it succeeds."""
@@ -289,7 +288,6 @@ class LandmarkSlam:
         self._insert_keyframe(frame, Tracked.without_landmarks(pose, features), pose)
         clock.lap("mapping")
         self.state = State.TRACKING
-        self.selection.start()
         self.atlas.count_tracked()
         self.recent_frames.remember(frame.timestamp, features, pose)
         self.last_frame.remember(frame, features)
@@ -319,7 +317,7 @@ class LandmarkSlam:
     def _accept(self, frame: Frame, tracked: Tracked) -> np.ndarray:
         """Takes a pose as the camera's, learns of the noise; returns it (4, 4) float64."""
         pose = orthonormalized(tracked.camera_from_world)
-        self.selection.count_frame(was_lost=self.state is State.LOST)
+        self.selection.since_keyframe += 1
         self.state = State.TRACKING
         self.atlas.count_tracked()
         self.last_landmarks = tracked.landmarks

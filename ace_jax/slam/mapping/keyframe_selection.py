@@ -16,22 +16,11 @@ class KeyframeSelection:
 
     Attributes:
         since_keyframe: frames tracked since the newest keyframe.
-        since_lost: frames tracked since the camera was found again.
     """
 
     def __init__(self, config: SlamConfig) -> None:
         self._config = config
         self.since_keyframe = 0
-        self.since_lost = config.keyframe_probation
-
-    def count_frame(self, was_lost: bool) -> None:
-        """Counts a tracked frame."""
-        self.since_lost = 0 if was_lost else self.since_lost + 1
-        self.since_keyframe += 1
-
-    def start(self) -> None:
-        """A new map begins: there is nothing yet that a poor pose could bend."""
-        self.since_lost = self._config.keyframe_probation
 
     @staticmethod
     def reference(
@@ -66,9 +55,6 @@ class KeyframeSelection:
     ) -> bool:
         """Whether a tracked frame should become a keyframe.
 
-        The first poses after the camera was lost may rest on few features in one part of the image,
-        and a map that grows from such a pose stays bent, so there is a probation.
-
         Args:
             landmark_map: the map.
             features: N features of the frame.
@@ -79,9 +65,7 @@ class KeyframeSelection:
         """
         config = self._config
         known = features.depth > 0
-        if self.since_lost < config.keyframe_probation or known.sum() < config.min_inliers:
-            return False
-        if self.since_keyframe < config.keyframe_min_gap:
+        if known.sum() < config.min_inliers or self.since_keyframe < config.keyframe_min_gap:
             return False
         if len(covisible) == 0:
             return True

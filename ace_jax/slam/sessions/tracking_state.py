@@ -18,14 +18,13 @@ def tracking_state(system: LandmarkSlam) -> dict[str, np.ndarray]:
     mapping = system.mapping
     unadjusted = [n for n in mapping.being_mapped if n in fused]
     unmapped = [n for n in mapping.being_mapped if n not in fused] + mapping.unmapped
-    selection = system.selection
     return {
         **{f"recent/{name}": x for name, x in system.recent_frames.content().items()},
         **{f"air/{name}": x for name, x in system.free_space.content().items()},
         "tracks": np.array(system.state is State.TRACKING),
         "landmarks": landmark[system.last_landmarks],
         "descriptors": system.last_descriptors,
-        "frames_since": np.array([selection.since_keyframe, selection.since_lost]),
+        "frames_since": np.array([system.selection.since_keyframe]),
         "age": np.array(mapping.queue.age),
         "unmapped": np.array([place[n] for n in unmapped if n in place], np.int64),
         "unadjusted": np.array([place[n] for n in unadjusted if n in place], np.int64),
@@ -101,7 +100,6 @@ def resume(
     system.free_space.restore(part(tracking, "air/"))
     system.last_landmarks = np.where(landmark_map.valid[landmarks], landmarks, NO_LANDMARK)
     system.last_descriptors = tracking["descriptors"]
-    since = tracking["frames_since"].tolist()
-    system.selection.since_keyframe, system.selection.since_lost = since
+    system.selection.since_keyframe = int(tracking["frames_since"][0])
     system.state = State.TRACKING if tracking["tracks"] else State.LOST
     system.mapping.resume(unmapped, unadjusted, int(tracking["age"]))

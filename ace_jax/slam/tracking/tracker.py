@@ -261,21 +261,7 @@ class Tracker:
         """
         nothing = np.full(len(features.mask), NO_LANDMARK, np.int32)
         coarse = self.coarse(landmark_map, features, None, nothing, features.descriptors, draw)
-        fine = None if coarse is None else self.fine(landmark_map, features, coarse)
-        return None if fine is None or self.is_ambiguous(fine) else fine
-
-    def is_ambiguous(self, tracked: Tracked) -> bool:
-        """Whether a displaced pose would explain the frame as well (the aperture problem).
-
-        In a narrow strip of the image, structure that repeats along it (cupboards, tiles) lets half
-        of the matches agree with a pose that is displaced by 10 cm.
-        """
-        config = self.config
-        if tracked.inlier_ratio >= config.small_spread_inlier_ratio:
-            return False
-        spread = np.linalg.eigvalsh(np.cov(tracked.features.uv[tracked.landmarks >= 0].T))[0]
-        least = config.min_inlier_spread * self.camera.pixel_scale
-        return bool(np.sqrt(max(spread, 0.0)) < least)
+        return None if coarse is None else self.fine(landmark_map, features, coarse)
 
     def is_steady(self, landmark_map: LandmarkMap, tracked: Tracked) -> bool:
         """Whether a pose cannot have followed a moving person."""
