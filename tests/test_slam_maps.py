@@ -212,13 +212,14 @@ def test_the_likely_cause_of_a_loss():
     seen = blank_features(extractor)
     seen = seen.replace(mask=np.ones_like(seen.mask), depth=np.ones_like(seen.depth))
 
-    def cause(features=seen, motion=None, **changes) -> str:
+    def cause(features=seen, turn=0.0, **changes) -> str:
         frame = dataclasses.replace(last, timestamp=0.1, **changes)
-        return loss.likely_cause(frame, features, last, motion)
+        return loss.likely_cause(frame, features, last, turn)
 
     assert cause(rgb=rgb // 20) == loss.DARK
     assert cause(depth=None) == cause(depth=0 * depth) == loss.NO_DEPTH
     assert cause(seen.replace(depth=0 * seen.depth)) == loss.NO_DEPTH
     assert cause(seen.replace(mask=np.arange(FEATURES) < 20)) == loss.LITTLE_TEXTURE
     assert cause(rgb=cv2.GaussianBlur(rgb, None, 4.0)) == loss.BLUR
+    assert cause(turn=0.2) == loss.FAST_TURN
     assert cause() == loss.UNKNOWN_PLACE

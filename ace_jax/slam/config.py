@@ -216,10 +216,12 @@ class MergeConfig:
     Attributes:
         max_disagreement (m, rad; judged): between keyframes that agree on one overlap.
         min_agreeing (keyframes; judged): that must agree on it.
+        max_asked (keyframes; size): of a map that are looked for in another one, at most.
     """
 
     max_disagreement: tuple[float, float] = (0.05, math.radians(2.0))
     min_agreeing: int = 3
+    max_asked: int = 100
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,10 @@ import enum
 import numpy as np
 
 from ace_jax.data.frame import Frame
-from ace_jax.geometry.rigid import invert
+from ace_jax.geometry.rigid import difference, invert
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion
 from ace_jax.slam.loops.map_joining import Joined
 from ace_jax.slam.mapping.atlas import Atlas
-from ace_jax.slam.tracking.loss import GIVEN_UP
 
 NO_KEYFRAME = -1
 
@@ -59,13 +58,16 @@ class FramePoses:
     def __init__(self, atlas: Atlas) -> None:
         self._atlas = atlas
         self.frames: list[TrackedFrame] = []
+        self._last_two: tuple[TrackedFrame | None, ...] = (None, None)
 
     def tracked(
         self, frame: Frame, pose: np.ndarray, reference: int, relative: np.ndarray
     ) -> TrackedFrame:
         """A frame of the current map with its pose (4, 4), which is `relative` to a keyframe's."""
         number = self._atlas.current
-        return TrackedFrame(frame.index, frame.timestamp, pose, reference, relative, number)
+        entry = TrackedFrame(frame.index, frame.timestamp, pose, reference, relative, number)
+        self._last_two = self._last, entry
+        return entry
 
     def corrected(self, frame: TrackedFrame) -> np.ndarray | None:
         """(4, 4) camera_from_world of a frame as known now, in the axes of the current map.
@@ -78,9 +80,25 @@ class FramePoses:
         return frame.camera_from_reference @ keyframes.pose_of(frame.reference)
 
     def last_tracked(self) -> np.ndarray | None:
-        """(4, 4) camera_from_world of the newest frame that has a pose; None: there is none."""
-        poses = (self.corrected(frame) for frame in reversed(self.frames))
-        return next((pose for pose in poses if pose is not None), None)
+        """(4, 4) camera_from_world of the last frame that was tracked, if in the current map."""
+        return None if self._last is None else self.corrected(self._last)
+
+    def last_turn(self) -> float:
+        """Radians between the two frames that were tracked last; 0 if they are in other maps."""
+        pair = [None if frame is None else self.corrected(frame) for frame in self._last_two]
+        if any(pose is None for pose in pair):
+            return 0.0
+        return float(difference(*pair)[1])
+
+    @property
+    def _last(self) -> TrackedFrame | None:
+        return self._last_two[1]
+
+    def restore(self, frames: list[TrackedFrame]) -> None:
+        """Takes over the frames of an interrupted run."""
+        self.frames = frames
+        tracked = [f for f in frames if f.camera_from_reference is not None]
+        self._last_two = (None, None, *tracked)[-2:]
 
     def move(self, number: int, into: int, joined: Joined) -> None:
         """Brings the frames of a map into the one that has adopted it."""
@@ -94,13 +112,13 @@ class FramePoses:
             frame.live_camera_from_world = frame.live_camera_from_world @ back
             frame.map = into
 
-    def drop(self, number: int) -> None:
-        """Forgets the poses of a map's frames."""
+    def drop(self, number: int, why: str) -> None:
+        """Forgets the poses of a map's frames; `why` is one of the causes of a loss."""
         for frame in self.frames:
             if frame.map == number and frame.camera_from_reference is not None:
                 frame.live_camera_from_world = frame.camera_from_reference = None
                 frame.reference = NO_KEYFRAME
-                frame.lost_because = GIVEN_UP
+                frame.lost_because = why
 
     def motion(self) -> Motion | None:
         """Velocity between the last two frames; None unless both were tracked."""

@@ -295,7 +295,7 @@ class LandmarkSlam:
 
     def _lose(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame:
         """Without a pose: begins the first map, or another one if the camera was lost for long."""
-        cause = likely_cause(frame, features, self.last_frame.frame, self.poses.motion())
+        cause = likely_cause(frame, features, self.last_frame.frame, self.poses.last_turn())
         if self.landmark_map.keyframes:
             self.state = State.LOST
             self._forget_motion()
@@ -306,6 +306,7 @@ class LandmarkSlam:
 
     def _leave_map(self) -> None:
         """Another map is the current one: what was tracked last is not in it."""
+        self.state = State.LOST
         self.last_landmarks = np.full_like(self.last_landmarks, NO_LANDMARK)
         self._forget_motion()
 

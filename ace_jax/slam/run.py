@@ -244,6 +244,8 @@ def run(
     start = time.perf_counter()
     try:
         system.finish()
+    except KeyboardInterrupt:
+        interrupted = True
     except Exception as error:
         # Without the last corrections there are still the poses and the map so far.
         if limit_reached(error) is None:

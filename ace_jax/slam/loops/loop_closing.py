@@ -95,11 +95,15 @@ class LoopCloser:
         self._examine(block, features, np.eye(4), self.noise)
 
     def forget(self) -> None:
-        """Another map takes the place of this one."""
+        """Drops what it knows of the map so far: another one takes its place."""
         self._hypothesis, self._rest_until = None, 0
 
     def verified(
-        self, landmark_map: LandmarkMap, features: Features, camera_from_world: np.ndarray
+        self,
+        landmark_map: LandmarkMap,
+        features: Features,
+        camera_from_world: np.ndarray,
+        noise: NoiseModel,
     ) -> np.ndarray | None:
         """(4, 4) refined pose of features in a map; None if their depth contradicts it.
 
@@ -107,6 +111,7 @@ class LoopCloser:
             landmark_map: the map.
             features: of a keyframe of another map.
             camera_from_world: (4, 4) where it was found.
+            noise: standard deviations.
         """
         numbers = np.array(list(landmark_map.keyframes))
         poses = np.stack([k.camera_from_world for k in landmark_map.keyframes.values()])
@@ -114,7 +119,7 @@ class LoopCloser:
         slots = landmark_map.slots_seen_by(self._group(landmark_map, anchor, numbers))
         slots = landmark_map.most_observed(slots, self.config.max_group_landmarks)
         block = landmark_map.block(slots, self.config.max_group_landmarks)
-        seen = self._examine(block, features, camera_from_world, self.noise)
+        seen = self._examine(block, features, camera_from_world, noise)
         limit = self.config.max_contradicted
         return None if seen.is_contradicted(limit) else orthonormalized(seen.camera_from_world)
 

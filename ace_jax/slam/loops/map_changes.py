@@ -6,9 +6,10 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import invert
 from ace_jax.slam.frame_poses import FramePoses
-from ace_jax.slam.loops.map_joining import MapJoiner, Overlap, adopt_map
+from ace_jax.slam.loops.map_joining import MapJoiner, Overlap, adopt_map, agreed_overlap
 from ace_jax.slam.mapping.atlas import Atlas
 from ace_jax.slam.mapping.keyframe_mapping import KeyframeMapping
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.tracking.tracker import Tracked
 
 
@@ -33,13 +34,14 @@ class MapChanges:
     ) -> None:
         self._atlas, self._poses, self._mapping = atlas, poses, mapping
         self._joiner, self._camera = joiner, camera
+        self._asked = 0
 
     def go_to(self, number: int) -> None:
         """Makes another map the current one; gives up those that are not worth keeping."""
         self._mapping.leave_map()
         self._atlas.go_to(number)
-        for surplus in self._atlas.surplus():
-            self._poses.drop(surplus)
+        for surplus, why in self._atlas.surplus().items():
+            self._poses.drop(surplus, why)
             self._atlas.remove(surplus)
 
     def find(self, features: Features, draw: int) -> Tracked | None:
@@ -52,17 +54,20 @@ class MapChanges:
         others = self._atlas.others
         if not others:
             return None
-        number = sorted(others)[draw % len(others)]
-        found = self._joiner.tracker.locate(others[number], features, draw)
-        if found is not None:
-            self.go_to(number)
-        return found
+        self._asked += 1
+        number = sorted(others)[self._asked % len(others)]
+        found = self._joiner.locate(others[number], features, draw)
+        if found is None:
+            return None
+        self.go_to(number)
+        return found[0]
 
     def lose(self) -> bool:
         """Counts a frame without a pose; whether a new map began, as there were too many."""
         self._atlas.lost += 1
         if not self._atlas.gives_up():
             return False
+        self._mapping.leave_map()  # what it still computes is of the old map
         self.go_to(self._atlas.begin())
         return True
 
@@ -73,9 +78,14 @@ class MapChanges:
             (C + 1,) what has become of the landmark in each slot of the map that was the current
             one, -1 where there is none and at the end; None if nothing was joined.
         """
-        if self._joiner.overlap is None:
+        if self._joiner.recognised is None:
             return None
-        number, overlap = self._joiner.overlap
+        number, poses = self._joiner.recognised
+        self._mapping.queue.finish()  # it may move the keyframes
+        overlap = agreed_overlap(self._atlas.landmark_map, poses)
+        if overlap is None:
+            self._joiner.forget()
+            return None
         return self._join(number, self._atlas.current, overlap)
 
     def join_rest(self) -> bool:
@@ -116,6 +126,7 @@ class MapChanges:
         motion, numbers = overlap.first_from_second, list(overlap.keyframes)
         if second == older:
             motion = invert(motion)
+        serial = atlas.maps[older].serial.copy()
         atlas.maps[older].make_room(len(atlas.maps[newer]))
         joined = adopt_map(atlas.maps[older], atlas.maps[newer], motion, self._camera)
         self._poses.move(newer, older, joined)
@@ -127,7 +138,8 @@ class MapChanges:
             others = sorted(adopted)
         landmark = joined.landmark
         if atlas.current == older:
-            landmark = np.append(np.arange(atlas.landmark_map.capacity), -1)
+            kept = atlas.landmark_map.serial == serial
+            landmark = np.append(np.where(kept, np.arange(len(kept)), NO_LANDMARK), NO_LANDMARK)
         atlas.remove(newer, into=older)
         atlas.go_to(older)
         self._mapping.tie(numbers, others)

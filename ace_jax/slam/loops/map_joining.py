@@ -14,13 +14,14 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import difference, invert, orthonormalized, transform
 from ace_jax.slam.config import MergeConfig
 from ace_jax.slam.loops.loop_closing import LoopCloser
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframes
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.mapping_queue import Job
-from ace_jax.slam.tracking.tracker import Tracker
+from ace_jax.slam.tracking.tracker import Tracked, Tracker
 
 # (4, 4) camera_from_world of a keyframe's features in a map, or None.
 Locate = Callable[[LandmarkMap, Features], np.ndarray | None]
@@ -41,7 +42,7 @@ class Overlap:
     found: int
 
 
-def overlap_of(second: LandmarkMap, poses: Mapping[int, np.ndarray]) -> Overlap | None:
+def agreed_overlap(second: LandmarkMap, poses: Mapping[int, np.ndarray]) -> Overlap | None:
     """The motion between two maps that most keyframes agree on; None where too few do.
 
     Args:
@@ -72,9 +73,11 @@ def overlap_of(second: LandmarkMap, poses: Mapping[int, np.ndarray]) -> Overlap 
 
 
 def find_overlap(locate: Locate, first: LandmarkMap, second: LandmarkMap) -> Overlap | None:
-    """Looks for all keyframes of a second map in a first one."""
-    found = {n: locate(first, keyframe.features) for n, keyframe in second.keyframes.items()}
-    return overlap_of(second, {n: pose for n, pose in found.items() if pose is not None})
+    """Looks for keyframes from all over a second map in a first one."""
+    chosen = list(second.keyframes.items())
+    chosen = chosen[:: -(-len(chosen) // MergeConfig.max_asked)]
+    found = {n: locate(first, keyframe.features) for n, keyframe in chosen}
+    return agreed_overlap(second, {n: pose for n, pose in found.items() if pose is not None})
 
 
 @dataclasses.dataclass
@@ -137,47 +140,86 @@ class MapJoiner:
         loops: and verifies the place.
 
     Attributes:
-        overlap: the number of another map, and where the current one lies in it; None: not known.
+        recognised: the number of another map, and where keyframes of the current one, by number,
+            are in it: (4, 4) camera_from_world; None: not known.
     """
 
     def __init__(self, tracker: Tracker, loops: LoopCloser) -> None:
-        self.tracker, self._loops = tracker, loops
-        self.overlap: tuple[int, Overlap] | None = None
+        self._tracker, self._loops = tracker, loops
+        self.recognised: tuple[int, dict[int, np.ndarray]] | None = None
         self._poses: dict[int, dict[int, np.ndarray]] = {}
 
+    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> None:
+        """Compiles every program with blank features."""
+        self._loops.warm_up(landmark_map, features)
+
+    def set_noise(self, noise: NoiseModel) -> None:
+        """Takes over what was learned of the features' noise."""
+        self._loops.noise = noise
+
     def forget(self) -> None:
-        """The maps are others now."""
-        self.overlap = None
+        """Drops what was found: the maps are others now."""
+        self.recognised = None
         self._poses = {}
 
-    def _locate(self, landmark_map: LandmarkMap, features: Features) -> np.ndarray | None:
-        found = self.tracker.locate(landmark_map, features)
+    def locate(
+        self,
+        landmark_map: LandmarkMap,
+        features: Features,
+        draw: int = 0,
+        tracker: Tracker | None = None,
+    ) -> tuple[Tracked, np.ndarray] | None:
+        """Where features of another map are in one, if depth does not contradict it.
+
+        Args:
+            landmark_map: the map.
+            features: with depth.
+            draw: number of the random draw.
+            tracker: with the noise as known when the search began; None: as known now.
+
+        Returns:
+            As tracked, and the (4, 4) camera_from_world after verification.
+        """
+        tracker = tracker or self._tracker
+        found = tracker.locate(landmark_map, features, draw) if landmark_map.keyframes else None
         if found is None:
             return None
-        return self._loops.verified(landmark_map, features, found.camera_from_world)
+        pose = self._loops.verified(landmark_map, features, found.camera_from_world, tracker.noise)
+        return None if pose is None else (found, pose)
 
     def overlap_of(self, first: LandmarkMap, second: LandmarkMap) -> Overlap | None:
-        """Where a second map lies in a first one, by all of its keyframes."""
-        return find_overlap(self._locate, first, second)
+        """Where a second map lies in a first one, by keyframes from all over it."""
+
+        def pose_in(landmark_map: LandmarkMap, features: Features) -> np.ndarray | None:
+            found = self.locate(landmark_map, features)
+            return None if found is None else found[1]
+
+        return find_overlap(pose_in, first, second)
 
     def search(
         self, others: Mapping[int, LandmarkMap], current: LandmarkMap, number: int
     ) -> Generator[Job, Any, None]:
-        """Looks for a keyframe of the current map in the others; sets `overlap` when it is known.
+        """Looks for a keyframe of the current map in the others; sets `recognised`.
+
+        The others do not change while the job runs: what changes maps waits for it.
 
         Args:
             others: by number.
             current: the map of the keyframe.
             number: the keyframe.
         """
+        if not others:
+            return
         features = current.keyframes[number].features
-        for other, landmark_map in others.items():
-            pose = yield lambda landmark_map=landmark_map: self._locate(landmark_map, features)
-            if pose is None:
+        tracker = dataclasses.replace(self._tracker)  # its noise is learned meanwhile
+        found = yield lambda: {
+            other: self.locate(landmark_map, features, tracker=tracker)
+            for other, landmark_map in others.items()
+        }
+        for other, place in found.items():
+            if place is None:
                 continue
             poses = self._poses.setdefault(other, {})
-            poses[number] = pose
-            overlap = overlap_of(current, poses)
-            if overlap is not None:
-                self.overlap = other, overlap
-                return
+            poses[number] = place[1]
+            if self.recognised is None and agreed_overlap(current, poses) is not None:
+                self.recognised = other, poses

@@ -8,6 +8,7 @@ import collections
 
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
+from ace_jax.slam.tracking.loss import GIVEN_UP, TOO_MANY_MAPS
 
 
 class Atlas:
@@ -90,12 +91,13 @@ class Atlas:
         self.next_number += 1
         return self.next_number - 1
 
-    def surplus(self) -> list[int]:
-        """Numbers of other maps that are not worth keeping: failed at once, or shortest of many."""
-        failed = [number for number in self.others if not self.lasted(number)]
-        rest = self.others.keys() - {*failed, self.session}
+    def surplus(self) -> dict[int, str]:
+        """Other maps that are not worth keeping, and why: failed at once, or shortest of many."""
+        failed = {number: GIVEN_UP for number in self.others if not self.lasted(number)}
+        rest = self.others.keys() - failed.keys() - {self.session}
         rest = sorted(rest, key=lambda number: self.tracked[number])
-        return failed + rest[: max(len(self.maps) - len(failed) - self._config.max_maps, 0)]
+        many = max(len(self.maps) - len(failed) - self._config.max_maps, 0)
+        return failed | dict.fromkeys(rest[:many], TOO_MANY_MAPS)
 
     def remove(self, number: int, into: int | None = None) -> None:
         """Forgets a map; `into` is the one that has adopted it."""

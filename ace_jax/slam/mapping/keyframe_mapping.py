@@ -63,12 +63,16 @@ class KeyframeMapping:
         self.mapper.noise = noise
         if self.loops is not None:
             self.loops.noise = noise
+        if self.joiner is not None:
+            self.joiner.set_noise(noise)
 
     def warm_up(self, features: Features) -> None:
         """Compiles every program with blank features."""
         self.mapper.warm_up(self._atlas.landmark_map, features)
         if self.loops is not None:
             self.loops.warm_up(self._atlas.landmark_map, features)
+        elif self.joiner is not None:
+            self.joiner.warm_up(self._atlas.landmark_map, features)
 
     def insert(
         self,
@@ -116,21 +120,30 @@ class KeyframeMapping:
         yield from self.mapper.refine(landmark_map, numbers)
         self.being_mapped = []
         config = self._config
-        if self.loops is not None and len(self.unmapped) <= config.max_waiting_loops:
+        has_time = len(self.unmapped) <= config.max_waiting_loops
+        if self.loops is not None and has_time:
             closure = yield from self.loops.close(landmark_map, numbers[-1])
             if closure is not None:
                 self.closures.append(closure)
                 self._on_closure()
-        if self.joiner is not None:
+        if self.joiner is not None and has_time:
             yield from self.joiner.search(self._atlas.others, landmark_map, numbers[-1])
-        landmark_map.retire_surplus(
+        self._retire_surplus()
+
+    def _retire_surplus(self) -> None:
+        config = self._config
+        self._atlas.landmark_map.retire_surplus(
             config.max_keyframes, config.recent_keyframes, config.depending_observers
         )
 
     def tie(self, numbers: Sequence[int], others: Sequence[int]) -> None:
         """Ties keyframes of the current map to `others`, which show the same, see `LocalMapper`."""
         for number in numbers:
-            self.queue.submit(self.mapper.tie(self._atlas.landmark_map, number, others))
+            self.queue.submit(self._tie_task(number, others))
+
+    def _tie_task(self, number: int, others: Sequence[int]) -> MappingTask:
+        yield from self.mapper.tie(self._atlas.landmark_map, number, others)
+        self._retire_surplus()
 
     def leave_map(self) -> None:
         """Completes the mapping of the current map: another one takes its place."""

@@ -18,7 +18,7 @@ class SlamView:
 
     def __init__(self, live: LiveView) -> None:
         self._live = live
-        self._keyframes = 0
+        self._keyframes = 0, 0
 
     def frame(
         self,
@@ -55,9 +55,10 @@ class SlamView:
 
     def _new_keyframes(self, system: LandmarkSlam) -> np.ndarray | None:
         keyframes = system.landmark_map.keyframes
-        if len(keyframes) == self._keyframes:
+        shown = system.atlas.current, len(keyframes)
+        if shown == self._keyframes:
             return None
-        self._keyframes = len(keyframes)
+        self._keyframes = shown
         return np.array([keyframe.centre for keyframe in keyframes.values()])
 
 

@@ -7,7 +7,8 @@ of its own.
 A run that goes on from it tracks the next frame as if nothing had happened, and maps the keyframes
 that were not mapped yet. It differs from the undisturbed run by what is rounded in the file
 (descriptors), by the order in which slots of landmarks are used again, by mapping results that come
-some frames later, and by a loop that waited for confirmation, which is not kept.
+some frames later, and by what is not kept: a loop or another map that waited for confirmation, and
+the fusing of two maps that had just been joined.
 """
 
 import dataclasses
@@ -82,7 +83,7 @@ class SlamCheckpoint:
             frames = _frames(scene_map, system.atlas)
             resume(system, frames, part(scene_map.extra, _TRACKING))
             return int(scene_map.info["next_frame"])
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
             raise UserError(
                 f"{self.path} is not a complete checkpoint ({error}); delete it to start anew"
             ) from error

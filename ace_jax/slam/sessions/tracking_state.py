@@ -81,7 +81,7 @@ def resume(
         ValueError: `tracking` does not fit the map or the features.
         KeyError: a part of it is missing.
     """
-    system.poses.frames = frames
+    system.poses.restore(frames)
     if not tracking:
         return
     landmark_map, landmarks = system.landmark_map, tracking["landmarks"]

@@ -5,7 +5,6 @@ import numpy as np
 
 from ace_jax.data.frame import Frame
 from ace_jax.features.base import Features
-from ace_jax.geometry.rolling_shutter import Motion
 
 DARK = "dark"
 NO_DEPTH = "no depth"
@@ -14,8 +13,11 @@ BLUR = "blur"
 FAST_TURN = "fast turn"
 UNKNOWN_PLACE = "nothing seen before"
 GIVEN_UP = "the map failed after its first frames"
+TOO_MANY_MAPS = "its map was one too many to be kept"
 # Files hold their places: new ones come last.
-CAUSES = (DARK, NO_DEPTH, LITTLE_TEXTURE, BLUR, FAST_TURN, UNKNOWN_PLACE, GIVEN_UP)
+CAUSES = (
+    DARK, NO_DEPTH, LITTLE_TEXTURE, BLUR, FAST_TURN, UNKNOWN_PLACE, GIVEN_UP, TOO_MANY_MAPS
+)  # fmt: skip
 
 # Bounds of an explanation for people; nothing depends on them.
 _DARK = 20.0  # mean grey level, of 255
@@ -24,16 +26,14 @@ _BLURRED = 0.5  # sharpness, of the last tracked image's
 _FAST = 0.1  # radians a frame
 
 
-def likely_cause(
-    frame: Frame, features: Features, last: Frame | None, motion: Motion | None
-) -> str:
+def likely_cause(frame: Frame, features: Features, last: Frame | None, turn: float) -> str:
     """One of `CAUSES`.
 
     Args:
         frame: the frame without a pose.
         features: of it, with depth.
         last: the last frame that was tracked, if its image is known.
-        motion: of the camera until then, if known.
+        turn: radians between the two frames that were tracked last; 0: unknown.
     """
     grey = _grey(frame)
     if grey.mean() < _DARK:
@@ -47,10 +47,8 @@ def likely_cause(
         return BLUR
     if np.sum(features.depth > 0) < min(_FEW, 0.25 * known):
         return NO_DEPTH
-    if motion is not None and last is not None:
-        turned = np.linalg.norm(motion.after(frame.timestamp - last.timestamp)[:3, :3] - np.eye(3))
-        if turned / np.sqrt(2) > _FAST:  # of a small rotation the angle
-            return FAST_TURN
+    if turn > _FAST:
+        return FAST_TURN
     return UNKNOWN_PLACE
 
 

@@ -234,12 +234,12 @@ class Tracker:
         """Whether a depth image shows something else where the map's landmarks should be.
 
         Args:
-            landmark_map: the map; its well-observed landmarks near the newest keyframe count.
+            landmark_map: the map; its well-observed landmarks near the nearest keyframe count.
             depth: (H, W) metres; 0, NaN and inf where unknown.
             camera_from_world: (4, 4) a pose that was not estimated from landmarks.
         """
-        config, newest = self.config, landmark_map.keyframes.newest
-        slots = self._local_map(landmark_map, landmark_map.landmarks_of(newest), camera_from_world)
+        config, near = self.config, self._nearest_keyframe(landmark_map, camera_from_world)
+        slots = self._local_map(landmark_map, landmark_map.landmarks_of(near), camera_from_world)
         slots = slots[self.well_observed(landmark_map, slots)]
         points = transform(camera_from_world, landmark_map.points[slots])
         seen = sample_depth(depth, project(points, self.camera))
