@@ -41,7 +41,9 @@ from ace_jax.models.landmark_transformer import LandmarkTransformer
 from ace_jax.models.scene_coordinate_heads import TriMLP
 from ace_jax.models.vit import VisionTransformer, ViTConfig
 from ace_jax.relocalize.queries import ImageQueries
-from ace_jax.slam.frame_poses import TrackedFrame
+from ace_jax.slam.config import SlamConfig
+from ace_jax.slam.frame_poses import FramePoses, TrackedFrame
+from ace_jax.slam.mapping.atlas import Atlas
 from ace_jax.slam.mapping.keyframes import Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.sessions.checkpoint import SlamCheckpoint, _with_frames
@@ -179,8 +181,9 @@ def _use_checkpoint(path: Path) -> None:
     _, landmark_map = load_session(path, 64)
     kept = SlamCheckpoint(path.parent, "x")
     kept.path = path
+    atlas = Atlas(landmark_map, SlamConfig())
     kept.restore(
-        types.SimpleNamespace(landmark_map=landmark_map, poses=types.SimpleNamespace(frames=[]))
+        types.SimpleNamespace(landmark_map=landmark_map, atlas=atlas, poses=FramePoses(atlas))
     )
     kept.close()
 

@@ -72,7 +72,7 @@ def test_a_relocalizer_asks_about_the_whole_image():
     ones = np.ones(len(uv), np.float32)
     descriptors = np.c_[uv, ones].astype(np.float32)
     features = Features(uv, descriptors, ones, ones > 0, 0 * ones)
-    found = scene_coordinates(_Head(), Settings(), MapArrays({}, None, None), features, 1024)
+    found = scene_coordinates(_Head(), Settings(), MapArrays({}, None, None), 1024, features)
     np.testing.assert_array_equal(found.xyz[:, :2], found.uv)  # descriptors go with their pixels
     share = parts(np.asarray(found.uv)) / (1024 / 48)
     assert share.min() > 0.6

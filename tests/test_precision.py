@@ -23,7 +23,8 @@ from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.geometry.relative_poses import RelativePoses
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.localization.landmarks import Landmarks
-from ace_jax.localization.localize import guided_pose
+from ace_jax.localization.localize import QueryPose, guided_pose
+from ace_jax.localization.settings import Settings
 from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.triangulation import triangulate
 from ace_jax.models.landmark_attention import attend, nearest
@@ -162,10 +163,13 @@ def _guided():
     views = np.ones(len(world), np.int32)
     arrays = world, f.descriptors[:, None], np.zeros_like(world), unknown, views
     landmarks = Landmarks(*map(jnp.asarray, arrays))
-    return (
-        lambda p: guided_pose(f, landmarks, CAMERA, p, jnp.array(True), 64, 0.5),
-        (pose,),
-    )
+    settings, row = Settings(min_guided=4, guided_similarity=0.5), camera_rows([CAMERA])[0]
+
+    def refined(p):
+        start = QueryPose(p, jnp.array(True), jnp.array(64), jnp.eye(6))
+        return guided_pose(landmarks, 64, settings, f, row, start).camera_from_world
+
+    return refined, (pose,)
 
 
 def _sweep():
