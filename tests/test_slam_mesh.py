@@ -20,14 +20,14 @@ def test_the_walls_of_the_room_are_where_they_were(tmp_path):
     source = RoomSource(13, bad=(4,))
     moved = np.eye(4)
     moved[:3, 3] = [0.5, -1.0, 2.0]  # the map's world is another than the room's
-    tracked = [
-        types.SimpleNamespace(index=i, live_camera_from_world=None if i == 8 else np.eye(4))
-        for i in range(0, 13, 2)
-    ]
-    system = types.SimpleNamespace(
-        frames=tracked,
-        corrected_pose=lambda frame: np.linalg.inv(moved @ world_from_camera(frame.index)),
-    )
+    tracked = [types.SimpleNamespace(index=i) for i in range(0, 13, 2)]
+
+    def corrected_pose(frame):
+        if frame.index == 8:  # lost, or in a map of its own
+            return None
+        return np.linalg.inv(moved @ world_from_camera(frame.index))
+
+    system = types.SimpleNamespace(frames=tracked, corrected_pose=corrected_pose)
     frames = list(mesh.posed_frames(source, system))
     assert [frame.index for frame, _ in frames] == [0, 2, 6, 10, 12]
     vertices, triangles = mesh.write_mesh(tmp_path / "mesh.ply", frames, voxel=0.04)
