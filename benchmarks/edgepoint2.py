@@ -14,7 +14,7 @@ import numpy as np
 
 from ace_jax.features import keypoints
 from ace_jax.features.base import Features
-from ace_jax.features.extractor import to_image
+from ace_jax.features.extractor import sparse_features
 from ace_jax.features.image import as_rgb, pixel_scale, resize, working_size
 from ace_jax.geometry.interpolation import sample_bilinear
 from ace_jax.weights import formats, store
@@ -70,15 +70,8 @@ def _features_of(state: State, image: jax.Array, scale: jax.Array, *, count: int
     inside = (x >= _BORDER) & (y >= _BORDER) & (x < width - _BORDER) & (y < height - _BORDER)
     scores, index = keypoints.top(jnp.where(inside, jnp.maximum(peak, 0.0), 0.0), count)
     uv = jnp.stack([x, y], axis=-1)[index].astype(jnp.float32)
-    mask = scores > 0.0
     sampled = sample_bilinear(descriptors[0], (uv + 0.5) / _STRIDE - 0.5)
-    return Features(
-        uv=jnp.where(mask[:, None], to_image(uv, scale), 0.0),
-        descriptors=jnp.where(mask[:, None], keypoints.normalize(sampled), 0.0),
-        scores=scores,
-        mask=mask,
-        depth=jnp.zeros(scores.shape, jnp.float32),
-    )
+    return sparse_features(uv, keypoints.normalize(sampled), scores, scale)
 
 
 def network(state: State, grey: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -32,6 +32,7 @@ from ace_jax.files import write_json
 from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import intrinsic_matrix, project, unproject
+from ace_jax.geometry.pose_graph import skew
 
 SIZE = 320, 240
 FEATURES = 600
@@ -234,8 +235,7 @@ def _seen_twice(first: Frame, image: np.ndarray, second: Frame) -> _Pair:
         return np.where((good & (points[:, 2] > 0.1))[:, None], distance, np.nan)
 
     def by_line(uv: np.ndarray, uv2: np.ndarray) -> np.ndarray:
-        x, y, z = move[:3, 3]
-        cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+        cross = skew(move[None, :3, 3])[0]
         inverse, inverse2 = (np.linalg.inv(intrinsic_matrix(c)) for c in (camera, camera2))
         fundamental = inverse2.T @ cross @ move[:3, :3] @ inverse
         lines = np.concatenate([uv, np.ones((len(uv), 1))], axis=1) @ fundamental.T

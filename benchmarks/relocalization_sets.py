@@ -44,7 +44,7 @@ from ace_jax.data.selection import open_frames
 from ace_jax.evaluation import relocalization as evaluation
 from ace_jax.features.sift import Sift
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.host_camera import project, rays, unproject_to_world
+from ace_jax.geometry.host_camera import intrinsic_matrix, project, rays, unproject_to_world
 from ace_jax.geometry.rigid import invert, transform
 from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import save_map
@@ -62,6 +62,7 @@ _MAKE = flags.DEFINE_bool("make", True, "make missing rows; else the table of wh
 _CHANGES = flags.DEFINE_list("changes", [], "of the mapping configuration, FIELD=VALUE")
 
 ROOMS, FIRST_ROOM = 8, 800_000
+STAGES = "features", "head", "solver"
 VIEWS = Views(mapping=16, held_out=6, query=8)  # the pre-training benchmark's
 
 
@@ -161,7 +162,6 @@ def turned(frame: Frame, degrees: float) -> Frame:
     turn = np.array(
         [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
     )
-    matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], float)
     height, width = frame.rgb.shape[:2]
     corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], float)
     seen = rays(corners, camera) @ turn.T
@@ -169,8 +169,7 @@ def turned(frame: Frame, degrees: float) -> Frame:
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     size = np.rint(high - low).astype(int) + 1
     new = Camera(float(camera.fx), float(camera.fx), *(-low), int(size[0]), int(size[1]))
-    to = np.array([[new.fx, 0, new.cx], [0, new.fy, new.cy], [0, 0, 1]], float)
-    warp = to @ turn @ np.linalg.inv(matrix)
+    warp = intrinsic_matrix(new) @ turn @ np.linalg.inv(intrinsic_matrix(camera))
     rgb = cv2.warpPerspective(frame.rgb, warp, tuple(map(int, size)), flags=cv2.INTER_LINEAR)
     pose = frame.world_from_camera.copy()
     pose[:3, :3] = pose[:3, :3] @ turn.T
@@ -288,7 +287,7 @@ class Matching:
                 pose = invert(camera_from_world)
         solved = time.perf_counter()
         stages = (start, extracted, matched, solved)
-        ms = dict(zip(("features", "head", "solver"), 1e3 * np.diff(stages), strict=True))
+        ms = dict(zip(STAGES, 1e3 * np.diff(stages), strict=True))
         return pose, ms, inliers
 
 
@@ -395,13 +394,12 @@ def row(name: str, method: str) -> dict[str, Any] | None:
 def cells(figures: dict[str, Any]) -> list[str]:
     """A row's cells."""
     median = 100 * figures["median_translation_m"]
-    within = [figures[f"within_{k}"] for k in ("10cm_10deg", "5cm_5deg", "2cm_2deg", "1cm_1deg")]
     return [
-        " / ".join(f"{share:.0f}" for share in within),
+        " / ".join(f"{share:.0f}" for share in evaluation.within(figures)),
         f"{median:.2f} cm" if np.isfinite(median) else "no pose",
         f"{figures['bytes'] / 1e6:.2f}",
         f"{figures['core_seconds']:.0f}",
-        " / ".join(f"{figures['ms'][stage]:.0f}" for stage in ("features", "head", "solver")),
+        " / ".join(f"{figures['ms'][stage]:.0f}" for stage in STAGES),
     ]
 
 

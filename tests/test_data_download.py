@@ -9,12 +9,12 @@ import stat
 import subprocess
 import sys
 import tarfile
-import threading
 import zipfile
 from pathlib import Path
 
 import pytest
 from data_scene import PlaneSource
+from local_server import serving
 from repository import REPO
 
 from ace_jax import archives
@@ -68,11 +68,8 @@ def server(monkeypatch):
             pass
 
     Handler.files, Handler.breaks = {}, []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        Handler.url = f"http://127.0.0.1:{running.server_port}"
+    with serving(Handler) as Handler.url:
         yield Handler
-        running.shutdown()
 
 
 def serve(server, monkeypatch, name, data, **changes):

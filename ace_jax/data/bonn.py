@@ -26,4 +26,9 @@ def open_named(rest: str, root: Path) -> Tum:
         folder = base / "rgbd_bonn_dataset" / folder.name
     how = f"download rgbd_bonn_{sequence}.zip from {URL} and unpack it there"
     folder = existing(folder, f"bonn/{sequence}", how)
-    return Tum(folder, name=f"bonn/{sequence}", intrinsics=INTRINSICS, readout=0.0)
+    return open_folder(folder, f"bonn/{sequence}")
+
+
+def open_folder(folder: Path, name: str | None = None) -> Tum:
+    """Opens a sequence's folder."""
+    return Tum(folder, name=name, intrinsics=INTRINSICS, readout=0.0)

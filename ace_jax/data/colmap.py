@@ -15,8 +15,8 @@ import numpy as np
 
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.image_recording import ImageRecording
+from ace_jax.data.places import colmap_model, inside, natural, own_folder, read_text, with_slashes
 from ace_jax.data.places import images as images_in
-from ace_jax.data.places import inside, natural, own_folder, read_text, with_slashes
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.distortion import Distortion, Fisheye, RadialTangential
@@ -116,11 +116,10 @@ def model_folder(folder: Path) -> Path:
     Raises:
         UserError: nowhere.
     """
-    for place in (folder / "sparse/0", folder / "sparse", folder):
-        for suffix in (".bin", ".txt"):
-            if all((place / f"{name}{suffix}").is_file() for name in ("cameras", "images")):
-                return place
-    raise UserError(f"{folder}: no COLMAP model; it should hold {_HOLDS}")
+    place = colmap_model(folder)
+    if place is None:
+        raise UserError(f"{folder}: no COLMAP model; it should hold {_HOLDS}")
+    return place
 
 
 def read_model(

@@ -94,13 +94,22 @@ def parse_intrinsics(text: str) -> Intrinsics:
     if Path(text).is_file():
         return read_intrinsics(Path(text))
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = pixels_of(text)
     except ValueError as error:
         raise UserError(f"--intrinsics {text!r} is neither a file nor fx,fy,cx,cy") from error
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or min(numbers[:2]) <= 0:
+    if len(numbers) != 4:
         raise UserError(f"--intrinsics {text!r}: give fx,fy,cx,cy in pixels, or a file")
-    fx, fy, cx, cy = numbers
-    return Intrinsics(fx, fy, cx, cy)
+    return Intrinsics(*numbers)
+
+
+def pixels_of(text: str) -> list[float]:
+    """The numbers of `fx,fy,cx,cy` or `f`; none where one cannot be, or the focal length is not.
+
+    Raises:
+        ValueError: these are no numbers.
+    """
+    numbers = [float(part) for part in text.split(",")]
+    return numbers if all(map(math.isfinite, numbers)) and min(numbers[:2]) > 0 else []
 
 
 def intrinsics_text(camera: Camera, depth_scale: float) -> str:

@@ -43,6 +43,15 @@ def own_path(rest: str, root: Path) -> Path:
     return path if path.is_absolute() or path.exists() else root / path
 
 
+def colmap_model(project: Path) -> Path | None:
+    """The folder of a COLMAP project that holds its model, or None."""
+    for place in (project / "sparse/0", project / "sparse", project):
+        for suffix in (".bin", ".txt"):
+            if all((place / f"{name}{suffix}").is_file() for name in ("cameras", "images")):
+                return place
+    return None
+
+
 def shortened(names: Sequence[str], limit: int = 8) -> str:
     """A list of names that fits on a line."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.intrinsics import Intrinsics
-from ace_jax.data.places import IMAGE_SUFFIXES, shortened
+from ace_jax.data.places import IMAGE_SUFFIXES, colmap_model, shortened
 from ace_jax.errors import UserError
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
@@ -42,16 +42,8 @@ def _any(pattern: str) -> Callable[[Path], bool]:
     return lambda path: path.is_dir() and next(path.glob(pattern), None) is not None
 
 
-def _is_model(path: Path) -> bool:
-    return any(
-        (place / f"cameras{suffix}").is_file() and (place / f"images{suffix}").is_file()
-        for place in (path / "sparse/0", path / "sparse", path)
-        for suffix in (".bin", ".txt")
-    )
-
-
 def _has_images(path: Path) -> bool:
-    return path.is_dir() and any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
+    return path.is_dir() and any(map(_is_image, path.iterdir()))
 
 
 # From what is told by a file of its own down to plain images, so that the first that fits is meant.
@@ -70,7 +62,7 @@ _KINDS = (
     _Kind("polycam", "polycam.Polycam", _has("keyframes")),
     _Kind("record3d", "record3d.Record3D", _has("metadata.json", "rgb")),
     _Kind("ace", "ace_layout.AceLayout", _has("rgb", "calibration")),
-    _Kind("colmap", "colmap.Colmap", _is_model),
+    _Kind("colmap", "colmap.Colmap", lambda path: colmap_model(path) is not None),
     _Kind("folder", "folder.Folder", _has("rgb")),
     _Kind("folder", "folder.Folder", _has_images),
 )
@@ -108,23 +100,27 @@ def recognise(path: Path) -> tuple[str, Path]:
     raise UserError(f"{path} is no recording, {there}; it should be {_KNOWN}")
 
 
-def open_path(path: Path, intrinsics: Intrinsics | None = None) -> FrameSource:
+def open_path(
+    path: Path, intrinsics: Intrinsics | None = None, depth_for: str | None = None
+) -> FrameSource:
     """Opens a recording by what it holds.
 
     Args:
         path: an existing folder or file.
         intrinsics: of the colour images, where the recording does not tell them.
+        depth_for: what the user calls it, if it must have depth.
 
     Raises:
-        UserError: see `recognise`, or what its reader says.
+        UserError: see `recognise` and `require_depth`, or what its reader says.
     """
     name, path = recognise(path)
+    if depth_for is not None:
+        require_depth(name, path, depth_for)
     kind = next(kind for kind in _KINDS if kind.name == name)
     module, reader = kind.reader.split(".")
     options = intrinsics_option(intrinsics, name, str(path))
     if name == "tum" and path.resolve().name.startswith("rgbd_bonn_"):
-        bonn = importlib.import_module("ace_jax.data.bonn")
-        options = {"intrinsics": bonn.INTRINSICS, "readout": 0.0}
+        return importlib.import_module("ace_jax.data.bonn").open_folder(path)
     return getattr(importlib.import_module(f"ace_jax.data.{module}"), reader)(path, **options)
 
 

@@ -10,7 +10,7 @@ from ace_jax.data.frame import FrameSource
 from ace_jax.data.intrinsics import Intrinsics
 from ace_jax.data.places import own_path
 from ace_jax.data.poses_file import with_poses
-from ace_jax.data.recognition import intrinsics_option, open_path, recognise, require_depth
+from ace_jax.data.recognition import intrinsics_option, open_path, require_depth
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.plugins import Registry
@@ -85,7 +85,7 @@ def path_of(name: str) -> Path | None:
     """The folder or file that a name is, if it is a path and not the name of a known kind."""
     path = Path(name).expanduser()
     kind, _, rest = name.partition("/")
-    return path if name and path.exists() and not (kind in FORMATS.names() and rest) else None
+    return path if name and path.exists() and not (rest and kind in FORMATS.names()) else None
 
 
 def short_name(name: str) -> str:
@@ -127,9 +127,7 @@ def open_sequence(
         raise UserError(f"{name}: a focal length can be given for 7scenes only")
     path = path_of(name)
     if path is not None:
-        if needs_depth:
-            require_depth(*recognise(path), name)
-        source = open_path(path, intrinsics)
+        source = open_path(path, intrinsics, name if needs_depth else None)
     else:
         found, rest = find_format(name)
         kind = name.partition("/")[0]

@@ -2,19 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
-from ace_jax.data.frame import Frame, FrameSource, inverse_depth_sigma, own_cameras, timed
-from ace_jax.data.recording import iterate
+from ace_jax.data.frame import Frame, FrameSource
+from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 
 
-class ScaledSource:
+class ScaledSource(SubsetSource):
     """The source with its positions in metres; depth, where there is any, is in metres already."""
-
-    metric = True
 
     def __init__(self, source: FrameSource, metres_per_unit: float) -> None:
         """Wraps a source.
@@ -24,39 +21,23 @@ class ScaledSource:
             metres_per_unit: length of such a unit.
 
         Raises:
-            UserError: that is no length.
+            UserError: that is no length, or the source has no frames.
         """
         if not (math.isfinite(metres_per_unit) and metres_per_unit > 0):
             raise UserError(f"--scale {metres_per_unit:g}: give the metres of one unit, above 0")
-        self._source, self._scale = source, metres_per_unit
-        self.name, self.camera, self.has_depth = source.name, source.camera, source.has_depth
-        self.inverse_depth_sigma = inverse_depth_sigma(source)
-        self.own_cameras = own_cameras(source)
-        self.timed = timed(source)
-
-    def __len__(self) -> int:
-        return len(self._source)
+        super().__init__(source)
+        self._scale = metres_per_unit
+        self.metric = True
 
     def __getitem__(self, index: int) -> Frame:
-        frame = self._source[index]
+        frame = super().__getitem__(index)
         if frame.world_from_camera is None:
             return frame
         return dataclasses.replace(frame, world_from_camera=self._scaled(frame.world_from_camera))
 
-    def __iter__(self) -> Iterator[Frame]:
-        return iterate(self)
-
-    def timestamps(self) -> np.ndarray:
-        """(N,) float64 seconds."""
-        return self._source.timestamps()
-
-    def names(self) -> list[str]:
-        """N frame names."""
-        return self._source.names()
-
     def poses(self) -> np.ndarray | None:
         """(N, 4, 4) float64 world_from_camera, metres, NaN where a frame has none, or None."""
-        poses = self._source.poses()
+        poses = super().poses()
         return None if poses is None else self._scaled(poses)
 
     def _scaled(self, poses: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ace_jax.features import blobs, root_sift
 from ace_jax.features.base import Features
-from ace_jax.features.extractor import luminance, to_image
+from ace_jax.features.extractor import luminance, sparse_features, to_image
 from ace_jax.features.image import as_rgb, pixel_scale, resize, working_size
 from ace_jax.features.keypoints import top
 
@@ -102,11 +102,4 @@ def features_of(
     if levels > 1:
         scores, index = top(scores, count)
         uv, descriptors = uv[index], descriptors[index]
-    mask = scores > 0.0
-    return Features(
-        uv=jnp.where(mask[:, None], to_image(uv, scale), 0.0),
-        descriptors=jnp.where(mask[:, None], descriptors, 0.0),
-        scores=scores,
-        mask=mask,
-        depth=jnp.zeros(scores.shape, jnp.float32),
-    )
+    return sparse_features(uv, descriptors, scores, scale)

@@ -78,6 +78,27 @@ def to_image(uv: jax.Array, scale: jax.Array) -> jax.Array:
     return (uv + 0.5) * scale - 0.5
 
 
+def sparse_features(
+    uv: jax.Array, descriptors: jax.Array, scores: jax.Array, scale: jax.Array
+) -> Features:
+    """Features of a fixed number of keypoints; padding has a score of zero.
+
+    Args:
+        uv: (N, 2) pixels of the network's input.
+        descriptors: (N, D).
+        scores: (N,).
+        scale: (2,) size of the image that was given over that of the input.
+    """
+    mask = scores > 0.0
+    return Features(
+        uv=jnp.where(mask[:, None], to_image(uv, scale), 0.0),
+        descriptors=jnp.where(mask[:, None], descriptors, 0.0),
+        scores=scores,
+        mask=mask,
+        depth=jnp.zeros(scores.shape, jnp.float32),
+    )
+
+
 def luminance(image: jax.Array) -> jax.Array:
     """(H, W) in 0..255 of (H, W, 3): ITU-R BT.601, as OpenCV and Pillow compute grey."""
     image = image.astype(jnp.float32)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ace_jax.features import keypoints
 from ace_jax.features.base import Features
-from ace_jax.features.extractor import NetworkExtractor, luminance, to_image
+from ace_jax.features.extractor import NetworkExtractor, luminance, sparse_features
 from ace_jax.geometry.interpolation import sample_bilinear
 from ace_jax.models.superpoint import CELL, DESCRIPTOR_DIM, SuperPointMaps
 
@@ -68,11 +68,4 @@ class SuperPointSparse(NetworkExtractor):
         """See `NetworkExtractor`."""
         maps = self.module.apply({"params": params}, luminance(image)[None] / 255.0)
         uv, scores = detect(maps, self.max_features, self.threshold)
-        mask = scores > 0.0
-        return Features(
-            uv=jnp.where(mask[:, None], to_image(uv, scale), 0.0),
-            descriptors=jnp.where(mask[:, None], describe(maps, uv), 0.0),
-            scores=scores,
-            mask=mask,
-            depth=jnp.zeros(scores.shape, jnp.float32),
-        )
+        return sparse_features(uv, describe(maps, uv), scores, scale)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ace_jax.errors import UserError
 from ace_jax.features import blobs, keypoints
 from ace_jax.features.base import Features
-from ace_jax.features.extractor import NetworkExtractor, cell_centres, to_image
+from ace_jax.features.extractor import NetworkExtractor, cell_centres, sparse_features, to_image
 from ace_jax.geometry.interpolation import sample_bilinear
 from ace_jax.models.xfeat import CELL, DESCRIPTOR_DIM, XFeatMaps
 
@@ -53,15 +53,8 @@ def blob_keypoints(
 
 def _describe(maps: XFeatMaps, uv: jax.Array, scores: jax.Array, scale: jax.Array) -> Features:
     """Features at keypoints `uv` in pixels of the network's input."""
-    mask = scores > 0.0
     sampled = sample_bilinear(keypoints.normalize(maps.descriptors[0]), (uv + 0.5) / CELL - 0.5)
-    return Features(
-        uv=jnp.where(mask[:, None], to_image(uv, scale), 0.0),
-        descriptors=jnp.where(mask[:, None], keypoints.normalize(sampled), 0.0),
-        scores=scores,
-        mask=mask,
-        depth=jnp.zeros(scores.shape, jnp.float32),
-    )
+    return sparse_features(uv, keypoints.normalize(sampled), scores, scale)
 
 
 class _XFeat(NetworkExtractor):

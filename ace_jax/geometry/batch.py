@@ -4,9 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from ace_jax.errors import UserError
+
+
+def where_asked(function: Callable[..., Any], asked: jax.Array, *args: Any) -> Any:
+    """`function(*args)` if `asked` () is true; else zeros of its shapes, at no cost."""
+    shapes = jax.eval_shape(function, *args)
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.cond(asked, function, lambda *_: empty, *args)
 
 
 def over_images(solve: Callable[..., Any], mesh: Mesh | None = None) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from ace_jax.features.base import Features
 from ace_jax.features.selection import by_reliability
 from ace_jax.geometry import robust_loss
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
-from ace_jax.geometry.batch import over_images
+from ace_jax.geometry.batch import over_images, where_asked
 from ace_jax.geometry.camera import camera_of
 from ace_jax.geometry.pose_refinement import refine_pose
 from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations, residuals_of
@@ -243,16 +243,8 @@ def _of_many(
     """A step compiled for a batch: `asked` (B,), then so many arguments shared by all images."""
 
     def batched(asked: jax.Array, *args: Any) -> Any:
-        def one(asked: jax.Array, *own: Any) -> Any:
-            nothing = jax.tree.map(
-                lambda x: jnp.zeros(x.shape, x.dtype),
-                jax.eval_shape(lambda *own: step(*args[:shared], *own), *own),
-            )
-            return jax.lax.cond(
-                asked, lambda own: step(*args[:shared], *own), lambda _: nothing, own
-            )
-
-        return over_images(one)(asked, *args[shared:])
+        of_one = functools.partial(where_asked, functools.partial(step, *args[:shared]))
+        return over_images(of_one)(asked, *args[shared:])
 
     return jax.jit(batched, static_argnums=tuple(1 + i for i in static))
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ace_jax.data.inputs import as_camera
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.localization.relocalizer import (
     Localization,
     Relocalizer,
-    as_camera,
     cameras_of,
     timed_features,
 )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ace_jax.data.frame import BadFrame, Frame
 from ace_jax.data.images import image_size, read_rgb
-from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, read_intrinsics
+from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, pixels_of, read_intrinsics
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
@@ -127,12 +127,12 @@ def _given(text: str | None, folder: Path) -> Intrinsics | _FocalLength | None:
     if Path(text).is_file():
         return _undistorted(read_intrinsics(Path(text)), Path(text))
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = pixels_of(text)
     except ValueError as error:
         raise UserError(
             f"--intrinsics {text!r} is neither a file nor fx,fy,cx,cy nor a focal length"
         ) from error
-    if len(numbers) not in (1, 4) or not np.isfinite(numbers).all() or min(numbers[:2]) <= 0:
+    if len(numbers) not in (1, 4):
         raise UserError(f"--intrinsics {text!r}: give fx,fy,cx,cy or one focal length, in pixels")
     return _FocalLength(numbers[0]) if len(numbers) == 1 else Intrinsics(*numbers)
 

@@ -10,6 +10,7 @@ from ace_jax.geometry.rigid import difference, invert
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion
 from ace_jax.slam.loops.map_joining import Joined
 from ace_jax.slam.mapping.atlas import Atlas
+from ace_jax.slam.mapping.keyframes import Keyframes
 
 NO_KEYFRAME = -1
 
@@ -44,6 +45,15 @@ class TrackedFrame:
     map: int = 0
     lost_because: str | None = None
 
+    def from_live_keyframe(self, keyframes: Keyframes) -> tuple[int, np.ndarray]:
+        """The keyframe that the pose hangs on, none that is retired, and (4, 4) the motion from it.
+
+        Args:
+            keyframes: of the frame's map.
+        """
+        number, motion = keyframes.anchored(self.reference)
+        return number, self.camera_from_reference @ motion
+
 
 class FramePoses:
     """The frames of a run and the camera's motion over them.
@@ -76,7 +86,11 @@ class FramePoses:
         """
         if frame.camera_from_reference is None or frame.map != self._atlas.current:
             return None
-        keyframes = self._atlas.landmark_map.keyframes
+        return self._in_its_map(frame)
+
+    def _in_its_map(self, frame: TrackedFrame) -> np.ndarray:
+        """(4, 4) camera_from_world of a tracked frame as known now, in the axes of its map."""
+        keyframes = self._atlas.maps[frame.map].keyframes
         return frame.camera_from_reference @ keyframes.pose_of(frame.reference)
 
     def last_tracked(self) -> np.ndarray | None:
@@ -106,9 +120,8 @@ class FramePoses:
         for frame in self.frames:
             if frame.map != number or frame.camera_from_reference is None:
                 continue
-            reference, motion = joined.keyframes.anchored(frame.reference)
-            frame.reference = joined.keyframe[reference]
-            frame.camera_from_reference = frame.camera_from_reference @ motion
+            reference, relative = frame.from_live_keyframe(joined.keyframes)
+            frame.reference, frame.camera_from_reference = joined.keyframe[reference], relative
             frame.live_camera_from_world = frame.live_camera_from_world @ back
             frame.map = into
 
@@ -155,13 +168,7 @@ class FramePoses:
             number: of the map; None: the current one.
         """
         number = self._atlas.current if number is None else number
-        keyframes = self._atlas.maps[number].keyframes
-        tracked = [f for f in self.frames if f.map == number and f.reference >= 0]
-        poses = [
-            f.live_camera_from_world
-            if live
-            else f.camera_from_reference @ keyframes.pose_of(f.reference)
-            for f in tracked
-        ]
+        tracked = [f for f in self.frames if f.map == number and f.reference != NO_KEYFRAME]
+        poses = [f.live_camera_from_world if live else self._in_its_map(f) for f in tracked]
         inverse = np.array([invert(pose) for pose in poses]).reshape(-1, 4, 4)
         return np.array([f.timestamp for f in tracked]), inverse

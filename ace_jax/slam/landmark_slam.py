@@ -114,20 +114,22 @@ class LandmarkSlam:
         )
         self.selection = KeyframeSelection(config)
         mapper = LocalMapper(camera, config, gates, noise)
-        loops = LoopCloser(camera, config.loops, gates, noise, seed)
-        joiner = MapJoiner(self.tracker, loops) if new_maps and not frozen else None
+        loops = joiner = None
+        if not frozen and (close_loops or new_maps):
+            loops = LoopCloser(camera, config.loops, gates, noise, seed)
+            joiner = MapJoiner(self.tracker, loops) if new_maps else None
         self.mapping = KeyframeMapping(
             self.atlas,
             config,
             mapper,
-            loops if close_loops and not frozen else None,
+            loops,
+            close_loops,
             joiner,
             mapping_lag,
             self._forget_motion,
         )
-        self.maps = None
-        if joiner is not None:
-            self.maps = MapChanges(self.atlas, self.poses, self.mapping, joiner, camera)
+        changes = self.atlas, self.poses, self.mapping, joiner, camera
+        self.maps = None if joiner is None else MapChanges(*changes)
 
         self.measured = blank_features(extractor)
         self.last_landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
@@ -233,7 +235,7 @@ class LandmarkSlam:
     ) -> Tracked | None:
         """Around the prediction, else from the last frame, else by relocalization; None: lost."""
         if not self.landmark_map.keyframes:
-            return self._find_in_other_map(frame, static)
+            return self._find_in_other_map(frame, self._unrolled(frame, static))
         near = predicted is not None and not self.relocalize_always
         if near and (tracked := self._track_near(frame, static, predicted)):
             return tracked
@@ -247,7 +249,7 @@ class LandmarkSlam:
             if not self.tracker.is_contradicted(self.landmark_map, frame.depth, pose):
                 return Tracked.without_landmarks(pose, self._unrolled(frame, static, pose))
         tracked = self._track_near(frame, static, None) if near else None
-        return tracked or self._find_in_other_map(frame, static)
+        return tracked or self._find_in_other_map(frame, features)
 
     def _track_near(
         self, frame: Frame, static: Features, predicted: np.ndarray | None
@@ -265,9 +267,8 @@ class LandmarkSlam:
         # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth (DESIGN 6b).
         return self.tracker.fine(self.landmark_map, unrolled, coarse)
 
-    def _find_in_other_map(self, frame: Frame, static: Features) -> Tracked | None:
+    def _find_in_other_map(self, frame: Frame, features: Features) -> Tracked | None:
         """Relocalization in the other maps of this run; goes over to one where it succeeds."""
-        features = self._unrolled(frame, static)
         found = None if self.maps is None else self.maps.find(features, frame.index)
         if found is not None:
             self._leave_map()

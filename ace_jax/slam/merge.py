@@ -54,6 +54,7 @@ def main(arguments: Sequence[str]) -> None:
         feature_options=first_map.feature_options,
         landmark_map=first,
         close_loops=False,
+        new_maps=False,
     )
     overlap = merge(system, second)
     out = Path(_OUT.value)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ace_jax.geometry.batch import where_asked
 from ace_jax.geometry.camera import Camera
 from ace_jax.precision import full_precision
 from ace_jax.synthetic.room import SHELL_FACES, Primitives, Room, bounding_boxes
@@ -51,13 +52,7 @@ def map_tiles(function, arguments, at_once: int, active=None):
     Where `active` (T,) is given and False, the result is zeros and costs nothing (one at a time).
     """
     if active is not None:
-
-        def guarded(pair):
-            shapes = jax.eval_shape(function, pair[1])
-            empty = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-            return jax.lax.cond(pair[0], function, lambda _: empty, pair[1])
-
-        return map_tiles(guarded, (active, arguments), at_once)
+        return map_tiles(lambda pair: where_asked(function, *pair), (active, arguments), at_once)
     if at_once == 1:
         return jax.lax.map(function, arguments)
     return jax.lax.map(function, arguments, batch_size=at_once)

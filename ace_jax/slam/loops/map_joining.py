@@ -14,7 +14,6 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import difference, invert, orthonormalized, transform
 from ace_jax.slam.config import MergeConfig
 from ace_jax.slam.loops.loop_closing import LoopCloser
@@ -34,12 +33,10 @@ class Overlap:
     Attributes:
         first_from_second: (4, 4) world of the second map to world of the first, metres.
         keyframes: numbers of the second map's keyframes that agree on it.
-        found: keyframes of the second map that were relocalized at all.
     """
 
     first_from_second: np.ndarray
     keyframes: tuple[int, ...]
-    found: int
 
 
 def agreed_overlap(second: LandmarkMap, poses: Mapping[int, np.ndarray]) -> Overlap | None:
@@ -68,7 +65,6 @@ def agreed_overlap(second: LandmarkMap, poses: Mapping[int, np.ndarray]) -> Over
     return Overlap(
         first_from_second=orthonormalized(motions[members].mean(0)),
         keyframes=tuple(numbers[m] for m in members),
-        found=len(numbers),
     )
 
 
@@ -148,14 +144,6 @@ class MapJoiner:
         self._tracker, self._loops = tracker, loops
         self.recognised: tuple[int, dict[int, np.ndarray]] | None = None
         self._poses: dict[int, dict[int, np.ndarray]] = {}
-
-    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> None:
-        """Compiles every program with blank features."""
-        self._loops.warm_up(landmark_map, features)
-
-    def set_noise(self, noise: NoiseModel) -> None:
-        """Takes over what was learned of the features' noise."""
-        self._loops.noise = noise
 
     def forget(self) -> None:
         """Drops what was found: the maps are others now."""

@@ -25,7 +25,8 @@ class KeyframeMapping:
         atlas: its current map is the one that they are in.
         config: constants.
         mapper: local mapping.
-        loops: loop closing, or None.
+        loops: verification of places, and loop closing; None: neither is needed.
+        close_loops: whether loops are closed.
         joiner: looks for them in the other maps, or None.
         lag: see `MappingQueue`.
         on_closure: called when a closed loop has moved the map.
@@ -43,6 +44,7 @@ class KeyframeMapping:
         config: SlamConfig,
         mapper: LocalMapper,
         loops: LoopCloser | None,
+        close_loops: bool,
         joiner: MapJoiner | None,
         lag: int | None,
         on_closure: Callable[[], None],
@@ -51,6 +53,7 @@ class KeyframeMapping:
         self._config = config
         self.mapper = mapper
         self.loops = loops
+        self._close_loops = close_loops
         self.joiner = joiner
         self.queue = MappingQueue(lag)
         self._on_closure = on_closure
@@ -63,16 +66,12 @@ class KeyframeMapping:
         self.mapper.noise = noise
         if self.loops is not None:
             self.loops.noise = noise
-        if self.joiner is not None:
-            self.joiner.set_noise(noise)
 
     def warm_up(self, features: Features) -> None:
         """Compiles every program with blank features."""
         self.mapper.warm_up(self._atlas.landmark_map, features)
         if self.loops is not None:
             self.loops.warm_up(self._atlas.landmark_map, features)
-        elif self.joiner is not None:
-            self.joiner.warm_up(self._atlas.landmark_map, features)
 
     def insert(
         self,
@@ -121,7 +120,7 @@ class KeyframeMapping:
         self.being_mapped = []
         config = self._config
         has_time = len(self.unmapped) <= config.max_waiting_loops
-        if self.loops is not None and has_time:
+        if self._close_loops and has_time:
             closure = yield from self.loops.close(landmark_map, numbers[-1])
             if closure is not None:
                 self.closures.append(closure)

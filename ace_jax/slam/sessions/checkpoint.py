@@ -137,8 +137,7 @@ def _hung_on_live(frames: list[TrackedFrame], atlas: Atlas) -> list[TrackedFrame
     def hung(frame: TrackedFrame) -> TrackedFrame:
         if frame.camera_from_reference is None:
             return frame
-        number, motion = atlas.maps[frame.map].keyframes.anchored(frame.reference)
-        relative = frame.camera_from_reference @ motion
+        number, relative = frame.from_live_keyframe(atlas.maps[frame.map].keyframes)
         place = places[frame.map][number]
         return dataclasses.replace(frame, reference=place, camera_from_reference=relative)
 
