@@ -30,6 +30,8 @@ SMALL = Camera(131.25, 131.25, 79.5, 59.5, 160, 120)  # the usual camera's view,
         ("corridor-replay20000", "corridor-replay20000"),
         ("alike-kidnap", "alike-kidnap"),
         ("room1-bent-noisy", "room1-noisy-bent"),
+        ("room2-gaps-noisy-loops2", "room2-loops2-noisy-gaps"),
+        ("room0-shaken-dark-bare", "room0-bare-dark-shaken"),
     ],
 )
 def test_names_have_one_form(name, canonical):
@@ -43,7 +45,7 @@ def test_names_have_one_form(name, canonical):
         "room0-noisy-noisy", "room0-loops", "room0-loops1", "room0-loops101", "room0-movers30",
         "room0-loops3-movers20", "noisy", "corridor-loops2", "alike-movers20", "room0-replay",
         "room0-replay0", "room0-replay1000001", "room0-kidnap-replay5", "room0-kidnap2",
-        "corridor0",
+        "corridor0", "corridor-bare", "room0-gaps-kidnap", "room0-dark2",
     ],
 )  # fmt: skip
 def test_unknown_names_are_told_the_known_ones(name):
@@ -191,3 +193,40 @@ def test_each_frame_of_moving_people_has_its_own_place_in_the_cache():
     other = SyntheticSource(moving.name, elsewhere, moving.poses(), moving.camera)
     assert other.folder == moving.folder
     assert other._paths(5) != moving._paths(5)
+
+
+def test_the_light_fails_and_depth_stays():
+    lit, dark = (open_synthetic(n, frames=36, camera=SMALL) for n in ("room0", "room0-dark"))
+    assert dark.name == "synthetic/room0-dark"
+    assert lit[3].rgb.mean() > 60 > 4 > dark[3].rgb.mean()
+    np.testing.assert_array_equal(dark[3].rgb, dark[3].rgb)  # the same noise every time
+    np.testing.assert_array_equal(lit[3].depth, dark[3].depth)
+    np.testing.assert_array_equal(lit[35].rgb, dark[35].rgb)  # a second has passed
+
+
+def test_a_shaken_camera_blurs_for_half_a_second():
+    still, shaken = (open_synthetic(n, frames=47, camera=SMALL) for n in ("room0", "room0-shaken"))
+
+    def gradients(frame):
+        return np.abs(np.diff(frame.rgb.astype(float), axis=1)).mean()
+
+    assert gradients(shaken[31]) < 0.8 * gradients(still[31])
+    assert abs(shaken[31].rgb.mean() - still[31].rgb.mean()) < 2
+    np.testing.assert_array_equal(still[46].rgb, shaken[46].rgb)
+
+
+def test_gaps_are_in_the_first_half_and_times_go_on():
+    whole, gaps = open_synthetic("room0-loops2"), open_synthetic("room0-loops2-gaps")
+    times = gaps.timestamps()
+    assert set(times) <= set(whole.timestamps())
+    steps = np.diff(times)
+    assert np.sum(steps > 0.5) == 2
+    assert steps.max() > 2.0
+    assert np.all(steps[times[:-1] > whole.timestamps()[-1] / 2] < 0.05)
+    np.testing.assert_array_equal(gaps.poses()[-1], whole.poses()[-1])
+
+
+def test_a_bare_room_has_little_in_it():
+    bare, full = (open_synthetic(name).scene.contents() for name in ("room0-bare", "room0"))
+    count = [int(np.sum(room.boxes.mask)) for room in (bare, full)]
+    assert count[0] < 0.5 * count[1]

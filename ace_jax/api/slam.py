@@ -34,6 +34,8 @@ from ace_jax.geometry.rigid import invert
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.runtime import enable_compilation_cache
 from ace_jax.slam.landmark_slam import LandmarkSlam
+from ace_jax.slam.reporting.losses import Loss, losses
+from ace_jax.slam.reporting.other_maps import OtherMap, other_maps, write_other_maps
 from ace_jax.slam.reporting.outputs import write_points_ply
 from ace_jax.slam.run import SystemOptions, create_system
 from ace_jax.slam.sessions.session import with_session
@@ -80,6 +82,9 @@ class SlamResult:
         points: (M, 3) float32 landmarks, world, metres.
         colours: (M, 3) uint8 of these.
         session: the map with all that SLAM needs to go on from it; None if nothing was mapped.
+        lost: stretches of frames without a pose, with their likely cause.
+        other_maps: maps begun after a loss in which nothing of `map` was recognised; each has its
+            own axes. `map` is the largest.
     """
 
     timestamps: np.ndarray
@@ -88,9 +93,13 @@ class SlamResult:
     points: np.ndarray
     colours: np.ndarray
     session: SceneMap | None
+    lost: list[Loss]
+    other_maps: tuple[OtherMap, ...]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `trajectory.tum` (camera to world), the map, its session and `points.ply`.
+
+        Other maps become `trajectory_mapN.tum` and `session_mapN.safetensors`.
 
         Raises:
             UserError: the folder cannot be written.
@@ -103,6 +112,7 @@ class SlamResult:
             if self.session is not None:
                 self.session.save(folder / "session.safetensors")
             write_points_ply(folder / "points.ply", self.points, self.colours)
+            write_other_maps(folder, self.other_maps)
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 
@@ -258,5 +268,7 @@ class Slam:
                 scene_map,
                 *system.points(),
                 with_session(scene_map, known) if known.keyframes else None,
+                losses(system.frames),
+                other_maps(system),
             )
         return self._result

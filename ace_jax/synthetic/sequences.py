@@ -14,8 +14,12 @@ What is done to them:
 -movers20, -movers40, -movers60 (rooms): the same path while textured people walk through the view,
     independently, who cover about that percentage of the picture on average. They are in the depth
     too and cast no shadow.
+-bare (rooms): little furniture and nothing on the walls.
 -noisy: motion blur, noise, drifting exposure, depth noise and holes of a first-generation Kinect.
 -bent: the depth is off by some per cent, smoothly over the image, as a Kinect's is.
+-dark: no light in the first second, and in the sixth; depth as ever.
+-shaken: every two seconds, half a second of motion blur in random directions.
+-gaps: in the first half of the recording, two seconds of every four are missing.
 -kidnap: the frames in order as a mapping pass, then 50 teleports of 10 frames each, time running
     on. With -loopsN the mapping pass is the first two rounds, and the teleports land in pictures
     that it did not show; without, in pictures of the mapping pass. `source.teleports` says where.
@@ -28,10 +32,12 @@ import re
 
 import numpy as np
 
+from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.synthetic.bent import BentSource
 from ace_jax.synthetic.furnished_rooms import make_room
+from ace_jax.synthetic.hardships import ImpairedSource, darken, kept_of_gaps, shake
 from ace_jax.synthetic.layouts import corridor_and_rooms, rooms_that_look_alike
 from ace_jax.synthetic.movers import COVERAGES, make_movers
 from ace_jax.synthetic.replay import ReplaySource, kidnapped, to_and_fro
@@ -60,6 +66,7 @@ ROOMS = {
     "room1": RoomRecipe(5, 1, full_turn=True),
     "room2": RoomRecipe(3, 2),
 }
+BARE = {"furniture": 0.2, "decoration": 0.0}  # of `make_room`
 BUILDINGS = {"corridor": corridor_and_rooms, "alike": rooms_that_look_alike}
 MAPPING_LOOPS = 2  # of -loopsN-kidnap
 MAX_LOOPS, MAX_REPLAY = 100, 1_000_000
@@ -73,8 +80,12 @@ class Name:
         world: a key of `ROOMS` or of `BUILDINGS`.
         loops: rounds of the same path; 0: the room's ordinary path.
         movers: percent of the image that people cover; 0: nobody.
+        bare: whether the room is nearly empty.
         noisy: whether the sensor has defects.
         bent: whether its depth is bent.
+        dark: whether the light fails.
+        shaken: whether the camera is shaken.
+        gaps: whether stretches are missing.
         kidnap: whether the camera is teleported after a mapping pass.
         replay: length of the replay; 0: none.
     """
@@ -82,8 +93,12 @@ class Name:
     world: str
     loops: int = 0
     movers: int = 0
+    bare: bool = False
     noisy: bool = False
     bent: bool = False
+    dark: bool = False
+    shaken: bool = False
+    gaps: bool = False
     kidnap: bool = False
     replay: int = 0
 
@@ -98,7 +113,9 @@ class Name:
     @property
     def rendered(self) -> "Name":
         """The sequence whose frames are shown, in their own order."""
-        return dataclasses.replace(self, bent=False, kidnap=False, replay=0)
+        return dataclasses.replace(
+            self, bent=False, dark=False, shaken=False, gaps=False, kidnap=False, replay=0
+        )
 
 
 FORMS = (
@@ -106,9 +123,12 @@ FORMS = (
     *BUILDINGS,
     "ROOM-loopsN",
     *(f"ROOM-movers{percent}" for percent in COVERAGES),
-    "and after any of these -noisy, -bent, -kidnap or -replayN",
+    "ROOM-bare",
+    "and after any of these -noisy, -bent, -dark, -shaken, and one of -gaps, -kidnap, -replayN",
 )
-_OPTION = re.compile(r"(?:(loops|movers|replay)([1-9][0-9]{0,6})|(noisy|bent|kidnap))")
+_OPTION = re.compile(
+    r"(?:(loops|movers|replay)([1-9][0-9]{0,6})|(bare|noisy|bent|dark|shaken|gaps|kidnap))"
+)
 
 
 def parse(name: str) -> Name:
@@ -122,11 +142,12 @@ def parse(name: str) -> Name:
     matches = [_OPTION.fullmatch(option) for option in options]
     found = {m[3] or m[1]: bool(m[3]) or int(m[2]) for m in matches if m}
     one_path = len({"loops", "movers"} & set(found)) <= (world in ROOMS)
-    one_order = len({"kidnap", "replay"} & set(found)) <= 1
+    one_order = len({"gaps", "kidnap", "replay"} & set(found)) <= 1
     known = (
         (world in ROOMS or world in BUILDINGS)
         and len(found) == len(options)  # all were read, none twice
         and one_path
+        and (world in ROOMS or "bare" not in found)
         and one_order
         and found.get("movers", next(iter(COVERAGES))) in COVERAGES
         and 2 <= found.get("loops", 2) <= MAX_LOOPS
@@ -147,8 +168,9 @@ def _world(name: Name, frames: int | None) -> tuple[Scene, np.ndarray]:
         return building, poses[:frames]
     recipe = ROOMS[name.world]
     people = 0 if not name.movers else COVERAGES[name.movers][0]
-    room = make_room(recipe.room_seed, recipe.size, people=people)
-    static = make_room(recipe.room_seed, recipe.size) if people else room
+    contents = BARE if name.bare else {}
+    room = make_room(recipe.room_seed, recipe.size, people=people, **contents)
+    static = make_room(recipe.room_seed, recipe.size, **contents) if people else room
     if name.loops:
         length = frames or name.loops * LOOP_FRAMES
         rate = LOOP_FRAMES / LOOP
@@ -162,7 +184,7 @@ def _world(name: Name, frames: int | None) -> tuple[Scene, np.ndarray]:
 
 def open_synthetic(
     name: str, frames: int | None = None, camera: Camera = CAMERA
-) -> SyntheticSource | BentSource | ReplaySource:
+) -> SyntheticSource | SubsetSource:
     """Opens a synthetic sequence by name.
 
     Args:
@@ -184,6 +206,12 @@ def open_synthetic(
     full = f"synthetic/{parts}"
     if parts.bent:
         source = BentSource(source, full)
+    for asked, impair in ((parts.dark, darken), (parts.shaken, shake)):
+        if asked:
+            source = ImpairedSource(source, full, impair)
+    if parts.gaps:
+        source = SubsetSource(source, indices=kept_of_gaps(len(source)))
+        source.name = full
     if parts.replay:
         return ReplaySource(source, to_and_fro(len(source), parts.replay), full)
     if parts.kidnap:

@@ -13,6 +13,7 @@ from ace_jax.localization.scene_map import save_map
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.reporting import outputs
 from ace_jax.slam.reporting.losses import losses, maps_of
+from ace_jax.slam.reporting.other_maps import other_maps, write_other_maps
 from ace_jax.slam.reporting.report import write_report
 from ace_jax.slam.sessions.session import with_session
 
@@ -48,7 +49,7 @@ def write_results(
         save_map(
             out / "session.safetensors", with_session(scene_map, system.landmark_map), half=True
         )
-    _write_other_maps(system, out)
+    write_other_maps(out, other_maps(system))
     poses = source.poses()
     reference = None if poses is None else Trajectory(source.timestamps(), poses)
     stage_ms = system.times.by_stage()
@@ -74,14 +75,3 @@ def write_results(
     outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)
     write_report(out, source, system, metrics, frame_seconds, stage_ms, reference)
     return metrics
-
-
-def _write_other_maps(system: LandmarkSlam, out: Path) -> None:
-    """Trajectories and sessions of the maps that could not be joined with the main one."""
-    for stale in [*out.glob("trajectory_map*.tum"), *out.glob("session_map*.safetensors")]:
-        stale.unlink()  # of an earlier run
-    for number, landmark_map in system.atlas.others.items():
-        trajectory = system.poses.trajectory(live=False, number=number)
-        write_trajectory_tum(out / f"trajectory_map{number}.tum", *trajectory)
-        content = with_session(system.scene_map_of(landmark_map), landmark_map)
-        save_map(out / f"session_map{number}.safetensors", content, half=True)
