@@ -70,11 +70,11 @@ def _recovery(right: np.ndarray, starts: Iterator[int]) -> list[float]:
 
 
 def _outcome(source: FrameSource, system, metrics: dict) -> Outcome:
-    tracked = [f for f in system.frames if system.corrected_pose(f) is not None]
+    tracked = [f for f in system.frames if system.poses.corrected(f) is not None]
     # By number, not by time: stamps may stand still or go back.
     numbers = np.array([f.index for f in tracked])
     live = np.stack([invert(f.live_camera_from_world) for f in tracked])
-    final = np.stack([invert(system.corrected_pose(f)) for f in tracked])
+    final = np.stack([invert(system.poses.corrected(f)) for f in tracked])
     truth = Trajectory(np.arange(len(source), dtype=float), source.poses())
     errors = np.full(len(source), np.nan)
     live_errors = compare(Trajectory(numbers.astype(float), live), truth)

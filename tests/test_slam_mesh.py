@@ -27,7 +27,8 @@ def test_the_walls_of_the_room_are_where_they_were(tmp_path):
             return None
         return np.linalg.inv(moved @ world_from_camera(frame.index))
 
-    system = types.SimpleNamespace(frames=tracked, corrected_pose=corrected_pose)
+    poses = types.SimpleNamespace(corrected=corrected_pose)
+    system = types.SimpleNamespace(frames=tracked, poses=poses)
     frames = list(mesh.posed_frames(source, system))
     assert [frame.index for frame, _ in frames] == [0, 2, 6, 10, 12]
     vertices, triangles = mesh.write_mesh(tmp_path / "mesh.ply", frames, voxel=0.04)

@@ -254,6 +254,8 @@ class SlamConfig:
             is repeated by global relocalization.
         local_keyframes (keyframes; size): whose landmarks form the local map.
         max_local_landmarks (landmarks; size): capacity of the local map (static shape).
+        few_landmarks (landmarks; tuned L): if fewer agree with a pose, the features of the last
+            frame determine it too.
         dense_agreement (share; measured on pairs of frames): pixels that must agree for a pose by
             dense alignment. Of pairs up to 24 cm and 17 degrees apart (redkitchen, freiburg1_rpy,
             hololens_lounge 0-94) 1 % of the right poses have less than 0.92 to 0.98.
@@ -340,7 +342,8 @@ class SlamConfig:
     min_inlier_ratio: float = 0.35
     local_keyframes: int = 20
     max_local_landmarks: int = 1536
-    # Dense alignment
+    # The motion since the last frame
+    few_landmarks: int = 100
     dense_agreement: float = 0.9
     dense_overlap: float = 0.4
     dense_deviation: tuple[float, float] = (0.03, 0.02)

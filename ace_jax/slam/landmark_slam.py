@@ -31,6 +31,7 @@ from ace_jax.slam.tracking.frame_features import (
     match_gates,
 )
 from ace_jax.slam.tracking.free_space import FreeSpace
+from ace_jax.slam.tracking.joint_pose import joint_pose
 from ace_jax.slam.tracking.last_frame import LastFrame
 from ace_jax.slam.tracking.loss import likely_cause
 from ace_jax.slam.tracking.moving_features import RecentFrames
@@ -102,16 +103,9 @@ class LandmarkSlam:
         self.features = FrameFeatures(camera, extractor, config)
         self.free_space = FreeSpace(camera, config.free_space)
         self.recent_frames = RecentFrames(camera, gates, config.moving)
-        self.last_frame = LastFrame(camera, config, gates, jax.random.key(seed))
-        self.tracker = Tracker(
-            camera,
-            config,
-            gates,
-            noise,
-            similarity(extractor.name).temperature,
-            jax.random.key(seed),
-            needs_no_depth=frozen,
-        )
+        key, tau = jax.random.key(seed), similarity(extractor.name).temperature
+        self.last_frame = LastFrame(camera, config, gates, key)
+        self.tracker = Tracker(camera, config, gates, noise, tau, key, needs_no_depth=frozen)
         self.selection = KeyframeSelection(config)
         mapper = LocalMapper(camera, config, gates, noise)
         loops = joiner = None
@@ -119,14 +113,7 @@ class LandmarkSlam:
             loops = LoopCloser(camera, config.loops, gates, noise, seed)
             joiner = MapJoiner(self.tracker, loops) if new_maps else None
         self.mapping = KeyframeMapping(
-            self.atlas,
-            config,
-            mapper,
-            loops,
-            close_loops,
-            joiner,
-            mapping_lag,
-            self._forget_motion,
+            self.atlas, config, mapper, loops, close_loops, joiner, mapping_lag, self._forget_motion
         )
         changes = self.atlas, self.poses, self.mapping, joiner, camera
         self.maps = None if joiner is None else MapChanges(*changes)
@@ -211,6 +198,9 @@ class LandmarkSlam:
         tracked = self._track(frame, static, predicted)
         if tracked is not None and not self.tracker.is_steady(self.landmark_map, tracked):
             tracked = self._without_moving(frame, static, tracked)
+        # Few landmarks: what the last frame has in common with this one determines the pose too.
+        if tracked is not None and self.tracker.has_few(tracked):
+            tracked = self._with_last_frame(frame, static, tracked)
         clock.lap("tracking")
         # Lost; another map begins before long.
         if tracked is None:
@@ -343,6 +333,17 @@ class LandmarkSlam:
         pose, moving = corrected
         return self._track_near(frame, static.without(moving), pose) or tracked
 
+    def _with_last_frame(self, frame: Frame, static: Features, tracked: Tracked) -> Tracked:
+        """Few landmarks may agree with a wrong pose; not so with the last frame's features."""
+        last, noise = self.poses.last_tracked(), self.tracker.noise
+        motion = self.last_frame.by_features(tracked.features, last, noise)
+        if motion is None:
+            return tracked
+        around = self._track_near(frame, static, motion.camera_from_world)
+        if around is not None and around.num_landmarks > tracked.num_landmarks:
+            tracked = around
+        return joint_pose(self.landmark_map, tracked, motion, self.camera, noise)
+
     def _insert_keyframe(self, frame: Frame, tracked: Tracked, pose: np.ndarray) -> int:
         """Adds a frame to the map, without what moves in it, and has it mapped."""
         moving = self.recent_frames.moving(frame.timestamp, tracked.features, pose)
@@ -374,10 +375,6 @@ class LandmarkSlam:
         """The processed frames, oldest first."""
         return self.poses.frames
 
-    def corrected_pose(self, frame: TrackedFrame) -> np.ndarray | None:
-        """(4, 4) camera_from_world of a tracked frame as known now; None if it was lost."""
-        return self.poses.corrected(frame)
-
     def live_trajectory(self) -> tuple[np.ndarray, np.ndarray]:
         """Timestamps (T,) and (T, 4, 4) world_from_camera as known when each was tracked."""
         return self.poses.trajectory(live=True)
@@ -391,10 +388,7 @@ class LandmarkSlam:
         valid = self.landmark_map.valid
         return self.landmark_map.points[valid], self.landmark_map.colours[valid]
 
-    def scene_map(self) -> SceneMap:
-        """A landmark-attention head that holds every landmark with its mean descriptor."""
-        return self.scene_map_of(self.landmark_map)
-
-    def scene_map_of(self, landmark_map: LandmarkMap) -> SceneMap:
-        """The same of another map of this run."""
+    def scene_map(self, landmark_map: LandmarkMap | None = None) -> SceneMap:
+        """A landmark-attention head of the current or another map, with its mean descriptors."""
+        landmark_map = landmark_map or self.landmark_map
         return scene_map_of(landmark_map, self.extractor, self.camera, self._feature_options)

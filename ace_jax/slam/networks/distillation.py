@@ -163,7 +163,7 @@ class DistilledNetworkSlam(LandmarkSlam):
             return tracked
         features = self.measured
         new = self.landmark_map.keyframes.next_number > known
-        pose = self.corrected_pose(tracked)
+        pose = self.poses.corrected(tracked)
         if not known:
             self.network.start(features)
         self.network.hold(features, pose)

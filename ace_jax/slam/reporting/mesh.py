@@ -74,7 +74,7 @@ def require(source: FrameSource) -> None:
 
 def posed_frames(source: FrameSource, system: LandmarkSlam) -> Iterable[tuple[Frame, np.ndarray]]:
     """At most 300 of the run's frames with their final world_from_camera (4, 4), read again."""
-    tracked = [frame for frame in system.frames if system.corrected_pose(frame) is not None]
+    tracked = [frame for frame in system.frames if system.poses.corrected(frame) is not None]
     step = max(1, -(-len(tracked) // MeshConfig.max_frames))
     chosen = tracked[::step]
     with ProgressBar(len(chosen), "mesh", unit="frame") as bar:
@@ -85,7 +85,7 @@ def posed_frames(source: FrameSource, system: LandmarkSlam) -> Iterable[tuple[Fr
             except BadFrame:
                 continue
             if frame.depth is not None:
-                yield frame, invert(system.corrected_pose(tracked_frame))
+                yield frame, invert(system.poses.corrected(tracked_frame))
         bar.show(len(chosen))
 
 

@@ -35,7 +35,7 @@ def other_maps(system: LandmarkSlam) -> tuple[OtherMap, ...]:
         OtherMap(
             number,
             *system.poses.trajectory(live=False, number=number),
-            with_session(system.scene_map_of(landmark_map), landmark_map),
+            with_session(system.scene_map(landmark_map), landmark_map),
         )
         for number, landmark_map in sorted(system.atlas.others.items())
     )

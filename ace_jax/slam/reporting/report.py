@@ -91,7 +91,7 @@ def write_report(
             "The camera's path is red.",
         ),
     ]
-    worst = _pictures(source, worst_frames(system.frames, system.corrected_pose, reference))
+    worst = _pictures(source, worst_frames(system.frames, system.poses.corrected, reference))
     if worst:
         note = (
             "Lost, or furthest from the truth when they were processed (after alignment)."

@@ -17,12 +17,13 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.dense_alignment import DenseImage, align, dense_image, small_size
 from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.reprojection import NoiseModel
-from ace_jax.geometry.rigid import invert
+from ace_jax.geometry.rigid import invert, transform
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.loops import verification
 from ace_jax.slam.tracking.guided_pose import match_and_optimize
+from ace_jax.slam.tracking.joint_pose import FrameMotion
 
 
 class LastFrame:
@@ -81,8 +82,8 @@ class LastFrame:
         """
         if self.frame is None or last is None or frame.depth is None:
             return
-        if (pose := self.by_features(features, last, noise)) is not None:
-            yield pose
+        if (motion := self.by_features(features, last, noise)) is not None:
+            yield motion.camera_from_world
         # A camera that is lost for longer than that has moved too far.
         if predicted is None and frame.timestamp - self.frame.timestamp > MAX_INTERVAL:
             return
@@ -90,18 +91,18 @@ class LastFrame:
             yield pose
 
     def by_features(
-        self, features: Features, last: np.ndarray, noise: NoiseModel
-    ) -> np.ndarray | None:
+        self, features: Features, last: np.ndarray | None, noise: NoiseModel
+    ) -> FrameMotion | None:
         """Pose of a new frame by mutual matches and RANSAC, then guided matching; or None.
 
         Args:
             features: of the new frame, with depth.
-            last: (4, 4) camera_from_world of the remembered frame, as known now.
+            last: (4, 4) camera_from_world of the remembered frame, as known now; None: there is
+                none.
             noise: standard deviations.
-
-        Returns:
-            (4, 4) float32 camera_from_world.
         """
+        if self.frame is None or last is None:
+            return None
         block, aligned = self._align(features, noise, self.frame.index)
         if not bool(aligned.success):
             return None
@@ -112,7 +113,12 @@ class LastFrame:
             pose = found.camera_from_world
         if found.num_inliers < config.relocalized_factor * config.min_inliers:
             return None
-        return (np.asarray(pose, np.float64) @ last).astype(np.float32)
+        points = transform(invert(last), block.points[np.maximum(found.matches, 0)])
+        return FrameMotion(
+            (np.asarray(pose, np.float64) @ last).astype(np.float32),
+            points.astype(np.float32),
+            found.matches >= 0,
+        )
 
     def _align(self, features: Features, noise: NoiseModel, draw: int):
         """The last frame's features as landmarks, in its camera's axes, and the pose among them."""

@@ -126,6 +126,11 @@ class Tracked:
     relocalized: bool
     agreement: float
 
+    @property
+    def num_landmarks(self) -> int:
+        """How many landmarks agree with the pose."""
+        return int(np.sum(self.landmarks >= 0))
+
     @classmethod
     def without_landmarks(cls, camera_from_world: np.ndarray, features: Features) -> "Tracked":
         """A pose (4, 4) that was not estimated from landmarks."""
@@ -227,6 +232,10 @@ class Tracker:
             relocalized=coarse.relocalized,
             agreement=min(coarse.inlier_ratio, inlier_ratio),
         )
+
+    def has_few(self, tracked: Tracked) -> bool:
+        """Whether a pose was estimated from landmarks, but from few."""
+        return 0 < tracked.num_landmarks < self.config.few_landmarks
 
     def is_contradicted(
         self, landmark_map: LandmarkMap, depth: np.ndarray, camera_from_world: np.ndarray

@@ -1,0 +1,84 @@
+"""Few landmarks and the features of the last frame determine a pose together."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+from slam_scene import CAMERA, RoomSource
+from test_slam_maps import make_system
+
+from ace_jax.features.base import Features
+from ace_jax.geometry.host_camera import project
+from ace_jax.geometry.reprojection import NoiseModel
+from ace_jax.geometry.rigid import transform
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK
+from ace_jax.slam.tracking.joint_pose import FrameMotion, joint_pose
+from ace_jax.slam.tracking.tracker import Tracked
+
+NOISE = NoiseModel(pixel_sigma=1.0, inverse_depth_sigma=0.0075)
+N, KNOWN = 200, 30
+TRUTH = np.eye(4, dtype=np.float32)
+TRUTH[:3, 3] = [0.05, -0.02, 0.01]
+OFF = np.eye(4, dtype=np.float32)
+OFF[:3, 3] = [0.09, -0.02, 0.01]  # 4 cm from the truth
+
+
+def _scene(bad_landmarks: int):
+    """A map, a frame tracked at `OFF`, and what it shares with the last one.
+
+    Landmarks 0 to KNOWN - 1 are seen; the first `bad_landmarks` lie 4 cm beside where they are, as
+    `OFF` has it. The other features were in the last frame.
+    """
+    rng = np.random.default_rng(0)
+    camera_points = np.stack(
+        [rng.uniform(-1.2, 1.2, N), rng.uniform(-0.9, 0.9, N), rng.uniform(2.0, 3.0, N)], 1
+    )
+    world = transform(np.linalg.inv(TRUTH), camera_points)
+    features = Features(
+        uv=project(camera_points, CAMERA).astype(np.float32),
+        descriptors=np.zeros((N, 4), np.float32),
+        scores=np.ones(N, np.float32),
+        mask=np.ones(N, bool),
+        depth=camera_points[:, 2].astype(np.float32),
+    )
+    of_map = world[:KNOWN].copy()
+    of_map[:bad_landmarks, 0] -= 0.04
+    landmarks = np.where(np.arange(N) < KNOWN, np.arange(N), NO_LANDMARK).astype(np.int32)
+    tracked = Tracked(OFF, landmarks, features, 1.0, 1.0, False, 1.0)
+    motion = FrameMotion(TRUTH, world.astype(np.float32), np.arange(N) >= KNOWN)
+    return types.SimpleNamespace(points=of_map.astype(np.float32)), tracked, motion
+
+
+def _error(tracked: Tracked) -> float:
+    return float(np.linalg.norm(tracked.camera_from_world[:3, 3] - TRUTH[:3, 3]))
+
+
+def test_the_last_frame_mends_a_pose_that_some_landmarks_bend():
+    landmark_map, tracked, motion = _scene(bad_landmarks=12)
+    joint = joint_pose(landmark_map, tracked, motion, CAMERA, NOISE)
+    assert _error(tracked) == pytest.approx(0.04, abs=1e-6)
+    assert _error(joint) < 0.004
+    np.testing.assert_array_equal(joint.landmarks, tracked.landmarks)
+
+
+def test_most_landmarks_are_not_given_up_for_what_moves():
+    """All that is not in the map has moved by 4 cm since the last frame, as people do."""
+    landmark_map, tracked, motion = _scene(bad_landmarks=KNOWN)
+    assert joint_pose(landmark_map, tracked, motion, CAMERA, NOISE) is tracked
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_it_is_asked_only_where_few_landmarks_agree(monkeypatch, few):
+    system = make_system(new_maps=False)
+    system.tracker.config = dataclasses.replace(system.config, few_landmarks=10_000 if few else 0)
+    asked = []
+    by_features = system.last_frame.by_features
+    monkeypatch.setattr(
+        system.last_frame,
+        "by_features",
+        lambda *arguments: asked.append(1) or by_features(*arguments),
+    )
+    for frame in RoomSource(3):
+        assert system.process(frame).live_camera_from_world is not None
+    assert bool(asked) == few
