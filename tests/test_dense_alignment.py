@@ -68,6 +68,16 @@ def test_in_the_dark_depth_tells_the_motion_where_surfaces_do(i, j, corner):
         assert found.deviation[0] > 0.3
 
 
+@pytest.mark.parametrize("dark", [0, 1], ids=["light comes on", "light goes off"])
+def test_depth_alone_tells_the_motion_when_the_light_changes(dark):
+    views = [list(render(20)), list(render(22))]
+    views[dark][0] = np.full_like(views[dark][0], 2)
+    found = _aligned(*views)
+    metres, _ = difference(np.asarray(found.pose), _between(20, 22))
+    assert metres < 0.005
+    assert found.agreement > 0.95
+
+
 def test_a_bare_wall_does_not_tell_where_along_it():
     wall, grey = np.full((240, 320), 1.5, np.float32), np.full((240, 320, 3), 128, np.uint8)
     found = _aligned((grey, wall), (grey, wall))

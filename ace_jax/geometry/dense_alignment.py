@@ -29,6 +29,7 @@ MIN_DEPTH_SIGMA = 0.002  # 1/m, of inverse depth: a depth camera's noise
 MAX_JUMP = 0.05  # of the depth, between neighbouring pixels of one surface, at the finest level
 # A pixel agrees if its brightness (range 0 to 1) and its inverse depth (1/m) differ by less.
 MAX_BRIGHTNESS, MAX_INVERSE_DEPTH = 0.1, 0.02
+MIN_CONTRAST = 0.02  # standard deviation of brightness; an image with less is dark or blank
 INDEPENDENT = 200.0  # residuals' worth of information at most: neighbours' errors are alike
 
 
@@ -161,6 +162,7 @@ def _residuals(
     camera: Camera,
     pose: jax.Array,
     tone: jax.Array,
+    lit: jax.Array,
 ) -> _Residuals:
     h, w, _ = image.tones.shape
     brightness = template.tones[..., 0].reshape(-1)
@@ -191,8 +193,8 @@ def _residuals(
     depth_rows = jnp.concatenate([normal, jnp.cross(moved, normal)], axis=1) / (z**2)[:, None]
     on_surface = seen & jnp.any(normal != 0, axis=1)
     return _Residuals(
-        brightness=jnp.where(seen, error, 0.0),
-        brightness_rows=jnp.where(seen[:, None], rows, 0.0),
+        brightness=jnp.where(seen & lit, error, 0.0),
+        brightness_rows=jnp.where((seen & lit)[:, None], rows, 0.0),
         seen=seen,
         depth=jnp.where(on_surface, distance, 0.0),
         depth_rows=jnp.where(on_surface[:, None], depth_rows, 0.0),
@@ -266,6 +268,9 @@ def align(
         The alignment; whether it is right is for the caller to judge by `overlap`, `agreement` and
         `deviation`.
     """
+    # Where the light is off in one of them, depth alone tells.
+    contrasts = jnp.stack([jnp.std(x.brightness) for x in (template, image)])
+    lit = jnp.all(contrasts > MIN_CONTRAST)
     templates, images = _pyramid(template), _pyramid(image)
     pose, tone = start.astype(jnp.float32), jnp.array([1.0, 0.0], jnp.float32)
     for index in range(LEVELS):
@@ -276,7 +281,7 @@ def align(
 
         def step(_, state, of=of, to=to, small=small):
             pose, tone = state
-            found = _residuals(of, to, small, pose, tone)
+            found = _residuals(of, to, small, pose, tone, lit)
             hessian, gradient = _normal_equations(found, _scales(found))
             # A weak prior on gain and offset alone, and a ridge that only dead directions feel.
             ridge = jnp.diag(jnp.concatenate([1e-6 * jnp.diag(hessian)[:6] + 1e-3, jnp.ones(2)]))
@@ -285,7 +290,7 @@ def align(
             return jaxlie.SE3.exp(delta[:6]).as_matrix() @ pose, tone + delta[6:]
 
         pose, tone = jax.lax.fori_loop(0, ITERATIONS[index], step, (pose, tone))
-    found = _residuals(of, to, small, pose, tone)
+    found = _residuals(of, to, small, pose, tone, lit)
     hessian, _ = _normal_equations(found, _scales(found))
     shown = jnp.sum(found.shown)
     alike = jnp.abs(found.brightness) < MAX_BRIGHTNESS
