@@ -19,25 +19,22 @@ alone (--preset), as those of the papers. The median of --seeds; a verdict takes
 `published_verdicts.py`. Speed is of this machine, theirs of the hardware that is named.
 """
 
-import itertools
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import published_page
 from absl import flags
+from history_file import FOLDER, History, save
 from machine import stamp
 from markdown import asked, publish, table
-from published_discovery import Found, find
-from published_download import fetched, part_of
 from published_figures import read
+from published_measure import history, measure
 from published_protocols import BENCHMARKS
-from published_runs import Command, Record, Runs, python
-from published_verdicts import Records, Table, tables
+from published_runs import Runs
+from published_verdicts import Table, tables
 
 from ace_jax import errors
-from ace_jax.errors import UserError
 
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/, tum/, ...")
 _ONLY = flags.DEFINE_list("only", list(BENCHMARKS), "benchmarks")
@@ -47,67 +44,8 @@ _OUT = flags.DEFINE_string("out", "runs/benchmarks/published", "folder for the r
 _AGAIN = flags.DEFINE_bool("again", False, "repeat runs that are finished")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "fetch what is not there, where that is possible")
 _KEEP = flags.DEFINE_bool("keep", False, "keep what --download fetched")
+_HISTORY = flags.DEFINE_string("history", str(FOLDER), "folder of finished runs' figures")
 _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose tables are replaced")
-
-
-def measure(
-    names: Sequence[str],
-    root: Path,
-    runs: Runs,
-    seeds: int,
-    download: bool = False,
-    keep: bool = False,
-) -> Records:
-    """Runs what is here and not finished.
-
-    Raises:
-        UserError: nothing is here, and nothing was run before.
-    """
-    records: dict[tuple[str, str], Sequence[Record]] = {}
-    places = [(name, sequence) for name in names for sequence in BENCHMARKS[name].sequences]
-    number, began = 0, time.monotonic()
-    # What one download brings is run together.
-    for (name, part), group in itertools.groupby(places, lambda place: (place[0], part_of(*place))):
-        sequences = [sequence for _, sequence in group]
-        known = BENCHMARKS[name]
-        done = {s: _finished(runs, name, s, find(known, s, root), seeds) for s in sequences}
-        missing = any(None in d and find(known, s, root) is None for s, d in done.items())
-        with fetched(known, part if download and missing else None, root, keep):
-            for sequence, finished in done.items():
-                number += 1
-                found = find(known, sequence, root) if None in finished else None
-                if found is not None:
-                    minutes = (time.monotonic() - began) / 60
-                    _say(f"[{number} of {len(places)}, {minutes:.0f} min] {name}/{sequence}")
-                    finished = [
-                        record or _told(runs.run(name, sequence, seed, found))
-                        for seed, record in enumerate(finished)
-                    ]
-                if None not in finished:
-                    records[name, sequence] = finished
-    if not records:
-        kinds = ", ".join(dict.fromkeys(BENCHMARKS[name].kind for name in names))
-        raise UserError(
-            f"{root} has none of the papers' sequences of {kinds}: `python -m ace_jax.data list` "
-            "says where they come from, --download fetches what may be fetched"
-        )
-    return records
-
-
-def _finished(
-    runs: Runs, name: str, sequence: str, found: Found | None, seeds: int
-) -> list[Record | None]:
-    return [runs.finished(name, sequence, seed, found) for seed in range(seeds)]
-
-
-def _told(record: Record) -> Record:
-    end = f"failed: {record.failure}" if record.failure else f"{record.metrics}"
-    _say(f"  seed {record.seed}, {record.frames}, {record.seconds:.0f} s: {end}")
-    return record
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def text(chosen: Sequence[Table]) -> str:
@@ -115,13 +53,13 @@ def text(chosen: Sequence[Table]) -> str:
     return "\n\n".join(f"**{t.title}**\n\n{table(t.header, t.rows)}" for t in chosen)
 
 
-def main(_: Sequence[str], command: Command = python) -> None:
+def main(_: Sequence[str]) -> None:
     """Measures, prints the tables and writes the page."""
     asked(BENCHMARKS, _ONLY.value, "benchmark")
     root, out = Path(_DATA_ROOT.value).expanduser(), Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     figures, when = read(), stamp()
-    runs = Runs(out, root, _PRESET.value, command, _AGAIN.value)
+    runs = Runs(out, root, _PRESET.value, again=_AGAIN.value)
     records = measure(_ONLY.value, root, runs, _SEEDS.value, _DOWNLOAD.value, _KEEP.value)
     used = [figure for figure in figures if figure.benchmark in _ONLY.value]
     made = [t for name in _ONLY.value for t in tables(name, used, records)]
@@ -133,8 +71,9 @@ def main(_: Sequence[str], command: Command = python) -> None:
     publish("published", f"{text(made)}\n\n{below}\n\n{where}", _DOCS.value)
     listed = table(published_page.SOURCES_HEADER, published_page.sources(used))
     publish("published-sources", f"{listed}\n\n{where}", _DOCS.value)
+    save(History("published", runs.revision, where, history(records)), Path(_HISTORY.value))
     published_page.write(out / "report.html", made, used, where)
-    _say(f"{out / 'report.html'}: the same with charts")
+    print(f"{out / 'report.html'}: the same with charts", file=sys.stderr)
 
 
 if __name__ == "__main__":

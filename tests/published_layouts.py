@@ -12,7 +12,7 @@ from repository import REPO
 from ace_jax.data.export import export
 
 sys.path.insert(0, str(REPO / "benchmarks"))
-import published
+import published_measure
 from published_protocols import BENCHMARKS
 from published_runs import Runs
 
@@ -107,4 +107,4 @@ class Stub:
 def measured(root: Path, out: Path, stub: Stub, seeds: int = 1, names=tuple(BENCHMARKS), **options):
     runs = Runs(out, root, "landmarks_rgb", stub, options.pop("again", False))
     out.mkdir(exist_ok=True)
-    return published.measure(names, root, runs, seeds, **options)
+    return published_measure.measure(names, root, runs, seeds, **options)

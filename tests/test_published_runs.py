@@ -229,6 +229,7 @@ def test_the_command_with_a_real_run(tmp_path):
     docs.write_text("\n".join(blocks))
     command = [sys.executable, str(REPO / "benchmarks/published.py"), "--seeds=1", f"--docs={docs}"]
     command += [f"--data_root={tmp_path / 'data'}", f"--out={tmp_path / 'out'}", "--only=tum"]
+    command.append(f"--history={tmp_path / 'history'}")
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
@@ -239,4 +240,7 @@ def test_the_command_with_a_real_run(tmp_path):
     assert "| freiburg1_rpy | 12 of 723 frames |" in text
     assert re.search(r"\d{4}-\d\d-\d\d, revision \S+, .* cores? of .*load", text)
     assert "Mur-Artal" in text
+    (history,) = (tmp_path / "history").glob("*-published-*.json")
+    if record["failure"] is None:
+        assert "tum/freiburg1_rpy coverage" in json.loads(history.read_text())["figures"]
     assert (tmp_path / "out/report.html").is_file()
