@@ -149,6 +149,7 @@ JOBS = {
     "first-steps": Job(
         "first_steps.py --docs={docs}", "index.md", ("first_steps",), 0.5, "a package index"
     ),
+    "claims": Job("claims.py --docs={docs}", "benchmarks.md", ("claims",), 0.0),
     "published": Job(
         "published.py --data_root={data} --out={work} --docs={docs}",
         "published.md",
