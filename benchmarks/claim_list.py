@@ -11,6 +11,7 @@ from doc_tables import JOBS, stamp_of
 from ace_jax.errors import UserError
 
 PATH = Path(__file__).with_name("claims.toml")
+HEADER = ["claim", "ace_jax", "peer", "verdict", "script", "revision"]
 MARGIN = 0.05  # of the peer's figure, within which ours is level
 
 

@@ -9,7 +9,7 @@ with exit code 1 if README says something else.
 from collections.abc import Sequence
 
 from absl import flags
-from claim_list import read, rows, wrong
+from claim_list import HEADER, read, rows, wrong
 from doc_tables import REPO, blocks
 from machine import stamp
 from markdown import publish, table
@@ -17,7 +17,6 @@ from markdown import publish, table
 from ace_jax import errors
 
 _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose table is replaced")
-HEADER = ["claim", "ace_jax", "peer", "verdict", "script", "revision"]
 
 
 def main(_: Sequence[str]) -> int:

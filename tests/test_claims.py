@@ -1,6 +1,5 @@
 """README says what the documentation's tables say; verdicts, "behind" included."""
 
-import dataclasses
 import re
 import sys
 
@@ -15,6 +14,7 @@ sys.path.insert(0, str(REPO / "benchmarks"))
 import claim_list
 from claim_list import Claim
 from doc_tables import blocks
+from markdown import table
 
 CLAIMS = claim_list.read()
 README = (REPO / "README.md").read_text()
@@ -41,14 +41,19 @@ def test_readme_says_what_the_tables_say(known):
 
 def test_every_figure_row_of_readme_is_a_claim():
     """Rows that begin with a recording or a map; the peer's own row has nothing of ours."""
-    tables = re.findall(
-        r"^\| (?:recording|map) \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", README, re.MULTILINE
-    )
-    rows = [row for table in tables for row in table.splitlines()]
+    head = r"^\| (?:recording|map) \|.*\n\|[-|]+\|\n"
+    found = re.findall(head + r"((?:\|.*\n)+)", README, re.MULTILINE)
+    rows = [row for lines in found for row in lines.splitlines()]
     assert len(rows) >= 9
     known = {known.readme.replace("{}", known.text(blocks())) for known in CLAIMS}
     for row in rows:
         assert any(text in row for text in known) or row.startswith("| SIFT matching"), row
+
+
+def test_the_list_in_the_documentation_is_that_of_today():
+    """Else: python benchmarks/claims.py --docs docs/benchmarks.md"""
+    expected = table(claim_list.HEADER, claim_list.rows(CLAIMS, blocks()))
+    assert expected in blocks()["benchmarks.md", "claims"]
 
 
 def test_figures_are_read_rounded_and_ranged():
@@ -98,4 +103,3 @@ def test_unknown_fields_are_refused(tmp_path):
     (tmp_path / "claims.toml").write_text(text)
     with pytest.raises(UserError, match="colour"):
         claim_list.read(tmp_path / "claims.toml")
-    assert dataclasses.is_dataclass(CLAIMS[0])
