@@ -35,13 +35,16 @@ def measure(
     for (name, part), group in itertools.groupby(places, lambda place: (place[0], part_of(*place))):
         sequences = [sequence for _, sequence in group]
         known = BENCHMARKS[name]
-        done = {s: _finished(runs, name, s, find(known, s, root), seeds) for s in sequences}
-        missing = any(None in d and find(known, s, root) is None for s, d in done.items())
+        here = {s: find(known, s, root) for s in sequences}
+        done = {s: _finished(runs, name, s, here[s], seeds) for s in sequences}
+        missing = any(None in done[s] and here[s] is None for s in sequences)
         with fetched(known, part if download and missing else None, root, keep):
-            for sequence, finished in done.items():
+            for sequence in sequences:
                 number += 1
-                found = find(known, sequence, root) if None in finished else None
-                if found is not None:
+                finished, found = done[sequence], here[sequence]
+                if None in finished and found is None:
+                    found = find(known, sequence, root)  # it may have been fetched
+                if None in finished and found is not None:
                     minutes = (time.monotonic() - began) / 60
                     _say(f"[{number} of {len(places)}, {minutes:.0f} min] {name}/{sequence}")
                     finished = [
