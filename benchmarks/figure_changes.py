@@ -45,7 +45,10 @@ def compare(old: History, new: History, margin: float, speed_margin: float) -> l
     """Every figure of two runs, those that moved first."""
     changes = []
     for name in dict.fromkeys([*old.figures, *new.figures]):
-        before, after = old.figures.get(name), new.figures.get(name)
+        # A figure without values is one that no run of a row had, such as the error of no pose.
+        before, after = (run.figures.get(name) or None for run in (old, new))
+        if before is None and after is None:
+            continue
         if before is None or after is None:
             changes.append(Change(name, before, after, 0.0, "new" if before is None else "gone"))
             continue

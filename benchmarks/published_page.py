@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from published_figures import Figure
-from published_verdicts import AHEAD, BEHIND, LEVEL, Table
+from published_verdicts import AHEAD, BEHIND, LEVEL, OTHER_FRAMES, Table
 
 from ace_jax.evaluation.charts import bar_figure
 from ace_jax.evaluation.page import Section, drawing, write_report
@@ -20,7 +20,7 @@ def write(path: Path, tables: Sequence[Table], figures: Sequence[Figure], stamp:
     path.parent.mkdir(parents=True, exist_ok=True)
     counts = {
         kind: sum(cell.endswith(f": {kind}") for t in tables for row in t.rows for cell in row)
-        for kind in _COLOURS
+        for kind in (*_COLOURS, OTHER_FRAMES)
     }
     sections = [Section(t.title, [_html(t.header, t.rows), *_charts(t)]) for t in tables]
     sections.append(Section("Sources", [_html(SOURCES_HEADER, sources(figures))], NOT_CHECKED))

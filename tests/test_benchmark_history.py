@@ -48,6 +48,13 @@ def test_more_is_better_for_some_and_speed_has_a_margin_of_its_own():
     assert next(iter(found)) == "x coverage"  # what got worse stands first
 
 
+def test_a_figure_without_values_is_none():
+    old = History("a", "1", "", {"x ate_cm": [], "y ate_cm": [1.0]})
+    new = History("a", "2", "", {"x ate_cm": [], "y ate_cm": []})
+    (change,) = figure_changes.compare(old, new, 0.1, 0.25)
+    assert (change.name, change.verdict) == ("y ate_cm", "gone")
+
+
 def test_the_text_shows_what_moved():
     text = figure_changes.text(
         figure_changes.compare(*runs([1.0, 1.0, 1.1], [2.0, 2.0, 2.2]), 0.1, 0.25)
