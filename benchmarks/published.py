@@ -5,7 +5,7 @@
 Finds which sequences of TUM RGB-D, Replica, ScanNet, Bonn, ICL-NUIM, 7-Scenes, 12-Scenes,
 Cambridge Landmarks, Indoor-6 and RIO10 lie under the data root (laid out as docs/datasets.md says),
 runs SLAM, or mapping and relocalization, as the papers do (`published_protocols.py`), and prints
-our figure beside theirs (`published_figures.toml`) with a verdict a cell: ahead, level, behind, or
+our figure beside theirs (`published_*.toml`) with a verdict a cell: ahead, level, behind, or
 "not the same frames" where only a part of a sequence is here.
 
 One JSON a run in --out. Runs of this revision that ended well are not repeated (--again repeats

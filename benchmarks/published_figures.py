@@ -1,14 +1,15 @@
-"""The figures that papers report: read from `published_figures.toml`, and checked for form."""
+"""The figures that papers report: read from `published_*.toml`, and checked for form."""
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from published_protocols import BENCHMARKS
 
 from ace_jax.errors import UserError
 
-PATH = Path(__file__).with_suffix(".toml")
+PATHS = [Path(__file__).with_name(f"published_{task}.toml") for task in ("slam", "relocalization")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +76,32 @@ class Figure:
         return 10.0 ** -len(str(self.value).partition(".")[2])
 
 
-def read(path: Path = PATH) -> list[Figure]:
+def read(paths: Sequence[Path] = PATHS) -> list[Figure]:
     """All published figures.
 
     Raises:
         UserError: an entry is incomplete, twice there, or names what does not exist.
     """
+    figures, seen = [], set()
+    for path in paths:
+        for figure in _read(path):
+            key = (figure.method, figure.benchmark, figure.sequence, figure.metric)
+            known = BENCHMARKS.get(figure.benchmark)
+            if known is None or figure.metric not in METRICS:
+                raise UserError(f"{path}: no benchmark or metric {key}")
+            if figure.sequence not in known.sequences and figure.sequence not in known.averages:
+                raise UserError(f"{path}: {known.title} has no sequence or average {key}")
+            if key in seen or not figure.value > 0 or not figure.source:
+                raise UserError(f"{path}: {key} is there twice, not positive, or without a source")
+            seen.add(key)
+            figures.append(figure)
+    return figures
+
+
+def _read(path: Path) -> list[Figure]:
     try:
         entries = tomllib.loads(path.read_text())["figures"]
-        figures = [
+        return [
             Figure(sequence=sequence, value=value, **rest)
             for entry in entries
             for rest in [{key: given for key, given in entry.items() if key != "values"}]
@@ -91,15 +109,3 @@ def read(path: Path = PATH) -> list[Figure]:
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}; each entry has the fields of the first one") from error
-    seen = set()
-    for figure in figures:
-        key = (figure.method, figure.benchmark, figure.sequence, figure.metric)
-        known = BENCHMARKS.get(figure.benchmark)
-        if known is None or figure.metric not in METRICS:
-            raise UserError(f"{path}: no benchmark or metric {key}")
-        if figure.sequence not in known.sequences and figure.sequence not in known.averages:
-            raise UserError(f"{path}: {known.title} has no sequence or average {key}")
-        if key in seen or not figure.value > 0 or not figure.source:
-            raise UserError(f"{path}: {key} is there twice, not positive, or without a source")
-        seen.add(key)
-    return figures

@@ -58,15 +58,15 @@ def test_the_published_figures_are_complete():
     ],
 )
 def test_wrong_figures_are_refused(tmp_path, line, wrong):
-    first = published_figures.PATH.read_text().split("\n[[figures]]")[1]
+    first = published_figures.PATHS[0].read_text().split("\n[[figures]]")[1]
     name = line.split(" =")[0]
     changed = re.sub(rf"^{name} = .*$", "", first, flags=re.MULTILINE) + line + "\n"
     (tmp_path / "figures.toml").write_text("[[figures]]\n" + changed)
     with pytest.raises(UserError, match=wrong):
-        published_figures.read(tmp_path / "figures.toml")
+        published_figures.read([tmp_path / "figures.toml"])
     (tmp_path / "figures.toml").write_text(2 * ("[[figures]]\n" + first))
     with pytest.raises(UserError, match="twice"):
-        published_figures.read(tmp_path / "figures.toml")
+        published_figures.read([tmp_path / "figures.toml"])
 
 
 # ------------------------------------------------------------------ discovery
