@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from machine import use_cores
+from machine import stamp, use_cores
 from markdown import asked, publish, table
 
 from ace_jax import errors
@@ -288,6 +288,7 @@ def main(_: Sequence[str]) -> None:
     """Makes the tables."""
     enable_compilation_cache()
     for name, make in zip(_TABLES.value, asked(TABLES, _TABLES.value), strict=True):
+        where = "" if name == "matching" else f"\n\n{stamp()}"  # its rows have their own
         try:
             text = make(Path(_SHARED.value))
         except ImportError as missing:
@@ -296,7 +297,7 @@ def main(_: Sequence[str]) -> None:
             ) from missing
         except FileNotFoundError as missing:
             raise errors.UserError(f"no {missing.filename}; set --shared") from missing
-        publish(name, text, _DOCS.value)
+        publish(name, f"{text}{where}", _DOCS.value)
 
 
 def _restrict_to_cores() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from absl import flags
+from machine import stamp
 from markdown import put_into, table
 
 from ace_jax import errors
@@ -60,7 +61,7 @@ _DOCS = flags.DEFINE_string("docs", None, "put the table into this file")
 
 def main(_: Sequence[str]) -> None:
     """Runs the commands and prints the table."""
-    rows = []
+    rows, where = [], stamp(())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _prepare(folder)
@@ -78,7 +79,7 @@ def main(_: Sequence[str]) -> None:
             print(rows[-1][:2], flush=True)
     text = table(("command", "what it says", "what to do"), rows)
     if _DOCS.value:
-        put_into(Path(_DOCS.value), "failures", text)
+        put_into(Path(_DOCS.value), "failures", f"{text}\n\n{where}")
 
 
 def _prepare(folder: Path) -> None:

@@ -134,7 +134,7 @@ def _found(report, fault: str | None) -> str:
 
 def _fuzz_report(count: int, seed: int) -> int:
     kinds = [*sorted(WRITERS), "archive"]
-    start = time.perf_counter()
+    start, where = time.perf_counter(), stamp(())
     ends, problems = fuzz(count, kinds, seed)
     columns = ("read", "bad frames", "refused", "traceback")
     rows = [[kind, *(str(ends[kind, column]) for column in columns)] for kind in kinds]
@@ -143,7 +143,7 @@ def _fuzz_report(count: int, seed: int) -> int:
     text += (
         f"\n\n{sum(ends.values())} mutated recordings (seeds from {seed}), "
         f"{time.perf_counter() - start:.0f} s; problems (tracebacks, hangs, crashes, more than "
-        f"1 GiB, files written): {len(problems)}."
+        f"1 GiB, files written): {len(problems)}.\n\n({where})"
     )
     publish("fuzz", text, _DOCS.value)
     for problem in problems[:40]:

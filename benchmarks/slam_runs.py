@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from machine import stamp, use_cores
+from history_file import History, save
+from machine import revision, stamp, use_cores
 from markdown import asked, publish, table
 
 from ace_jax.data.frame import FrameSource
@@ -27,6 +28,15 @@ from ace_jax.evaluation.trajectory import Trajectory, compare
 REPO = Path(__file__).resolve().parent.parent
 QUICK_FRAMES = 60
 SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
+
+# Figures that are kept in benchmarks/history/: fields of metrics.json, and what they are times.
+_HISTORY = {
+    "ate_cm": ("ate_rmse_m", 100.0),
+    "ate_live_cm": ("ate_live_rmse_m", 100.0),
+    "coverage": ("coverage", 1.0),
+    "fps": ("fps", 1.0),
+    "map_mb": ("map_bytes", 1e-6),
+}
 
 _DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/, tum/, ...")
 _WEIGHTS_DIR = flags.DEFINE_string(
@@ -182,6 +192,15 @@ class Runner:
             self._done[key] = self._run(row)
         return dataclasses.replace(self._done[key], row=row)
 
+    def history(self) -> dict[str, list[float]]:
+        """Figures of all rows that were run, for `compare.py`."""
+        return {
+            f"{runs.row.label} {name}": [scale * m[key] for m in runs.metrics if m[key] is not None]
+            for runs in self._done.values()
+            for name, (key, scale) in _HISTORY.items()
+            if not runs.failure
+        }
+
     def _run(self, row: Row) -> Runs:
         runs = Runs(row, [], [])
         name = re.sub(r"[^\w.-]+", "_", row.label + (f"-{row.max_frames}" if _QUICK.value else ""))
@@ -264,3 +283,5 @@ def make_tables(tables: Mapping[str, Callable[[Runner], str]], chosen: Sequence[
     run = Runner(Path(_OUT.value), seeds)
     for name, make in zip(chosen, makers, strict=True):
         publish(name, f"{make(run)}\n\n{where}", _DOCS.value)
+    if not _QUICK.value:
+        save(History(Path(sys.argv[0]).stem, revision(), where, run.history()))

@@ -150,7 +150,8 @@ _TUM_RGBD = DataSet(
         for family, sequences in (
             (1, ("xyz", "rpy", "360", "floor", "desk", "desk2", "room", "plant", "teddy")),
             (2, ("xyz", "rpy", "desk", "large_no_loop", "large_with_loop")),
-            (3, ("long_office_household", "walking_xyz", "walking_halfsphere", "sitting_xyz")),
+            (3, ("long_office_household", "walking_xyz", "walking_halfsphere", "walking_static")),
+            (3, ("sitting_xyz", "sitting_static")),
         )
         for sequence in sequences
     ),
@@ -185,7 +186,7 @@ _ICL_NUIM = DataSet(
             folder=f"icl/{name}",  # the archive has no folder of its own
         )
         for room in ("living_room", "office_room")
-        for name in (f"{room}_traj{i}_frei_png" for i in range(4))
+        for name in (f"{room}_traj{i}{n}_frei_png" for i in range(4) for n in ("", "n"))
     ),
 )
 

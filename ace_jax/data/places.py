@@ -9,11 +9,15 @@ from ace_jax.errors import UserError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
+class NotHere(UserError):
+    """A recording's folder does not exist."""
+
+
 def existing(folder: Path, name: str, how: str) -> Path:
     """The folder.
 
     Raises:
-        UserError: it is not there.
+        NotHere: it is not there.
     """
     if folder.is_dir():
         return folder
@@ -21,7 +25,7 @@ def existing(folder: Path, name: str, how: str) -> Path:
     if folder.parent.is_dir():
         beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
         there = f" (there: {shortened(beside)})" if beside else " (nothing there)"
-    raise UserError(f"{name} not found: no folder {folder}{there}; {how}, or set --data_root")
+    raise NotHere(f"{name} not found: no folder {folder}{there}; {how}, or set --data_root")
 
 
 def own_folder(rest: str, root: Path, what: str) -> Path:
