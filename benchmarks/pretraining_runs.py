@@ -23,7 +23,9 @@ from ace_jax.weights import checkpoint
 
 WORK = flags.DEFINE_string("work", "runs/pretraining", "where models and answers are kept")
 DOCS = flags.DEFINE_string("docs", None, "a document whose tables are replaced")
-WEIGHTS_DIR = flags.DEFINE_string("weights_dir", None, "folder with XFeat's weights")
+WEIGHTS_DIR = flags.DEFINE_string(
+    "weights_dir", None, "folder with the weights of features that need some"
+)
 STEPS = flags.DEFINE_integer("steps", 250, "iterations of the ablation's runs")
 GENERAL_STEPS = flags.DEFINE_integer("general_steps", 300, "iterations of the shortened `cpu`")
 MINUTES = flags.DEFINE_float("minutes", 1e9, "start nothing new after so long")
@@ -37,10 +39,13 @@ _BEGAN = time.monotonic()
 def small_config(**changes: object) -> ml_collections.ConfigDict:
     """The ablation's settings: `cpu`, scaled down to what minutes of a shared machine allow."""
     config = presets.get_config("cpu")
-    config.sources = ml_collections.ConfigDict({"rooms": settings.procedural(count=TRAIN_SCENES)})
+    rooms = settings.procedural(
+        count=TRAIN_SCENES, difficulty=settings.HARD_QUERIES, keep_images=True
+    )
+    config.sources = ml_collections.ConfigDict({"rooms": rooms})
     config.loss = "student_t"
     config.code.update(size=1024, least=0)
-    config.transformer.update(tau=100.0, steady=False)
+    config.transformer.update(tau=160.0, steady=False)
     config.transformer_optimizer.rate_factors.pull = 1.0
     config.support.first = 4
     config.steps = STEPS.value
@@ -69,6 +74,15 @@ def general_config(**changes: object) -> ml_collections.ConfigDict:
     config.query.patches = 128
     config.validation.update(scenes=2, every=GENERAL_STEPS.value, steps=0)
     return config
+
+
+def interval(differences: np.ndarray, draws: int = 10_000) -> str:
+    """Mean and 95 % bootstrap interval of differences by scene."""
+    rng = np.random.default_rng(0)
+    picks = rng.integers(0, len(differences), (draws, len(differences)))
+    low, high = np.quantile(differences[picks].mean(axis=1), [0.025, 0.975])
+    sure = "**" if low > 0 or high < 0 else ""
+    return f"{sure}{differences.mean():+.2f} [{low:+.2f}, {high:+.2f}]{sure}"
 
 
 @dataclasses.dataclass

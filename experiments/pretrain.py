@@ -6,7 +6,7 @@ Command (run again on the same folder, it goes on where it was interrupted):
   python -m ace_jax.pretrain --config experiments/pretrain.py:cpu --workdir runs/cpu
   python -m ace_jax.pretrain --config experiments/pretrain.py:smoke --workdir runs/smoke
 Use (the transformer that comes out is what the map-code presets take):
-  python -m ace_jax.mapping --seq folder/kitchen --config ace_g_cpu \\
+  python -m ace_jax.mapping --seq folder/kitchen --config ace_g_cpu --config.features.name=sift \\
       --config.code.weights=runs/cpu/transformer.safetensors --out kitchen.safetensors
 
 paper (default): random codes of 4096 vectors, six blocks of width 512, DINOv2 ViT-L, Laplace loss;
@@ -14,10 +14,9 @@ paper (default): random codes of 4096 vectors, six blocks of width 512, DINOv2 V
   Time: docs/scaling.md estimates it. Result: not run by us.
 small: codes of 2048 landmarks, four blocks of width 384, DINOv2 ViT-S, rooms. One GPU.
   Time: hours, estimated. Result: not run by us.
-cpu: codes of up to 4096 landmarks, two blocks of width 128, XFeat, rooms; needs XFeat's weights.
-  Time: 58 minutes on two shared cores, a third of it rendering (the first time).
-  Result: in 32 unseen rooms 35.1 % of the coordinates within 10 cm, 92.2 % of the surest tenth,
-  50 % of the poses within 5 cm/5 deg; untrained at best 32.1, 87.2, 50 (docs/pretraining.md).
+cpu: codes of up to 4096 landmarks, two blocks of width 128, SIFT keypoints at 640x480, rooms.
+  Time: hours on two shared cores, most of it rendering (the first time).
+  Result: not run to its end since it takes keypoints (docs/pretraining.md has earlier figures).
 smoke: SIFT, tiny, 60 steps: that everything runs.
   Time: one to two minutes on two cores. Result: a report; a transformer that has learned little.
 """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ace_jax.data.depth_at_features import is_planar, sample_depth
+from ace_jax.data.depth_at_features import interpolated_depth, is_planar, sample_depth
 
 
 def _plane(height: int = 20, width: int = 30) -> np.ndarray:
@@ -16,6 +16,21 @@ def test_reads_the_pixel_that_was_asked_for():
     uv = np.array([[4.0, 7.0], [20.4, 3.4], [20.6, 3.6]], np.float32)
     expected = [depth[7, 4], depth[3, 20], depth[4, 21]]
     np.testing.assert_allclose(sample_depth(depth, uv), expected, atol=1e-6)
+
+
+def test_interpolated_depth_is_that_of_the_sub_pixel_position():
+    v, u = np.mgrid[:20, :30].astype(np.float64)
+    depth = (1.0 / (0.5 + 0.005 * u - 0.0025 * v)).astype(np.float32)  # a plane
+    uv = np.array([[4.5, 7.3], [20.4, 3.4], [1.0, 1.0], [28.4, 5.0], [0.4, 3.0]], np.float32)
+    expected = 1.0 / (0.5 + 0.005 * uv[:, 0] - 0.0025 * uv[:, 1])
+    expected[4] = 0.0  # at the border
+    np.testing.assert_allclose(interpolated_depth(depth, uv), expected, rtol=1e-5)
+    depth[:, 15:] *= 2.0
+    depth[10, 5] = 0.0
+    edge_hole = interpolated_depth(depth, np.array([[14.6, 5.0], [5.4, 9.6], [5.4, 12.0]]))
+    assert edge_hole[0] == 0.0
+    assert edge_hole[1] == sample_depth(depth, np.array([[5.4, 9.6]]))[0]  # the median
+    assert edge_hole[2] > 0.0
 
 
 def test_median_ignores_one_outlying_pixel_within_the_tolerance():

@@ -1,4 +1,4 @@
-"""Depth lookup at feature positions: median of a 3x3 window, depth edges rejected."""
+"""Depth lookup at feature positions: median of a 3x3 window or interpolated, no depth edges."""
 
 import numpy as np
 
@@ -42,6 +42,32 @@ def sample_depth(
     if planar_radius > 0:
         good &= is_planar(depth, uv, median, planar_radius)
     return np.where(good, median, 0.0).astype(np.float32)
+
+
+def interpolated_depth(depth: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Depth at the sub-pixel position of each feature; 0 at edges, holes and borders.
+
+    Where `sample_depth` knows a surface, inverse depth, which is linear in the pixel on a plane, is
+    interpolated between the four pixels around the position; where one of them is unknown, the
+    median stays.
+
+    Args:
+        depth: (H, W) metres; 0, NaN and inf mean unknown.
+        uv: (N, 2) pixels.
+
+    Returns:
+        (N,) float32 metres, 0 where unknown.
+    """
+    median = sample_depth(depth, uv)
+    height, width = depth.shape
+    corner = np.floor(uv).astype(np.int64)
+    u, v = np.clip(corner[:, 0], 0, width - 2), np.clip(corner[:, 1], 0, height - 2)
+    du, dv = uv[:, 0] - u, uv[:, 1] - v
+    around = np.stack([depth[v, u], depth[v, u + 1], depth[v + 1, u], depth[v + 1, u + 1]])
+    weights = np.stack([(1 - du) * (1 - dv), du * (1 - dv), (1 - du) * dv, du * dv])
+    known = (np.isfinite(around) & (around > 0)).all(axis=0) & (median > 0)
+    inverse = (weights / np.where(known, around, 1.0)).sum(axis=0)
+    return np.where(known, 1.0 / np.maximum(inverse, 1e-6), median).astype(np.float32)
 
 
 def is_planar(

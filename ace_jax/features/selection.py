@@ -1,10 +1,12 @@
 """Selects a spatially well distributed subset of an image's features."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_CELLS = 32  # along each side of the image, a power of two
+_MOST_CELLS = 32  # along each side of the image, a power of two
 
 
 @jax.jit
@@ -25,8 +27,11 @@ def by_reliability(scores: jax.Array, uv: jax.Array, mask: jax.Array) -> jax.Arr
     low = jnp.min(jnp.where(mask[:, None], uv, jnp.inf), axis=0)
     high = jnp.max(jnp.where(mask[:, None], uv, -jnp.inf), axis=0)
     place = jnp.where(mask[:, None], (uv - low) / jnp.maximum(high - low, 1e-6), 0.0)
-    column, row = jnp.clip((place * _CELLS).astype(jnp.int32), 0, _CELLS - 1).T
-    turn = jnp.asarray(_bayer(_CELLS))[row, column]
+    # No more cells than a grid of 4:3 has rows: empty ones would leave parts of a round uneven.
+    rows = math.sqrt(0.75 * len(scores))
+    cells = min(1 << int(math.log2(max(rows, 1.0))), _MOST_CELLS)
+    column, row = jnp.clip((place * cells).astype(jnp.int32), 0, cells - 1).T
+    turn = jnp.asarray(_bayer(cells))[row, column]
     cost = jnp.where(mask, -scores, jnp.inf)
     # Equal features of a cell next to each other: how many come before tells a feature's round.
     order = jnp.lexsort((turn, cost))

@@ -6,7 +6,7 @@ Examples:
   python -m ace_jax.pretrain --config smoke --workdir runs/smoke
   python -m ace_jax.pretrain --config experiments/pretrain.py:cpu --workdir runs/pretrain
   python -m ace_jax.pretrain --config small --workdir runs/small --config.steps=20000
-  python -m ace_jax.mapping --seq kitchen --config ace_g_cpu \\
+  python -m ace_jax.mapping --seq kitchen --config ace_g_cpu --config.features.name=sift \\
       --config.code.weights=runs/pretrain/transformer.safetensors --out kitchen.safetensors
 
 Variants: paper, small, cpu, smoke. Started again with the same folder, an interrupted run is

@@ -3,28 +3,35 @@
 The variants are in `pretrain.presets`; experiments/pretrain.py gives them with their commands.
 """
 
+import dataclasses
 from typing import Any
 
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from ace_jax.pretrain.procedural import Difficulty
+from ace_jax.pretrain.conditions import HARD, Difficulty
 
 
 def procedural(weight: float = 1.0, **changes: Any) -> dict[str, Any]:
-    """A source of procedural rooms; seeds from 800,000 on are kept for validation and tests."""
+    """A source of procedural rooms; seeds from 800,000 on are kept for validation and tests.
+
+    With `keep_images` rooms that were rendered once serve all features: 20 MB a room.
+    """
     return {
         "kind": "procedural",
         "weight": weight,
         "first": 0,
         "count": 800_000,
-        "image_size": (320, 240),
+        "image_size": (640, 480),
+        "keep_images": False,
         "difficulty": Difficulty().__dict__ | changes.pop("difficulty", {}),
     } | changes
 
 
+# Of rooms to be judged by: brute-force SIFT finds about half of the poses.
+HARD_QUERIES = dataclasses.asdict(HARD)
 # Of rooms to train on: easy to hard, by all kinds of cameras, densely and sparsely mapped.
-VARIED = {"least": 0.0, "noise": 1.5, "span": 0.3}
+VARIED = HARD_QUERIES | {"least": 0.0, "noise": 1.5, "span": 0.3}
 
 
 def recordings(names: tuple[str, ...], weight: float = 1.0, frames: int = 300) -> dict[str, Any]:
@@ -41,19 +48,21 @@ def tfds(name: str, split: str = "train", weight: float = 1.0, frames: int = 300
 
 
 def base() -> ml_collections.ConfigDict:
-    """A small run: XFeat features, codes of landmarks, two blocks."""
+    """A small run: SIFT features, codes of landmarks, two blocks."""
     return ml_collections.ConfigDict(
         {
             "seed": 0,
             "steps": 6000,  # iterations: mapping steps, then one query step
             # Name and options of `features.registry.create`.
             "features": {
-                "name": "xfeat_dense",
-                "options": ml_collections.ConfigDict({"image_size": (320, 240)}),
+                "name": "sift",
+                "options": ml_collections.ConfigDict(
+                    {"image_size": (640, 480), "max_features": 1000}
+                ),
             },
             # See `scenes.ROLES`.
             "views": {"mapping": 16, "held_out": 6, "query": 8},
-            "patches_per_image": 512,
+            "patches_per_image": 512,  # those that are surest to be found again
             # By name, so that one can be changed on the command line; see the functions above.
             "sources": {"rooms": procedural(difficulty=VARIED)},
             "pool": {
@@ -71,7 +80,7 @@ def base() -> ml_collections.ConfigDict:
             },
             # Options of the transformer of that form; dtype is float32 or bfloat16.
             "transformer": ml_collections.ConfigDict(
-                {"dim": 128, "blocks": 2, "tau": 130.0, "steady": True, "dtype": "float32"}
+                {"dim": 128, "blocks": 2, "tau": 160.0, "steady": True, "dtype": "float32"}
             ),
             "loss": "student_t",  # or "laplace", as in the paper
             # A step takes its patches in so many parts, one after another: less memory for the
@@ -116,7 +125,9 @@ def base() -> ml_collections.ConfigDict:
                 "scenes": 8,
                 "steps": 40,  # of mapping a scene before it is asked
                 "keep_share": 0.3,  # of an image's patches, the surest, that vote for its pose
-                "source": procedural(first=900_000, count=100_000),
+                "source": procedural(
+                    first=900_000, count=100_000, difficulty=HARD_QUERIES, keep_images=True
+                ),
             },
             "log_every": 10,
             "checkpoint_seconds": 120.0,

@@ -1,6 +1,11 @@
-"""Training patches of a scene: features with ground-truth coordinates, cached on disk."""
+"""Training patches of a scene: features with ground-truth coordinates, cached on disk.
 
-import hashlib
+A patch is what the extractor describes: the surroundings of a keypoint at its sub-pixel position,
+or a cell of a dense encoder. The first P that have depth are taken, in the order in which
+relocalization takes them, too (`features.selection`): the strongest keypoints, cells that are all
+equal from all over the image.
+"""
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +15,17 @@ import flax.struct
 import numpy as np
 from absl import logging
 
-from ace_jax.data.depth_at_features import sample_depth
+from ace_jax.data.depth_at_features import interpolated_depth
 from ace_jax.data.frame import Frame
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor
+from ace_jax.features.selection import by_reliability
 from ace_jax.geometry.host_camera import unproject
 from ace_jax.geometry.rigid import invert, transform
 from ace_jax.pretrain.scenes import SceneSource, Views, identity_of
 from ace_jax.weights import safetensors_io
 
-VERSION = 1  # part of the cache's key
+VERSION = 2  # part of the cache's key
 THUMBNAIL = (80, 60)  # width, height
 _TURN_METRES = 1.0  # a radian between two viewing directions counts like so many metres
 
@@ -106,8 +112,7 @@ class PatchCache:
 
     def _make(self, source: SceneSource, number: int, path: Path) -> ScenePatches:
         frames = source.images(number, self.views)
-        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:8]))
-        arrays = arrays_of(frames, self.views, self._extractor, self.per_image, rng)
+        arrays = arrays_of(frames, self.views, self._extractor, self.per_image)
         safetensors_io.write(path, arrays, {"source": source.name, "number": str(number)})
         return _from_arrays(arrays)
 
@@ -117,22 +122,14 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> ScenePatches:
 
 
 def patches_of(
-    frames: list[Frame],
-    views: Views,
-    extractor: FeatureExtractor,
-    per_image: int,
-    rng: np.random.Generator,
+    frames: list[Frame], views: Views, extractor: FeatureExtractor, per_image: int
 ) -> ScenePatches:
     """The patches of posed RGB-D frames, in the order of `scenes.ROLES`; nothing is kept."""
-    return _from_arrays(arrays_of(frames, views, extractor, per_image, rng))
+    return _from_arrays(arrays_of(frames, views, extractor, per_image))
 
 
 def arrays_of(
-    frames: list[Frame],
-    views: Views,
-    extractor: FeatureExtractor,
-    per_image: int,
-    rng: np.random.Generator,
+    frames: list[Frame], views: Views, extractor: FeatureExtractor, per_image: int
 ) -> dict[str, np.ndarray]:
     """The fields of `ScenePatches` by name, and thumbnails (I, 60, 80, 3)."""
     poses = np.stack([frame.world_from_camera for frame in frames])
@@ -152,9 +149,10 @@ def arrays_of(
     for i, frame in enumerate(frames):
         found = extractor.extract(frame.rgb)
         uv, descriptors = np.asarray(found.uv), np.asarray(found.descriptors)
-        depth = sample_depth(frame.depth, uv)
-        usable = np.flatnonzero(np.asarray(found.mask) & (depth > 0))
-        rows = np.sort(rng.permutation(usable)[:per_image])
+        depth = interpolated_depth(frame.depth, uv)
+        usable = np.asarray(found.mask) & (depth > 0)
+        order = np.asarray(by_reliability(found.scores, found.uv, usable))
+        rows = order[: min(int(usable.sum()), per_image)]
         camera, pose = frame.camera, poses[i]
         n = len(rows)
         arrays["features"][i, :n] = descriptors[rows]
@@ -164,6 +162,11 @@ def arrays_of(
         arrays["intrinsics"][i] = camera.intrinsics
         arrays["thumbnails"][i] = cv2.resize(frame.rgb, THUMBNAIL, interpolation=cv2.INTER_AREA)
     return arrays
+
+
+def in_widths(uv: Any, intrinsics: Any) -> Any:
+    """Pixels (..., 2) over the image's width, which the principal point near its middle tells."""
+    return uv / (2.0 * intrinsics[..., None, 2:3] + 1.0)
 
 
 def viewpoint_ranks(world_from_camera: np.ndarray, mapping: int) -> np.ndarray:

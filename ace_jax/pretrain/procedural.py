@@ -1,6 +1,7 @@
 """Procedural rooms as a scene source, with adjustable difficulty of the query images."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,14 @@ from scipy.spatial.transform import Rotation
 
 from ace_jax.data.frame import Frame
 from ace_jax.geometry.camera import Camera
+from ace_jax.pretrain.conditions import Conditions, Difficulty, draw_conditions, lit, photograph
 from ace_jax.pretrain.scenes import Views, identity_of
 from ace_jax.synthetic.furnished_rooms import make_room
 from ace_jax.synthetic.render import render
 from ace_jax.synthetic.room import Room, clearance
 from ace_jax.synthetic.sensor import Sensor, sense
 from ace_jax.synthetic.trajectory import make_trajectory
-from ace_jax.synthetic.variation import rearrange, relight
+from ace_jax.synthetic.variation import rearrange, relight, remove
 
 VERSION = 1  # part of the cache's key: raise it when the images change
 FOCAL = 525.0 / 640.0  # of the width
@@ -23,34 +25,6 @@ _PATH = 300  # poses of the mapping pass, of which images are taken
 _FREE = 0.25  # metres that a query camera keeps from everything
 _TRIES = 40
 _SHAKE = (0.01, 0.02)  # metres, radians: standard deviation of a camera's motion between frames
-
-
-@dataclasses.dataclass(frozen=True)
-class Difficulty:
-    """How query images differ from mapping images, at full strength.
-
-    Attributes:
-        shift: metres, standard deviation of the camera's displacement from the mapping path, along
-            each axis.
-        turn: degrees, standard deviation about each axis.
-        light: strength of `variation.relight`: lamps, tint, shadows.
-        exposure: standard deviation of each image's log exposure.
-        moved: share of the pieces of furniture that stand elsewhere.
-        least: a scene's strength, a factor on all of the above, is drawn from `least` to 1.
-        noise: greatest strength of the camera's defects (`sensor.Sensor`: blur, noise, depth that
-            is wrong or missing) in all images; a scene's is drawn from 0 to it.
-        span: least share of the mapping pass that a scene covers; its own is drawn from it to 1.
-            Images are the nearer to each other, the less it covers.
-    """
-
-    shift: float = 0.3
-    turn: float = 12.0
-    light: float = 1.0
-    exposure: float = 0.25
-    moved: float = 0.25
-    least: float = 0.4
-    noise: float = 0.0
-    span: float = 1.0
 
 
 class ProceduralScenes:
@@ -106,7 +80,9 @@ class ProceduralScenes:
             held_out[np.linspace(0, spots - 1, views.held_out + 2).round().astype(int)[1:-1]] = True
         passed = np.concatenate([path[chosen[~held_out]], path[chosen[held_out]]])
         frames = self._render(room, passed, defects)
-        return frames + self._queries(room, path, views.query, defects, rng)
+        return frames + self._queries(
+            room, path, views.query, defects, rng, np.random.default_rng([seed, 31])
+        )
 
     def _part(self, path: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The part of the path, which is closed, that the scene covers."""
@@ -132,8 +108,9 @@ class ProceduralScenes:
         count: int,
         defects: "_Defects",
         rng: np.random.Generator,
+        camera: np.random.Generator,
     ) -> list[Frame]:
-        """Images of the room as it is another day."""
+        """Images of the room as it is another day; `camera` draws each image's conditions."""
         if not count:
             return []
         dial = self._difficulty
@@ -142,25 +119,37 @@ class ProceduralScenes:
         changed = rearrange(
             room, jax.random.fold_in(key, 0), dial.moved * strength, 0.6, np.deg2rad(40.0)
         )
+        changed = remove(changed, jax.random.fold_in(key, 2), dial.removed * strength)
         light = relight(room.illumination, jax.random.fold_in(key, 1), dial.light * strength)
         changed = changed.replace(illumination=light)
         poses, exposures = [], []
         length = len(path)
-        for spot in np.linspace(0, length, count, endpoint=False) + rng.uniform(0, length / count):
-            poses.append(self._elsewhere(changed, path[int(spot) % length], strength, rng))
+        drawn = [draw_conditions(dial, strength, camera) for _ in range(count)]
+        spots = np.linspace(0, length, count, endpoint=False) + rng.uniform(0, length / count)
+        for spot, conditions in zip(spots, drawn, strict=True):
+            near = path[int(spot) % length]
+            poses.append(self._elsewhere(changed, near, conditions, strength, rng))
             exposures.append(np.exp(dial.exposure * strength * rng.normal()))
-        return self._render(changed, np.stack(poses), defects, np.array(exposures))
+        return self._render(changed, np.stack(poses), defects, np.array(exposures), drawn)
 
     def _elsewhere(
-        self, room: Room, pose: np.ndarray, strength: float, rng: np.random.Generator
+        self,
+        room: Room,
+        pose: np.ndarray,
+        conditions: Conditions,
+        strength: float,
+        rng: np.random.Generator,
     ) -> np.ndarray:
         """A pose (4, 4) near another one, in free space; nearer and nearer until it is."""
         for attempt in range(_TRIES):
-            reach = strength * (1.0 - attempt / _TRIES)
+            share = 1.0 - attempt / _TRIES
+            reach = strength * share
             out = pose.copy()
             out[:3, 3] += reach * self._difficulty.shift * rng.normal(size=3)
+            out[:3, 3] += share * conditions.step * pose[:3, 2]
             turn = np.deg2rad(reach * self._difficulty.turn) * rng.normal(size=3)
-            out[:3, :3] = pose[:3, :3] @ Rotation.from_rotvec(turn).as_matrix()
+            roll = Rotation.from_rotvec([0.0, 0.0, conditions.roll])
+            out[:3, :3] = pose[:3, :3] @ (Rotation.from_rotvec(turn) * roll).as_matrix()
             if clearance(room, out[None, :3, 3])[0] > _FREE:
                 return out
         return pose
@@ -171,23 +160,30 @@ class ProceduralScenes:
         poses: np.ndarray,
         defects: "_Defects",
         exposures: np.ndarray | None = None,
+        conditions: Sequence[Conditions] = (),
     ) -> list[Frame]:
         room = jax.device_put(room)
         frames = []
         for index, pose in enumerate(poses):
-            light = room.illumination
+            light, gain = room.illumination, 1.0
+            if conditions:
+                light, gain = lit(light, conditions[index])
             if exposures is not None:
                 light = light.replace(exposure=light.exposure * exposures[index])
             rgb, depth = render(
                 room, jnp.asarray(pose, jnp.float32), self._camera, light, self._tiles
             )
+            if conditions:
+                rgb = photograph(
+                    np.asarray(rgb), np.asarray(depth), self._camera, conditions[index], gain
+                )
             rgb, depth = defects(rgb, depth, self._camera)
             frames.append(
                 Frame(
                     index=index,
                     name=f"{index:06d}",
                     timestamp=float(index),
-                    rgb=np.asarray(jnp.round(rgb * 255)).astype(np.uint8),
+                    rgb=np.round(np.asarray(rgb) * 255).astype(np.uint8),
                     depth=np.asarray(depth),
                     camera=self._camera,
                     world_from_camera=pose,

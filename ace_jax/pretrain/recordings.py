@@ -3,7 +3,8 @@
 A scene is a run of consecutive frames of one recording. Its first two thirds are the mapping pass;
 queries are from the last third, as far in time, and mostly in viewpoint, as one recording allows.
 Illumination does not change within a recording, so queries are drawn through a change of exposure
-and tint; real other days would be better (RIO10, Indoor-6) where a data set has them.
+and tint, blurred and made noisy; real other days would be better (RIO10, Indoor-6) where a data set
+has them.
 """
 
 import dataclasses
@@ -16,8 +17,10 @@ import numpy as np
 from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.data.registry import open_sequence
 from ace_jax.errors import UserError
+from ace_jax.pretrain.conditions import HARD, draw_conditions, photograph
 from ace_jax.pretrain.scenes import Views, identity_of
 
+_VERSION = 2  # part of the cache's key: raise it when the images change
 _MAPPED = 2.0 / 3.0  # of a run
 _TINT, _EXPOSURE = 0.08, 0.25  # standard deviations of a query's log gains, by channel and overall
 
@@ -50,7 +53,9 @@ class RecordingScenes:
             for recording, length in enumerate(lengths)
             for start in range(0, max(length - frames // 2, 1), frames)
         ]
-        self.identity = identity_of(name=name, frames=frames, size=size, more=identity)
+        self.identity = identity_of(
+            version=_VERSION, name=name, frames=frames, size=size, more=identity
+        )
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -71,7 +76,7 @@ class RecordingScenes:
         rng = np.random.default_rng([number, 23])
         order = [*np.delete(mapped, inner), *mapped[inner]]
         frames = [_scaled(source[int(i)], self._size) for i in order]
-        return frames + [_relit(_scaled(source[int(i)], self._size), rng) for i in queries]
+        return frames + [_disturbed(_scaled(source[int(i)], self._size), rng) for i in queries]
 
 
 def open_recordings(
@@ -114,9 +119,12 @@ def _scaled(frame: Frame, size: tuple[int, int] | None) -> Frame:
     )
 
 
-def _relit(frame: Frame, rng: np.random.Generator) -> Frame:
-    """The frame under another exposure and white balance."""
+def _disturbed(frame: Frame, rng: np.random.Generator) -> Frame:
+    """The frame under another exposure and white balance, out of focus, in motion, with noise."""
     gain = np.exp(_EXPOSURE * rng.normal() + _TINT * rng.normal(size=3))
     # Gains act on light, and stored values are about its square root.
-    rgb = 255.0 * np.sqrt(np.clip((frame.rgb / 255.0) ** 2 * gain, 0.0, 1.0))
-    return dataclasses.replace(frame, rgb=(rgb + 0.5).astype(np.uint8))
+    rgb = np.sqrt(np.clip((frame.rgb / 255.0) ** 2 * gain, 0.0, 1.0)).astype(np.float32)
+    conditions = draw_conditions(HARD, rng.uniform(), rng)
+    conditions.motion[:3, 3] = 0.0  # depth has holes, and turning needs none
+    rgb = photograph(rgb, frame.depth, frame.camera, conditions, 1.0)
+    return dataclasses.replace(frame, rgb=(255.0 * rgb + 0.5).astype(np.uint8))

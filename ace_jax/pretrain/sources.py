@@ -6,7 +6,9 @@ from typing import Any
 import ml_collections
 
 from ace_jax.errors import UserError
-from ace_jax.pretrain.procedural import Difficulty, ProceduralScenes
+from ace_jax.pretrain.conditions import Difficulty
+from ace_jax.pretrain.kept_images import KeptImages
+from ace_jax.pretrain.procedural import ProceduralScenes
 from ace_jax.pretrain.recordings import open_recordings
 from ace_jax.pretrain.scenes import Mixture, SceneSource
 
@@ -14,7 +16,10 @@ KINDS = ("procedural", "recordings", "tfds")
 
 
 def create_source(
-    options: ml_collections.ConfigDict, data_root: Path | str, size: tuple[int, int] | None
+    options: ml_collections.ConfigDict,
+    data_root: Path | str,
+    size: tuple[int, int] | None,
+    folder: Path | str | None = None,
 ) -> SceneSource:
     """One source.
 
@@ -22,6 +27,7 @@ def create_source(
         options: see `config.procedural`, `config.recordings` and `config.tfds`.
         data_root: where recordings and TFDS data sets lie.
         size: images are scaled to it; None: as they are.
+        folder: for images of rooms that are to be kept (option `keep_images`).
 
     Raises:
         UserError: an unknown kind, or what it names is not there.
@@ -29,12 +35,13 @@ def create_source(
     given: dict[str, Any] = options.to_dict()
     kind = given["kind"]
     if kind == "procedural":
-        return ProceduralScenes(
+        rooms = ProceduralScenes(
             given["first"],
             given["count"],
             tuple(given["image_size"]),
-            Difficulty(**given["difficulty"]),
+            _difficulty(given["difficulty"]),
         )
+        return KeptImages(rooms, folder) if given.get("keep_images") and folder else rooms
     if kind == "recordings":
         return open_recordings(given["names"], data_root, given["frames"], size)
     if kind == "tfds":
@@ -44,11 +51,23 @@ def create_source(
     raise UserError(f"a scene source of kind {kind!r}; choose one of {', '.join(KINDS)}")
 
 
-def create_mixture(config: ml_collections.ConfigDict, data_root: Path | str) -> Mixture:
-    """All training sources of a configuration, by weight."""
+def _difficulty(given: dict[str, float]) -> Difficulty:
+    unknown = sorted(given.keys() - Difficulty.__dataclass_fields__.keys())
+    if unknown:
+        raise UserError(
+            f"a difficulty has no {', '.join(unknown)}; there are "
+            f"{', '.join(Difficulty.__dataclass_fields__)}"
+        )
+    return Difficulty(**given)
+
+
+def create_mixture(
+    config: ml_collections.ConfigDict, data_root: Path | str, folder: Path | str | None = None
+) -> Mixture:
+    """All training sources of a configuration, by weight; `folder` as for `create_source`."""
     size = image_size(config)
     names = sorted(config.sources)
-    sources = [create_source(config.sources[name], data_root, size) for name in names]
+    sources = [create_source(config.sources[name], data_root, size, folder) for name in names]
     return Mixture(sources, [config.sources[name].weight for name in names], config.seed)
 
 

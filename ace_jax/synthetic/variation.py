@@ -31,6 +31,41 @@ def relight(illumination: Illumination, key: jax.Array, strength: jax.Array) -> 
     )
 
 
+def evening(illumination: Illumination, by_lamp: bool) -> Illumination:
+    """The same room after dusk.
+
+    Args:
+        illumination: by day: the window, then the lamp.
+        by_lamp: the lamp is lit and warm, and nothing comes through the window; otherwise it is
+            off, and a little comes through the window.
+    """
+    window, lamp = (0.01, (1.1, 0.9, 0.65)) if by_lamp else (0.08, (0.0, 0.0, 0.0))
+    sky = (0.10, 0.08, 0.06) if by_lamp else (0.06, 0.07, 0.09)
+    factors = jnp.stack([jnp.full(3, window), jnp.array(lamp)])
+    return illumination.replace(
+        color=illumination.color * factors, ambient=illumination.ambient * jnp.array(sky)
+    )
+
+
+def remove(room: Room, key: jax.Array, share: jax.Array) -> Room:
+    """Takes whole pieces of furniture away; what is fixed to the walls stays.
+
+    Args:
+        room: one room.
+        key: random key.
+        share: chance that a piece is taken.
+    """
+    gone = jax.random.uniform(key, (MAX_GROUPS,)) < share
+
+    def keep(kind: Primitives) -> Primitives:
+        stays = (kind.group < 0) | ~gone[jnp.maximum(kind.group, 0)]
+        return kind.replace(mask=kind.mask & stays)
+
+    return room.replace(
+        boxes=keep(room.boxes), cones=keep(room.cones), ellipsoids=keep(room.ellipsoids)
+    )
+
+
 def rearrange(
     room: Room, key: jax.Array, share: jax.Array, distance: jax.Array, angle: jax.Array
 ) -> Room:
