@@ -97,3 +97,70 @@ def test_bfloat16_operands_give_nearly_the_same(world):
     assert half.xyz.dtype == jnp.float32
     assert np.median(np.abs(half.xyz - exact.xyz)) < 0.1
     assert code.shape[1] == DIM + EXTRA
+
+
+# With context.
+
+
+def _in_context(seed=0, noise=0.0):
+    """Features of one image of a wall, each of them as like a wrong landmark as like its own."""
+    rng = np.random.default_rng(seed)
+    uv = rng.uniform(0.0, 1.0, (30, 2)).astype(np.float32)
+    points = np.concatenate([3.0 * uv, np.full((30, 1), 2.0)], axis=1)
+    keys = np.asarray(_unit(rng, 30))
+    wrong = points[rng.permutation(30)] + rng.normal(size=(30, 3))
+    code = code_of(
+        jnp.asarray(np.tile(keys, (2, 1))),
+        jnp.asarray(np.concatenate([points, wrong]), jnp.float32),
+        jnp.ones(60, bool),
+    )
+    head = LandmarkTransformer(dim=16, blocks=3, tau=60.0, steady=True, context=6, candidates=4)
+    return head, jnp.asarray(keys), code, jnp.asarray(uv), points
+
+
+def test_context_changes_nothing_before_training():
+    head, queries, code, uv, _ = _in_context()
+    mask = jnp.arange(30) < 25
+    variables = jax.jit(head.init)(jax.random.key(0), queries[:1], code)
+    out = _apply(head, variables, queries, code, None, uv, mask)
+    same = attend(queries, code[:, :DIM], code[:, -3:], 60.0, code[:, DIM])
+    np.testing.assert_allclose(out.xyz, same.xyz, atol=1e-4)
+    np.testing.assert_allclose(out.scale, same.scale, rtol=1e-3, atol=1e-4)
+    for few in (1, 2):  # features fewer than neighbours are asked for
+        alone = _apply(head, variables, queries[:few], code, None, uv[:few], mask[:few])
+        np.testing.assert_allclose(alone.xyz, same.xyz[:few], atol=1e-4)
+
+
+def test_neighbours_decide_between_landmarks_that_look_alike():
+    head, queries, code, uv, points = _in_context()
+    variables = jax.jit(head.init)(jax.random.key(0), queries, code)
+
+    def error(support, mask=None):
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, x: x + support if path[-1].key == "support" else x, variables
+        )
+        mask = jnp.ones(30, bool) if mask is None else mask
+        out = _apply(head, params, queries, code, None, uv, mask)
+        return np.linalg.norm(out.xyz - points, axis=1)
+
+    assert np.median(error(0.0)) > 0.5
+    assert np.median(error(0.3)) < 0.1
+    np.testing.assert_allclose(error(0.3, jnp.zeros(30, bool)), error(0.0), atol=1e-4)
+
+
+def test_context_hears_no_padding_and_does_not_depend_on_axes():
+    head, queries, code, uv, _ = _in_context()
+    variables = _trained(jax.jit(head.init)(jax.random.key(0), queries, code))
+    mask = jnp.arange(30) < 24
+    out = _apply(head, variables, queries, code, None, uv, mask)
+    rubbish = queries.at[24:].set(0.0), uv.at[24:].set(0.5)
+    other = _apply(head, variables, rubbish[0], code, None, rubbish[1], mask)
+    np.testing.assert_allclose(other.xyz[:24], out.xyz[:24], atol=1e-4)
+    turn = jnp.asarray(np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0], jnp.float32)
+    moved = code.at[:, -3:].set(code[:, -3:] @ turn.T + jnp.array([1.0, -2.0, 0.5]))
+    there = _apply(head, variables, queries, moved, None, -uv, mask)  # the camera upside down
+    np.testing.assert_allclose(
+        there.xyz[:24], (out.xyz @ turn.T + jnp.array([1.0, -2.0, 0.5]))[:24], atol=2e-3
+    )
+    assert np.isfinite(jax.tree.leaves(jax.grad(lambda v: _apply(
+        head, v, queries, code, None, uv, mask).xyz[:24].sum())(variables))[0]).all()  # fmt: skip

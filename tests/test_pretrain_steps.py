@@ -11,6 +11,7 @@ from ace_jax.errors import UserError
 from ace_jax.pretrain import batches
 from ace_jax.pretrain.forms import create_form
 from ace_jax.pretrain.steps import create_steps
+from ace_jax.pretrain.validation import Validator
 from ace_jax.training import losses
 from ace_jax.training.mesh import SceneMesh
 
@@ -147,6 +148,67 @@ def test_both_forms_learn_to_answer(form):
     assert loss(trained) < 0.93 * loss(start)  # 1 without learning
 
 
+def test_targets_of_context_are_of_one_image():
+    config, _, patches = _set_up("observed")
+    few = batches.draw(KEY, patches, slice(4, 8), 16, together=True)
+    every = batches.draw(KEY, patches, slice(4, 8), 1000, together=True)
+    assert every.mask.shape == (2, config.patches_per_image)
+    for targets in (few, every):
+        for scene in range(2):
+            places = np.asarray(targets.uv[scene]) * world.WIDTH
+            apart = np.abs(np.asarray(patches.uv[scene, 4:8])[:, None] - places[:, None])
+            same = apart.max(axis=-1) < 1e-3 * world.WIDTH  # (images, targets, patches)
+            (image,) = np.flatnonzero(same.any(axis=2).all(axis=1))
+            taken = same[image].argmax(axis=1)
+            assert len(set(taken)) == len(places)  # all different
+            points = np.asarray(patches.xyz[scene, 4 + image, taken])
+            np.testing.assert_array_equal(targets.xyz[scene], points)
+
+
+def test_context_is_trained_with_the_rest():
+    config = world.config(steps=50)
+    config.transformer = ConfigDict(
+        {"dim": 32, "blocks": 2, "tau": 20.0, "steady": True, "context": 4, "dtype": "float32"}
+    )
+    config.mapping.steps = 0
+    form = create_form(config, world.DIM)
+    steps = create_steps(config, form)
+    patches = SceneMesh(2).stack(lambda slot: world.scene(slot, config))
+    patches = patches.replace(mask=patches.mask.at[0, 5].set(False))  # an image without features
+    state = steps.init(KEY, patches)
+    before = jax.tree.map(np.asarray, state.transformer)
+    for i in range(6):
+        state, loss = steps.query(state, patches, jax.random.fold_in(KEY, i))
+        assert np.isfinite(loss)
+    gain = state.transformer["agreement.0"]["support"]
+    assert np.isfinite(gain).all()
+    assert (gain != before["agreement.0"]["support"]).all()
+    twin = steps.init(KEY, patches)
+    for i in range(6):
+        twin, again = steps.query(twin, patches, jax.random.fold_in(KEY, i))
+    assert float(again) == float(loss)
+
+
+def test_before_training_context_answers_as_untrained_attention_does():
+    config = world.config()
+    config.transformer = ConfigDict({"dim": 32, "blocks": 1, "tau": 20.0, "dtype": "float32"})
+    alone = create_form(config, world.DIM)
+    config.transformer.update(blocks=3, steady=True)
+    with config.transformer.unlocked():
+        config.transformer.context = 4
+    together = create_form(config, world.DIM)
+    scenes = [world.scene(n, config) for n in range(2)]
+    scenes[0].mask[6] = False
+    answers = [
+        Validator(config, form, scenes)(form.init_transformer(KEY), steps=0)
+        for form in (alone, together)
+    ]
+    np.testing.assert_allclose(answers[0].xyz, answers[1].xyz, atol=1e-4)
+    np.testing.assert_array_equal(
+        answers[0].by_scene()["pose_5cm_5deg"], answers[1].by_scene()["pose_5cm_5deg"]
+    )
+
+
 def test_observed_codes_are_patches_of_the_mapping_images():
     config, steps, patches = _set_up("observed")
     state = steps.init(KEY, patches)
@@ -221,6 +283,7 @@ def test_student_t_pulls_less_on_a_far_outlier_than_laplace():
         ("transformer.dtype", "float8", "float8"),
         ("transformer.depth", 3, "depth"),
         ("transformer.dim", 8, "need as many"),
+        ("transformer.context", 4, r"config\.parts to 1"),
     ],
 )
 def test_mistakes_in_the_configuration_are_told(path, value, words):
@@ -231,6 +294,8 @@ def test_mistakes_in_the_configuration_are_told(path, value, words):
         place = place[name]
     with place.unlocked():
         place[last] = value
+    if last == "context":
+        config.parts = 2
     with pytest.raises(UserError, match=words):
         create_steps(config, create_form(config, world.DIM))
 

@@ -23,7 +23,7 @@ from ace_jax.pretrain.export import export
 from ace_jax.pretrain.forms import create_form
 from ace_jax.pretrain.scenes import Views
 from ace_jax.pretrain.validation import Answers, Validator, find_pose
-from ace_jax.weights import safetensors_io
+from ace_jax.weights import checkpoint, safetensors_io
 from ace_jax.weights.shared_transformer import load_transformer
 
 SIFT = {"max_features": 150, "image_size": None}
@@ -94,6 +94,20 @@ def test_weights_of_another_kind_or_without_metadata_are_refused(tmp_path):
         load_transformer(str(path), None)
 
 
+def test_a_transformer_with_context_is_read_whole_and_refused_by_mapping(tmp_path):
+    config = world.config()
+    config.transformer = ConfigDict({"dim": 32, "blocks": 2, "context": 4, "candidates": 3})
+    form = create_form(config, world.DIM)
+    transformer = jax.jit(form.init_transformer)(jax.random.key(0))
+    path = tmp_path / "t.safetensors"
+    export(path, form, transformer, SimpleNamespace(name="sift", weights_checksum="none"))
+    module, variables = checkpoint.load(path).build()
+    assert (module.context, module.candidates) == (4, 3)
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], transformer)
+    with pytest.raises(UserError, match=r"config\.transformer\.context=0"):
+        load_transformer(str(path), None)
+
+
 def test_figures_of_answers():
     error = np.full((2, 1, 20), 0.5)
     error[0, 0, :10] = 0.05
@@ -108,7 +122,9 @@ def test_figures_of_answers():
     np.testing.assert_allclose(by_scene["surest_right"], [100.0, 0.0])
     np.testing.assert_allclose(by_scene["pose_5cm_5deg"], [100.0, 0.0])
     np.testing.assert_allclose(by_scene["median_cm"], [27.5, 50.0])
-    assert answers.summary()["right"] == 25.0
+    summary = answers.summary()
+    assert summary["right"] == 25.0
+    assert summary["score"] == 37.5  # half of the poses, a quarter of the coordinates
     assert sum(b.count for b in answers.calibration()) == 35
 
 

@@ -13,8 +13,9 @@ where y is the previous block's answer: the last term, a mean-shift step, prefer
 The block's answer is the weighted mean of the points; x takes in the mean descriptor of what was
 found and how well it was found, and passes through an MLP. Q_b begins as the inverse of the
 isometric embedding of descriptors (queries and keys are tied), w_b, u_b and all paths back into x
-begin at zero: that is why step 0 is landmark attention. There is one head and no self-attention:
-features are independent of each other, and the code is a set, as in ACE-G.
+begin at zero: that is why step 0 is landmark attention. There is one head; the code is a set, and
+features are independent of each other, as in ACE-G, unless `context` lets each one hear its
+neighbours in the image between the blocks (`landmark_context`).
 """
 
 from typing import Any
@@ -25,6 +26,12 @@ import jax.numpy as jnp
 
 from ace_jax.geometry.small_linalg import full_matmul
 from ace_jax.models.landmark_attention import EMPTY, MIN_STD
+from ace_jax.models.landmark_context import (
+    Agreement,
+    Candidates,
+    candidates_of,
+    neighbours_of,
+)
 from ace_jax.models.scene_coordinates import SceneCoordinates
 from ace_jax.precision import network_precision, operand_precision
 
@@ -54,6 +61,7 @@ class _Attention(nn.Module):
 
     tau: float
     steady: bool
+    candidates: int
     dtype: Any
 
     @nn.compact
@@ -64,12 +72,14 @@ class _Attention(nn.Module):
         embed: jax.Array,
         code: jax.Array,
         before: SceneCoordinates | None,
+        support: tuple[jax.Array, jax.Array] | None,
         allowed: jax.Array | None,
-    ) -> tuple[SceneCoordinates, jax.Array, jax.Array]:
+    ) -> tuple[SceneCoordinates, jax.Array, jax.Array, Candidates | None]:
         """See the module; returns the answer, mean descriptors (N, D), statistics (N, 3).
 
         Descriptors are compared with `x`; `state` says how sharply, and how much the answer before
-        counts.
+        counts. `support` holds landmarks (N, C) and what is added to their logits. Last come the
+        likeliest landmarks, if they are asked for.
         """
         dim = code.shape[1] - EXTRA
         keys, bias, points = code[:, :dim], code[:, dim], code[:, dim + 1 :]
@@ -101,6 +111,9 @@ class _Attention(nn.Module):
             logits = logits - 0.5 * pull * (
                 square.T - 2.0 * full_matmul(y, local.T) + jnp.sum(y**2, axis=1, keepdims=True)
             )
+        if support is not None:
+            rows = jnp.arange(logits.shape[0])[:, None]
+            logits = logits.at[rows, support[0]].add(support[1])
         if allowed is not None:
             logits = jnp.where(allowed, logits, EMPTY)
         peak = jax.lax.stop_gradient(logits.max(axis=1, keepdims=True))
@@ -121,7 +134,8 @@ class _Attention(nn.Module):
             ],
             axis=1,
         )
-        return SceneCoordinates(xyz=mean + centre, scale=scale), found, statistics
+        likeliest = candidates_of(weights, total, self.candidates) if self.candidates else None
+        return SceneCoordinates(xyz=mean + centre, scale=scale), found, statistics, likeliest
 
     def _product(self, a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.matmul(
@@ -156,6 +170,9 @@ class LandmarkTransformer(nn.Module):
             answer with the mean of landmarks; what is learned of a feature then sets its pull and
             its scale alone. Otherwise blocks change what they compare, how sharply, and shift the
             answer: in scenes like those of training that finds more, but places it less precisely.
+        context: neighbours in the image that each feature hears between two blocks; 0: features are
+            independent of each other.
+        candidates: landmarks of each feature that take part in this.
         dtype: of the operands of the products with the code; sums are float32.
     """
 
@@ -164,33 +181,60 @@ class LandmarkTransformer(nn.Module):
     mlp_ratio: float = 2.0
     tau: float = 80.0
     steady: bool = False
+    context: int = 0
+    candidates: int = 8
     dtype: Any = jnp.float32
 
     @nn.compact
     @network_precision
     def __call__(
-        self, descriptors: jax.Array, code: jax.Array, allowed: jax.Array | None = None
+        self,
+        descriptors: jax.Array,
+        code: jax.Array,
+        allowed: jax.Array | None = None,
+        uv: jax.Array | None = None,
+        mask: jax.Array | None = None,
     ) -> SceneCoordinates:
-        """Coordinates of features (N, D).
+        """Coordinates of features (N, D), with context of one image.
 
         Args:
             descriptors: (N, D) unit descriptors.
             code: (M, D + 4), see `code_of`.
             allowed: (N, M) bool; False hides a landmark from one feature. None: all are seen.
+            uv: (N, 2) pixels over the image's width; for context only, without which each feature
+                is alone.
+            mask: (N,) bool, False for padding, which nobody hears; None: there is none.
         """
         if self.blocks < 1:
             raise ValueError(f"blocks is {self.blocks}, must be at least 1")
         hidden = int(self.dim * self.mlp_ratio)
         embed = self.param("embed", _isometry, (descriptors.shape[1], self.dim))
         first = x = descriptors @ embed
-        answer = None
+        answer = support = None
+        neighbours = None
+        if self.context:
+            if uv is None:
+                uv, mask = jnp.zeros((len(first), 2)), jnp.zeros(len(first), bool)
+            some = jnp.ones(len(first), bool) if mask is None else mask
+            neighbours = neighbours_of(uv, some, self.context)
         for index in range(self.blocks):
-            attention = _Attention(self.tau, self.steady, self.dtype, name=f"attention.{index}")
+            kept = self.candidates if neighbours is not None and index + 1 < self.blocks else 0
+            attention = _Attention(
+                self.tau, self.steady, kept, self.dtype, name=f"attention.{index}"
+            )
             matched = first if self.steady else x
-            answer, found, statistics = attention(matched, x, embed, code, answer, allowed)
-            news = jnp.concatenate([found, statistics], axis=1)
+            answer, found, statistics, likeliest = attention(
+                matched, x, embed, code, answer, support, allowed
+            )
+            news = [found, statistics]
+            if likeliest is not None:
+                more, told = Agreement(name=f"agreement.{index}")(
+                    x, answer, code[:, -3:], likeliest, neighbours
+                )
+                support = likeliest.index, more
+                news.append(told)
             x = x + nn.Dense(self.dim, kernel_init=nn.initializers.zeros, name=f"news.{index}")(
-                news
+                jnp.concatenate(news, axis=1)
             )
             x = x + _MLP(hidden, self.dim, name=f"mlp.{index}")(x)
         raw = _MLP(hidden, 4, name="out")(jnp.concatenate([x, statistics], axis=1))

@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ace_jax.pretrain.patches import ScenePatches
+from ace_jax.pretrain.patches import ScenePatches, in_widths
 
 
 @flax.struct.dataclass
@@ -21,27 +21,43 @@ class Targets:
     Attributes:
         features: (S, N, D) float32.
         xyz: (S, N, 3) true coordinates, metres.
+        uv: (S, N, 2) image positions in image widths.
         mask: (S, N) bool.
         nearness: (S, N, J) rank of the mapping images by viewpoint, seen from the patch's image.
     """
 
     features: jax.Array
     xyz: jax.Array
+    uv: jax.Array
     mask: jax.Array
     nearness: jax.Array
 
 
-def draw(key: jax.Array, patches: ScenePatches, images: slice, count: int) -> Targets:
-    """`count` patches of each scene, uniformly from these images."""
+def draw(
+    key: jax.Array, patches: ScenePatches, images: slice, count: int, together: bool = False
+) -> Targets:
+    """`count` patches of each scene, uniformly from these images; or, `together`, of one of them.
+
+    Patches of one image are all different; there are at most as many as the image has.
+    """
     scenes, _, per_image = patches.mask.shape
     rows = images.stop - images.start
-    index = jax.random.randint(key, (scenes, count), 0, rows * per_image)
-    image, patch = images.start + index // per_image, index % per_image
+    if together:
+        count = min(count, per_image)
+        of_image, of_patch = jax.random.split(key)
+        image = images.start + jax.random.randint(of_image, (scenes, 1), 0, rows)
+        image = jnp.broadcast_to(image, (scenes, count))
+        keys = jax.random.split(of_patch, scenes)
+        patch = jax.vmap(lambda k: jax.random.permutation(k, per_image)[:count])(keys)
+    else:
+        index = jax.random.randint(key, (scenes, count), 0, rows * per_image)
+        image, patch = images.start + index // per_image, index % per_image
 
     def pick(scene: ScenePatches, image: jax.Array, patch: jax.Array) -> Targets:
         return Targets(
             features=scene.features[image, patch].astype(jnp.float32),
             xyz=scene.xyz[image, patch],
+            uv=in_widths(scene.uv[image, patch][:, None], scene.intrinsics[image])[:, 0],
             mask=scene.mask[image, patch],
             nearness=scene.nearness[image],
         )

@@ -80,7 +80,15 @@ def base() -> ml_collections.ConfigDict:
             },
             # Options of the transformer of that form; dtype is float32 or bfloat16.
             "transformer": ml_collections.ConfigDict(
-                {"dim": 128, "blocks": 2, "tau": 160.0, "steady": True, "dtype": "float32"}
+                {
+                    "dim": 128,
+                    "blocks": 2,
+                    "tau": 160.0,
+                    "steady": True,
+                    # Neighbours in the image that a feature hears between two blocks; 0: none.
+                    "context": 0,
+                    "dtype": "float32",
+                }
             ),
             "loss": "student_t",  # or "laplace", as in the paper
             # A step takes its patches in so many parts, one after another: less memory for the

@@ -45,6 +45,11 @@ class Form:
     least: int
 
     @property
+    def context(self) -> bool:
+        """Whether the features of an image are answered together."""
+        return bool(getattr(self.module, "context", 0))
+
+    @property
     def width(self) -> int:
         """Columns C of a code."""
         if self.name == "observed":
@@ -77,18 +82,25 @@ class Form:
         return code, (order // per_image).astype(jnp.int32)
 
     def apply(
-        self, params: Any, features: jax.Array, code: jax.Array, allowed: jax.Array | None
+        self,
+        params: Any,
+        features: jax.Array,
+        code: jax.Array,
+        allowed: jax.Array | None,
+        uv: jax.Array | None = None,
+        mask: jax.Array | None = None,
     ) -> SceneCoordinates:
         """Scene coordinates of features (N, D) under a code (M, C).
 
         `allowed` (N, M) hides landmarks; rows of a random code come from no image, so it does not
-        apply to them.
+        apply to them. With context the features are those of one image: `uv` (N, 2) in image
+        widths, `mask` (N,) False for padding.
         """
         if self.name == "random":
             # Patches are relative to the mean mapping camera.
             scene = {"mean": jnp.zeros(3)}
             return self.module.apply({"params": params, "scene": scene}, features, code)
-        return self.module.apply({"params": params}, features, code, allowed)
+        return self.module.apply({"params": params}, features, code, allowed, uv, mask)
 
     def rate_factors(self) -> jax.Array:
         """Factors (C,) on the codes' learning rate, by column."""
@@ -124,6 +136,11 @@ def create_form(config: ml_collections.ConfigDict, dim: int) -> Form:
         raise UserError(
             f"a code of {config.code.size} landmarks needs more than the {available} patches of "
             "the mapping images; lower config.code.size"
+        )
+    if getattr(module, "context", 0) and config.parts > 1:
+        raise UserError(
+            "with config.transformer.context an image's features are answered together: set "
+            "config.parts to 1, and config.pool.scenes lower if memory is short"
         )
     size, least = config.code.size, config.code.least or config.code.size
     if not 0 < least <= size:

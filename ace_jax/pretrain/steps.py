@@ -125,7 +125,9 @@ def create_steps(config: ml_collections.ConfigDict, form: Form) -> Steps:
     views = Views(**config.views)
     mapping_rows, query_rows = views.rows("mapping"), views.rows(config.query.targets)
     transformer_tx = transformer_optimizer(config)
-    codes_tx = codes_optimizer(config, form, config.pool.longest_life * config.mapping.steps)
+    codes_tx = codes_optimizer(
+        config, form, config.pool.longest_life * max(config.mapping.steps, 1)
+    )
 
     def gradients(
         argnums: int | tuple[int, ...],
@@ -140,7 +142,8 @@ def create_steps(config: ml_collections.ConfigDict, form: Form) -> Steps:
         def one(
             transformer: Any, code: jax.Array, targets: batches.Targets, allowed: jax.Array
         ) -> jax.Array:
-            out = form.apply(transformer, targets.features, code, allowed)
+            place = (targets.uv, targets.mask) if form.context else ()
+            out = form.apply(transformer, targets.features, code, allowed, *place)
             # Padding may hold anything, and NaN would come back through the gradient of the sum.
             true = jnp.where(targets.mask[:, None], targets.xyz, 0.0)
             return jnp.where(targets.mask, nll(out.xyz, out.scale, true), 0.0).sum()
@@ -159,7 +162,9 @@ def create_steps(config: ml_collections.ConfigDict, form: Form) -> Steps:
     def drawn(
         key: jax.Array, patches: ScenePatches, rows: slice, options: ml_collections.ConfigDict
     ) -> batches.Targets:
-        targets = batches.draw(jax.random.fold_in(key, 0), patches, rows, options.patches)
+        targets = batches.draw(
+            jax.random.fold_in(key, 0), patches, rows, options.patches, form.context
+        )
         return batches.drop_features(jax.random.fold_in(key, 1), targets, options.dropout)
 
     def mean_over_scenes(gradient: Any, state: PretrainState) -> Any:

@@ -26,7 +26,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import invert
 from ace_jax.models.scene_coordinates import SceneCoordinates
 from ace_jax.pretrain.forms import Form
-from ace_jax.pretrain.patches import ScenePatches
+from ace_jax.pretrain.patches import ScenePatches, in_widths
 from ace_jax.pretrain.scenes import Views
 from ace_jax.pretrain.steps import PretrainState, create_steps
 from ace_jax.training.mesh import SceneMesh
@@ -68,12 +68,17 @@ class Answers:
         return table
 
     def summary(self) -> dict[str, float]:
-        """The means over the scenes that have the figure, and the median pose error."""
+        """The means over the scenes that have the figure, the median pose error, and `score`.
+
+        The score, by which transformers are chosen, is the mean of the share of poses and that of
+        all coordinates: poses are what counts, and they are few.
+        """
         result = {
             name: float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
             for name, values in self.by_scene().items()
         }
         result["pose_median_cm"] = 100.0 * float(np.median(self.poses.translation))
+        result["score"] = 0.5 * (result["pose_5cm_5deg"] + float(np.nan_to_num(result["right"])))
         return result
 
     def calibration(self) -> list:
@@ -126,7 +131,7 @@ class Validator:
         config = ml_collections.ConfigDict(config.to_dict())
         self._mapping_steps = config.validation.steps
         # One cycle of the codes' learning rate is one mapping, as it is in a scene's life.
-        config.pool.longest_life = max(config.validation.steps // config.mapping.steps, 1)
+        config.pool.longest_life = max(config.validation.steps // max(config.mapping.steps, 1), 1)
         config.mapping.transformer_every = 0
         form = dataclasses.replace(form, least=form.size)
         self._steps = create_steps(config, form)
@@ -139,12 +144,17 @@ class Validator:
         self.views = views
 
         def answer(transformer: Any, codes: jax.Array, patches: ScenePatches) -> SceneCoordinates:
-            def scene(code: jax.Array, features: jax.Array) -> SceneCoordinates:
-                return jax.lax.map(
-                    lambda f: form.apply(transformer, f.astype(jnp.float32), code, None), features
-                )
+            def scene(code: jax.Array, patches: ScenePatches) -> SceneCoordinates:
+                def image(rows: tuple[jax.Array, ...]) -> SceneCoordinates:
+                    features, uv, mask = rows
+                    place = (uv, mask) if form.context else ()
+                    return form.apply(transformer, features.astype(jnp.float32), code, None, *place)
 
-            return jax.vmap(scene)(codes, patches.features[:, self._asked])
+                some = jax.tree.map(lambda x: x[self._asked], patches)
+                uv = in_widths(some.uv, some.intrinsics)
+                return jax.lax.map(image, (some.features, uv, some.mask))
+
+            return jax.vmap(scene)(codes, patches)
 
         self._answer = jax.jit(answer)
 

@@ -43,6 +43,8 @@ def build(
         mlp_ratio=float(number(config, "mlp_ratio")),
         tau=float(number(config, "tau")),
         steady=bool(config.get("steady", False)),
+        context=int(config.get("context", 0)),
+        candidates=int(config.get("candidates", 8)),
     )
     params = layout.to_flax(
         state,

@@ -62,6 +62,11 @@ def load_transformer(weights: str, weights_dir: Path | str | None) -> SharedTran
         title = checkpoint.FAMILIES[loaded.family].title
         raise UserError(f"{path} holds {title} weights, not those of a transformer for map codes")
     module, variables = loaded.build()
+    if getattr(module, "context", 0):
+        raise UserError(
+            f"{path} answers an image's features together, which mapping and relocalization cannot "
+            "do yet; pre-train with config.transformer.context=0"
+        )
     head, params = _HEADS[loaded.family], variables["params"]
     first = (
         params["embed"] if head == "landmark_transformer" else params["in_mlp"]["fcs.0"]["kernel"]
