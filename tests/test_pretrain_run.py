@@ -15,8 +15,11 @@ import pytest
 from repository import REPO
 
 from ace_jax.errors import UserError
+from ace_jax.pretrain.export import BEST, Best
+from ace_jax.pretrain.forms import create_form
 from ace_jax.pretrain.journal import Journal, read_metrics
 from ace_jax.pretrain.pool import Ahead, Pool
+from ace_jax.weights import safetensors_io
 
 STEPS = 6
 
@@ -68,14 +71,49 @@ def killed(tmp_path_factory):
 def test_a_run_leaves_metrics_a_transformer_and_a_report(whole):
     losses = _losses(whole)
     assert np.isfinite(losses).all()
-    (checked,) = [line["validation"] for line in read_metrics(whole) if "validation" in line]
-    assert {"right", "surest_right", "order", "pose_5cm_5deg"} <= checked.keys()
+    checked = {line["step"]: line["validation"] for line in read_metrics(whole)
+               if "validation" in line}  # fmt: skip
+    assert set(checked) == {0, STEPS}  # before training, too
+    for figures in checked.values():
+        assert {"right", "surest_right", "order", "pose_5cm_5deg", "score"} <= figures.keys()
     page = (whole / "pretrain_report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4  # losses, calibration, two scenes
+    assert page.count("data:image/png;base64,") == 5  # losses, validation, calibration, 2 scenes
     assert 'src="http' not in page
 
 
-def test_the_exported_transformer_is_the_trained_one(whole):
+def test_the_exported_transformer_is_the_best_one_in_validation(whole):
+    scores = {line["step"]: line["validation"]["score"] for line in read_metrics(whole)
+              if "validation" in line}  # fmt: skip
+    (tensors, notes), (best, kept) = (
+        safetensors_io.read(whole / name) for name in ("transformer.safetensors", BEST)
+    )
+    assert float(kept["score"]) == max(scores.values()) == scores[int(notes["step"])]
+    assert notes["step"] == kept["step"]
+    for name in tensors:
+        np.testing.assert_array_equal(tensors[name], best[name])
+
+
+def test_the_best_transformer_survives_an_interruption(tmp_path):
+    config = world.config()
+    form = create_form(config, world.DIM)
+    extractor = SimpleNamespace(name="toy", weights_checksum="toy")
+    made = [jax.jit(form.init_transformer)(jax.random.key(i)) for i in range(3)]
+    path = tmp_path / BEST
+    best = Best(path, form, extractor, resumed=False, writes=True)
+    assert best.offer(0, 30.0, made[0])
+    assert best.offer(5, 40.0, made[1])
+    assert not best.offer(10, 40.0, made[2])  # not better
+    assert not best.offer(10, float("nan"), made[2])
+    again = Best(path, form, extractor, resumed=True, writes=True)
+    assert (again.step, again.score) == (5, 40.0)
+    jax.tree.map(np.testing.assert_array_equal, again.transformer, made[1])
+    other = Best(path, form, extractor, resumed=False, writes=False)  # another run begins
+    assert other.transformer is None
+    assert other.offer(0, 20.0, made[2])
+    assert safetensors_io.read(path)[1]["step"] == "5"  # the first process writes
+
+
+def test_the_exported_transformer_is_read_by_its_family(whole):
     from ace_jax.weights.shared_transformer import load_transformer
 
     shared = load_transformer(str(whole / "transformer.safetensors"), None)

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor
 from ace_jax.pretrain import report
-from ace_jax.pretrain.export import FILE, export
+from ace_jax.pretrain.export import BEST, FILE, Best, export
 from ace_jax.pretrain.forms import Form, create_form
 from ace_jax.pretrain.journal import Journal
 from ace_jax.pretrain.patches import PatchCache, ScenePatches
@@ -24,7 +23,7 @@ from ace_jax.pretrain.pool import Ahead, Pool
 from ace_jax.pretrain.scenes import Views
 from ace_jax.pretrain.sources import create_mixture, create_source, image_size
 from ace_jax.pretrain.steps import PretrainState, Steps, create_steps
-from ace_jax.pretrain.validation import Validator
+from ace_jax.pretrain.validation import Answers, Validator
 from ace_jax.runtime import cache_dir
 from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.mesh import SceneMesh
@@ -67,8 +66,10 @@ def open_scenes(
     extractor = registry.create(config.features.name, weights_dir=weights_dir, **options)
     folder = Path(config.cache) if config.cache else cache_dir() / "pretrain"
     cache = PatchCache(extractor, options, Views(**config.views), config.patches_per_image, folder)
-    mixture = create_mixture(config, data_root)
-    source = create_source(config.validation.source, data_root, image_size(config))
+    mixture = create_mixture(config, data_root, folder / "images")
+    source = create_source(
+        config.validation.source, data_root, image_size(config), folder / "images"
+    )
     if config.validation.scenes > len(source):
         raise UserError(
             f"{config.validation.scenes} validation scenes of a source that has {len(source)}"
@@ -115,20 +116,22 @@ def pretrain(
     with Checkpoints(folder / "checkpoints", identity) as checkpoints:
         trainer = Trainer(config, form, scenes, mesh, checkpoints)
         journal = Journal(folder, trainer.step, config.steps, config.tensorboard, first)
+        best = Best(folder / BEST, form, scenes.extractor, trainer.step > 0, first)
         try:
-            last = trainer.train(journal)
+            trainer.train(journal, best)
         finally:
             journal.close()
             trainer.close()
-    transformer = jax.tree.map(np.asarray, trainer.state.transformer)
+    answers = trainer.best_answers or trainer.validator(best.transformer)
+    figures = answers.summary()
     if first:
-        export(folder / FILE, form, transformer, scenes.extractor)
-        answers = trainer.answers or trainer.validate()
+        export(folder / FILE, form, best.transformer, scenes.extractor, step=str(best.step))
         report.write_report(folder / REPORT, folder, config, answers, scenes, trainer.validator)
     return (
-        f"{folder / FILE}: {last['right']:.1f} % of the coordinates in unseen scenes within 10 cm, "
-        f"{last['surest_right']:.1f} % of the surest tenth; "
-        f"{last['pose_5cm_5deg']:.1f} % of the poses within 5 cm/5 deg\n"
+        f"{folder / FILE}, of step {best.step}: "
+        f"{figures['pose_5cm_5deg']:.1f} % of the poses in unseen scenes within 5 cm/5 deg, "
+        f"{figures['right']:.1f} % of the coordinates within 10 cm, "
+        f"{figures['surest_right']:.1f} % of the surest tenth\n"
         f"{folder / REPORT}: curves and pictures"
     )
 
@@ -153,7 +156,7 @@ class Trainer:
         self._pool = Pool(pool.scenes, pool.shortest_life, pool.longest_life, config.seed)
         self._ahead = Ahead(scenes.load, pool.ahead)
         self.validator = Validator(config, form, scenes.validation)
-        self.answers = None
+        self.best_answers: Answers | None = None
         self.step, self.state, self._patches = 0, None, None
         self._start()
 
@@ -201,9 +204,14 @@ class Trainer:
     def _placed(self, state: PretrainState) -> PretrainState:
         return jax.jit(lambda x: x, out_shardings=self._places(state))(state)
 
-    def train(self, journal: Journal) -> dict[str, float]:
-        """Trains to the last step; returns the last validation's figures."""
-        config, summary = self.config, None
+    def train(self, journal: Journal, best: Best | None = None) -> None:
+        """Trains to the last step; `best` is offered what each validation judges.
+
+        The untrained transformer is judged, too: what comes out is never worse in validation.
+        """
+        config = self.config
+        if self.step == 0 and best is not None:
+            self._judge(journal, best)
         pending: list[tuple[int, jax.Array, jax.Array]] = []
         saved_at = journal.seconds
         while self.step < config.steps:
@@ -224,15 +232,15 @@ class Trainer:
             if self._pool.entered != entered:
                 self._ahead.prepare(self._pool.entered)
             if self.step % config.validation.every == 0 or self.step == config.steps:
-                summary = self.validate().summary()
-                journal.write(self.step, validation=summary)
+                self._judge(journal, best)
             if self._time_to_save(journal.seconds - saved_at):
                 self.save()
                 saved_at = journal.seconds
+        if best is not None and best.transformer is None:  # its file was taken away
+            self._judge(journal, best)
         if self._checkpoints is not None:
             self.save()
             self._checkpoints.wait()
-        return summary or self.validate().summary()
 
     def iterate(self) -> tuple[jax.Array, jax.Array]:
         """One iteration; the losses of its mapping and query steps stay on the device."""
@@ -264,10 +272,14 @@ class Trainer:
         key = jax.random.fold_in(jax.random.fold_in(self._key, _ENTER), self.step)
         self.state = self._steps.renew(self.state, self._patches, entered, key)
 
-    def validate(self) -> Any:
-        """Answers about the validation scenes."""
-        self.answers = self.validator(jax.tree.map(np.asarray, self.state.transformer))
-        return self.answers
+    def _judge(self, journal: Journal, best: Best | None) -> None:
+        """Asks about the validation scenes."""
+        transformer = jax.tree.map(np.asarray, self.state.transformer)
+        answers = self.validator(transformer)
+        summary = answers.summary()
+        journal.write(self.step, validation=summary)
+        if best is not None and best.offer(self.step, summary["score"], transformer):
+            self.best_answers = answers
 
     def _time_to_save(self, seconds: float) -> bool:
         if self._checkpoints is None:
