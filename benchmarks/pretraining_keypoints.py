@@ -75,13 +75,13 @@ KINDS = {
         {"image_size": (320, 240)},
         (60.0, 100.0),
     ),
-    "sift": Kind("SIFT keypoints at 640x480", "sift", FULL, (100.0, 160.0)),
+    "sift": Kind("SIFT keypoints at 640x480", "sift", FULL, (100.0, 160.0, 240.0)),
     "xfeat": Kind("XFeat keypoints at 640x480", "xfeat", FULL, (60.0, 100.0)),
     "blobs": Kind(
         "oriented blobs, 4 half octaves, at 640x480",
         "blobs",
         FULL | {"oriented": True, "levels": 4, "level_ratio": 2**0.5},
-        (100.0, 160.0),
+        (160.0, 240.0),
     ),
 }
 
