@@ -118,7 +118,7 @@ def base() -> ml_collections.ConfigDict:
                 "clip": 1.0,
                 # Adam moves every entry by about the rate: much for an isometry's small entries.
                 "rate_factors": ml_collections.ConfigDict(
-                    {"embed": 0.1, "query": 0.1, "pull": 1.0}
+                    {"embed": 0.1, "query": 0.1, "pull": 1.0, "support": 4.0}
                 ),
             },
             "codes_optimizer": {
