@@ -83,7 +83,7 @@ def base() -> ml_collections.ConfigDict:
                 {
                     "dim": 128,
                     "blocks": 2,
-                    "tau": 160.0,
+                    "tau": 240.0,
                     "steady": True,
                     # Neighbours in the image that a feature hears between two blocks; 0: none.
                     "context": 0,
