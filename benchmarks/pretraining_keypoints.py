@@ -100,7 +100,7 @@ def rooms_config(kind: Kind, **changes: object) -> ml_collections.ConfigDict:
     config.pool.update(scenes=2, shortest_life=10, longest_life=30, ahead=2)
     config.query.patches = 512
     config.mapping.steps = 0
-    config.transformer_optimizer.warmup = 20
+    config.transformer_optimizer.warmup = 5
     for name, value in changes.items():
         config[name].update(value) if isinstance(value, dict) else setattr(config, name, value)
     return config
