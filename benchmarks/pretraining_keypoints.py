@@ -73,10 +73,10 @@ KINDS = {
         "XFeat cells of 8 px at 320x240, as before",
         "xfeat_dense",
         {"image_size": (320, 240)},
-        (60.0, 100.0),
+        (60.0, 100.0, 150.0),
     ),
     "sift": Kind("SIFT keypoints at 640x480", "sift", FULL, (160.0, 240.0, 360.0)),
-    "xfeat": Kind("XFeat keypoints at 640x480", "xfeat", FULL, (60.0, 100.0)),
+    "xfeat": Kind("XFeat keypoints at 640x480", "xfeat", FULL, (60.0, 100.0, 150.0)),
     "blobs": Kind(
         "oriented blobs, 4 half octaves, at 640x480",
         "blobs",
