@@ -123,7 +123,7 @@ def test_the_exported_transformer_is_read_by_its_family(whole):
 
 def test_killed_and_continued_it_has_the_same_losses_bit_for_bit(whole, killed, tmp_path):
     shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
-    assert len(read_metrics(tmp_path)) == 4  # the fifth was not written any more
+    assert read_metrics(tmp_path)[-1]["step"] == 4  # the fifth was not written any more
     assert "continues after step 4" in _run(tmp_path)
     np.testing.assert_array_equal(_losses(tmp_path), _losses(whole))
 
