@@ -1,5 +1,6 @@
 """The cache folder, the compilation cache, and the memory in use."""
 
+import errno
 import hashlib
 import os
 import platform
@@ -9,6 +10,7 @@ from pathlib import Path
 from absl import logging
 
 CACHE_ENV = "ACE_JAX_CACHE"
+_JAX_MIN_COMPILE_SECONDS = 1.0  # JAX's default
 _MIN_COMPILE_SECONDS = 0.2  # what compiles faster is not worth a file
 
 
@@ -28,30 +30,40 @@ def cache_dir() -> Path:
 def enable_compilation_cache() -> Path | None:
     """Keeps compiled programs on disk, so that a second run starts in seconds.
 
-    Call it once, before the first compilation. A cache that the user chose by
-    `JAX_COMPILATION_CACHE_DIR` is left alone.
+    The first call of a function of this package that is compiled does it, see `programs`; again, it
+    changes nothing. What the user chose stays: a folder (`JAX_COMPILATION_CACHE_DIR`), no cache
+    (`JAX_ENABLE_COMPILATION_CACHE=0`), which programs are worth a file.
 
     Returns:
-        The folder in use; None, with a warning, if it cannot be written.
+        The folder in use; None if there is none on this machine's disks, with a warning if it
+        cannot be written.
     """
     import jax  # here, because `cache_dir` must not cost the import of JAX
 
-    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    folder = Path(chosen) if chosen else cache_dir() / "xla" / _machine()
-    if not chosen:
+    config = jax.config
+    if not config.jax_enable_compilation_cache:
+        return None
+    if not config.jax_compilation_cache_dir:
+        folder = cache_dir() / "xla" / _machine()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
-            logging.warning(
+            logging.log_first_n(
+                logging.WARNING,
                 "no cache of compiled programs: cannot write %s (%s); set %s to another folder",
+                1,
                 folder,
                 error.strerror,
                 CACHE_ENV,
             )
             return None
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS)
-    return folder
+        config.update("jax_compilation_cache_dir", str(folder))
+    if config.jax_persistent_cache_min_compile_time_secs == _JAX_MIN_COMPILE_SECONDS:
+        config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS)
+    chosen = config.jax_compilation_cache_dir
+    return None if "://" in chosen else Path(chosen)
 
 
 def peak_memory_mb() -> float | None:

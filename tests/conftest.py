@@ -9,10 +9,12 @@ import pytest
 from products import refuse_unstated
 from repository import REPO
 
-from ace_jax import runtime
+from ace_jax import programs, runtime
 
 # Most of the suite's time is compilation, and most programs do not change between two runs.
 runtime.enable_compilation_cache()
+# Tests replace code and constants while they run, which only JAX's own cache takes notice of.
+os.environ[programs.KEEP_ENV] = "0"
 refuse_unstated()
 # Tests have the weights that the machine has; those of downloads fetch from this machine alone.
 os.environ["ACE_JAX_OFFLINE"] = "1"

@@ -152,9 +152,9 @@ def _features(seed: int = 0):
 def _relocalize():
     _, world, features = _features()
     valid = np.ones(len(world), bool)
-    return lambda f: relocalize(f.descriptors, world, valid, f, CAMERA, KEY, 160.0, SlamConfig()), (
-        features,
-    )
+    return lambda f: relocalize(
+        f.descriptors, world, valid, f, CAMERA, 0, 0, 160.0, SlamConfig()
+    ), (features,)
 
 
 def _guided():

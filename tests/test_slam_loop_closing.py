@@ -211,7 +211,8 @@ def test_nothing_compiles_after_warm_up():
     config = dataclasses.replace(CONFIG, max_candidate_landmarks=1024, max_group_landmarks=512)
     closer = make_closer(config)
     recording = lw.Recording(lw.ring_scene(), DRIFT)
-    closer.warm_up(recording.landmark_map, lw.BLANK)
+    for job in closer.warm_up(recording.landmark_map, lw.BLANK):
+        job()
     with CompilationCounter() as compilations:
         closures = follow(recording, lw.ring_path(150, 1.13), closer)
     assert closures

@@ -1,6 +1,5 @@
 """Mechanisms of SLAM one at a time, each on a few made-up features."""
 
-import jax
 import numpy as np
 import pytest
 from slam_scene import CAMERA, make_system
@@ -56,7 +55,7 @@ def test_a_camera_is_looked_for_near_its_last_place_first():
     """Two places look alike: over the whole map no feature has a certain coordinate."""
     seen, landmark_map = features(), LandmarkMap(2 * COUNT, DIM, 4)
     numbers = [add(landmark_map, keyframe(seen, x)) for x in (0.0, 10.0)]
-    tracker = Tracker(CAMERA, CONFIG, GATES, NOISE, 80.0, jax.random.key(0))
+    tracker = Tracker(CAMERA, CONFIG, GATES, NOISE, 80.0, seed=0)
     for number, x in zip(numbers, (0.0, 10.0), strict=True):
         last = landmark_map.landmarks_of(number)
         found = tracker.coarse(landmark_map, seen, None, last, seen.descriptors, 0)

@@ -17,7 +17,6 @@ from ace_jax.localization.scene_map import SceneMap
 from ace_jax.mapping.config import DEFAULT, preset_names
 from ace_jax.mapping.pipeline import map_scene
 from ace_jax.progress import Progress, quiet
-from ace_jax.runtime import enable_compilation_cache
 
 
 def map_images(
@@ -52,7 +51,6 @@ def map_images(
     Raises:
         UserError: an input cannot be used, or nothing can be mapped; the line says what to do.
     """
-    enable_compilation_cache()
     settings = _settings(config)
     if seed is not None:
         settings.seed = as_seed(seed)

@@ -32,7 +32,6 @@ from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import invert
 from ace_jax.localization.scene_map import SceneMap
-from ace_jax.runtime import enable_compilation_cache
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.reporting.losses import Loss, losses
 from ace_jax.slam.reporting.other_maps import OtherMap, other_maps, write_other_maps
@@ -181,7 +180,6 @@ class Slam:
             as_camera(camera, 1, 1)  # an impossible one is refused here
 
     def _start(self, camera: Camera) -> LandmarkSlam:
-        enable_compilation_cache()
         self._system = create_system(cast(FrameSource, _Stream(camera)), self._options)
         return self._system
 

@@ -12,8 +12,9 @@ from ace_jax.errors import UserError
 from ace_jax.geometry import absolute_pose
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.pose_result import PoseResult
+from ace_jax.programs import program
 
-_solve = jax.jit(absolute_pose.estimate_absolute_pose)
+_solve = program(absolute_pose.estimate_absolute_pose)
 
 
 def estimate_absolute_pose(
@@ -49,7 +50,7 @@ def estimate_absolute_pose(
     if not isinstance(camera, Camera):
         raise UserError("give an ace_jax.Camera(fx, fy, cx, cy, width, height)")
     if not any(isinstance(value, Tracer) for value in camera.intrinsics):
-        check_camera(camera)
+        camera = Camera.of_floats(check_camera(camera))
     count = _shape(points_2d)[0] if _shape(points_2d) else 0
     for name, values, shape in (
         ("points_2d", points_2d, (count, 2)),

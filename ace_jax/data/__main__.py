@@ -66,9 +66,7 @@ def main(argv: Sequence[str]) -> int | None:
 def _on_recording(verb: str, name: str) -> int | None:
     from ace_jax.data.intrinsics import parse_intrinsics
     from ace_jax.data.registry import open_sequence, short_name
-    from ace_jax.runtime import enable_compilation_cache
 
-    enable_compilation_cache()  # synthetic recordings are rendered
     source = open_sequence(
         name,
         _DATA_ROOT.value,

@@ -11,6 +11,7 @@ from ace_jax.features.base import Features
 from ace_jax.features.extractor import luminance, sparse_features, to_image
 from ace_jax.features.image import as_rgb, pixel_scale, resize, working_size
 from ace_jax.features.keypoints import top
+from ace_jax.programs import program
 
 _MULTIPLE = 8  # sides of the working image, pixels
 
@@ -45,16 +46,14 @@ class Blobs:
     ) -> None:
         self.image_size = image_size
         self.max_features = max_features
-        self._pipeline = jax.jit(
-            functools.partial(
-                features_of,
-                count=max_features,
-                threshold=threshold,
-                sigma=sigma,
-                oriented=oriented,
-                levels=levels,
-                level_ratio=level_ratio,
-            )
+        self._pipeline = functools.partial(
+            features_of,
+            count=max_features,
+            threshold=threshold,
+            sigma=sigma,
+            oriented=oriented,
+            levels=levels,
+            level_ratio=level_ratio,
         )
 
     def extract(self, rgb: np.ndarray) -> Features:
@@ -68,6 +67,9 @@ class Blobs:
         return self._pipeline(resize(rgb, size), pixel_scale(rgb, size))
 
 
+@program(
+    static_argnames=("count", "threshold", "sigma", "oriented", "levels", "level_ratio"),
+)
 def features_of(
     image: jax.Array,
     scale: jax.Array,

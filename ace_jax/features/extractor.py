@@ -9,6 +9,7 @@ import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.features.image import as_rgb, pixel_scale, resize, working_size
+from ace_jax.programs import program
 from ace_jax.weights import checkpoint
 
 
@@ -47,7 +48,7 @@ class NetworkExtractor:
         self.module, params = loaded.build()
         self.weights_checksum = loaded.function_checksum
         self._params = jax.device_put(params)
-        self._pipeline = jax.jit(self.features_of)
+        self._pipeline = program(self.features_of)
 
     @property
     def params(self) -> Any:

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ace_jax.programs import program
+
 _MOST_CELLS = 32  # along each side of the image, a power of two
 
 
-@jax.jit
+@program
 def by_reliability(scores: jax.Array, uv: jax.Array, mask: jax.Array) -> jax.Array:
     """The order (N,) in which to take features: any number of the first is the best choice.
 

@@ -36,6 +36,11 @@ class Camera:
     width: int = flax.struct.field(pytree_node=False)
     height: int = flax.struct.field(pytree_node=False)
 
+    @classmethod
+    def of_floats(cls, camera: "Camera") -> "Camera":
+        """The camera with Python's floats for whatever numbers: programs depend on their types."""
+        return cls(*map(float, camera.intrinsics), int(camera.width), int(camera.height))
+
     @property
     def intrinsics(self) -> tuple:
         """fx, fy, cx, cy."""

@@ -19,6 +19,7 @@ import numpy as np
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, unproject
 from ace_jax.geometry.interpolation import sample_bilinear
 from ace_jax.precision import full_precision
+from ace_jax.programs import program
 
 WIDTH = 160  # pixels of the finest level; finer ones cost more than they add to a prediction
 LEVELS = 4  # each half as wide as the next: 20, 40, 80 and 160 pixels
@@ -248,7 +249,7 @@ def _deviation(hessian: jax.Array, found: _Residuals) -> jax.Array:
     return jnp.sqrt(jnp.stack(largest))
 
 
-@jax.jit
+@program
 @full_precision
 def align(
     template: DenseImage,

@@ -23,6 +23,7 @@ from ace_jax.geometry.depth_planes import grid_uv
 from ace_jax.geometry.host_camera import rays
 from ace_jax.geometry.plane_registration import cauchy_weight, counterparts, spread_of, surface
 from ace_jax.precision import full_precision
+from ace_jax.programs import program
 
 COEFFICIENTS = 12  # a quadratic polynomial has six
 # Tuned on synthetic rooms 3 and 4 and 7-Scenes redkitchen 0-499 (docs/slam.md, Accuracy).
@@ -85,7 +86,7 @@ def correct_planes(planes: np.ndarray, camera: Camera, calibration: np.ndarray) 
     return np.where(inverse[..., None] > 0, planes + change, 0.0).astype(np.float32)
 
 
-@jax.jit
+@program
 @full_precision
 def calibration_equations(
     planes: jax.Array,

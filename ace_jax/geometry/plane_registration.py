@@ -4,8 +4,6 @@ The planes of one image (`depth_planes`) are moved into the other; each should l
 is seen there. r = n.(R p + t) - 1, divided by the length of n: metres.
 """
 
-import functools
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -15,6 +13,7 @@ from ace_jax.geometry import se3
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, project, unproject
 from ace_jax.geometry.depth_planes import grid_pixels, grid_uv
 from ace_jax.precision import full_precision
+from ace_jax.programs import program
 
 # Tuned, unless stated otherwise, on synthetic rooms 3 and 4 and 7-Scenes redkitchen 0-499.
 MIN_PLANES = 100  # that agree; with fewer there is no registration
@@ -43,7 +42,7 @@ class Registration:
     success: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("iterations",))
+@program(static_argnames=("iterations",))
 @full_precision
 def register(
     planes: jax.Array,

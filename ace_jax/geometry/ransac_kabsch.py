@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ace_jax.geometry import ransac, robust_loss, se3
 from ace_jax.geometry import small_linalg as la
@@ -112,9 +113,11 @@ def depth_threshold(
 ) -> jax.Array:
     """Inlier distances (N,) in metres for points at z-depth (N,): three sigmas and a floor.
 
-    A constant sigma of the inverse depth, 1/m, is a sigma of depth^2 times that in metres.
+    A constant sigma of the inverse depth, 1/m, is a sigma of depth^2 times that in metres. On the
+    host for an array of NumPy.
     """
-    return jnp.maximum(3.0 * inverse_depth_sigma * depth**2, floor)
+    xp = np if isinstance(depth, np.ndarray) else jnp
+    return xp.maximum(3.0 * inverse_depth_sigma * depth**2, floor)
 
 
 def _squared_ratio(rows: la.Matrix, a: jax.Array, b: jax.Array, precision: jax.Array) -> jax.Array:

@@ -6,8 +6,6 @@ they explain: the static scene is larger than what walks in front of it, even if
 the image or has most of the features.
 """
 
-import functools
-
 import jax
 import numpy as np
 
@@ -16,6 +14,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import unproject
 from ace_jax.geometry.pose_result import PoseResult
 from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
+from ace_jax.programs import program
 
 # Tuned, unless stated otherwise, on synthetic rooms with walking people.
 # 1/m; a Kinect's random noise: its systematic errors are the same in frames a moment apart.
@@ -26,18 +25,11 @@ HYPOTHESES = 512  # theory: finds 22 % inliers with 99.5 % (three points each)
 MOST_MOTIONS = 3  # that are looked for beside the first one
 
 
-@jax.jit
-def _align(
-    points: jax.Array, seen: jax.Array, mask: jax.Array, limit: jax.Array, key: jax.Array
-) -> PoseResult:
+@program
+def _align(points: jax.Array, seen: jax.Array, mask: jax.Array, depth: jax.Array) -> PoseResult:
     return estimate_rigid_transform(
-        points, seen, key, mask, threshold=limit, max_hypotheses=HYPOTHESES
+        points, seen, jax.random.key(0), mask, threshold=_limit(depth), max_hypotheses=HYPOTHESES
     )
-
-
-@functools.cache
-def _key() -> jax.Array:
-    return jax.random.key(0)  # not at import, where it would start the device
 
 
 def beside(
@@ -70,7 +62,7 @@ def most_common_motion(
     """
     asked = asked & (depth > 0)
     seen = unproject(uv, depth, camera).astype(np.float32)
-    result = _align(np.asarray(points, np.float32), seen, asked, _limit(depth), _key())
+    result = _align(np.asarray(points, np.float32), seen, asked, depth)
     if not bool(result.success):
         return None
     pose = np.asarray(result.camera_from_world)
@@ -91,5 +83,5 @@ def surface(
     return float(np.sum(np.square(z * side / camera.fx) / count[cell]))
 
 
-def _limit(depth: np.ndarray) -> np.ndarray:
-    return np.asarray(depth_threshold(depth, INVERSE_DEPTH_SIGMA, floor=CLOSE))
+def _limit(depth: jax.Array) -> jax.Array:
+    return depth_threshold(depth, INVERSE_DEPTH_SIGMA, floor=CLOSE)

@@ -26,6 +26,7 @@ from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observation
 from ace_jax.localization.guided_matching import guided_match_on_device
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.localization.settings import Settings
+from ace_jax.programs import program
 
 # Pixels at 640 columns: what the first pose may be off by, and the scale of the loss (Cauchy's, as
 # PoseLib's) on a landmark's error: wide first, for the first pose decides which matches pull.
@@ -116,7 +117,7 @@ def localize(
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
+@program(static_argnums=(0, 3))
 def scene_coordinates(
     head: Any, settings: Settings, known: MapArrays, queries: int, features: Features
 ) -> Correspondences:
@@ -144,11 +145,15 @@ def scene_coordinates(
     return Correspondences(uv, out.xyz, out.scale, voted, depth)
 
 
-@jax.jit
+@program
 def robust_pose(
-    settings: Settings, least: jax.Array | int, found: Correspondences, camera: jax.Array
+    settings: Settings, guided: bool, found: Correspondences, camera: jax.Array
 ) -> tuple[QueryPose, jax.Array]:
-    """The pose that most correspondences agree with, and its inliers (N,): at least so many."""
+    """The pose that most correspondences agree with, and its inliers (N,).
+
+    They are at least `settings.min_inliers`; if guided matching follows, which confirms a pose, as
+    few as it needs are enough.
+    """
     camera = camera_of(camera)
     pose = estimate_absolute_pose(
         found.uv,
@@ -161,6 +166,8 @@ def robust_pose(
         threshold=settings.threshold * camera.pixel_scale,
     )
     num_inliers = jnp.sum(pose.inliers).astype(jnp.int32)
+    fewer = jnp.minimum(settings.min_inliers, settings.min_guided)
+    least = jnp.where(guided, fewer, settings.min_inliers)
     return (
         QueryPose(
             camera_from_world=pose.camera_from_world,
@@ -172,7 +179,7 @@ def robust_pose(
     )
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@program(static_argnums=1)
 def guided_pose(
     landmarks: Landmarks,
     most: int,
@@ -246,7 +253,7 @@ def _of_many(
         of_one = functools.partial(where_asked, functools.partial(step, *args[:shared]))
         return over_images(of_one)(asked, *args[shared:])
 
-    return jax.jit(batched, static_argnums=tuple(1 + i for i in static))
+    return program(batched, static_argnums=tuple(1 + i for i in static))
 
 
 _scene_coordinates_of_many = _of_many(scene_coordinates, 4, static=(0, 3))
@@ -284,10 +291,7 @@ def attempt(
     found = stage("head", steps.scene_coordinates(head, settings, known, queries, features))
     # Another program than the refinement's, which depends on the map's size: maps share this one.
     guided = settings.guided_rounds if known.landmarks is not None else 0
-    least = settings.min_inliers
-    if guided:  # what matches confirm needs fewer
-        least = jnp.minimum(least, settings.min_guided)
-    pose, inliers = stage("solver", steps.robust_pose(settings, least, found, camera))
+    pose, inliers = stage("solver", steps.robust_pose(settings, guided > 0, found, camera))
     for _ in range(guided):
         pose = stage(
             "solver",

@@ -37,7 +37,6 @@ from ace_jax.localization.localize import (
 from ace_jax.localization.scene_map import SceneMap, load_map
 from ace_jax.localization.settings import Settings, default_settings
 from ace_jax.localization.stored_landmarks import landmarks_of
-from ace_jax.runtime import enable_compilation_cache
 from ace_jax.weights.shared_transformer import SharedTransformer, load_transformer
 
 BATCH = 16  # images that one program answers; more would not be faster on a CPU
@@ -144,7 +143,6 @@ class Relocalizer:
             name: of the scene.
             **changes: of the map's default `Settings`.
         """
-        enable_compilation_cache()
         if extractor is None:
             options = {
                 name: tuple(value) if isinstance(value, list) else value

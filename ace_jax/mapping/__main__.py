@@ -22,7 +22,6 @@ from ml_collections import config_flags
 
 from ace_jax import errors
 from ace_jax.mapping.config import base, preset_names, with_preset_files
-from ace_jax.runtime import enable_compilation_cache
 from ace_jax.viewer import flag as rerun_flag
 
 _SEQ = flags.DEFINE_string(
@@ -69,7 +68,6 @@ def main(_: Sequence[str]) -> int | None:
     """Maps as the flags say."""
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # at INFO, Orbax tells of every file that it opens
-    enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
     from ace_jax.data.intrinsics import parse_intrinsics
     from ace_jax.data.selection import open_frames

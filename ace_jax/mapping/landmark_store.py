@@ -1,7 +1,6 @@
 """The growing store of landmarks while mapping, and the selection of those that a map keeps."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks, empty, grow, refine
 from ace_jax.mapping.landmark_selection import admitted, claims, how_many
 from ace_jax.mapping.points import Depths, world_points
+from ace_jax.programs import program
 from ace_jax.progress import Progress
 
 GROW_RADIUS = 6.0  # pixels at 640 columns, tuned on redkitchen; measured depth is off by that
@@ -232,7 +232,7 @@ class LandmarkStore:
         )
 
 
-@functools.partial(jax.jit, donate_argnums=0)
+@program(donate_argnums=0)
 def _grow(
     tracks: Tracks,
     count: jax.Array,
@@ -246,4 +246,4 @@ def _grow(
     return grow(tracks, count, features, points, has_point, camera_of(camera), *rest)
 
 
-_refine = jax.jit(refine, donate_argnums=0)
+_refine = program(refine, donate_argnums=0)

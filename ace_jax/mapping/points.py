@@ -1,7 +1,6 @@
 """World points of the mapping images' features: from depth, a plane sweep, or triangulation."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -16,6 +15,7 @@ from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.plane_sweep import grid_row, inverse_depths, sweep
 from ace_jax.mapping.triangulation import triangulate
+from ace_jax.programs import program
 from ace_jax.progress import Progress, quiet
 
 # Tuned on 7-Scenes redkitchen.
@@ -145,7 +145,7 @@ def _one(
     return Depths(np.asarray(found.depth), np.asarray(found.valid))
 
 
-@functools.partial(jax.jit, static_argnames="min_agreement")
+@program(static_argnames="min_agreement")
 def _sweep(
     reference: jax.Array,
     uv: jax.Array,
@@ -161,7 +161,7 @@ def _sweep(
     )
 
 
-@jax.jit
+@program
 def _triangulate(
     reference: jax.Array,
     uv: jax.Array,

@@ -12,6 +12,7 @@ from ace_jax.data.frame import Frame
 from ace_jax.geometry.camera import Camera
 from ace_jax.pretrain.conditions import Conditions, Difficulty, draw_conditions, lit, photograph
 from ace_jax.pretrain.scenes import Views, identity_of
+from ace_jax.programs import program
 from ace_jax.synthetic.furnished_rooms import make_room
 from ace_jax.synthetic.render import render
 from ace_jax.synthetic.room import Room, clearance
@@ -225,4 +226,4 @@ class _Defects:
         return _sense(rgb, depth, jnp.asarray(motion, jnp.float32), time, camera, self._sensor, key)
 
 
-_sense = jax.jit(sense)
+_sense = program(sense)

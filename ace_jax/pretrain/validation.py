@@ -6,7 +6,6 @@ right, whether the transformer knows which, and whether poses can be found from 
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from ace_jax.pretrain.forms import Form
 from ace_jax.pretrain.patches import ScenePatches, in_widths
 from ace_jax.pretrain.scenes import Views
 from ace_jax.pretrain.steps import PretrainState, create_steps
+from ace_jax.programs import program
 from ace_jax.training.mesh import SceneMesh
 
 RIGHT = 0.10  # metres: a coordinate nearer to the truth is right
@@ -156,7 +156,7 @@ class Validator:
 
             return jax.vmap(scene)(codes, patches)
 
-        self._answer = jax.jit(answer)
+        self._answer = program(answer)
 
     def map(self, transformer: Any, steps: int | None = None) -> PretrainState:
         """Fresh codes of all scenes, mapped under the transformer.
@@ -225,7 +225,7 @@ def find_pose(
     return invert(np.asarray(result.camera_from_world, np.float64))
 
 
-@functools.partial(jax.jit, static_argnames="size")
+@program(static_argnames="size")
 def _solve(
     uv: jax.Array,
     xyz: jax.Array,

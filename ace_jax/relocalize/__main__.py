@@ -22,7 +22,6 @@ from pathlib import Path
 from absl import flags
 
 from ace_jax import errors
-from ace_jax.runtime import enable_compilation_cache
 from ace_jax.viewer import flag as rerun_flag
 
 _MAP = flags.DEFINE_multi_string("map", None, "map file; may be given several times", required=True)
@@ -88,7 +87,6 @@ def main(_: Sequence[str]) -> int | None:
     """Relocalizes as the flags say."""
     if (_SEQ.value is None) == (_IMAGES.value is None):
         raise errors.UserError("give either --seq NAME or --images PATH")
-    enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
     from ace_jax.data.pose_writers import write_submission
     from ace_jax.data.selection import open_frames

@@ -31,7 +31,6 @@ from pathlib import Path
 from absl import flags
 
 from ace_jax import errors
-from ace_jax.runtime import enable_compilation_cache
 from ace_jax.viewer import flag as rerun_flag
 
 _SEQ = flags.DEFINE_string("seq", "synthetic/room0", "the recording, a path or a name")
@@ -121,7 +120,6 @@ def main(argv: Sequence[str]) -> int | None:
     sequence = argv[1] if len(argv) > 1 else _SEQ.value
     if len(argv) > 1 and flags.FLAGS["seq"].present:
         raise errors.UserError(f"two recordings, {argv[1]} and --seq {_SEQ.value}: give one")
-    enable_compilation_cache()
     # Imported here so that --help and bad flags answer at once.
     from ace_jax.data.intrinsics import parse_intrinsics
     from ace_jax.data.registered_depth import registered

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 
 from ace_jax.data.frame import Frame, as_seen_by
@@ -11,6 +10,7 @@ from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import orthonormalized
 from ace_jax.localization.scene_map import SceneMap
+from ace_jax.programs import together
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
 from ace_jax.slam.loops.loop_closing import LoopCloser
@@ -84,7 +84,8 @@ class LandmarkSlam:
     ):
         if frozen and landmark_map is None:
             raise ValueError("there is no map to look for the camera in")
-        self.camera, self.extractor = camera, extractor
+        self.camera = camera = Camera.of_floats(camera)
+        self.extractor = extractor
         self.config = config = config or SlamConfig()
         self._feature_options = dict(feature_options or {})
         self.state = State.STARTING if landmark_map is None else State.LOST
@@ -103,9 +104,9 @@ class LandmarkSlam:
         self.features = FrameFeatures(camera, extractor, config)
         self.free_space = FreeSpace(camera, config.free_space)
         self.recent_frames = RecentFrames(camera, gates, config.moving)
-        key, tau = jax.random.key(seed), similarity(extractor.name).temperature
-        self.last_frame = LastFrame(camera, config, gates, key)
-        self.tracker = Tracker(camera, config, gates, noise, tau, key, needs_no_depth=frozen)
+        tau = similarity(extractor.name).temperature
+        self.last_frame = LastFrame(camera, config, gates, seed)
+        self.tracker = Tracker(camera, config, gates, noise, tau, seed, needs_no_depth=frozen)
         self.selection = KeyframeSelection(config)
         mapper = LocalMapper(camera, config, gates, noise)
         loops = joiner = None
@@ -125,11 +126,15 @@ class LandmarkSlam:
 
     def _warm_up(self) -> None:
         """Compiles every program before the first frame, on blank input of the right shapes."""
-        self.tracker.warm_up(self.landmark_map, self.measured)
-        self.recent_frames.warm_up(self.measured)
-        self.last_frame.warm_up(self.measured, self.tracker.noise)
-        if not self.frozen:
-            self.mapping.warm_up(self.measured)
+        blank = np.zeros((self.camera.height, self.camera.width, 3), np.uint8)
+        jobs = [
+            *(self.mapping.warm_up(self.measured) if not self.frozen else ()),
+            *self.last_frame.warm_up(self.measured, self.tracker.noise),
+            *self.recent_frames.warm_up(self.measured),
+            *self.tracker.warm_up(self.landmark_map, self.measured),
+            lambda: self.extractor.extract(blank),
+        ]
+        together(jobs)
 
     def adapted(self, frame: Frame) -> Frame:
         """A frame as this system's camera would have taken it; itself if it did.

@@ -17,7 +17,6 @@ from pathlib import Path
 from absl import flags
 
 from ace_jax import errors
-from ace_jax.runtime import enable_compilation_cache
 
 _OUT = flags.DEFINE_string("out", None, "the merged session's file", required=True)
 _WEIGHTS_DIR = flags.DEFINE_string(
@@ -27,7 +26,6 @@ _WEIGHTS_DIR = flags.DEFINE_string(
 
 def main(arguments: Sequence[str]) -> None:
     """Merges as the flags say."""
-    enable_compilation_cache()
     from ace_jax.features import registry
     from ace_jax.localization.scene_map import save_map
     from ace_jax.slam.config import SlamConfig

@@ -14,7 +14,6 @@ from absl import flags
 
 from ace_jax import errors
 from ace_jax.data.export import LAYOUTS, export
-from ace_jax.runtime import enable_compilation_cache
 from ace_jax.synthetic import sequences
 
 __doc__ += f"\n{sequences.__doc__}"  # shown by --help
@@ -29,7 +28,6 @@ _FRAMES = flags.DEFINE_integer(
 
 def main(_) -> None:
     """Exports one sequence."""
-    enable_compilation_cache()
     source = sequences.open_synthetic(_ROOM.value, frames=_FRAMES.value)
     count = export(source, _OUT.value, _LAYOUT.value)
     print(f"{count} frames of {source.name} in {_OUT.value} ({_LAYOUT.value})")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.programs import program
 from ace_jax.synthetic.ray_casting import Geometry, cast_rays, safe_inverse, tiles_of
 from ace_jax.synthetic.render import expose, find_edges, illuminate, paint
 from ace_jax.synthetic.room import Doorway, Materials, Room, clearance
@@ -53,7 +54,7 @@ def both_ways(links: Sequence[Link], offsets: np.ndarray) -> list[Link]:
     return out
 
 
-@functools.partial(jax.jit, static_argnames=("shift", "face"))
+@program(static_argnames=("shift", "face"))
 def _look_through(hits: Geometry, mask, room: Room, pose, camera, shift, face, low, high, height):
     """Rays (T, K) of `mask` that leave a room by an opening; by tile; whether there are any."""
     x, y, _ = tiles_of(camera, shift)
@@ -68,20 +69,20 @@ def _look_through(hits: Geometry, mask, room: Room, pose, camera, shift, face, l
     return part, tiles, tiles.any()
 
 
-@jax.jit
+@program
 def _select(mask, new, old):
     """Leaves (T, K) of `new` where `mask`, else of `old`."""
     return jax.tree.map(lambda a, b: jnp.where(mask, a, b), new, old)
 
 
-@jax.jit
+@program
 def _local_hits(hits: Geometry, room) -> tuple[Geometry, jax.Array, jax.Array]:
     """A room's own hits among all, which they are (T, K), and in which tiles (T,)."""
     mine = hits.id // _ROOM_ROWS == room
     return Geometry(hits.depth, jnp.where(mine, hits.id % _ROOM_ROWS, 0)), mine, mine.any(-1)
 
 
-@jax.jit
+@program
 def _shift(surface: Surface, offset) -> Surface:
     """The surface with its positions moved."""
     return surface._replace(position=[p + offset[j] for j, p in enumerate(surface.position)])

@@ -3,7 +3,6 @@
 Rays are cast tile by tile; in each, only the primitives that can be seen there are visited.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 from ace_jax.geometry.batch import where_asked
 from ace_jax.geometry.camera import Camera
 from ace_jax.precision import full_precision
+from ace_jax.programs import program
 from ace_jax.synthetic.room import SHELL_FACES, Primitives, Room, bounding_boxes
 
 TILE_W, TILE_H = 80, 60  # pixels; small enough for the cache, large enough to amortise a loop
@@ -159,7 +159,7 @@ def _cast(primitives, first_row, hit, pose, x, y, order, count, best):
     return jax.lax.fori_loop(0, count, visit, best)
 
 
-@functools.partial(jax.jit, static_argnames=("shift", "at_once"))
+@program(static_argnames=("shift", "at_once"))
 def cast_rays(
     room: Room, pose: jax.Array, camera: Camera, shift=0.0, at_once=1, active=None
 ) -> Geometry:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from ace_jax.geometry.camera import Camera
 from ace_jax.precision import full_precision
+from ace_jax.programs import program
 from ace_jax.synthetic import textures
 from ace_jax.synthetic.ray_casting import (
     TINY,
@@ -93,7 +94,7 @@ def _blockers(room: Room) -> Primitives:
     return boxes.replace(size=boxes.size * jnp.where(is_round, 0.8, 1.0)[:, None])
 
 
-@functools.partial(jax.jit, static_argnames=("at_once",))
+@program(static_argnames=("at_once",))
 def paint(surface: Surface, material: Materials, at_once=1) -> list[jax.Array]:
     """Diffuse colour of the surfaces: three arrays (T, K), linear RGB."""
 
@@ -104,7 +105,7 @@ def paint(surface: Surface, material: Materials, at_once=1) -> list[jax.Array]:
     return map_tiles(tile, (surface, material), at_once)
 
 
-@functools.partial(jax.jit, static_argnames=("at_once",))
+@program(static_argnames=("at_once",))
 @full_precision
 def illuminate(
     room: Room,
@@ -183,7 +184,7 @@ def _shifted(image: jax.Array, dy: int, dx: int) -> jax.Array:
     return padded[1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]
 
 
-@jax.jit
+@program
 def find_edges(centers: Geometry, corners: Geometry, camera: Camera) -> jax.Array:
     """Where each pixel's corners take their colour from: 2 bits a corner, (H, W) int32.
 
@@ -203,7 +204,7 @@ def find_edges(centers: Geometry, corners: Geometry, camera: Camera) -> jax.Arra
     return code
 
 
-@jax.jit
+@program
 def expose(
     radiance: list[jax.Array], depth: jax.Array, edges: jax.Array, camera: Camera, exposure
 ) -> tuple[jax.Array, jax.Array]:

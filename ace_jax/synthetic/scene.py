@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.programs import program
 from ace_jax.synthetic.render import render
 from ace_jax.synthetic.room import Room
 from ace_jax.synthetic.variation import MAX_GROUPS, move_groups
@@ -56,7 +57,7 @@ class StaticRoom:
         return render(self._on_device, world_from_camera, camera)
 
 
-_move = jax.jit(move_groups)
+_move = program(move_groups)
 
 
 class RoomWithMovers(StaticRoom):

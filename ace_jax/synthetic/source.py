@@ -17,6 +17,7 @@ from ace_jax.data.frame import RENDERED_INVERSE_DEPTH_SIGMA, BadFrame, Frame
 from ace_jax.errors import UserError
 from ace_jax.files import replacing
 from ace_jax.geometry.camera import Camera
+from ace_jax.programs import program
 from ace_jax.progress import ProgressBar
 from ace_jax.runtime import cache_dir
 from ace_jax.synthetic.scene import Scene
@@ -37,10 +38,10 @@ def _digest(*trees, text: str) -> str:
     return digest.hexdigest()[:12]
 
 
-_sense = jax.jit(sense)
+_sense = program(sense)
 
 
-@jax.jit
+@program
 def _to_bytes(rgb: jax.Array) -> jax.Array:
     """[0, 1] to uint8."""
     return jnp.round(rgb * 255).astype(jnp.uint8)

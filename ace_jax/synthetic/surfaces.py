@@ -1,12 +1,12 @@
 """Surfaces that rays hit: exact positions, normals, texture coordinates and materials."""
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.programs import program
 from ace_jax.synthetic.ray_casting import TINY, Geometry, map_tiles, safe_inverse, tiles_of
 from ace_jax.synthetic.room import SHELL_FACES, Materials, Room
 
@@ -148,7 +148,7 @@ def _material(materials: Materials, ids) -> Materials:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("at_once",))
+@program(static_argnames=("at_once",))
 def find_surfaces(
     room: Room, pose: jax.Array, camera: Camera, hits: Geometry, at_once=1, active=None
 ):

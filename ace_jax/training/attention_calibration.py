@@ -12,6 +12,7 @@ from ace_jax.features.base import Features
 from ace_jax.features.selection import by_reliability
 from ace_jax.geometry.camera import Camera, camera_of, camera_rows
 from ace_jax.models.landmark_attention import attend
+from ace_jax.programs import program
 from ace_jax.training import losses
 
 TEMPERATURES = (15.0, 25.0, 40.0, 60.0, 80.0, 100.0, 130.0, 170.0, 220.0, 300.0)  # inverse; tried
@@ -97,7 +98,7 @@ def calibrate(
     return AttentionConstants(tau=best, gain=gain, floor=floor)
 
 
-@jax.jit
+@program
 def _answers(
     descriptors: jax.Array,
     points: jax.Array,

@@ -4,7 +4,6 @@ The state is a `flax.struct.dataclass`; a step is a pure function of state, batc
 and keys follow from the step number alone, so a run that was killed continues bit for bit.
 """
 
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from absl import logging
 
 from ace_jax.errors import UserError
 from ace_jax.models.scene_coordinates import SceneCoordinates
+from ace_jax.programs import program
 from ace_jax.training import losses
 from ace_jax.training.checkpoints import Checkpoints
 from ace_jax.training.patch_buffer import Batch, PatchSampler
@@ -134,7 +134,7 @@ def fit(
         start, state = found
         logging.warning("an interrupted run continues after step %d of %d", start, options.steps)
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @program(donate_argnums=0)
     def train_step(state: FitState, frozen: Any, batch: Batch, step: jax.Array) -> FitState:
         step_key = jax.random.fold_in(key, step)
 
@@ -188,7 +188,7 @@ def fit(
     return state.params, np.asarray(state.history)
 
 
-@jax.jit
+@program
 def _joined(a: Batch, b: Batch) -> Batch:
     return jax.tree.map(lambda x, y: jnp.concatenate([x, y]) if jnp.ndim(x) else x, a, b)
 

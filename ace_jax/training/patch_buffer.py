@@ -4,7 +4,6 @@ A patch is a feature with its pixel and the image it is from; pose and intrinsic
 per image. Everything random takes an explicit key, so a resumed run replays the same batches.
 """
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from ace_jax.geometry.camera import Camera
+from ace_jax.programs import program
 
 _SHARE_OF_FREE_MEMORY = 0.6
 _UNKNOWN_MEMORY = 2 << 30
@@ -100,7 +100,7 @@ class PatchSampler:
         return _batch(rows, index, buffer.camera_from_world, buffer.intrinsics, buffer.frame)
 
 
-@jax.jit
+@program
 def _batch(
     rows: tuple[jax.Array, ...],
     index: jax.Array | None,
@@ -276,7 +276,7 @@ class PatchBufferBuilder:
         )
 
 
-@functools.partial(jax.jit, donate_argnums=0)
+@program(donate_argnums=0)
 def _write_block(
     rows: tuple[jax.Array, ...], block: tuple[jax.Array, ...], start: int
 ) -> tuple[jax.Array, ...]:

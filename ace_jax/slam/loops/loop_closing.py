@@ -13,7 +13,6 @@ import dataclasses
 from collections.abc import Generator
 from typing import Any
 
-import jax
 import numpy as np
 
 from ace_jax.features.base import Features
@@ -81,18 +80,20 @@ class LoopCloser:
         self._gates = gates
         self._radii = np.float32([config.wide_radius * pixel, config.fine_radius * pixel])
         self._near_radius = np.float32(config.near_radius * pixel)
-        self._key = jax.random.key(seed)
+        self._seed = np.uint32(seed % 2**32)
         self._hypothesis: _Hypothesis | None = None
         self._rest_until = 0
 
-    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> None:
-        """Compiles every program with blank features."""
-        nothing = np.full(1, -1)
+    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> list[Job]:
+        """Calls that compile every program, with blank features."""
+        nothing, cosine = np.full(1, -1), self._gates.min_cosine
         keys, mask = self._first_appearances(landmark_map, np.zeros(0, np.int64))
-        match_mutually(features.descriptors, features.mask, keys, mask, self._gates.min_cosine)
         block = landmark_map.block(nothing, self.config.max_group_landmarks)
-        self._align(block, features, 0, self.noise)
-        self._examine(block, features, np.eye(4), self.noise)
+        return [
+            lambda: self._align(block, features, 0, self.noise),
+            lambda: match_mutually(features.descriptors, features.mask, keys, mask, cosine),
+            lambda: self._examine(block, features, np.eye(4), self.noise),
+        ]
 
     def forget(self) -> None:
         """Drops what it knows of the map so far: another one takes its place."""
@@ -366,7 +367,7 @@ class LoopCloser:
             self.camera,
             noise,
             self._gates.min_cosine,
-            self._key,
+            self._seed,
             np.int32(number),
             self.config,
         )

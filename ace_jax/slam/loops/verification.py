@@ -1,7 +1,6 @@
 """Geometric verification of loop candidates."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.localization.guided_matching import neighbours
 from ace_jax.localization.landmarks import Landmarks, MatchGates, visible
 from ace_jax.models.landmark_attention import EMPTY, nearest
+from ace_jax.programs import program
 from ace_jax.slam.config import LoopConfig
 from ace_jax.slam.tracking.guided_pose import match_and_optimize
 
@@ -48,7 +48,7 @@ class Examination:
         return self.contradicted > limit * (self.agreeing + self.contradicted)
 
 
-@jax.jit
+@program
 def match_mutually(
     queries: jax.Array,
     query_mask: jax.Array,
@@ -63,15 +63,15 @@ def match_mutually(
     return jnp.where(query_mask & mutual & (similarity > min_cosine), index, -1)
 
 
-@functools.partial(jax.jit, static_argnames=("config",))
+@program(static_argnames=("config",))
 def align(
     block: Landmarks,
     features: Features,
     camera: Camera,
     noise: NoiseModel,
     min_cosine: float,
-    key: jax.Array,
-    number: jax.Array,
+    seed: np.uint32,
+    number: np.int32,
     config: LoopConfig,
 ):
     """Pose of features among landmarks without a prior: mutual matches, then RANSAC-Kabsch."""
@@ -86,7 +86,7 @@ def align(
     return estimate_rigid_transform(
         block.points[jnp.maximum(match, 0) // appearances],
         unproject(features.uv, features.depth, camera),
-        jax.random.fold_in(key, number),
+        jax.random.fold_in(jax.random.key(seed), number),
         mask=match >= 0,
         threshold=depth_threshold(
             features.depth, noise.inverse_depth_sigma, floor=config.align_floor

@@ -8,10 +8,11 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.reprojection import NoiseModel, inverse_of, residuals_of
 from ace_jax.localization.guided_matching import NO_MATCH, guided_match
 from ace_jax.localization.landmarks import Landmarks, MatchGates
+from ace_jax.programs import program
 from ace_jax.slam.config import SlamConfig
 
 
-@jax.jit
+@program
 def _explained(poses, points, uv, depth, camera, noise, max_chi2) -> jax.Array:
     """(B, N) bool: which points (B, N, 3) agree with what B keyframes saw of them."""
 

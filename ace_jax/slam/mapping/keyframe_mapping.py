@@ -15,7 +15,7 @@ from ace_jax.slam.loops.map_joining import MapJoiner
 from ace_jax.slam.mapping.atlas import Atlas
 from ace_jax.slam.mapping.keyframes import Keyframe
 from ace_jax.slam.mapping.local_mapping import LocalMapper
-from ace_jax.slam.mapping.mapping_queue import MappingQueue, MappingTask
+from ace_jax.slam.mapping.mapping_queue import Job, MappingQueue, MappingTask
 
 
 class KeyframeMapping:
@@ -67,11 +67,12 @@ class KeyframeMapping:
         if self.loops is not None:
             self.loops.noise = noise
 
-    def warm_up(self, features: Features) -> None:
-        """Compiles every program with blank features."""
-        self.mapper.warm_up(self._atlas.landmark_map, features)
+    def warm_up(self, features: Features) -> list[Job]:
+        """Calls that compile every program, with blank features."""
+        jobs = self.mapper.warm_up(self._atlas.landmark_map, features)
         if self.loops is not None:
-            self.loops.warm_up(self._atlas.landmark_map, features)
+            jobs += self.loops.warm_up(self._atlas.landmark_map, features)
+        return jobs
 
     def insert(
         self,

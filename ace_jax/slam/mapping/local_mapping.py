@@ -19,13 +19,14 @@ from ace_jax.geometry.plane_registration import register
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import difference, invert, nearest_view, orthonormalized
 from ace_jax.localization.landmarks import MatchGates
+from ace_jax.programs import program
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.mapping.fusing import match_into
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
-from ace_jax.slam.mapping.mapping_queue import MappingTask, together
+from ace_jax.slam.mapping.mapping_queue import Job, MappingTask, together
 
-_bundle_adjust = jax.jit(bundle_adjust, static_argnames=("robust_iterations", "plain_iterations"))
+_bundle_adjust = program(bundle_adjust, static_argnames=("robust_iterations", "plain_iterations"))
 
 
 class LocalMapper:
@@ -37,35 +38,38 @@ class LocalMapper:
         self.gates = gates
         self.noise = noise
 
-    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> None:
-        """Compiles the mapping programs with blank features."""
-        block = landmark_map.block(np.full(1, -1), 1)
-        for count in (self.config.fuse_neighbours, 1):
-            stacked = jax.tree.map(lambda x, n=count: np.stack([x] * n), features)
+    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> list[Job]:
+        """Calls that compile the mapping programs, with blank features."""
+
+        def fuse(count: int) -> None:
+            block = landmark_map.block(np.full(1, -1), 1)
+            stacked = jax.tree.map(lambda x: np.stack([x] * count), features)
             poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
             match_into(block, stacked, poses, self.camera, self.gates, self.noise)
+
         config = self.config
         planes = fit_planes(np.zeros((self.camera.height, self.camera.width)), self.camera)
         count = config.registered_neighbours
         poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
         pairs = planes, np.stack([planes] * count), poses, self.camera
-        register(*pairs)
-        calibration_equations(*pairs, calibration=landmark_map.depth_calibration)
+        calibration = landmark_map.depth_calibration
         size, points = config.window_free + config.window_fixed, config.max_window_landmarks
         nothing = np.zeros(0, int)
-        _bundle_adjust(
-            BundleProblem(
-                camera_from_world=np.tile(np.eye(4, dtype=np.float32), (size, 1, 1)),
-                free=np.zeros(config.window_free, bool),
-                points=np.zeros((points, 3), np.float32),
-                uv=np.zeros((size, points, 2), np.float32),
-                depth=np.zeros((size, points), np.float32),
-                observed=np.zeros((size, points), bool),
-                relative=landmark_map.edges.within(nothing, nothing, 0, config.max_window_edges),
-            ),
-            self.camera,
-            self.noise,
+        problem = BundleProblem(
+            camera_from_world=np.tile(np.eye(4, dtype=np.float32), (size, 1, 1)),
+            free=np.zeros(config.window_free, bool),
+            points=np.zeros((points, 3), np.float32),
+            uv=np.zeros((size, points, 2), np.float32),
+            depth=np.zeros((size, points), np.float32),
+            observed=np.zeros((size, points), bool),
+            relative=landmark_map.edges.within(nothing, nothing, 0, config.max_window_edges),
         )
+        return [
+            lambda: _bundle_adjust(problem, self.camera, self.noise),
+            lambda: register(*pairs),
+            lambda: calibration_equations(*pairs, calibration=calibration),
+            *(functools.partial(fuse, count) for count in (config.fuse_neighbours, 1)),
+        ]
 
     def insert(
         self,

@@ -61,7 +61,7 @@ class NetworkTracker(Tracker):
         draw: int,
     ) -> Coarse | None:
         """See `Tracker.coarse`."""
-        found = self._locate(features, jax.random.fold_in(self.key, draw))
+        found = self._locate(features, jax.random.fold_in(jax.random.key(self.seed), draw))
         block = self._last_seen(landmark_map, last_landmarks, last_descriptors)
         well_observed = self.well_observed(landmark_map, last_landmarks)
         start = self._better(block, well_observed, features, found, predicted)

@@ -4,7 +4,6 @@ ACE-SLAM's objective (DESIGN 4.3): min over the network M and the poses P of
 sum |M(f_i) - P_k^-1 y_i|, f_i a descriptor of keyframe k and y_i its point in camera axes.
 """
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +18,7 @@ from ace_jax.geometry.camera import Camera, unproject
 from ace_jax.geometry.pose_result import PoseResult
 from ace_jax.geometry.ransac_kabsch import estimate_rigid_transform
 from ace_jax.models.scene_coordinates import SceneCoordinates
+from ace_jax.programs import program
 from ace_jax.slam.networks.config import NetworkConfig
 
 _FINAL = 1 << 30  # draws of the training after the stream; no frame has such an index
@@ -67,7 +67,7 @@ def coordinate_loss(error: jax.Array, mask: jax.Array, kind: str) -> jax.Array:
     return jnp.sum(jnp.where(mask, value, 0.0)) / jnp.maximum(mask.sum(), 1)
 
 
-@functools.partial(jax.jit, static_argnames=("head", "config"), donate_argnames=("state",))
+@program(static_argnames=("head", "config"), donate_argnames=("state",))
 def train(
     state: NetworkState,
     buffer: KeyframeBuffer,
@@ -113,7 +113,7 @@ def train(
     return state.replace(params=params, optimizer=moments)
 
 
-@functools.partial(jax.jit, static_argnames=("head", "config"))
+@program(static_argnames=("head", "config"))
 def locate(
     state: NetworkState,
     features: Features,
@@ -152,7 +152,7 @@ def locate(
     return predicted, result, result.num_inliers / jnp.maximum(usable.sum(), 1)
 
 
-@functools.partial(jax.jit, donate_argnames=("buffer",))
+@program(donate_argnames=("buffer",))
 def _store(buffer: KeyframeBuffer, place: jax.Array, frame: KeyframeBuffer) -> KeyframeBuffer:
     return jax.tree.map(lambda all_, one: all_.at[place].set(one), buffer, frame)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from ace_jax.features.base import Features
@@ -14,6 +13,7 @@ from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel
 from ace_jax.geometry.rigid_motions import MOST_MOTIONS, most_common_motion, surface
 from ace_jax.localization.guided_matching import NO_MATCH, guided_match
 from ace_jax.localization.landmarks import Landmarks, MatchGates
+from ace_jax.programs import program
 from ace_jax.slam.config import MovingConfig
 
 
@@ -34,7 +34,7 @@ class GuidedPose:
     num_inliers: int
 
 
-_refine_pose = jax.jit(refine_pose_with_gating)
+_refine_pose = program(refine_pose_with_gating)
 
 
 def match_and_optimize(

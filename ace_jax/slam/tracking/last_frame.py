@@ -22,6 +22,7 @@ from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.loops import verification
+from ace_jax.slam.mapping.mapping_queue import Job
 from ace_jax.slam.tracking.guided_pose import match_and_optimize
 from ace_jax.slam.tracking.joint_pose import FrameMotion
 
@@ -33,29 +34,27 @@ class LastFrame:
         camera: intrinsics of the frames.
         config: constants.
         gates: of guided matching; the radius is that of the pass.
-        key: PRNG key.
+        seed: of RANSAC.
 
     Attributes:
         frame: the last tracked frame, if it has depth.
     """
 
-    def __init__(
-        self, camera: Camera, config: SlamConfig, gates: MatchGates, key: jax.Array
-    ) -> None:
+    def __init__(self, camera: Camera, config: SlamConfig, gates: MatchGates, seed: int) -> None:
         self._camera, self._config = camera, config
-        self._gates, self._key = gates, key
+        self._gates, self._seed = gates, np.uint32(seed % 2**32)
         self.frame: Frame | None = None
         self._features: Features | None = None
         self._small: DenseImage | None = None
 
-    def warm_up(self, features: Features, noise: NoiseModel) -> None:
-        """Compiles everything with blank input."""
+    def warm_up(self, features: Features, noise: NoiseModel) -> list[Job]:
+        """Calls that compile everything, with blank input."""
         width, height = small_size(self._camera)
         blank = DenseImage(*np.zeros((2, height, width), np.float32))
-        align(blank, blank, self._camera, np.eye(4, dtype=np.float32))
-        self._features = features
-        self._align(features, noise, 0)
-        self._features = None
+        return [
+            lambda: align(blank, blank, self._camera, np.eye(4, dtype=np.float32)),
+            lambda: self._align(features, features, noise, 0),
+        ]
 
     def remember(self, frame: Frame, features: Features) -> None:
         """Takes a tracked frame and its features, unrolled."""
@@ -103,7 +102,7 @@ class LastFrame:
         """
         if self.frame is None or last is None:
             return None
-        block, aligned = self._align(features, noise, self.frame.index)
+        block, aligned = self._align(self._features, features, noise, self.frame.index)
         if not bool(aligned.success):
             return None
         config, pose = self._config, np.asarray(aligned.camera_from_world)
@@ -120,9 +119,9 @@ class LastFrame:
             found.matches >= 0,
         )
 
-    def _align(self, features: Features, noise: NoiseModel, draw: int):
+    def _align(self, last: Features, features: Features, noise: NoiseModel, draw: int):
         """The last frame's features as landmarks, in its camera's axes, and the pose among them."""
-        last, camera = self._features, self._camera
+        camera = self._camera
         points = unproject_to_world(last.uv, last.depth, camera, np.eye(4)).astype(np.float32)
         directions, distances = directions_to(np.zeros_like(points), points)
         block = Landmarks(
@@ -138,7 +137,7 @@ class LastFrame:
             camera,
             noise,
             self._gates.min_cosine,
-            self._key,
+            self._seed,
             np.int32(draw),
             self._config.loops,
         )

@@ -25,6 +25,7 @@ from ace_jax.geometry.rigid_motions import (
 from ace_jax.localization.guided_matching import guided_match
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.slam.config import MovingConfig
+from ace_jax.slam.mapping.mapping_queue import Job
 from ace_jax.slam.tracking.free_space import nth_nearest
 from ace_jax.slam.tracking.guided_pose import optimized, pixel_errors
 
@@ -60,10 +61,11 @@ class RecentFrames:
         self._noise = NoiseModel(config.pixel_sigma * pixel, INVERSE_DEPTH_SIGMA)
         self._looks: collections.deque[_Look] = collections.deque()
 
-    def warm_up(self, features: Features) -> None:
-        """Compiles the search for motions with blank features."""
+    def warm_up(self, features: Features) -> list[Job]:
+        """A call that compiles the search for motions, with blank features."""
         nowhere = np.zeros((len(features.mask), 3), np.float32)
-        most_common_motion(nowhere, features.uv, features.depth, features.mask, self._camera)
+        seen = features.uv, features.depth, features.mask
+        return [lambda: most_common_motion(nowhere, *seen, self._camera)]
 
     def forget(self) -> None:
         """Drops all frames: the world's axes have changed, or the camera was lost."""

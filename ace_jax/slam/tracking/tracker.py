@@ -22,20 +22,23 @@ from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import nearest_view, transform
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.models.landmark_attention import EMPTY, attend
+from ace_jax.programs import program
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
+from ace_jax.slam.mapping.mapping_queue import Job
 from ace_jax.slam.tracking.guided_pose import GuidedPose, match_and_optimize, pixel_errors
 
 
-@functools.partial(jax.jit, static_argnames=("config", "colour_only"))
+@program(static_argnames=("config", "colour_only"))
 def relocalize(
     descriptors: jax.Array,
     points: jax.Array,
     valid: jax.Array,
     features: Features,
     camera: Camera,
-    key: jax.Array,
+    seed: np.uint32,
+    draw: np.int32,
     tau: float,
     config: SlamConfig,
     colour_only: bool = False,
@@ -48,7 +51,8 @@ def relocalize(
         valid: (M,) bool.
         features: N features with depth.
         camera: intrinsics.
-        key: PRNG key.
+        seed: of RANSAC,
+        draw: and the number of this draw.
         tau: inverse temperature of the attention.
         config: constants of relocalization.
         colour_only: RANSAC-PnP on pixels instead, for features without depth.
@@ -56,6 +60,7 @@ def relocalize(
     Returns:
         (4, 4) camera_from_world, number of inliers, success.
     """
+    key = jax.random.fold_in(jax.random.key(seed), draw)
     predicted = attend(
         features.descriptors, descriptors, points, tau, bias=jnp.where(valid, 0.0, EMPTY)
     )
@@ -148,7 +153,7 @@ class Tracker:
         gates: of guided matching; the radius is that of the pass.
         noise: standard deviations, as learned so far.
         tau: inverse temperature of landmark attention.
-        key: PRNG key of all draws.
+        seed: of all draws.
         needs_no_depth: relocalize frames without depth by their pixels.
     """
 
@@ -157,7 +162,7 @@ class Tracker:
     gates: MatchGates
     noise: NoiseModel
     tau: float
-    key: jax.Array
+    seed: int
     needs_no_depth: bool = False
 
     def coarse(
@@ -278,15 +283,17 @@ class Tracker:
         moving = self.config.moving
         return tracked.agreement >= moving.unsteady_agreement or known >= moving.min_well_observed
 
-    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> None:
-        """Compiles the tracking programs with blank features."""
+    def warm_up(self, landmark_map: LandmarkMap, features: Features) -> list[Job]:
+        """Calls that compile the tracking programs, with blank features."""
         nothing = np.full(len(features.mask), NO_LANDMARK)
         pose = np.eye(4, dtype=np.float32)
         block = self._last_seen(landmark_map, nothing, features.descriptors)
-        self._match(block, features, pose, 1.0, self.well_observed(landmark_map, nothing))
+        observed = self.well_observed(landmark_map, nothing)
+        jobs: list[Job] = [lambda: self._match(block, features, pose, 1.0, observed)]
         for depth in (0.0, 1.0) if self.needs_no_depth else (1.0,):
             seen = features.replace(depth=np.full_like(features.depth, depth))
-            self._relocalize(landmark_map, seen, 0, nothing)
+            jobs.append(functools.partial(self._relocalize, landmark_map, seen, 0, nothing))
+        return jobs
 
     def _last_seen(
         self, landmark_map: LandmarkMap, landmarks: np.ndarray, descriptors: np.ndarray
@@ -349,7 +356,6 @@ class Tracker:
         Few landmarks compete for a feature in the last place, so a wide step within it is found
         where the whole map has too much that looks alike.
         """
-        key = jax.random.fold_in(self.key, draw)
         shared = landmark_map.covisibility(last_landmarks)
         order = np.argsort(-shared, kind="stable")[: self.config.local_keyframes]
         here = np.zeros(landmark_map.capacity, bool)
@@ -362,7 +368,8 @@ class Tracker:
                 valid,
                 features,
                 self.camera,
-                key,
+                np.uint32(self.seed % 2**32),
+                np.int32(draw),
                 self.tau,
                 self.config,
                 colour_only=self.needs_no_depth and not np.any(features.depth > 0),
