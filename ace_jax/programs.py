@@ -21,6 +21,7 @@ import secrets
 import shutil
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ from ace_jax.files import replacing
 from ace_jax.runtime import enable_compilation_cache
 
 KEEP_ENV = "ACE_JAX_PROGRAMS"
+LOADED = "/ace_jax/program_loaded"  # an event of `jax.monitoring`, with its seconds
 _KEPT_REVISIONS = 4  # of the package, by whose code executables are found
 _LIBRARIES = ("jax", "jaxlib", "flax", "jaxlie", "numpy")
 _PLAIN = (bool, int, float)  # Python's numbers, which are traced as weakly typed scalars
@@ -286,11 +288,14 @@ def _load(path: Path) -> Callable[..., Any] | None:
     """The executable of a file; None: there is none, or it is damaged."""
     from jax.experimental import serialize_executable
 
+    start = time.perf_counter()
     try:
         parts = pickle.loads(zlib.decompress(path.read_bytes()))
-        return serialize_executable.deserialize_and_load(
+        loaded = serialize_executable.deserialize_and_load(
             *parts, execution_devices=jax.devices()[:1]
         )
+        jax.monitoring.record_event_duration_secs(LOADED, time.perf_counter() - start)
+        return loaded
     except FileNotFoundError:
         return None
     except Exception as error:  # whatever a damaged or foreign file is read as

@@ -9,6 +9,7 @@ core-seconds, which a busy machine does not change much. With `--before`, a chec
 revision takes turns with this one.
 """
 
+import contextlib
 import json
 import os
 import statistics
@@ -102,7 +103,7 @@ PARTS = {
 _BEFORE = flags.DEFINE_string("before", None, "checkout of an older revision to compare with")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "starts with a warm cache", lower_bound=1)
 _ONLY = flags.DEFINE_list("only", list(CASES), "which cases")
-_COLD = flags.DEFINE_bool("cold", True, "the first start has an empty cache, else one that is kept")
+_WORK = flags.DEFINE_string("work", None, "folder for inputs and caches that is kept")
 
 
 def main(_: Sequence[str]) -> None:
@@ -111,7 +112,8 @@ def main(_: Sequence[str]) -> None:
     where = stamp()
     trees = {"this": REPO} | ({"before": Path(_BEFORE.value)} if _BEFORE.value else {})
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = _WORK.value or stack.enter_context(tempfile.TemporaryDirectory())
         _prepare(Path(folder))
         for case in _ONLY.value:
             if case not in CASES:
@@ -129,9 +131,13 @@ def main(_: Sequence[str]) -> None:
 
 
 def _prepare(folder: Path) -> None:
-    """Writes a frame and a map of a rendered room."""
+    """Writes a frame and a map of a rendered room, if they are not there."""
     from ace_jax.api.mapping import map_images
 
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"frame.npz"} | ({"map.safetensors"} if "relocalizer" in _ONLY.value else set())
+    if all((folder / name).exists() for name in wanted):
+        return
     source = open_sequence("synthetic/room0", "data")
     source.prepare()
     frames = [source[index] for index in range(0, 60, 5)]
@@ -139,14 +145,16 @@ def _prepare(folder: Path) -> None:
     intrinsics = [camera.fx, camera.fy, camera.cx, camera.cy]
     np.savez(folder / "frame.npz", rgb=frames[1].rgb, depth=frames[1].depth, camera=intrinsics)
     given = [f.rgb for f in frames], [f.world_from_camera for f in frames], intrinsics
-    map_images(*given, [f.depth for f in frames]).save(folder / "map.safetensors")
+    if "relocalizer" in _ONLY.value:
+        map_images(*given, [f.depth for f in frames]).save(folder / "map.safetensors")
 
 
 def _start(case: str, tree: Path, folder: Path, name: str) -> dict:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
-    environment |= {"PYTHONPATH": str(tree)}
-    if _COLD.value:
-        environment[runtime.CACHE_ENV] = str(folder / f"cache-{name}-{case}")
+    environment |= {
+        "PYTHONPATH": str(tree),
+        runtime.CACHE_ENV: str(folder / f"cache-{name}-{case}"),
+    }
     done = subprocess.run(
         [sys.executable, "-c", _BEGIN + CASES[case] + _END, str(folder)],
         env=environment,

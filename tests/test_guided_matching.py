@@ -14,7 +14,11 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import project, unproject_to_world
 from ace_jax.geometry.rigid import centre
-from ace_jax.localization.guided_matching import guided_match, guided_match_on_device
+from ace_jax.localization.guided_matching import (
+    guided_match,
+    guided_match_on_device,
+    neighbours,
+)
 from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
 
 CAMERA = Camera(300.0, 310.0, 159.5, 119.5, 320, 240)
@@ -283,3 +287,17 @@ def test_many_landmarks_of_any_length_and_the_first_in_view(on_device):
     np.testing.assert_array_equal(rows[found[found >= 0]], scene.expected()[found >= 0])
     first = np.sort(found[found >= 0])[:17]
     np.testing.assert_array_equal(np.sort(scene.match(most=17)[scene.match(most=17) >= 0]), first)
+
+
+@pytest.mark.parametrize("radius", [0.4, 3.0, 20.0, 300.0, 1e4])
+@pytest.mark.parametrize("spread", [1.0, 640.0, 50_000.0])
+def test_neighbours_are_those_of_a_tree(radius, spread):
+    rng = np.random.default_rng(3)
+    for count, other_count in ((0, 5), (5, 0), (1, 1), (150, 90), (90, 150)):
+        points = rng.uniform(-0.5, 1.5, (count, 2)).astype(np.float32) * spread
+        others = rng.uniform(0, 1, (other_count, 2)) * spread
+        mask, other_mask = rng.random(count) < 0.8, rng.random(other_count) < 0.8
+        found = set(zip(*neighbours(points, mask, others, other_mask, radius), strict=True))
+        distances = np.linalg.norm(points[:, None].astype(np.float64) - others, axis=2)
+        near = (distances <= radius) & mask[:, None] & other_mask
+        assert found == set(zip(*np.nonzero(near), strict=True))

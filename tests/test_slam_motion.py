@@ -6,6 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import project
+from ace_jax.geometry.rigid import rotation_vector
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion, unroll
 
 CAMERA = Camera(500.0, 510.0, 320.0, 240.0, 640, 480)
@@ -62,3 +63,11 @@ def test_unroll_without_depth_undoes_the_rotation():
 def test_no_readout_no_change():
     uv = np.random.default_rng(0).uniform(10, 400, (50, 2))
     np.testing.assert_allclose(unroll(uv, np.ones(50), CAMERA, MOTION, 0.0), uv, atol=1e-4)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-14, 1e-8, 0.01, 1.0, 2.0, 2.2, 3.1, np.pi - 1e-9])
+def test_rotation_vector(angle):
+    for axis in np.random.default_rng(0).normal(size=(20, 3)):
+        vector = angle * axis / np.linalg.norm(axis)
+        matrix = Rotation.from_rotvec(vector).as_matrix()
+        np.testing.assert_allclose(rotation_vector(matrix), vector, atol=1e-7)

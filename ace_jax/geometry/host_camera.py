@@ -23,16 +23,21 @@ def camera_from_matrix(matrix: np.ndarray, width: int, height: int) -> Camera:
 
 def project(points: np.ndarray, camera: Camera) -> np.ndarray:
     """Pixels (..., 2) of points (..., 3) in camera axes, metres; z >= 0.1 m is forced."""
-    x, y, z = np.moveaxis(points, -1, 0)
-    z = np.maximum(z, MIN_DEPTH)
-    uv = np.stack([camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy])
-    return np.moveaxis(uv, 0, -1)
+    z = np.maximum(points[..., 2], MIN_DEPTH)
+    u = camera.fx * points[..., 0] / z + camera.cx
+    uv = np.empty((*u.shape, 2), u.dtype)
+    uv[..., 0] = u
+    uv[..., 1] = camera.fy * points[..., 1] / z + camera.cy
+    return uv
 
 
 def rays(uv: np.ndarray, camera: Camera) -> np.ndarray:
     """Points (..., 3) at unit depth, in camera axes, that pixels (..., 2) show."""
     x, y = camera.normalised(uv[..., 0], uv[..., 1])
-    return np.stack([x, y, np.ones_like(x)], axis=-1)
+    points = np.ones((*x.shape, 3), x.dtype)
+    points[..., 0] = x
+    points[..., 1] = y
+    return points
 
 
 def image_rays(camera: Camera) -> np.ndarray:

@@ -3,6 +3,8 @@
 `se3` has the same for JAX.
 """
 
+import math
+
 import numpy as np
 
 
@@ -42,6 +44,23 @@ def rotation_angle(motion: np.ndarray) -> np.ndarray:
     )
     twice_cosine = np.trace(r, axis1=-2, axis2=-1) - 1
     return np.arctan2(np.linalg.norm(twice_sine_axis, axis=-1), twice_cosine)
+
+
+def rotation_vector(rotation: np.ndarray) -> np.ndarray:
+    """Axis times angle (3,), radians, of a rotation (3, 3)."""
+    sine_axis = 0.5 * np.array(
+        [
+            rotation[2, 1] - rotation[1, 2],
+            rotation[0, 2] - rotation[2, 0],
+            rotation[1, 0] - rotation[0, 1],
+        ]
+    )
+    sine, cosine = math.sqrt(sine_axis @ sine_axis), 0.5 * (np.trace(rotation) - 1.0)
+    if cosine < -0.5:  # towards half a turn the sine tells less and less of the axis
+        w, *vector = to_quaternion(rotation)
+        length = math.hypot(*vector)
+        return np.array(vector) * (2.0 * math.atan2(length, w) / length)
+    return sine_axis if sine < 1e-12 else sine_axis * (math.atan2(sine, cosine) / sine)
 
 
 def from_quaternion(wxyz: np.ndarray, translation: np.ndarray) -> np.ndarray:

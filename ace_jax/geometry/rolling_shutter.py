@@ -33,7 +33,7 @@ class Motion:
         if not 0 < interval <= MAX_INTERVAL:
             return None
         moved = after @ rigid.invert(before)
-        angular = Rotation.from_matrix(moved[:3, :3]).as_rotvec() / interval
+        angular = rigid.rotation_vector(moved[:3, :3]) / interval
         return cls(angular, moved[:3, 3] / interval)
 
     def after(self, seconds: float) -> np.ndarray:

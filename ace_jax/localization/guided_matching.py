@@ -9,7 +9,6 @@ blocks of landmarks are compared with all features, within a compiled program.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
@@ -18,6 +17,7 @@ from ace_jax.precision import full_precision
 
 NO_MATCH = -1
 _FAR = -2.0  # similarity of a feature outside the search radius: below every cosine
+_MOST_CELLS = 256  # along a side, of the grid that `neighbours` sorts points into
 _BLOCK = 128  # landmarks at once: their similarities stay in the cache (measured on CPUs)
 
 
@@ -26,16 +26,35 @@ def neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of points (N, 2) and others (M, 2), both unmasked, at most `radius` apart.
 
+    The others are sorted into cells at least as wide as the radius; a point looks into nine of
+    them, three of a row at once. K-d trees find the same pairs, in twice the time.
+
     Returns:
         Their indices.
     """
     index, other = np.flatnonzero(mask), np.flatnonzero(other_mask)
     if len(index) == 0 or len(other) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    pairs = cKDTree(uv[index]).sparse_distance_matrix(
-        cKDTree(other_uv[other]), radius, output_type="ndarray"
-    )
-    return index[pairs["i"]], other[pairs["j"]]
+    points, others = uv[index].astype(np.float64), other_uv[other].astype(np.float64)
+    low, high = others.min(axis=0), others.max(axis=0)
+    size = max(radius, float((high - low).max()) / _MOST_CELLS, 1e-6)
+    cells = np.floor((points - low) / size).astype(np.int64)
+    their_cells = np.floor((others - low) / size).astype(np.int64)
+    # Numbered row by row, with an empty column at each end; a point far outside looks into one.
+    columns, rows = their_cells.max(axis=0) + 3
+    cells = np.clip(cells, -1, (columns - 2, rows - 2))
+    their_number = (their_cells[:, 1] + 1) * columns + their_cells[:, 0] + 1
+    order = np.argsort(their_number, kind="stable")
+    before = np.concatenate([[0], np.cumsum(np.bincount(their_number, minlength=columns * rows))])
+    number = ((cells[:, 1, None] + np.arange(3)) * columns + cells[:, 0, None]).ravel()
+    first, last = (before[np.clip(at, 0, columns * rows)] for at in (number, number + 3))
+    count = last - first
+    start = np.cumsum(count) - count
+    j = order[np.arange(count.sum()) + np.repeat(first - start, count)]
+    i = np.repeat(np.repeat(np.arange(len(points)), 3), count)
+    apart = points[i] - others[j]
+    near = apart[:, 0] ** 2 + apart[:, 1] ** 2 <= radius * radius
+    return index[i[near]], other[j[near]]
 
 
 def guided_match(

@@ -273,6 +273,8 @@ class LandmarkSlam:
         self, frame: Frame, features: Features, camera_from_world: np.ndarray | None = None
     ) -> Features:
         """Features without the rolling shutter's distortion, at a pose if one is known already."""
+        if frame.readout <= 0:
+            return features
         motion = self.poses.motion_to(camera_from_world, frame.timestamp)
         return self.features.unrolled(frame, features, motion)
 

@@ -18,6 +18,7 @@ from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError, limit_reached
 from ace_jax.features import registry
 from ace_jax.geometry.rigid import invert
+from ace_jax.programs import LOADED
 from ace_jax.runtime import peak_memory_mb
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import State, TrackedFrame
@@ -323,9 +324,9 @@ def _read_ahead(frames: Prefetcher) -> Iterator[Arrival]:
 
 
 class CompilationCounter(contextlib.AbstractContextManager):
-    """Counts the programs that JAX compiles (or loads from its cache) while it is open."""
+    """Counts the programs that are compiled, or loaded from disk, while it is open."""
 
-    _EVENT = "/jax/core/compile/backend_compile_duration"
+    _EVENTS = ("/jax/core/compile/backend_compile_duration", LOADED)
 
     def __init__(self):
         self.count = 0
@@ -341,7 +342,7 @@ class CompilationCounter(contextlib.AbstractContextManager):
         self._open = False
 
     def _listen(self, event: str, _: float, **__: Any) -> None:
-        if self._open and event == self._EVENT:
+        if self._open and event in self._EVENTS:
             self.count += 1
 
     def reset(self) -> None:

@@ -131,12 +131,14 @@ class FreeSpace:
         """Which points (M, 3) were in the air once, and which were on a surface."""
         then = rigid.transform(self._poses, points)  # (count, M, 3)
         distance = then[..., 2]
-        column, row = np.moveaxis(np.rint(project(then, self._camera) / self._config.step), -1, 0)
+        pixels = np.rint(project(then, self._camera) / self._config.step)
+        column, row = pixels[..., 0], pixels[..., 1]
         _, height, width = self._depths.shape
         inside = (distance > MIN_DEPTH) & (column >= 0) & (column < width)
         inside &= (row >= 0) & (row < height)
-        column, row = (np.where(inside, pixel, 0).astype(np.int64) for pixel in (column, row))
-        seen = self._depths[np.arange(len(then))[:, None], row, column]
+        place = np.where(inside, row * width + column, 0.0).astype(np.int64)
+        place += (height * width * np.arange(len(then)))[:, None]
+        seen = self._depths.ravel().take(place)
         margin = self._config.margin[0] + self._config.margin[1] * distance
         air = inside & (seen > distance + margin)
         surface = inside & (np.abs(seen - distance) <= margin)
@@ -180,8 +182,8 @@ def _nearest_at(depth: np.ndarray, uv: np.ndarray, edge: float) -> tuple[np.ndar
     v, u = (x.ravel() for x in np.mgrid[-radius : radius + 1, -radius : radius + 1])
     column = np.clip(np.rint(uv[:, 0]).astype(np.int64), radius, width - 1 - radius)
     row = np.clip(np.rint(uv[:, 1]).astype(np.int64), radius, height - 1 - radius)
-    patches = depth[row[:, None] + v, column[:, None] + u]
-    patches = np.where(np.isfinite(patches) & (patches > 0), patches, np.inf)
+    patches = depth.ravel().take((row * width + column)[:, None] + (v * width + u))
+    patches = np.where(patches > 0, patches, np.inf)
     best = patches.argmin(1)
     z = patches[np.arange(len(uv)), best]
     return np.stack([column + u[best], row + v[best]], 1), np.where(np.isfinite(z), z, 0.0)

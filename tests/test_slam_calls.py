@@ -1,0 +1,41 @@
+"""How often a tracked frame calls the device, and how much it sends there and back."""
+
+import dataclasses
+
+import numpy as np
+from repository import REPO
+from slam_scene import RoomSource, make_system
+
+from ace_jax.geometry.rolling_shutter import Motion
+
+
+def test_an_ordinary_frame_calls_few_programs(monkeypatch):
+    monkeypatch.syspath_prepend(REPO / "benchmarks")
+    import frame_calls
+
+    source, system = RoomSource(16), make_system()
+    found = frame_calls.ordinary_frames(
+        system, (dataclasses.replace(source[i]) for i in range(16)), after=4
+    )
+    assert len(found) >= 4
+    # A pose of the last frame's landmarks and one of the local map, with another of each from the
+    # landmarks that were seen often; features of SIFT are found on the host.
+    assert np.median([calls.programs.total() for calls in found]) <= 4
+    assert max(calls.programs.total() for calls in found) <= 8
+    assert {name for calls in found for name in calls.programs} <= {
+        "refine_pose_with_gating",
+        "_align",
+    }
+    assert all(calls.fetched <= 2 * calls.programs.total() for calls in found)
+    assert max(calls.sent_bytes for calls in found) < 200_000
+
+
+def test_without_a_rolling_shutter_no_velocity_is_asked_for(monkeypatch):
+    """It took a tenth of a frame's time to throw it away."""
+    source, system = RoomSource(4), make_system()
+    asked = []
+    between = Motion.between
+    monkeypatch.setattr(Motion, "between", lambda *args: asked.append(args) or between(*args))
+    for i in range(4):
+        system.process(source[i])
+    assert len(asked) <= 4  # the prediction's
