@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import project
-from ace_jax.geometry.rigid import rotation_vector
+from ace_jax.geometry.rigid import rotated, rotation_of, rotation_vector
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL, Motion, unroll
 
 CAMERA = Camera(500.0, 510.0, 320.0, 240.0, 640, 480)
@@ -71,3 +71,8 @@ def test_rotation_vector(angle):
         vector = angle * axis / np.linalg.norm(axis)
         matrix = Rotation.from_rotvec(vector).as_matrix()
         np.testing.assert_allclose(rotation_vector(matrix), vector, atol=1e-7)
+        np.testing.assert_allclose(rotation_of(vector), matrix, atol=1e-14)
+        np.testing.assert_allclose(rotated(axis[None], vector[None])[0], matrix @ axis, atol=1e-14)
+        np.testing.assert_allclose(
+            rotated(np.eye(3), np.tile(vector, (3, 1))).T, matrix, atol=1e-14
+        )

@@ -13,8 +13,8 @@ from ace_jax.geometry.camera import unproject
 from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.frame_poses import State
-from ace_jax.slam.networks.config import LOSSES, NetworkConfig
-from ace_jax.slam.networks.distillation import HEAD_OPTIONS, DistilledNetworkSlam
+from ace_jax.slam.networks.config import HEAD_OPTIONS, LOSSES, NetworkConfig
+from ace_jax.slam.networks.distillation import DistilledNetworkSlam
 from ace_jax.slam.networks.network_mapping import (
     NetworkMap,
     coordinate_loss,

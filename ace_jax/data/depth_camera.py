@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ace_jax.data.edge_fit import LEVELS, MIN_FRAMES, EdgeFit, Edges, Projection
 from ace_jax.data.frame import Frame
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.rigid import rotation_of, rotation_vector
 
 FRAMES = 24  # that are enough; more gain little
 _MIDDLE, _FINEST = 1, len(LEVELS) - 1
@@ -75,7 +75,7 @@ class DepthCamera:
 
     def __str__(self) -> str:
         pose, focal = self.colour_from_depth, float(self.camera.fx)
-        turn = np.degrees(Rotation.from_matrix(pose[:3, :3]).as_rotvec())
+        turn = np.degrees(rotation_vector(pose[:3, :3]))
         place = _with_errors(100 * pose[:3, 3], 100 * self.deviations[3:6], "cm")
         turned = _with_errors(turn, np.degrees(self.deviations[:3]), "degrees")
         known = f"+- {focal * self.deviations[6]:.1f}" if self.focal == "estimated" else self.focal
@@ -137,7 +137,7 @@ def estimate(frames: Sequence[Frame], focal: float | None = None) -> DepthCamera
     colour = edges.colour
     ratio = float(np.exp(found.parameters[6]))
     pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_rotvec(found.parameters[:3]).as_matrix()
+    pose[:3, :3] = rotation_of(found.parameters[:3])
     pose[:3, 3] = found.parameters[3:6]
     return DepthCamera(
         camera=dataclasses.replace(

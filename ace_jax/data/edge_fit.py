@@ -9,13 +9,12 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from scipy.optimize import minimize
-from scipy.spatial.transform import Rotation
 
 from ace_jax.data.checks import registration
 from ace_jax.data.frame import Frame
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.host_camera import rays
+from ace_jax.geometry.rigid import rotation_of
 
 LEVELS = (4, 2, 1)  # by how much the images are smaller than at the finest level
 MIN_FRAMES = 4
@@ -166,7 +165,7 @@ class Projection:
         cls, parameters: np.ndarray, rays_xy: np.ndarray, inverse_depth: np.ndarray, colour: Camera
     ) -> "Projection":
         """Projects depth pixels, given as rays (N, 2) and inverse depth (N,)."""
-        rotation = Rotation.from_rotvec(parameters[:3]).as_matrix()
+        rotation = rotation_of(parameters[:3])
         xy = rays_xy * np.exp(-parameters[6])
         turned = xy @ rotation[:, :2].T + rotation[:, 2]
         points = turned + parameters[3:6] * inverse_depth[:, None]
@@ -282,6 +281,8 @@ class EdgeFit:
         def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
             value, gradient = self.loss(parameters(x))
             return value, units.T @ gradient[free]
+
+        from scipy.optimize import minimize  # a quarter of a second, for a rare option
 
         done = minimize(
             loss,

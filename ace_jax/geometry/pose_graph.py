@@ -13,9 +13,6 @@ doubted does not depend on how far the start is off.
 import dataclasses
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.linalg
-from scipy.spatial.transform import Rotation
 
 from ace_jax.geometry.rigid import invert
 
@@ -216,6 +213,8 @@ class _Solver:
 
     def _solve(self, blocks: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
         """(F, 6) step."""
+        import scipy.sparse.linalg
+
         blocks = blocks.copy()
         axis = np.arange(6)
         diagonal = blocks[self._diagonal][:, axis, axis]
@@ -258,6 +257,8 @@ def edge_jacobians(error: np.ndarray, adjoint_measured: np.ndarray):
 
 def exp(twist: np.ndarray) -> np.ndarray:
     """Rigid motions (M, 4, 4) of twists (M, 6): translation part, then rotation vector."""
+    from scipy.spatial.transform import Rotation
+
     rotation_vector = twist[:, 3:]
     versine, cubic, _, _ = _coefficients(rotation_vector)
     cross = skew(rotation_vector)
@@ -271,6 +272,8 @@ def exp(twist: np.ndarray) -> np.ndarray:
 
 def log(matrix: np.ndarray) -> np.ndarray:
     """Twists (M, 6) of rigid motions (M, 4, 4)."""
+    from scipy.spatial.transform import Rotation
+
     rotation_vector = Rotation.from_matrix(matrix[:, :3, :3]).as_rotvec()
     translation = (_left_inverse_so3(rotation_vector) @ matrix[:, :3, 3:])[..., 0]
     return np.concatenate([translation, rotation_vector], axis=1)

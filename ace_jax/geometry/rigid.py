@@ -63,6 +63,30 @@ def rotation_vector(rotation: np.ndarray) -> np.ndarray:
     return sine_axis if sine < 1e-12 else sine_axis * (math.atan2(sine, cosine) / sine)
 
 
+def rotation_of(vector: np.ndarray) -> np.ndarray:
+    """The rotation (3, 3) by a rotation vector (3,), radians (Rodrigues' formula)."""
+    x, y, z = (float(component) for component in vector)
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    angle = math.hypot(x, y, z)
+    if angle < 1e-9:
+        return np.eye(3) + cross
+    half = math.sin(0.5 * angle) / (0.5 * angle)  # without the cancellation of 1 - cos
+    return np.eye(3) + (math.sin(angle) / angle) * cross + 0.5 * half**2 * (cross @ cross)
+
+
+def rotated(points: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Points (N, 3) turned by rotation vectors (N, 3), radians."""
+    angle = np.sqrt(np.einsum("ni,ni->n", vectors, vectors))
+    (a, b, c), (x, y, z) = (vectors / np.maximum(angle, 1e-300)[:, None]).T, points.T
+    sine, cosine = np.sin(angle), np.cos(angle)
+    along = (1.0 - cosine) * (a * x + b * y + c * z)
+    result = np.empty(points.shape)
+    result[:, 0] = cosine * x + sine * (b * z - c * y) + along * a
+    result[:, 1] = cosine * y + sine * (c * x - a * z) + along * b
+    result[:, 2] = cosine * z + sine * (a * y - b * x) + along * c
+    return result
+
+
 def from_quaternion(wxyz: np.ndarray, translation: np.ndarray) -> np.ndarray:
     """Transforms (..., 4, 4) from quaternions (..., 4), w first, and translations (..., 3).
 

@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
@@ -39,7 +38,7 @@ class Motion:
     def after(self, seconds: float) -> np.ndarray:
         """(4, 4) later_from_now: the camera's axes now to those in `seconds`."""
         result = np.eye(4)
-        result[:3, :3] = Rotation.from_rotvec(self.angular * seconds).as_matrix()
+        result[:3, :3] = rigid.rotation_of(self.angular * seconds)
         result[:3, 3] = self.linear * seconds
         return result
 
@@ -66,5 +65,5 @@ def unroll(
     known = depth > 0
     points = np.where(known, depth, 1.0)[:, None] * rays(uv, camera)
     points = points - np.where(known, seconds, 0.0)[:, None] * motion.linear
-    points = Rotation.from_rotvec(-seconds[:, None] * motion.angular).apply(points)
+    points = rigid.rotated(points, -seconds[:, None] * motion.angular)
     return project(points, camera).astype(np.float32)

@@ -1,6 +1,7 @@
 """SLAM in a map of landmarks: the loop over frames (DESIGN 4.4 and 6b)."""
 
 from collections.abc import Mapping
+from importlib import import_module
 
 import numpy as np
 
@@ -133,6 +134,9 @@ class LandmarkSlam:
             *self.recent_frames.warm_up(self.measured),
             *self.tracker.warm_up(self.landmark_map, self.measured),
             lambda: self.extractor.extract(blank),
+            # What the first moving thing, and the first loop, would wait for.
+            lambda: import_module("scipy.spatial"),
+            lambda: import_module("scipy.sparse.linalg"),
         ]
         together(jobs)
 

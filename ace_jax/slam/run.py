@@ -23,7 +23,7 @@ from ace_jax.runtime import peak_memory_mb
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import State, TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
-from ace_jax.slam.networks.distillation import HEAD_OPTIONS, DistilledNetworkSlam
+from ace_jax.slam.networks.config import HEAD_OPTIONS
 from ace_jax.slam.reporting import outputs
 from ace_jax.slam.reporting.live_view import SlamView
 from ace_jax.slam.reporting.progress import Progress
@@ -120,6 +120,8 @@ def create_system(source: FrameSource, options: SystemOptions) -> LandmarkSlam:
         extractor = registry.create(features, options.weights_dir)
     if options.head == DEFAULT_HEAD:
         return LandmarkSlam(camera, extractor, close_loops=options.close_loops, **common)
+    from ace_jax.slam.networks.distillation import DistilledNetworkSlam  # imports the optimizers
+
     return DistilledNetworkSlam(camera, extractor, options.head, **common)
 
 

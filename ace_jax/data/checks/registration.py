@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from scipy import fft
 
 from ace_jax.data.checks.finding import Finding
 from ace_jax.data.frame import Frame
@@ -147,6 +146,8 @@ def _correlation(frames: Sequence[_Edges]) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (zooms, shifts y, shifts x) sums, and (zooms,) how many depth edges were in the image.
     """
+    from scipy import fft  # here: SLAM asks for it with `--register_depth` alone
+
     shape = tuple(fft.next_fast_len(side + _SHIFT, real=True) for side in frames[0].image.shape)
     spectra = [fft.rfft2(frame.image, shape) for frame in frames]
     sums, counts = [], []

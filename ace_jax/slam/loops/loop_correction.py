@@ -5,7 +5,6 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.pose_graph import PoseGraph, optimize_pose_graph
@@ -163,6 +162,8 @@ def build_graph(
         places: keyframes found in the old map; their `old` ones are among the K.
         config: how many edges, and how good they are.
     """
+    import scipy.sparse  # here, and in `pose_graph`: most runs close no loop
+
     count = len(poses)
     rows, features = np.nonzero(table >= 0)
     sees = scipy.sparse.csr_array(

@@ -2,6 +2,11 @@
 
 import dataclasses
 
+# Sizes of the heads that a run can have.
+HEAD_OPTIONS = {
+    "tri_mlp": {"width": 512, "layers": 1, "cells": 16},
+    "homogeneous_mlp": {"width": 256, "blocks": 0},
+}
 LOSSES = ("euclidean", "squared")  # length of the error, or its square; neither is an L1 norm
 
 

@@ -23,15 +23,10 @@ from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
-from ace_jax.slam.networks.config import NetworkConfig
+from ace_jax.slam.networks.config import HEAD_OPTIONS, NetworkConfig
 from ace_jax.slam.networks.network_mapping import NetworkMap
 from ace_jax.slam.reporting.stage_times import StageClock
 from ace_jax.slam.tracking.tracker import Coarse, Tracker
-
-HEAD_OPTIONS = {
-    "tri_mlp": {"width": 512, "layers": 1, "cells": 16},
-    "homogeneous_mlp": {"width": 256, "blocks": 0},
-}
 
 
 @dataclasses.dataclass(kw_only=True)

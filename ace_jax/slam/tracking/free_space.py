@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ace_jax.features.base import Features
 from ace_jax.geometry import rigid
@@ -195,6 +194,8 @@ def nth_nearest(
     """(N,) metres from points (N, 3) to the n-th nearest of others (M, 3); inf beyond `reach`."""
     if len(points) == 0 or len(others) < n:
         return np.full(len(points), np.inf)
+    from scipy.spatial import cKDTree  # here: imported beside the compilation, see `LandmarkSlam`
+
     distances, _ = cKDTree(others).query(points, k=[n], distance_upper_bound=reach)
     return distances[:, 0]
 
