@@ -38,7 +38,6 @@ from ace_jax.runtime import enable_compilation_cache
 KEEP_ENV = "ACE_JAX_PROGRAMS"
 LOADED = "/ace_jax/program_loaded"  # an event of `jax.monitoring`, with its seconds
 _KEPT_REVISIONS = 4  # of the package, by whose code executables are found
-_LIBRARIES = ("jax", "jaxlib", "flax", "jaxlie", "numpy")
 _PLAIN = (bool, int, float)  # Python's numbers, which are traced as weakly typed scalars
 _CACHE_SETTINGS = ("jax_compilation_cache", "jax_persistent_cache", "jax_enable_compilation_cache")
 _hit = threading.local()
@@ -152,7 +151,7 @@ class Program:
         if folder is None or not self._is_known() or not all(map(_tells_all, key[0])):
             return self._jit
         name = f"{self.__module__}.{self.__qualname__}"
-        called = _digest(name, repr(key), _environment())
+        called = _digest(name, repr(key), _tracer(), _compiler())
         index = folder / _code() / called
         with contextlib.suppress(OSError, UnicodeDecodeError):
             loaded = _load(folder / index.read_text())
@@ -160,7 +159,7 @@ class Program:
                 return loaded
         lowered = self._jit.lower(*args, **kwargs)
         signature = str((lowered.in_tree, lowered.out_tree, lowered.in_avals, lowered.out_info))
-        file = f"{self.__name__}-{_digest(lowered.as_text(), signature, _environment())}"
+        file = f"{self.__name__}-{_digest(lowered.as_text(), signature, _compiler())}"
         loaded = _load(folder / file)
         if loaded is None:
             loaded, new = _compile(lowered)
@@ -179,7 +178,7 @@ def store() -> Path | None:
     """The folder of whole executables; None: none are kept."""
     if os.environ.get(KEEP_ENV) == "0" or not jax.config.jax_enable_compilation_cache:
         return None
-    return _switch_on()
+    return None if jax.process_count() > 1 else _switch_on()
 
 
 @functools.cache
@@ -199,13 +198,18 @@ def _kind(leaf: Any) -> Hashable:
         return (), leaf.dtype
     if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
         return None
-    here = leaf.sharding == _first_device()
-    return (leaf.shape, leaf.dtype, leaf.aval.weak_type) if here else None
+    return (leaf.shape, leaf.dtype, leaf.aval.weak_type) if _is_usual(leaf.sharding) else None
 
 
-@functools.cache
-def _first_device() -> Any:
-    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+@functools.lru_cache(maxsize=64)
+def _is_usual(sharding: Any) -> bool:
+    """Whether arrays are where programs put them unless they are told otherwise."""
+    device = jax.devices()[0]
+    return (
+        isinstance(sharding, jax.sharding.SingleDeviceSharding)
+        and sharding.device_set == {device}
+        and sharding.memory_kind in (None, device.default_memory().kind)
+    )
 
 
 def _plain_settings() -> bool:
@@ -234,26 +238,31 @@ def _digest(*parts: str) -> str:
 
 
 @functools.cache
-def _environment() -> str:
-    """What programs depend on beside code and arguments, except for the processor."""
-    client = jax.devices()[0].client
-    settings = {
-        name: value
-        for name, value in jax.config.values.items()
-        if not name.startswith(_CACHE_SETTINGS)
-    }
+def _compiler() -> str:
+    """What an executable depends on beside the lowered program and the processor."""
+    first = jax.devices()[0]
     return repr(
         [
-            *(importlib.metadata.version(name) for name in _LIBRARIES),
-            sys.version_info[:2],
-            client.platform_version,
-            jax.devices()[0].device_kind,
+            *(importlib.metadata.version(name) for name in ("jax", "jaxlib")),
+            first.client.platform_version,
+            first.device_kind,
             jax.device_count(),
             os.environ.get("XLA_FLAGS"),
             os.environ.get("LIBTPU_INIT_ARGS"),
-            sorted((name, str(value)) for name, value in settings.items()),
         ]
     )
+
+
+@functools.cache
+def _tracer() -> str:
+    """What a lowered program depends on beside the code of this package and the arguments."""
+    settings = {
+        name: str(value)
+        for name, value in jax.config.values.items()
+        if not name.startswith(_CACHE_SETTINGS)
+    }
+    libraries = [importlib.metadata.version(name) for name in ("flax", "jaxlie", "numpy")]
+    return repr([sys.version_info[:2], libraries, sorted(settings.items())])
 
 
 @functools.cache
