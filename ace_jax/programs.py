@@ -3,8 +3,8 @@
 `program` is `jax.jit`, and what all functions of this package are compiled with: the first call
 of any of them switches the cache of programs on (`runtime.enable_compilation_cache`). JAX's own
 cache is asked with the lowered program, and to trace and lower functions takes longer than to load
-what was compiled of them. So executables of functions at the top level of a module are kept under
-the package's code, the libraries' versions, the processor and the call's shapes as well.
+what was compiled of them. So executables of functions at the top level of this package's modules
+are kept under its code, the libraries' versions, the processor and the call's shapes as well.
 
 Code that is replaced while it runs (a constant of a module that a test changes) is not part of
 that; `ACE_JAX_PROGRAMS=0` keeps no executables.
@@ -37,6 +37,7 @@ from ace_jax.runtime import enable_compilation_cache
 
 KEEP_ENV = "ACE_JAX_PROGRAMS"
 LOADED = "/ace_jax/program_loaded"  # an event of `jax.monitoring`, with its seconds
+_PACKAGES = ("ace_jax",)  # whose code `_code` knows
 _KEPT_REVISIONS = 4  # of the package, by whose code executables are found
 _PLAIN = (bool, int, float)  # Python's numbers, which are traced as weakly typed scalars
 _CACHE_SETTINGS = ("jax_compilation_cache", "jax_persistent_cache", "jax_enable_compilation_cache")
@@ -169,7 +170,9 @@ class Program:
         return loaded
 
     def _is_known(self) -> bool:
-        """Whether the function depends on nothing but its module's code and its arguments."""
+        """Whether the function depends on nothing but this package's code and its arguments."""
+        if self.__module__.partition(".")[0] not in _PACKAGES:
+            return False
         found = getattr(sys.modules.get(self.__module__), self.__qualname__, None)
         return found is self or found is self._function
 

@@ -36,6 +36,7 @@ def seen_by(camera, x):
 @pytest.fixture
 def folder(monkeypatch, tmp_path) -> Path:
     """Where executables are kept; tests otherwise keep none."""
+    monkeypatch.setattr(programs, "_PACKAGES", ("ace_jax", wave.__module__))
     monkeypatch.setattr(programs, "store", lambda: tmp_path / "kept")
     return tmp_path / "kept"
 
@@ -150,6 +151,7 @@ def test_a_folder_that_cannot_be_written_costs_a_line_and_no_answer(
     monkeypatch, tmp_path, capfd, caplog
 ):
     (tmp_path / "file").write_text("")
+    monkeypatch.setattr(programs, "_PACKAGES", ("ace_jax", wave.__module__))
     monkeypatch.setattr(programs, "store", lambda: tmp_path / "file" / "kept")
     for _ in range(3):
         np.testing.assert_allclose(fresh()(X)["wave"], np.sin(X) * 2.0, rtol=1e-6)
@@ -170,10 +172,12 @@ def test_it_can_be_switched_off(monkeypatch):
         jax.config.update("jax_enable_compilation_cache", True)
 
 
-def test_functions_that_depend_on_more_than_their_arguments_are_not_kept(folder):
+def test_functions_that_depend_on_more_than_their_arguments_are_not_kept(folder, monkeypatch):
     for factor in (2.0, 3.0):
         scaled = fresh(lambda x, factor=factor: x * factor)
         np.testing.assert_allclose(scaled(X), X * factor)
+    monkeypatch.setattr(programs, "_PACKAGES", ("ace_jax",))
+    fresh()(X)  # code that is not known, as another package's
     with_function = fresh(lambda x, of: of(x), static_argnames="of")
     np.testing.assert_allclose(with_function(X, jnp.sin), np.sin(X), rtol=1e-6)
     assert executables(folder) == []

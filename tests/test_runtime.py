@@ -9,14 +9,9 @@ from ace_jax import programs, runtime
 _COMPILE = """
 import jax, jax.numpy as jnp
 from ace_jax import programs, runtime
-from ace_jax.programs import program
+from ace_jax.features.selection import by_reliability
 BEFORE
-
-@program
-def wave(x):
-    return jnp.sin(x) + 1
-
-wave(jnp.ones(7)).block_until_ready()
+by_reliability(jnp.ones(7), jnp.ones((7, 2)), jnp.ones(7, bool)).block_until_ready()
 print(runtime.enable_compilation_cache())
 print(jax.config.jax_compilation_cache_dir)
 print(jax.config.jax_persistent_cache_min_compile_time_secs)
@@ -49,7 +44,7 @@ def _compile(cache, before: str = "", **environment: str) -> subprocess.Complete
 def test_the_first_program_switches_the_cache_on(tmp_path):
     done = _compile(tmp_path, "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)")
     assert list((tmp_path / "xla").rglob("*-cache"))
-    assert list((tmp_path / "xla").rglob("wave-*"))
+    assert list((tmp_path / "xla").rglob("by_reliability-*"))
     folder, used, least = done.stdout.split()
     assert folder == used
     assert float(least) == 0.0  # what the user asked for
@@ -58,7 +53,7 @@ def test_the_first_program_switches_the_cache_on(tmp_path):
 
 def test_a_program_before_it_does_not_switch_the_cache_off(tmp_path):
     _compile(tmp_path, "jax.jit(jnp.cos)(jnp.ones(3))")
-    assert list((tmp_path / "xla").rglob("wave-*"))
+    assert list((tmp_path / "xla").rglob("by_reliability-*"))
 
 
 def test_unwritable_cache_is_a_warning(tmp_path):
@@ -78,7 +73,7 @@ def test_a_cache_of_the_users_is_left_alone(tmp_path):
         done = _compile(tmp_path / "ours", **choice)
         assert done.stdout.split()[:2] == [str(theirs)] * 2
         assert not (tmp_path / "ours").exists()
-        assert list(theirs.rglob("wave-*"))
+        assert list(theirs.rglob("by_reliability-*"))
 
 
 def test_without_a_cache_nothing_is_written(tmp_path):
@@ -86,4 +81,4 @@ def test_without_a_cache_nothing_is_written(tmp_path):
     assert done.stdout.split()[:2] == ["None", "None"]
     assert not (tmp_path / "ours").exists()
     _compile(tmp_path / "ours", **{programs.KEEP_ENV: "0"})
-    assert not list((tmp_path / "ours").rglob("wave-*"))
+    assert not list((tmp_path / "ours").rglob("by_reliability-*"))
