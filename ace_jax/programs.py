@@ -201,7 +201,10 @@ def _kind(leaf: Any) -> Hashable:
         return (), leaf.dtype
     if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
         return None
-    return (leaf.shape, leaf.dtype, leaf.aval.weak_type) if _is_usual(leaf.sharding) else None
+    if not _is_usual(leaf.sharding):
+        return None
+    # As an array of the host, unless it is of a Python number's type.
+    return (leaf.shape, leaf.dtype, True) if leaf.aval.weak_type else (leaf.shape, leaf.dtype)
 
 
 @functools.lru_cache(maxsize=64)

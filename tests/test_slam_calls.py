@@ -24,7 +24,7 @@ def test_an_ordinary_frame_calls_few_programs(monkeypatch):
     assert max(calls.programs.total() for calls in found) <= 8
     assert {name for calls in found for name in calls.programs} <= {
         "refine_pose_with_gating",
-        "_align",
+        "rigid_motion",
     }
     assert all(calls.fetched <= 2 * calls.programs.total() for calls in found)
     assert max(calls.sent_bytes for calls in found) < 200_000

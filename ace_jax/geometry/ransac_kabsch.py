@@ -8,6 +8,7 @@ from ace_jax.geometry import ransac, robust_loss, se3
 from ace_jax.geometry import small_linalg as la
 from ace_jax.geometry.kabsch import align_from, kabsch_minimal
 from ace_jax.geometry.pose_result import PoseResult, conclude
+from ace_jax.programs import program
 
 MIN_INLIERS = 4  # theory: three determine the motion, a fourth confirms
 _REFINEMENT_STEPS = 8  # numerics: of iterative reweighting, which converges linearly
@@ -105,6 +106,33 @@ def estimate_rigid_transform(
         residuals=3,
         min_inliers=MIN_INLIERS,
         chance=_chance_of_agreement(columns_b, precision, valid),
+    )
+
+
+@program
+def rigid_motion(
+    points_a: jax.Array,
+    points_b: jax.Array,
+    mask: jax.Array,
+    threshold: jax.Array,
+    seed: np.uint32,
+    draw: np.int32,
+    max_hypotheses: int,
+) -> PoseResult:
+    """`estimate_rigid_transform`, compiled once for all who ask about N points.
+
+    Args:
+        points_a: (N, 3) points in frame a, metres.
+        points_b: (N, 3) the same points in frame b, metres.
+        mask: (N,) bool, False for padding.
+        threshold: (N,) largest distances of inliers, metres.
+        seed: of the sampling,
+        draw: and the number of this draw.
+        max_hypotheses: minimal samples at most.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), draw)
+    return estimate_rigid_transform(
+        points_a, points_b, key, mask, threshold=threshold, max_hypotheses=max_hypotheses
     )
 
 

@@ -6,15 +6,12 @@ they explain: the static scene is larger than what walks in front of it, even if
 the image or has most of the features.
 """
 
-import jax
 import numpy as np
 
 from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import unproject
-from ace_jax.geometry.pose_result import PoseResult
-from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
-from ace_jax.programs import program
+from ace_jax.geometry.ransac_kabsch import depth_threshold, rigid_motion
 
 # Tuned, unless stated otherwise, on synthetic rooms with walking people.
 # 1/m; a Kinect's random noise: its systematic errors are the same in frames a moment apart.
@@ -23,13 +20,6 @@ CLOSE = 0.02  # metres; nearer than this a point always agrees
 CELLS_ACROSS = 16  # columns of the grid in which points of a cell count as one surface
 HYPOTHESES = 512  # theory: finds 22 % inliers with 99.5 % (three points each)
 MOST_MOTIONS = 3  # that are looked for beside the first one
-
-
-@program
-def _align(points: jax.Array, seen: jax.Array, mask: jax.Array, depth: jax.Array) -> PoseResult:
-    return estimate_rigid_transform(
-        points, seen, jax.random.key(0), mask, threshold=_limit(depth), max_hypotheses=HYPOTHESES
-    )
 
 
 def beside(
@@ -62,7 +52,9 @@ def most_common_motion(
     """
     asked = asked & (depth > 0)
     seen = unproject(uv, depth, camera).astype(np.float32)
-    result = _align(np.asarray(points, np.float32), seen, asked, depth)
+    limit = _limit(depth).astype(np.float32)
+    draw = np.uint32(0), np.int32(0)
+    result = rigid_motion(np.asarray(points, np.float32), seen, asked, limit, *draw, HYPOTHESES)
     if not bool(result.success):
         return None
     pose = np.asarray(result.camera_from_world)
@@ -83,5 +75,5 @@ def surface(
     return float(np.sum(np.square(z * side / camera.fx) / count[cell]))
 
 
-def _limit(depth: jax.Array) -> jax.Array:
+def _limit(depth: np.ndarray) -> np.ndarray:
     return depth_threshold(depth, INVERSE_DEPTH_SIGMA, floor=CLOSE)

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ace_jax.features.base import Features
-from ace_jax.geometry.camera import Camera, unproject
-from ace_jax.geometry.ransac_kabsch import depth_threshold, estimate_rigid_transform
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.host_camera import unproject
+from ace_jax.geometry.pose_result import PoseResult
+from ace_jax.geometry.ransac_kabsch import depth_threshold, rigid_motion
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.localization.guided_matching import neighbours
 from ace_jax.localization.landmarks import Landmarks, MatchGates, visible
@@ -63,7 +65,6 @@ def match_mutually(
     return jnp.where(query_mask & mutual & (similarity > min_cosine), index, -1)
 
 
-@program(static_argnames=("config",))
 def align(
     block: Landmarks,
     features: Features,
@@ -73,25 +74,27 @@ def align(
     seed: np.uint32,
     number: np.int32,
     config: LoopConfig,
-):
+) -> PoseResult:
     """Pose of features among landmarks without a prior: mutual matches, then RANSAC-Kabsch."""
     _, appearances, dim = block.descriptors.shape
-    match = match_mutually(
-        features.descriptors,
-        features.mask & (features.depth > 0),
-        block.descriptors.reshape(-1, dim),
-        jnp.repeat(block.mask, appearances),
-        min_cosine,
+    match = np.asarray(
+        match_mutually(
+            features.descriptors,
+            features.mask & (features.depth > 0),
+            block.descriptors.reshape(-1, dim),
+            np.repeat(block.mask, appearances),
+            min_cosine,
+        )
     )
-    return estimate_rigid_transform(
-        block.points[jnp.maximum(match, 0) // appearances],
-        unproject(features.uv, features.depth, camera),
-        jax.random.fold_in(jax.random.key(seed), number),
-        mask=match >= 0,
-        threshold=depth_threshold(
-            features.depth, noise.inverse_depth_sigma, floor=config.align_floor
-        ),
-        max_hypotheses=config.hypotheses,
+    limit = depth_threshold(features.depth, noise.inverse_depth_sigma, floor=config.align_floor)
+    return rigid_motion(
+        block.points[np.maximum(match, 0) // appearances],
+        unproject(features.uv, features.depth, camera).astype(np.float32),
+        match >= 0,
+        limit.astype(np.float32),
+        seed,
+        number,
+        config.hypotheses,
     )
 
 
