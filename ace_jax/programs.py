@@ -305,9 +305,11 @@ def _load(path: Path) -> Callable[..., Any] | None:
 
     start = time.perf_counter()
     try:
-        parts = pickle.loads(zlib.decompress(path.read_bytes()))
+        content = zlib.decompress(path.read_bytes())
+        if b"lapack_" in content:
+            _prepare_lapack()
         loaded = serialize_executable.deserialize_and_load(
-            *parts, execution_devices=jax.devices()[:1]
+            *pickle.loads(content), execution_devices=jax.devices()[:1]
         )
         jax.monitoring.record_event_duration_secs(LOADED, time.perf_counter() - start)
         return loaded
@@ -316,6 +318,18 @@ def _load(path: Path) -> Callable[..., Any] | None:
     except Exception as error:  # whatever a damaged or foreign file is read as
         logging.info("the compiled program %s cannot be loaded: %s", path, error)
         return None
+
+
+@functools.cache
+def _prepare_lapack() -> None:
+    """Gives XLA for CPUs the addresses of LAPACK's functions, as lowering does: calls crash else.
+
+    Raises:
+        AttributeError: another version of JAX does it otherwise.
+    """
+    from jaxlib import lapack
+
+    lapack.prepare_lapack_call("potrf_ffi", np.dtype(np.float32))
 
 
 def _save(path: Path, compiled: Any) -> bool:

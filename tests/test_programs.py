@@ -1,6 +1,9 @@
 """Compiled programs that are kept whole: found again, never wrong, never in the way."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -10,7 +13,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from repository import REPO
 
-from ace_jax import programs
+from ace_jax import programs, runtime
 from ace_jax.geometry.camera import Camera
 from ace_jax.programs import program, together
 
@@ -239,3 +242,34 @@ def test_an_executable_that_fails_is_not_used(folder, monkeypatch):
     again = fresh()
     for _ in range(2):
         np.testing.assert_allclose(again(X)["wave"], np.sin(X) * 2.0, rtol=1e-6)
+
+
+_WITH_LAPACK = """
+import sys, jax, numpy as np
+traced = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *_, **__: traced.append(name) if "trace" in name else None
+)
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.plane_registration import register
+planes, pose = np.zeros((2, 3, 3), np.float32), np.eye(4, dtype=np.float32)[None]
+found = register(planes, planes[None], pose, Camera(50.0, 50.0, 32.0, 24.0, 64, 48), iterations=1)
+print(np.asarray(found.success).tolist(), len(traced))
+"""
+
+
+def test_another_process_runs_what_calls_lapack(tmp_path):
+    """Lowering gives XLA the addresses of LAPACK's functions; who only loads has to, too."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    env.pop(programs.KEEP_ENV, None)
+    env[runtime.CACHE_ENV] = str(tmp_path)
+    told = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", _WITH_LAPACK], env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout.split())
+    assert told[0][0] == told[1][0] == "[False]"
+    assert int(told[0][1]) > 0
+    assert int(told[1][1]) == 0
