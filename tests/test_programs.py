@@ -251,9 +251,11 @@ jax.monitoring.register_event_duration_secs_listener(
     lambda name, *_, **__: traced.append(name) if "trace" in name else None
 )
 from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.depth_planes import fit_planes
 from ace_jax.geometry.plane_registration import register
-planes, pose = np.zeros((2, 3, 3), np.float32), np.eye(4, dtype=np.float32)[None]
-found = register(planes, planes[None], pose, Camera(50.0, 50.0, 32.0, 24.0, 64, 48), iterations=1)
+camera, pose = Camera(50.0, 50.0, 32.0, 24.0, 64, 48), np.eye(4, dtype=np.float32)[None]
+planes = fit_planes(np.zeros((48, 64)), camera)
+found = register(planes, planes[None], pose, camera, iterations=1)
 print(np.asarray(found.success).tolist(), len(traced))
 """
 
