@@ -181,7 +181,9 @@ def store() -> Path | None:
     """The folder of whole executables; None: none are kept."""
     if os.environ.get(KEEP_ENV) == "0" or not jax.config.jax_enable_compilation_cache:
         return None
-    return None if jax.process_count() > 1 else _switch_on()
+    # Other backends have not been tried, and a wrong executable is worse than a slow start.
+    tried = jax.default_backend() == "cpu" and jax.process_count() == 1
+    return _switch_on() if tried else None
 
 
 @functools.cache

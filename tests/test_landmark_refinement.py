@@ -1,5 +1,7 @@
 """Landmarks from posed images: one for each point seen often, in its place."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +95,29 @@ def test_known_landmarks_keep_their_place():
         kept = getattr(grown.landmarks, field)[:count]
         np.testing.assert_array_equal(getattr(updated.landmarks, field)[:count], kept, field)
     assert (np.asarray(updated.recent)[:count] > 0).any()
+
+
+def _scaled(images, tracks, scale):
+    """The same in units of which a metre has so many."""
+    poses = [image.camera_from_world.copy() for image in images]
+    for pose in poses:
+        pose[:3, 3] *= scale
+    landmarks = tracks.landmarks
+    landmarks = landmarks.replace(
+        points=landmarks.points * scale, distances=landmarks.distances * scale
+    )
+    moved = [
+        dataclasses.replace(i, camera_from_world=p) for i, p in zip(images, poses, strict=True)
+    ]
+    return moved, tracks.replace(landmarks=landmarks)
+
+
+def test_refinement_does_not_depend_on_the_unit_of_length():
+    images, tracks, count = _grown(tuple(range(1, 13)), noise=0.1)
+    expected = np.asarray(_refined(images, tracks).landmarks.points)[:count]
+    for scale in (0.3, 20.0):
+        found = _refined(*_scaled(images, tracks, scale)).landmarks.points[:count] / scale
+        assert np.quantile(np.linalg.norm(found - expected, axis=1), 0.9) < 1e-3
 
 
 def test_a_full_store_takes_no_more():

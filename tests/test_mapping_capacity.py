@@ -151,11 +151,21 @@ def test_with_a_depth_camera_one_view_makes_a_landmark():
 def test_views_that_are_asked_for_follow_the_depth_camera():
     for source, has_depth, views in (
         ("both", True, 1),
-        ("both", False, 3),
-        ("estimated", True, 3),
+        ("both", False, 2),
+        ("estimated", True, 2),
         ("measured", True, 1),
     ):
         config = with_changes(points={"source": source})
         assert resolved(config, None, has_depth).landmarks.min_views == views
-    kept = with_changes(landmarks={"min_views": 2})
-    assert resolved(kept, None, True).landmarks.min_views == 2
+    kept = with_changes(landmarks={"min_views": 3})
+    assert resolved(kept, None, True).landmarks.min_views == 3
+
+
+def test_without_depth_two_views_make_a_landmark():
+    """Two images of each room, from other places: queries between them are found."""
+    views = (3.0, 8.0, SECOND_ROOM + 3.0, SECOND_ROOM + 8.0)
+    made = _mapped(views, min_views=2, coarse=256)
+    errors = position_errors(made, (5.5, SECOND_ROOM + 5.5), min_inliers=12)
+    assert (errors < 0.02).all()
+    with pytest.raises(UserError, match="landmarks are seen in 3 images"):
+        _mapped(views, min_views=3, coarse=256)

@@ -60,10 +60,103 @@ def test_wrong_matches_are_not_triangulated():
             np.float32
         ),
         camera_rows([o.camera for o in others]),
-        min_matches=2,
     )
     assert np.isfinite(np.asarray(found.depth)).all()
     assert found.valid.sum() <= 2
+    assert found.lone.sum() <= 2
+
+
+def test_two_images_are_enough_for_points():
+    source = WorldSource((2.0, 9.0))
+    images = extract_images(source, range(2), WorldExtractor(), False)
+    depths = points.estimated_depths(images, None, None)
+    both = np.isin(*(World().observe(view)[0] for view in source.views))
+    for k, (image, found) in enumerate(zip(images, depths, strict=True)):
+        true = World().observe(source.views[k])[2]
+        valid = found.valid[: len(true)]
+        assert valid.sum() > 0.7 * both.sum()
+        error = np.abs(found.depth[: len(true)] / true - 1)[valid]
+        assert np.median(error) < 0.02
+        assert np.quantile(error, 0.95) < 0.1
+        assert not found.valid[len(true) :].any(), image.name
+
+
+def _seen_by(depths, wrong=(), rows=40, descriptors=None):
+    """Triangulation of points at 2 m seen by cameras beside; the wrong see them at other depths."""
+    rng = np.random.default_rng(3)
+    uv = rng.uniform([60, 60], [580, 420], (rows, 2)).astype(np.float32)
+    rays = np.concatenate([(uv - [CAMERA.cx, CAMERA.cy]) / CAMERA.fx, np.ones((rows, 1))], axis=1)
+    relative = np.tile(np.eye(4, dtype=np.float32), (len(depths), 1, 1))
+    relative[:, 0, 3] = -0.1 * (1 + np.arange(len(depths)))
+    seen = rays[None] * np.array(depths)[:, None, None] + relative[:, None, :3, 3]
+    theirs = seen[..., :2] / seen[..., 2:] * CAMERA.fx + [CAMERA.cx, CAMERA.cy]
+    if descriptors is None:
+        descriptors = np.eye(rows)
+    mine = np.asarray(descriptors, np.float32)
+    return jax.jit(triangulate)(
+        mine,
+        uv,
+        np.ones(rows, bool),
+        CAMERA,
+        np.stack([mine] * len(depths)),
+        theirs.astype(np.float32),
+        np.ones((len(depths), rows), bool),
+        relative,
+        camera_rows([CAMERA] * len(depths)).astype(np.float32),
+    )
+
+
+def test_the_depth_that_most_matches_agree_on_is_found():
+    # The median of these four is a depth that none of them has.
+    found = _seen_by((0.6, 0.55, 2.0, 2.0))
+    assert found.valid.all()
+    np.testing.assert_allclose(found.depth, 2.0, rtol=1e-3)
+
+
+def test_a_single_match_counts_if_it_is_distinctive():
+    alone = _seen_by((2.0,))
+    assert alone.lone.all()
+    assert not alone.valid.any()
+    np.testing.assert_allclose(alone.depth, 2.0, rtol=1e-3)
+    # Each feature has a twin that is nearly as similar.
+    twins = np.repeat(np.eye(20), 2, axis=0) + 0.02 * np.random.default_rng(0).normal(size=(40, 20))
+    twins /= np.linalg.norm(twins, axis=1, keepdims=True)
+    noisy = _seen_by((2.0,), descriptors=twins)
+    assert (noisy.ratio <= 1.0).all()
+    confirmed = _seen_by((2.0, 2.0), descriptors=twins)
+    assert confirmed.valid.all()
+    assert not confirmed.lone.any()
+
+
+def test_lone_points_fill_up_what_an_image_lacks():
+    rng = np.random.default_rng(0)
+    sure, lone, ratio = rng.random(1000) < 0.2, rng.random(1000) < 0.5, rng.random(1000)
+    lone &= ~sure
+    used = points.enough(sure, lone, ratio)
+    assert used[sure].all()
+    assert used.sum() == 256
+    taken = used & ~sure
+    assert not taken[~lone].any()
+    assert ratio[taken].max() < ratio[lone & ~taken].min()
+    everything = points.enough(lone, sure, ratio)
+    np.testing.assert_array_equal(everything, lone)  # there are enough
+    np.testing.assert_array_equal(points.enough(sure, np.zeros(1000, bool), ratio), sure)
+
+
+def test_neighbours_that_turn_far_come_last_and_only_for_keypoints():
+    images = _images()[:6]
+    poses = [np.eye(4) for _ in images]
+    for pose, degrees in zip(poses[1:], (58, 40, 10, 20, 70), strict=True):
+        turn = np.radians(degrees)
+        pose[[0, 0, 2, 2], [0, 2, 0, 2]] = np.cos(turn), np.sin(turn), -np.sin(turn), np.cos(turn)
+        pose[0, 3] = 0.18 + 0.005 * degrees
+    posed = [
+        dataclasses.replace(image, camera_from_world=np.linalg.inv(pose))
+        for image, pose in zip(images, poses, strict=True)
+    ]
+    assert points.neighbours(posed, 0, 2.0) == [3, 4, 2, 1]
+    grids = [dataclasses.replace(image, grid=(12, 16)) for image in posed]
+    assert points.neighbours(grids, 0, 2.0) == [3, 4]
 
 
 def test_no_baseline_means_no_points():

@@ -20,18 +20,21 @@ class Similarity:
         mapping_min_cosine: least cosine of two views of one landmark of a map.
         temperature: inverse temperature of landmark attention while tracking.
         mapping_temperature: the same in a map; None: measured on the mapping images.
+        max_scale_change: how many times as large or as small a thing may look to be recognised.
+            SIFT's descriptors follow the scale; 2.2 to 4 are equally good (castle).
     """
 
     min_cosine: float = 0.75
     mapping_min_cosine: float = 0.8
     temperature: float = 80.0
     mapping_temperature: float | None = None
+    max_scale_change: float = 1.7
 
 
 _ROOT_SIFT = Similarity(0.9, 0.9, 160.0, 300.0)
 _KINDS = {
     "blobs": _ROOT_SIFT,
-    "sift": _ROOT_SIFT,
+    "sift": dataclasses.replace(_ROOT_SIFT, max_scale_change=3.0),
     "superpoint": Similarity(mapping_min_cosine=0.75),
     "xfeat": Similarity(mapping_temperature=130.0),
     "xfeat_blobs": Similarity(mapping_temperature=130.0),

@@ -196,7 +196,11 @@ def guided_pose(
     """
     camera = camera_of(camera)
     scale = camera.pixel_scale
-    gates = MatchGates(_GUIDED_RADIUS * scale, settings.guided_similarity)
+    gates = MatchGates(
+        _GUIDED_RADIUS * scale,
+        settings.guided_similarity,
+        max_scale_change=settings.guided_scale_change,
+    )
     start = pose.camera_from_world
     matches = guided_match_on_device(landmarks, features, start, camera, gates, most)
     found = matches >= 0

@@ -2,6 +2,8 @@
 
 import flax.struct
 
+from ace_jax.features.similarity import similarity
+from ace_jax.localization.landmarks import MatchGates
 from ace_jax.localization.scene_map import SceneMap
 
 
@@ -22,6 +24,8 @@ class Settings:
         guided_rounds: refinements of the pose by guided matching, for maps of landmarks; 0: none.
         guided_landmarks: landmarks in view that a refinement uses at most; a room has 500 to 2000.
         guided_similarity: least cosine similarity of a landmark and a feature in it.
+        guided_scale_change: a landmark takes part that is so many times as near or as far as the
+            mapping images were, at most; see `MatchGates`.
         use_depth: let measured depth of the query, where given, take part in the refinement.
         seed: of the sampling; the same seed gives the same pose.
     """
@@ -35,6 +39,7 @@ class Settings:
     guided_rounds: int = flax.struct.field(pytree_node=False, default=1)
     guided_landmarks: int = flax.struct.field(pytree_node=False, default=2048)
     guided_similarity: float = 0.8
+    guided_scale_change: float = MatchGates.max_scale_change
     use_depth: bool = flax.struct.field(pytree_node=False, default=True)
     seed: int = 0
 
@@ -47,7 +52,13 @@ def default_settings(scene_map: SceneMap) -> Settings:
         # One answer per cell: coarse positions, many of them poor, and no keypoints to search for.
         return Settings(guided_rounds=0, keep_share=0.3)
     config = scene_map.info.get("landmark_options", {})
-    similarity = config.get("min_similarity", Settings.guided_similarity)
+    min_cosine = config.get("min_similarity", Settings.guided_similarity)
+    kind = similarity(scene_map.features)
     # On redkitchen 0-699 the right map has 62 inliers and more, maps of other places 27 at most.
     # All features are asked: the strongest ones may lie on one thing that was moved since.
-    return Settings(threshold=4.0, min_inliers=30, guided_similarity=similarity)
+    return Settings(
+        threshold=4.0,
+        min_inliers=30,
+        guided_similarity=min_cosine,
+        guided_scale_change=kind.max_scale_change,
+    )

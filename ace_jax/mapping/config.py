@@ -51,9 +51,9 @@ def base() -> ml_collections.ConfigDict:
                 "detail_per_image": 300,
                 "capacity": 262144,  # landmarks in all, while mapping and in the map
                 "rounds": 2,  # of refinement against all images
-                # Images that must show a landmark. None: three, for chance matches triangulate too;
-                # with a depth camera one, where an image has fewer than coarse_per_image better
-                # ones, for its place is known then.
+                # Images that must show a landmark. None: two, with a depth camera one. Those that
+                # fewer than three show are kept where an image has fewer than coarse_per_image
+                # better ones, or there is room in any case.
                 "min_views": placeholder(int),
                 "min_similarity": placeholder(float),  # None: what suits the features
                 "tau": placeholder(float),  # None: what suits the features

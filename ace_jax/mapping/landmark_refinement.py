@@ -17,7 +17,9 @@ from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to,
 from ace_jax.precision import full_precision
 
 _KERNEL_PX = 2.0  # Geman-McClure scale of reprojection errors, pixels; tuned on redkitchen
-_MAX_STEP = 0.1  # metres that a landmark may move in one round, against divergence
+_STEPS = 4  # of Gauss-Newton in a round: a point in weak parallax needs several
+_MAX_STEP = 0.1  # of its distance that a landmark may move in one step, against divergence
+_LOOSE = 0.1  # of its distance: the standard deviation that damps a step
 
 
 @flax.struct.dataclass
@@ -119,6 +121,49 @@ def grow(
     )
 
 
+def _normal_equations(
+    points: jax.Array,
+    shown: jax.Array,
+    uv: jax.Array,
+    cameras: jax.Array,
+    camera_from_world: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Gauss-Newton's for points (M, 3) alone: J^T W J (M, 3, 3) and J^T W r (M, 3).
+
+    A pixel of a larger image says less: the unit is a pixel at 640 columns.
+
+    Args:
+        points: world, metres.
+        shown: (I, N) row of the point that each feature shows, M for none.
+        uv: (I, N, 2) pixels of the features.
+        cameras: (I, 6) intrinsics.
+        camera_from_world: (I, 4, 4).
+    """
+    count = len(points)
+
+    def image(sums: tuple, inputs: tuple[jax.Array, ...]) -> tuple[tuple, None]:
+        normal, right = sums
+        row, pixels, intrinsics, pose = inputs
+        camera = camera_of(intrinsics)
+        point = points[row] @ pose[:3, :3].T + pose[:3, 3]  # of a row M nothing is added
+        z = jnp.maximum(point[:, 2], MIN_DEPTH)
+        x, y = point[:, 0] / z, point[:, 1] / z
+        expected = jnp.stack([camera.fx * x + camera.cx, camera.fy * y + camera.cy], axis=1)
+        error = pixels - expected
+        weight = 1.0 / (1.0 + jnp.sum(error**2, axis=1) / _KERNEL_PX**2) ** 2
+        weight = weight / camera.pixel_scale**2
+        ju = (camera.fx / z)[:, None] * (pose[0, :3] - x[:, None] * pose[2, :3])
+        jv = (camera.fy / z)[:, None] * (pose[1, :3] - y[:, None] * pose[2, :3])
+        outer = ju[:, :, None] * ju[:, None, :] + jv[:, :, None] * jv[:, None, :]
+        push = ju * error[:, :1] + jv * error[:, 1:]
+        normal = normal.at[row].add(weight[:, None, None] * outer, mode="drop")
+        return (normal, right.at[row].add(weight[:, None] * push, mode="drop")), None
+
+    zero = jnp.zeros((count, 3, 3)), jnp.zeros((count, 3))
+    sums, _ = jax.lax.scan(image, zero, (shown, uv, cameras, camera_from_world))
+    return sums
+
+
 @full_precision
 def refine(
     tracks: Tracks,
@@ -146,48 +191,39 @@ def refine(
     landmarks = tracks.landmarks
     count, _, dim = landmarks.descriptors.shape
 
-    def image(carry: tuple, inputs: tuple[jax.Array, ...]) -> tuple[tuple, jax.Array]:
-        normal, right, total, chances, found_in = carry
+    def match(carry: tuple, inputs: tuple[jax.Array, ...]) -> tuple[tuple, jax.Array]:
+        total, chances, found_in = carry
         seen_features, intrinsics, pose, radius = inputs
         descriptors = seen_features.descriptors.astype(jnp.float32)
         seen_features = seen_features.replace(descriptors=descriptors)
         camera, its_gates = camera_of(intrinsics), gates.replace(radius=radius)
         row = _shown(landmarks, camera, pose, seen_features, its_gates)
-        expected, seen = visible(landmarks, pose, camera, its_gates)
-        error = seen_features.uv - expected[row]  # of a row M, which is none, nothing is added
-        squared = jnp.sum(error**2, axis=1)
-        weight = 1.0 / (1.0 + squared / _KERNEL_PX**2) ** 2
-        point = landmarks.points[row] @ pose[:3, :3].T + pose[:3, 3]
-        z = jnp.maximum(point[:, 2], MIN_DEPTH)
-        x, y = point[:, 0] / z, point[:, 1] / z
-        ju = (camera.fx / z)[:, None] * (pose[0, :3] - x[:, None] * pose[2, :3])
-        jv = (camera.fy / z)[:, None] * (pose[1, :3] - y[:, None] * pose[2, :3])
-        outer = ju[:, :, None] * ju[:, None, :] + jv[:, :, None] * jv[:, None, :]
-        normal = normal.at[row].add(weight[:, None, None] * outer, mode="drop")
-        push = ju * error[:, :1] + jv * error[:, 1:]
-        right = right.at[row].add(weight[:, None] * push, mode="drop")
+        _, seen = visible(landmarks, pose, camera, its_gates)
         total = total.at[row].add(descriptors, mode="drop")
         found_in = found_in.at[row].add(1, mode="drop")
-        return (normal, right, total, chances + seen, found_in), row
+        return (total, chances + seen, found_in), row
 
-    start = (
-        jnp.zeros((count, 3, 3)),
-        jnp.zeros((count, 3)),
-        jnp.zeros((count, dim)),
-        jnp.zeros(count),
-        jnp.zeros(count, jnp.int32),
-    )
+    start = jnp.zeros((count, dim)), jnp.zeros(count), jnp.zeros(count, jnp.int32)
     inputs = (features, cameras, camera_from_world, gates.radius)
-    (normal, right, total, chances, found_in), shown = jax.lax.scan(image, start, inputs)
-    # A landmark that all images see from one side hardly moves along the ray.
-    trace = jnp.trace(normal, axis1=1, axis2=2)
-    damping = (0.1 + 1e-3 * trace)[:, None, None] * jnp.eye(3)
-    step = jnp.linalg.solve(normal + damping, right[..., None])[..., 0]
-    length = jnp.linalg.norm(step, axis=1, keepdims=True)
-    step = step * jnp.minimum(1.0, _MAX_STEP / jnp.maximum(length, 1e-9))
+    (total, chances, found_in), shown = jax.lax.scan(match, start, inputs)
     old = jnp.arange(count) < known
+    away = jnp.nan_to_num(landmarks.distances, nan=1.0)
+    # A landmark that all images see from one side hardly moves along the ray.
+    damping = 1.0 / jnp.maximum(_LOOSE * away, 1e-6) ** 2
+
+    def step(_: int, points: jax.Array) -> jax.Array:
+        information, right = _normal_equations(
+            points, shown, features.uv, cameras, camera_from_world
+        )
+        damped = information + damping[:, None, None] * jnp.eye(3)
+        move = jnp.linalg.solve(damped, right[..., None])[..., 0]
+        length = jnp.linalg.norm(move, axis=1, keepdims=True)
+        move = move * jnp.minimum(1.0, _MAX_STEP * away[:, None] / jnp.maximum(length, 1e-9))
+        return jnp.where(old[:, None], points, points + move)
+
+    points = jax.lax.fori_loop(0, _STEPS, step, landmarks.points)
     keep = (old | (found_in == 0))[:, None, None]
-    moved = landmarks.with_points(landmarks.points + jnp.where(old[:, None], 0.0, step))
+    moved = landmarks.with_points(points)
     refined = Tracks(
         landmarks=moved.replace(
             descriptors=jnp.where(keep, landmarks.descriptors, total[:, None]),

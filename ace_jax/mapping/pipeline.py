@@ -20,7 +20,6 @@ from ace_jax.localization.scene_map import SceneMap, feature_fields
 from ace_jax.mapping import attention_map, checks, trained_map
 from ace_jax.mapping.attention_map import FEW
 from ace_jax.mapping.images import MappingImage, extract_images, select_frames
-from ace_jax.mapping.landmark_store import ENOUGH_VIEWS
 from ace_jax.mapping.points import Depths, estimated_depths, measured_depths
 from ace_jax.progress import Progress, quiet
 from ace_jax.training.checkpoints import Checkpoints
@@ -158,7 +157,7 @@ def resolved(
         config.landmarks.tau = kind.mapping_temperature
     if config.landmarks.min_views is None:
         measured = has_depth and config.points.source in ("both", "measured")
-        config.landmarks.min_views = 1 if measured else ENOUGH_VIEWS
+        config.landmarks.min_views = 1 if measured else 2
     return config
 
 
@@ -196,7 +195,7 @@ def _images_with_points(
         return images, measured_depths(images)
     measured = wanted == "both" and use_depth
     near, far = config.points.near, config.points.far
-    estimated = estimated_depths(images, near, far, progress, required=not measured)
+    estimated = estimated_depths(images, near, far, progress, alone=not measured)
     if measured:
         # Triangulated points agree with the images; the sensor knows those that do not move.
         estimated = [

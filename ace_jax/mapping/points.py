@@ -20,9 +20,13 @@ from ace_jax.progress import Progress, quiet
 
 # Tuned on 7-Scenes redkitchen.
 NEIGHBOURS = 8  # images that a reference's features are matched in, at most
-MAX_TURN = 25.0  # degrees between a reference and its neighbours
+MAX_TURN = 25.0  # degrees between a reference and its neighbours; a grid is not matched beyond
+# Likewise, of keypoints, where fewer images turn less: a third of the matches is left at 30 to 45
+# degrees, a tenth at 45 to 60 (rooms of 16 images).
+_MAX_KEYPOINT_TURN = 60.0
 BASELINE = 0.09  # of the scene's depth, the baseline that neighbours are chosen around
 _MIN_BASELINE = 0.02  # likewise; less parallax triangulates nothing
+_ENOUGH_POINTS = 256  # of an image: what it has a claim to in a map's head
 _PROBES = 6  # images that the scene's depth is first measured in
 
 
@@ -46,16 +50,21 @@ def world_points(image: MappingImage, depth: np.ndarray) -> np.ndarray:
 
 
 def neighbours(images: Sequence[MappingImage], reference: int, scene_depth: float) -> list[int]:
-    """Images that see the reference's scene from beside it, the best baselines first."""
+    """Images that see the reference's scene from beside it, the best baselines first.
+
+    For keypoints, images that turn further than `MAX_TURN` come after these, by their turn.
+    """
     poses = np.stack([image.camera_from_world for image in images])
     metres, radians = rigid.difference(poses, poses[reference])
     baseline = metres / scene_depth
-    usable = (np.degrees(radians) < MAX_TURN) & (baseline > _MIN_BASELINE)
+    turn = np.degrees(radians)
     on_grid = images[reference].grid is not None
+    usable = (turn < (MAX_TURN if on_grid else _MAX_KEYPOINT_TURN)) & (baseline > _MIN_BASELINE)
     usable &= np.array([(image.grid is not None) == on_grid for image in images])
     usable[reference] = False
     found = np.flatnonzero(usable)
-    order = np.argsort(np.abs(np.log(baseline[found] / BASELINE)), kind="stable")
+    fit = np.abs(np.log(baseline[found] / BASELINE))
+    order = np.lexsort((fit, np.where(turn[found] < MAX_TURN, 0.0, turn[found])))
     return found[order][:NEIGHBOURS].tolist()
 
 
@@ -69,7 +78,7 @@ def estimated_depths(
     near: float | None,
     far: float | None,
     progress: Progress = quiet,
-    required: bool = True,
+    alone: bool = True,
 ) -> list[Depths]:
     """Depths from the images and their poses: a plane sweep on grids, else triangulation.
 
@@ -78,7 +87,8 @@ def estimated_depths(
         near: nearest depth, metres; None to find it.
         far: farthest depth, metres; None to find it.
         progress: told after each image.
-        required: whether it is an error that there are hardly any.
+        alone: nothing else measures depth: single matches count where an image has few others, and
+            it is an error if there are hardly any points.
 
     Raises:
         UserError: hardly any point could be found; the poses or the motion do not allow it.
@@ -91,11 +101,11 @@ def estimated_depths(
     result = []
     for index in range(len(images)):
         progress("depth", index, len(images))
-        result.append(_one(images, index, near, far, scene))
+        result.append(_one(images, index, near, far, scene, alone=alone))
     progress("depth", len(images), len(images))
     share = np.mean([depths.valid.mean() for depths in result])
     logging.info("depth found for %.0f %% of the features", 100 * share)
-    if required and share < 0.01:
+    if alone and share < 0.01:
         raise UserError(
             "hardly any point could be triangulated; check that the poses belong to these images "
             "(world_from_camera, metres) and that the camera moves sideways, or map with depth"
@@ -110,9 +120,10 @@ def _one(
     far: float | None,
     scene: float,
     levels: int = 96,
+    alone: bool = True,
 ) -> Depths:
     image, beside = images[index], neighbours(images, index, scene)
-    if len(beside) < 2:
+    if len(beside) < (1 if image.grid is None else 2):
         return Depths(np.zeros(len(image.uv), np.float32), np.zeros(len(image.uv), bool))
     padded = (beside * NEIGHBOURS)[:NEIGHBOURS]
     used = np.arange(NEIGHBOURS) < len(beside)
@@ -131,7 +142,8 @@ def _one(
             relative,
             cameras[1:],
         )
-        return Depths(np.asarray(found.depth), np.asarray(found.valid))
+        sure, lone, ratio = (np.asarray(x) for x in (found.valid, found.lone, found.ratio))
+        return Depths(np.asarray(found.depth), enough(sure, lone, ratio) if alone else sure)
     found = _sweep(
         *features,
         descriptors,
@@ -143,6 +155,24 @@ def _one(
         min_agreement=min(3, len(beside)),
     )
     return Depths(np.asarray(found.depth), np.asarray(found.valid))
+
+
+def enough(sure: np.ndarray, lone: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """Which points (N,) to use: the sure ones, and the best of the lone ones where these are few.
+
+    Where there are enough, lone matches make a map worse (castle: 1.8 instead of 1.2 cm); where
+    images share little, they are all that there is.
+
+    Args:
+        sure: (N,) bool, confirmed points.
+        lone: (N,) bool, points of one distinctive match.
+        ratio: (N,) of their descriptor distances; the less, the more distinctive.
+    """
+    candidates = np.flatnonzero(lone)
+    order = candidates[np.argsort(ratio[candidates], kind="stable")]
+    used = sure.copy()
+    used[order[: max(_ENOUGH_POINTS - int(sure.sum()), 0)]] = True
+    return used
 
 
 @program(static_argnames="min_agreement")
