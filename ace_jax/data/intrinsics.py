@@ -99,7 +99,8 @@ def parse_intrinsics(text: str) -> Intrinsics:
         raise UserError(f"--intrinsics {text!r} is neither a file nor fx,fy,cx,cy") from error
     if len(numbers) != 4:
         raise UserError(f"--intrinsics {text!r}: give fx,fy,cx,cy in pixels, or a file")
-    return Intrinsics(*numbers)
+    fx, fy, cx, cy = numbers
+    return Intrinsics(fx, fy, cx, cy)
 
 
 def pixels_of(text: str) -> list[float]:
