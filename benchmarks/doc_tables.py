@@ -126,6 +126,13 @@ JOBS = {
     "pretraining-arms": Job(
         _PRETRAINING + "--general_steps=2000 --tables=arms", "pretraining.md", ("arms-2000",), 5.0
     ),
+    "pretraining-keypoints": Job(
+        "pretraining_keypoints.py --work={work} --docs={docs} --tables=features,context",
+        "pretraining.md",
+        ("keypoints-features", "keypoints-context"),
+        3.0,
+        "poselib, XFeat's weights",
+    ),
     "pretraining-hour": Job(
         _PRETRAINING + "--tables=hour,poses,redkitchen",
         "pretraining.md",
