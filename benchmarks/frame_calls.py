@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from absl import flags
 from machine import stamp
-from markdown import publish, table
+from markdown import table
 
 from ace_jax import errors
 from ace_jax.data.registry import open_sequence
@@ -95,12 +95,8 @@ def main(_: Any) -> None:
         [name, *(f"{of([value(c) for c in found]):.0f}" for of in (np.median, np.max))]
         for name, value in columns.items()
     ]
-    publish(
-        "frame_calls",
-        f"{table(['of a frame', 'median', 'most'], rows)}\n\n{len(found)} frames of {source.name}, "
-        f"{where}.",
-        None,
-    )
+    print(f"{table(['of a frame', 'median', 'most'], rows)}\n")
+    print(f"{len(found)} frames of {source.name}, {where}.")
 
 
 if __name__ == "__main__":

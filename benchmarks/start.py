@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 from machine import stamp
-from markdown import publish, table
+from markdown import table
 
 from ace_jax import errors, runtime
 from ace_jax.data.registry import open_sequence
@@ -127,7 +127,7 @@ def main(_: Sequence[str]) -> None:
                 rows += [_row(f"{case}, {name}, empty", of[:1])]
                 rows += [_row(f"{case}, {name}, warm", of[1:])]
     header = ["start", "import s", "made s", "answer s", "core-s", "programs", "from cache", *PARTS]
-    publish("start", f"{table(header, rows)}\n\n{where}.", None)
+    print(f"{table(header, rows)}\n\n{where}.")
 
 
 def _prepare(folder: Path) -> None:
