@@ -73,7 +73,7 @@ def program(
     return Program(function, **options)
 
 
-def together(jobs: Iterable[Callable[[], Any]]) -> list[Any]:
+def in_threads(jobs: Iterable[Callable[[], Any]]) -> list[Any]:
     """Runs jobs that mostly compile or load programs in threads: XLA works without Python's lock.
 
     Returns:

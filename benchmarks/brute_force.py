@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import poselib
+from pose_problems import mutual_matches
 
 from ace_jax.data.depth_at_features import interpolated_depth
 from ace_jax.data.frame import Frame
@@ -51,7 +52,7 @@ class BruteForce:
         found = self._sift.extract(query.rgb)
         mask = np.asarray(found.mask)
         uv, descriptors = np.asarray(found.uv)[mask], np.asarray(found.descriptors)[mask]
-        pairs = [_matches(descriptors, image.descriptors) for image in self._images]
+        pairs = [mutual_matches(descriptors, image.descriptors, RATIO) for image in self._images]
         pixels = np.concatenate([uv[mine] for mine, _ in pairs])
         points = np.concatenate(
             [image.xyz[theirs] for image, (_, theirs) in zip(self._images, pairs, strict=True)]
@@ -75,19 +76,3 @@ class BruteForce:
             pixels.astype(np.float64), points.astype(np.float64), description, options, {}
         )
         return invert(np.concatenate([found_pose.Rt, [[0.0, 0.0, 0.0, 1.0]]]))
-
-
-def _matches(mine: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of both that match."""
-    if not len(mine) or len(theirs) < 2:
-        return np.zeros(0, int), np.zeros(0, int)
-    similarity = mine @ theirs.T
-    every = np.arange(len(mine))
-    best = similarity.argmax(axis=1)
-    mutual = similarity.argmax(axis=0)[best] == every
-    first = similarity[every, best]
-    similarity[every, best] = -1.0
-    second = similarity.max(axis=1)
-    # Unit vectors: the squared distance is 2 - 2 s.
-    rows = np.flatnonzero(mutual & (1.0 - first < RATIO**2 * (1.0 - second)))
-    return rows, best[rows]

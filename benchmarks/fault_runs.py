@@ -79,7 +79,7 @@ def _outcome(source: FrameSource, system, metrics: dict) -> Outcome:
     errors = np.full(len(source), np.nan)
     live_errors = compare(Trajectory(numbers.astype(float), live), truth)
     errors[numbers] = live_errors.ate_trans_m
-    ate = compare(Trajectory(numbers.astype(float), final), truth).ate_trans_m
+    final_errors = compare(Trajectory(numbers.astype(float), final), truth)
     has_pose = np.isin(np.arange(len(source)), numbers)
     first = has_pose & ~np.append(True, has_pose[:-1])
     disturbed = getattr(source, "disturbed", np.zeros(len(source), bool))
@@ -88,8 +88,8 @@ def _outcome(source: FrameSource, system, metrics: dict) -> Outcome:
     return Outcome(
         coverage=metrics["coverage"],
         disturbed_coverage=float(has_pose[disturbed].mean()) if disturbed.any() else np.nan,
-        ate_m=float(np.sqrt(np.mean(ate**2))),
-        live_m=float(np.sqrt(np.mean(live_errors.ate_trans_m**2))),
+        ate_m=final_errors.ate_rmse_m,
+        live_m=live_errors.ate_rmse_m,
         recovery=_recovery(errors < FALSE_POSE, iter(ends)),
         false_recoveries=int((false & first).sum()),
         false_poses=int(false.sum()),

@@ -35,11 +35,19 @@ class History:
 
 
 def save(history: History, folder: Path = FOLDER) -> Path:
-    """Writes a run; one of the same day, benchmark and revision is replaced."""
+    """Writes a run; one of the same day, benchmark and revision keeps its other figures.
+
+    A script may make its tables in several runs.
+
+    Raises:
+        UserError: that one is unreadable.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{datetime.date.today()}-{history.benchmark}-{history.revision}.json"
-    write_json(folder / name, dataclasses.asdict(history))
-    return folder / name
+    path = folder / f"{datetime.date.today()}-{history.benchmark}-{history.revision}.json"
+    before = load(str(path)).figures if path.is_file() else {}
+    together = dataclasses.replace(history, figures={**before, **history.figures})
+    write_json(path, dataclasses.asdict(together))
+    return path
 
 
 def load(name: str, folder: Path = FOLDER) -> History:

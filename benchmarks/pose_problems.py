@@ -126,7 +126,7 @@ def real_problems(data_root: Path, gap: int, ratio: float) -> Iterator[Problem]:
         descriptors = [np.asarray(f.descriptors)[np.asarray(f.mask)] for f in features]
         depth = [_read(f.depth, pixels) for f, pixels in zip((first, second), uv, strict=True)]
         known = depth[0] > 0.0
-        a, b = _mutual_matches(descriptors[0][known], descriptors[1], ratio)
+        a, b = mutual_matches(descriptors[0][known], descriptors[1], ratio)
         camera = first.camera
         centre = (float(camera.cx), float(camera.cy))
         local = unproject(uv[0][known][a], depth[0][known][a], camera)
@@ -141,12 +141,16 @@ def _read(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     return image[np.clip(v, 0, image.shape[0] - 1), np.clip(u, 0, image.shape[1] - 1)]
 
 
-def _mutual_matches(a: np.ndarray, b: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+def mutual_matches(a: np.ndarray, b: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `a` and `b` that are each other's nearest, and clearly so."""
-    similarity = a @ b.T
+    if not len(a) or not len(b):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    similarity, every = a @ b.T, np.arange(len(a))
     nearest = similarity.argmax(axis=1)
-    mutual = similarity.argmax(axis=0)[nearest] == np.arange(len(a))
-    top = -np.sort(-similarity, axis=1)[:, :2] if similarity.shape[1] > 1 else similarity[:, [0, 0]]
-    distance = np.sqrt(np.maximum(2.0 - 2.0 * top, 0.0))
-    keep = np.flatnonzero(mutual & (distance[:, 0] <= ratio * distance[:, 1]))
+    mutual = similarity.argmax(axis=0)[nearest] == every
+    first = similarity[every, nearest]
+    if len(b) > 1:  # else the nearest is the second nearest, too
+        similarity[every, nearest] = -np.inf
+    distances = np.sqrt(np.maximum(2.0 - 2.0 * np.stack([first, similarity.max(axis=1)]), 0.0))
+    keep = np.flatnonzero(mutual & (distances[0] <= ratio * distances[1]))
     return keep, nearest[keep]

@@ -145,7 +145,7 @@ def _run(source: FrameSource, changes: dict, frames: list) -> dict:
     if truth is not None and len(times) > 2:
         reference = Trajectory(np.array([f.timestamp for f in frames]), truth)
         found_errors = compare(Trajectory(times, poses), reference)
-        found["ate"] = float(np.sqrt(np.mean(found_errors.ate_trans_m**2)))
+        found["ate"] = found_errors.ate_rmse_m
     return found
 
 

@@ -8,7 +8,6 @@ odometry on the same frames where Open3D is installed (`pip install open3d`).
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from absl import flags
@@ -67,9 +66,7 @@ def _false_poses(runs: Runs, truth: Trajectory | None) -> list[float]:
     counts = []
     for folder in runs.folders:
         wrong = 0
-        for path in Path(folder).glob("trajectory*.tum"):
-            if path.stem == "trajectory_live":
-                continue
+        for path in [folder / "trajectory.tum", *folder.glob("trajectory_map*.tum")]:
             try:
                 found = compare(read_trajectory(path, 30.0), truth)
             except (NoOverlap, errors.UserError):  # a map of two frames
@@ -90,7 +87,7 @@ def _odometry_ate(source: FrameSource, truth: Trajectory | None) -> str:
     except RuntimeError:  # Open3D's way to say that it is lost
         return "lost"
     found = compare(Trajectory(source.timestamps(), np.stack(poses)), truth)
-    return f"{100 * np.sqrt(np.mean(np.square(found.ate_trans_m))):.1f}"
+    return f"{100 * found.ate_rmse_m:.1f}"
 
 
 def _table(rows: list[Row]) -> Callable[[Runner], str]:

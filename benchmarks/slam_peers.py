@@ -103,7 +103,7 @@ def _peer(row: Row, poses_of: Callable[[FrameSource], Iterator[np.ndarray]]) -> 
     ate = compare(Trajectory(times, np.stack(poses)), Trajectory(times, source.poses()))
     milliseconds = 1e3 * np.diff(seconds)[2:]
     return [
-        f"{100 * np.sqrt(np.mean(np.square(ate.ate_trans_m))):.2f}",
+        f"{100 * ate.ate_rmse_m:.2f}",
         f"{1e3 / milliseconds.mean():.1f}",
         f"{np.percentile(milliseconds, 95):.0f}",
     ]

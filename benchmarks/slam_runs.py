@@ -157,7 +157,7 @@ class Runs:
             compare(read_trajectory(folder / "trajectory.tum", 30.0), truth)
             for folder in self.folders
         ]
-        return [float(np.sqrt(np.mean(e.ate_trans_m**2))) for e in errors_of]
+        return [e.ate_rmse_m for e in errors_of]
 
 
 def quick() -> bool:
@@ -277,6 +277,7 @@ def make_tables(tables: Mapping[str, Callable[[Runner], str]], chosen: Sequence[
     """
     makers = asked(tables, chosen)
     use_cores(_CORES.value)
+    begun = revision()  # work may be committed while the tables are made
     seeds = 1 if _QUICK.value else _SEEDS.value
     quick = ", quick: NOT a measurement" if _QUICK.value else ""
     where = f"{stamp()}; {seeds} seed{'s' if seeds > 1 else ''}{quick}."
@@ -284,4 +285,4 @@ def make_tables(tables: Mapping[str, Callable[[Runner], str]], chosen: Sequence[
     for name, make in zip(chosen, makers, strict=True):
         publish(name, f"{make(run)}\n\n{where}", _DOCS.value)
     if not _QUICK.value:
-        save(History(Path(sys.argv[0]).stem, revision(), where, run.history()))
+        save(History(Path(sys.argv[0]).stem, begun, where, run.history()))

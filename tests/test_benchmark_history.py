@@ -78,6 +78,10 @@ def test_runs_are_kept_and_found_by_revision(tmp_path):
     assert history_file.load("slam-abcdef0", tmp_path) == first
     with pytest.raises(UserError, match="no run of that name"):
         history_file.load("1234567", tmp_path)
+    more = History("slam", "abcdef0", "later", {"room1 ate_cm": [2.0]})
+    assert history_file.save(more, tmp_path) == path
+    kept = {"room0 ate_cm": [1.0], "room1 ate_cm": [2.0]}
+    assert history_file.load(str(path)) == History("slam", "abcdef0", "later", kept)
     path.write_text("[]")
     with pytest.raises(UserError, match="is no run of a benchmark"):
         history_file.load(str(path), tmp_path)

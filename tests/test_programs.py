@@ -15,7 +15,7 @@ from repository import REPO
 
 from ace_jax import programs, runtime
 from ace_jax.geometry.camera import Camera
-from ace_jax.programs import program, together
+from ace_jax.programs import in_threads, program
 
 X = np.arange(5.0, dtype=np.float32)
 _EVENTS = {
@@ -208,10 +208,10 @@ def test_donated_arguments(folder):
     assert state.is_deleted()
 
 
-def test_jobs_run_together():
-    assert together([lambda: 1, lambda: 2]) == [1, 2]
+def test_jobs_run_in_threads():
+    assert in_threads([lambda: 1, lambda: 2]) == [1, 2]
     with pytest.raises(ZeroDivisionError):
-        together([lambda: 1, lambda: 1 / 0])
+        in_threads([lambda: 1, lambda: 1 / 0])
 
 
 def test_the_library_compiles_in_one_way():

@@ -5,13 +5,13 @@ import types
 
 import numpy as np
 import pytest
-from slam_scene import CAMERA, RoomSource
-from test_slam_maps import make_system
+from slam_scene import CAMERA, RoomSource, make_system
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.reprojection import NoiseModel
 from ace_jax.geometry.rigid import transform
+from ace_jax.slam.frame_poses import State
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.tracking.joint_pose import FrameMotion, joint_pose
 from ace_jax.slam.tracking.tracker import Tracked
@@ -66,6 +66,24 @@ def test_most_landmarks_are_not_given_up_for_what_moves():
     """All that is not in the map has moved by 4 cm since the last frame, as people do."""
     landmark_map, tracked, motion = _scene(bad_landmarks=KNOWN)
     assert joint_pose(landmark_map, tracked, motion, CAMERA, NOISE) is tracked
+
+
+def test_the_last_frame_is_searched_once_for_a_wide_step_with_few_landmarks(monkeypatch):
+    """By tracking, which lost the landmarks, and then for the joint pose."""
+    system = make_system(new_maps=False)
+    system.tracker.config = dataclasses.replace(system.config, few_landmarks=10_000)
+    views, asked, searched = (*range(6), 11), [], []
+    for name, calls in (("by_features", asked), ("_by_features", searched)):
+        method = getattr(system.last_frame, name)
+        monkeypatch.setattr(
+            system.last_frame, name, lambda *a, m=method, c=calls: c.append(1) or m(*a)
+        )
+    for frame in RoomSource(len(views), order=views):
+        asked.clear()
+        searched.clear()
+        system.process(frame)
+    assert system.state is State.TRACKING
+    assert (len(asked), len(searched)) == (2, 1)
 
 
 @pytest.mark.parametrize("few", [True, False])

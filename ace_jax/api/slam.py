@@ -83,7 +83,7 @@ class SlamResult:
         session: the map with all that SLAM needs to go on from it; None if nothing was mapped.
         lost: stretches of frames without a pose, with their likely cause.
         other_maps: maps begun after a loss in which nothing of `map` was recognised; each has its
-            own axes. `map` is the largest.
+            own axes. `map` is the one of the session, or else of most frames.
     """
 
     timestamps: np.ndarray

@@ -124,7 +124,7 @@ def trajectory_figure(
         bar = figure.colorbar(coloured, ax=[top, side], pad=0.02, aspect=35, extend="max")
         bar.set_label("position error (cm)")
         bar.outline.set_visible(False)
-        rmse, worst = np.sqrt(np.mean(errors.ate_trans_m**2)), errors.ate_trans_m.max()
+        rmse, worst = errors.ate_rmse_m, errors.ate_trans_m.max()
         subtitle += f", ATE RMSE {rmse * 100:.2f} cm, max {worst * 100:.2f} cm"
     figure.suptitle(f"{title}\n{subtitle}" if title else subtitle, fontsize=11)
     return figure

@@ -109,6 +109,11 @@ class TrajectoryErrors:
     rpe_trans_m: np.ndarray
     rpe_rot_deg: np.ndarray
 
+    @property
+    def ate_rmse_m(self) -> float:
+        """Root mean square of the distances, metres."""
+        return Statistics.of(self.ate_trans_m).rmse
+
 
 def align_se3(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The rigid motion that brings points closest together (Umeyama, PAMI 1991, eq. 40, c = 1).

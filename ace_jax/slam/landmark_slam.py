@@ -11,7 +11,7 @@ from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import orthonormalized
 from ace_jax.localization.scene_map import SceneMap
-from ace_jax.programs import together
+from ace_jax.programs import in_threads
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
 from ace_jax.slam.loops.loop_closing import LoopCloser
@@ -138,7 +138,7 @@ class LandmarkSlam:
             lambda: import_module("scipy.spatial"),
             lambda: import_module("scipy.sparse.linalg"),
         ]
-        together(jobs)
+        in_threads(jobs)
 
     def adapted(self, frame: Frame) -> Frame:
         """A frame as this system's camera would have taken it; itself if it did.
