@@ -25,10 +25,16 @@ FALSE_POSE = 0.1  # metres off after aligning the map that the pose is in
 _TABLES = flags.DEFINE_list("tables", ["recordings", "hard"], "which tables")
 
 
+_ORDINALS = {2: "second", 3: "third", 6: "sixth", 10: "tenth"}
+
+
 def _strides(label: str, sequence: str, strides: Sequence[int], **options) -> list[Row]:
     return [
         Row(
-            label + (f", every {stride}." if stride > 1 else ""), sequence, stride=stride, **options
+            label + (f", every {_ORDINALS[stride]} frame" if stride > 1 else ""),
+            sequence,
+            stride=stride,
+            **options,
         )
         for stride in strides
     ]
