@@ -1,10 +1,12 @@
 """What all tests share: real recordings, a cache of compiled programs, stated precisions."""
 
+import gc
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import jax
 import pytest
 from products import refuse_unstated
 from repository import REPO
@@ -41,6 +43,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         reporter.write_line(f"must not be skipped: {reason}", red=True)
     if wrong and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# Linux gives a process 65,530 memory maps, of which XLA takes about six for each program, and
+# aborts without more. All tests together compile more programs than that.
+MOST_MEMORY_MAPS = 20_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_memory_maps() -> Iterator[None]:
+    """Forgets compiled programs after a file of tests, if there are many."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.is_file() and maps.read_bytes().count(b"\n") > MOST_MEMORY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
