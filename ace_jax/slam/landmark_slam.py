@@ -36,6 +36,7 @@ from ace_jax.slam.tracking.joint_pose import joint_pose
 from ace_jax.slam.tracking.last_frame import LastFrame
 from ace_jax.slam.tracking.loss import likely_cause
 from ace_jax.slam.tracking.moving_features import RecentFrames
+from ace_jax.slam.tracking.shutter import RollingShutter
 from ace_jax.slam.tracking.tracker import Tracked, Tracker
 
 
@@ -96,6 +97,7 @@ class LandmarkSlam:
             config,
         )
         self.poses = FramePoses(self.atlas)
+        self.shutter = RollingShutter(camera, self.atlas, self.poses)
         self.times = StageTimes()
         self.frozen = self.needs_no_depth = frozen
         self.relocalize_always = relocalize_always
@@ -219,12 +221,14 @@ class LandmarkSlam:
         # mapping begins: fusing, registration of depth images, bundle adjustment, loops.
         landmark_map, landmarks = self.landmark_map, tracked.landmarks
         reference, relative, covisible = self.selection.reference(landmark_map, landmarks, pose)
+        if not self.frozen:
+            self.shutter.learn(frame, measured, tracked, reference, self.tracker.noise)
         if not self.frozen and self.selection.wanted(
             landmark_map, tracked.features, landmarks, pose, reference, covisible
         ):
             reference, relative = self._insert_keyframe(frame, tracked, pose), np.eye(4)
             clock.lap("mapping")
-        unrolled = self._unrolled(frame, measured, pose)
+        unrolled = self.shutter.unrolled(frame, measured, pose)
         self.recent_frames.remember(frame.timestamp, unrolled, pose)
         self.last_frame.remember(frame, unrolled)
         return self.poses.tracked(frame, pose, reference, relative)
@@ -234,19 +238,19 @@ class LandmarkSlam:
     ) -> Tracked | None:
         """Around the prediction, else from the last frame, else by relocalization; None: lost."""
         if not self.landmark_map.keyframes:
-            return self._find_in_other_map(frame, self._unrolled(frame, static))
+            return self._find_in_other_map(frame, self.shutter.unrolled(frame, static))
         near = predicted is not None and not self.relocalize_always
         if near and (tracked := self._track_near(frame, static, predicted)):
             return tracked
         if not near and (tracked := self._track_near(frame, static, None)):
             return tracked
         # The motion since the last frame: features without a prior, then dense alignment.
-        last, features = self.poses.last_tracked(), self._unrolled(frame, static)
+        last, features = self.poses.last_tracked(), self.shutter.unrolled(frame, static)
         for pose in self.last_frame.poses_of(frame, features, last, predicted, self.tracker.noise):
             if tracked := self._track_near(frame, static, pose):
                 return tracked
             if not self.tracker.is_contradicted(self.landmark_map, frame.depth, pose):
-                return Tracked.without_landmarks(pose, self._unrolled(frame, static, pose))
+                return Tracked.without_landmarks(pose, self.shutter.unrolled(frame, static, pose))
         tracked = self._track_near(frame, static, None) if near else None
         return tracked or self._find_in_other_map(frame, features)
 
@@ -255,14 +259,14 @@ class LandmarkSlam:
     ) -> Tracked | None:
         """Coarse pose, rolling shutter, fine pose, from a predicted one or by relocalization."""
         # The last frame's landmarks around the prediction, or landmark attention (DESIGN 4.4).
-        unrolled = self._unrolled(frame, static)
+        unrolled = self.shutter.unrolled(frame, static)
         last = self.last_landmarks, self.last_descriptors
         coarse = self.tracker.coarse(self.landmark_map, unrolled, predicted, *last, frame.index)
         if coarse is None:
             return None
         # What a rolling shutter did to the image depends on the camera's motion, now known better.
         if not coarse.relocalized:
-            unrolled = self._unrolled(frame, static, coarse.camera_from_world)
+            unrolled = self.shutter.unrolled(frame, static, coarse.camera_from_world)
         # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth (DESIGN 6b).
         return self.tracker.fine(self.landmark_map, unrolled, coarse)
 
@@ -272,15 +276,6 @@ class LandmarkSlam:
         if found is not None:
             self._leave_map()
         return found
-
-    def _unrolled(
-        self, frame: Frame, features: Features, camera_from_world: np.ndarray | None = None
-    ) -> Features:
-        """Features without the rolling shutter's distortion, at a pose if one is known already."""
-        if frame.readout <= 0:
-            return features
-        motion = self.poses.motion_to(camera_from_world, frame.timestamp)
-        return self.features.unrolled(frame, features, motion)
 
     def _start(self, frame: Frame, features: Features, clock: StageClock) -> TrackedFrame | None:
         """The first frame with enough depth holds a map's axes; None: this one has too little."""
@@ -360,7 +355,9 @@ class LandmarkSlam:
         moving = self.recent_frames.moving(frame.timestamp, tracked.features, pose)
         features = tracked.features.without(moving)
         landmarks = np.where(moving, NO_LANDMARK, tracked.landmarks)
-        number = self.mapping.insert(frame, features, landmarks, pose, tracked.inlier_ratio)
+        rate = self.shutter.rate(self.measured, pose, frame.timestamp)
+        number = self.mapping.insert(frame, features, landmarks, pose, tracked.inlier_ratio, rate)
+        self.shutter.settle(frame)
         # The frame's features now show the landmarks that were made of them.
         self.last_landmarks = self.landmark_map.landmarks_of(number).copy()
         self.last_descriptors = features.descriptors

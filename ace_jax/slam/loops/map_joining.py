@@ -117,10 +117,14 @@ def adopt_map(
     ]
     known = first.keyframes.next_number
     index, place = second.places()
-    slots = first.adopt(landmarks, keyframes, observed, second.depth_calibration, camera)
+    slots = first.adopt(
+        landmarks, keyframes, observed, second.depth_calibration, camera, second.readout
+    )
     first.edges.adopt(second.edges.content(place), known, len(keyframes))
     if second.calibrator is not first.calibrator:
         first.calibrator.include(second.calibrator)
+    if second.shutter is not first.shutter:
+        first.shutter.include(second.shutter)
     first.calibrate_depth(first.calibrator.calibration, camera)
     alive = first.valid[slots]
     slots = np.append(np.where(alive, slots, NO_LANDMARK), NO_LANDMARK)

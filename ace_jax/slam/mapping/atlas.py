@@ -86,6 +86,8 @@ class Atlas:
         landmark_map.depth_calibration = before.depth_calibration.copy()
         landmark_map.settled_calibration = before.depth_calibration.copy()
         landmark_map.calibrator = before.calibrator
+        landmark_map.readout = landmark_map.settled_readout = before.readout
+        landmark_map.shutter = before.shutter
         landmark_map.pixel_residual = before.pixel_residual
         self.maps[self.next_number] = landmark_map
         self.next_number += 1

@@ -81,6 +81,7 @@ class KeyframeMapping:
         landmarks: np.ndarray,
         camera_from_world: np.ndarray,
         inlier_ratio: float,
+        uv_rate: np.ndarray | None = None,
     ) -> int:
         """Adds a frame to the current map as a keyframe, and has it mapped.
 
@@ -90,13 +91,16 @@ class KeyframeMapping:
             landmarks: (N,) slot of each feature's landmark, -1 where there is none.
             camera_from_world: (4, 4).
             inlier_ratio: quality of its pose.
+            uv_rate: (N, 2) see `Keyframe`.
 
         Returns:
             Its number.
         """
         camera = self.mapper.camera
         planes = None if frame.depth is None else fit_planes(frame.depth, camera)
-        keyframe = Keyframe.of(frame.index, features, camera_from_world, inlier_ratio, planes)
+        keyframe = Keyframe.of(
+            frame.index, features, camera_from_world, inlier_ratio, planes, uv_rate
+        )
         number = self.mapper.insert(self._atlas.landmark_map, keyframe, landmarks, frame.rgb)
         self.unmapped.append(number)
         if len(self.unmapped) == 1:

@@ -27,6 +27,8 @@ class Keyframe:
         travelled: metres from keyframe to keyframe until here; set when it comes into a map.
         planes: (R, C, 3) surfaces of its depth image as the sensor sees them, see `depth_planes`;
             None if they are unknown.
+        uv_rate: (N, 2) pixels by which `uv` moves for each second of the shutter's readout, see
+            `readout_calibration`; None if the camera's motion was unknown.
     """
 
     frame_index: int
@@ -38,6 +40,7 @@ class Keyframe:
     inlier_ratio: float
     travelled: float = 0.0
     planes: np.ndarray | None = None
+    uv_rate: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -47,6 +50,7 @@ class Keyframe:
         camera_from_world: np.ndarray,
         inlier_ratio: float,
         planes: np.ndarray | None,
+        uv_rate: np.ndarray | None = None,
     ) -> "Keyframe":
         """A keyframe with these features."""
         return cls(
@@ -58,6 +62,7 @@ class Keyframe:
             mask=features.mask,
             inlier_ratio=inlier_ratio,
             planes=planes,
+            uv_rate=uv_rate,
         )
 
     @property

@@ -16,6 +16,7 @@ from ace_jax.geometry.depth_calibration import (
     recorrect_depth,
 )
 from ace_jax.geometry.host_camera import project
+from ace_jax.geometry.readout_calibration import ReadoutEstimator
 from ace_jax.geometry.rigid import transform
 from ace_jax.localization.landmarks import Landmarks
 from ace_jax.slam.mapping.depth_edges import DepthEdges
@@ -48,6 +49,9 @@ class LandmarkMap:
         depth_calibration: (12,) how the keyframes' depths are corrected, see `depth_calibration`.
         settled_calibration: (12,) what it was when all keyframes were last adjusted to it.
         calibrator: what is known of the depth camera, the next `depth_calibration`.
+        readout: seconds of the shutter for which the keyframes' pixels are corrected; None: unknown.
+        settled_readout: what it was when all keyframes were last adjusted to it.
+        shutter: what is known of the shutter, the next `readout`.
         edges: how the depth images of keyframes were registered to each other.
         pixel_residual: how precisely features are placed, pixels, see `FeatureNoise`; 0: unknown.
     """
@@ -69,6 +73,9 @@ class LandmarkMap:
         self.depth_calibration = np.zeros(COEFFICIENTS)
         self.settled_calibration = np.zeros(COEFFICIENTS)
         self.calibrator = DepthCalibrator()
+        self.readout: float | None = None
+        self.settled_readout: float | None = None
+        self.shutter = ReadoutEstimator()
         self.edges = DepthEdges()
         self.pixel_residual = 0.0
         self._born = 0
@@ -214,6 +221,7 @@ class LandmarkMap:
         observed: np.ndarray,
         depth_calibration: np.ndarray,
         camera: Camera,
+        readout: float | None = None,
     ) -> np.ndarray:
         """Takes over landmarks and keyframes of another map, in the same world axes.
 
@@ -225,6 +233,7 @@ class LandmarkMap:
             depth_calibration: (12,) how their depths are corrected; from now on as the others'
                 here.
             camera: their intrinsics.
+            readout: seconds for which their pixels are corrected, the same; None: as here.
 
         Returns:
             (L,) their slots here; those that no keyframe observes are empty.
@@ -251,6 +260,8 @@ class LandmarkMap:
         for keyframe, indices in zip(keyframes, observed, strict=True):
             copy = dataclasses.replace(keyframe)
             self._correct(copy, depth_calibration, self.depth_calibration, camera)
+            if readout is not None and self.readout is not None:
+                self._unroll(copy, self.readout - readout)
             number = self.keyframes.append(copy)
             self.observed.add_keyframe(number, to_slot[indices])
             linked = self.observed.link(number, np.flatnonzero(indices >= 0))
@@ -274,6 +285,20 @@ class LandmarkMap:
         for keyframe in self.keyframes.values():
             self._correct(keyframe, self.depth_calibration, calibration, camera)
         self.depth_calibration = calibration
+
+    def set_readout(self, readout: float, before: float) -> None:
+        """Corrects all keyframes for a readout of other seconds than before; landmarks stay."""
+        for keyframe in self.keyframes.values():
+            self._unroll(keyframe, readout - before)
+        self.readout = readout
+        if self.settled_readout is None:
+            self.settled_readout = readout
+
+    @staticmethod
+    def _unroll(keyframe: Keyframe, seconds: float) -> None:
+        """Corrects pixels for a readout that is longer by some seconds."""
+        if keyframe.uv_rate is not None and seconds:
+            keyframe.uv = (keyframe.uv + seconds * keyframe.uv_rate).astype(np.float32)
 
     @staticmethod
     def _correct(keyframe: Keyframe, before: np.ndarray, after: np.ndarray, camera: Camera) -> None:

@@ -135,11 +135,15 @@ class LocalMapper:
         yield from self.adjust(landmark_map, [number])
 
     def settle(self, landmark_map: LandmarkMap) -> MappingTask:
-        """Adjusts every keyframe once more if its depth is known better now than at its time."""
-        if not np.array_equal(landmark_map.depth_calibration, landmark_map.settled_calibration):
+        """Adjusts every keyframe once more if the sensor is known better now than at its time."""
+        same_depth = np.array_equal(
+            landmark_map.depth_calibration, landmark_map.settled_calibration
+        )
+        if not same_depth or landmark_map.readout != landmark_map.settled_readout:
             for number in list(landmark_map.keyframes):
                 yield from self.adjust(landmark_map, [number])
             landmark_map.settled_calibration = landmark_map.depth_calibration
+            landmark_map.settled_readout = landmark_map.readout
 
     def _create_landmarks(self, landmark_map: LandmarkMap, number: int, rgb: np.ndarray) -> None:
         keyframe = landmark_map.keyframes[number]

@@ -19,6 +19,7 @@ from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import DepthCalibrator
 from ace_jax.geometry.depth_planes import grid_pixels
+from ace_jax.geometry.readout_calibration import ReadoutEstimator
 from ace_jax.localization.scene_map import SceneMap, feature_fields, load_map, part
 from ace_jax.localization.stored_landmarks import landmark_entries
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
@@ -74,6 +75,13 @@ def session_entries(landmark_map: LandmarkMap, camera: Camera) -> dict[str, np.n
     extra["depth_bend"] = landmark_map.depth_calibration
     extra["settled_bend"] = landmark_map.settled_calibration
     extra["pixel_residual"] = np.array(landmark_map.pixel_residual)
+    known = [
+        np.nan if x is None else x for x in (landmark_map.readout, landmark_map.settled_readout)
+    ]
+    shutter = landmark_map.shutter
+    extra["shutter"] = np.array([*known, shutter.information, shutter.weighted])
+    extra["keyframe/uv_rate"] = np.stack([np.zeros_like(k.uv) if k.uv_rate is None else k.uv_rate
+                                          for k in keyframes])  # fmt: skip
     extra |= {f"landmark/{name}": values for name, values in landmarks.items()}
     extra |= {f"bend/{name}": values for name, values in landmark_map.calibrator.content().items()}
     _, places = landmark_map.places()
@@ -123,6 +131,8 @@ def restored_map(extra: dict[str, np.ndarray], camera: Camera, capacity: int) ->
         "depth_bend": calibration,
         "settled_bend": calibration,
         "pixel_residual": np.array(0.0),
+        "shutter": np.array([np.nan, np.nan, 0.0, 0.0]),
+        "keyframe/uv_rate": np.zeros_like(extra["keyframe/uv"]),
         "keyframe/planes": planes,
     } | extra
     keyframes = {name: extra[f"keyframe/{name}"] for name in _KEYFRAMES}
@@ -137,6 +147,9 @@ def restored_map(extra: dict[str, np.ndarray], camera: Camera, capacity: int) ->
     landmark_map.settled_calibration = np.asarray(extra["settled_bend"], np.float64)
     landmark_map.pixel_residual = max(float(extra["pixel_residual"]), 0.0)
     landmark_map.calibrator = DepthCalibrator(landmark_map.depth_calibration)
+    known = [None if np.isnan(x) else float(x) for x in extra["shutter"][:2]]
+    landmark_map.readout, landmark_map.settled_readout = known
+    landmark_map.shutter = ReadoutEstimator(*map(float, extra["shutter"][2:]))
     if "bend/prior" in extra:
         landmark_map.calibrator = DepthCalibrator.restored(part(extra, "bend/"))
     landmark_map.adopt(
@@ -146,6 +159,9 @@ def restored_map(extra: dict[str, np.ndarray], camera: Camera, capacity: int) ->
                 frame_index=int(extra["keyframe/frame_index"][i]),
                 inlier_ratio=float(extra["keyframe/inlier_ratio"][i]),
                 planes=extra["keyframe/planes"][i] if extra["keyframe/planes"][i].any() else None,
+                uv_rate=extra["keyframe/uv_rate"][i]
+                if extra["keyframe/uv_rate"][i].any()
+                else None,
                 **{name: values[i] for name, values in keyframes.items()},
             )
             for i in range(len(observed))
@@ -173,6 +189,8 @@ def _check_shapes(
         "depth_bend": landmark_map.depth_calibration.shape,
         "settled_bend": landmark_map.depth_calibration.shape,
         "pixel_residual": (),
+        "shutter": (4,),
+        "keyframe/uv_rate": (keyframes, features, 2),
         "keyframe/planes": (keyframes, *grid, 3),
         "keyframe/camera_from_world": (keyframes, 4, 4),
         "keyframe/uv": (keyframes, features, 2),

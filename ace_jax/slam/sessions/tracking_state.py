@@ -62,6 +62,7 @@ def restore_maps(system: LandmarkSlam, state: Mapping[str, np.ndarray]) -> None:
     }
     for landmark_map in maps.values():
         landmark_map.calibrator = system.landmark_map.calibrator  # of the same sensor
+        landmark_map.shutter = system.landmark_map.shutter
     system.atlas.restore(maps, current, None if session < 0 else session, next_number)
     system.atlas.lost = lost
 

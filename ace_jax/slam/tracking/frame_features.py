@@ -1,4 +1,4 @@
-"""Features of a frame in three states (raw, depth calibrated, unrolled), and their noise."""
+"""Features of a frame, raw and with calibrated depth, and their noise."""
 
 import math
 
@@ -12,7 +12,6 @@ from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.depth_calibration import correct_depth
 from ace_jax.geometry.reprojection import NoiseModel
-from ace_jax.geometry.rolling_shutter import Motion, unroll
 from ace_jax.localization.landmarks import MatchGates
 from ace_jax.slam.config import SlamConfig
 
@@ -79,14 +78,6 @@ class FrameFeatures:
         depth = correct_depth(raw.uv, raw.depth, self._camera, calibration)
         depth = np.where(raw.mask & (depth < self._config.max_depth), depth, 0.0)
         return raw.replace(depth=depth.astype(np.float32))
-
-    def unrolled(self, frame: Frame, calibrated: Features, motion: Motion | None) -> Features:
-        """Features as a global shutter would have seen them, if the camera's motion is known."""
-        if frame.readout <= 0 or motion is None:
-            return calibrated
-        uv = unroll(calibrated.uv, calibrated.depth, self._camera, motion, frame.readout)
-        uv = np.where(calibrated.mask[:, None], uv, 0.0)
-        return calibrated.replace(uv=uv.astype(np.float32))
 
 
 class FeatureNoise:
