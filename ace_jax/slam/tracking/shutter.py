@@ -6,7 +6,6 @@ from ace_jax.data.frame import Frame
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.readout_calibration import (
-    LEAST_CHANGE,
     MAX_INTERVAL,
     MIN_MATCHES,
     SeenPoints,
@@ -106,6 +105,8 @@ class RollingShutter:
     def settle(self, frame: Frame) -> None:
         """Corrects the current map's keyframes by what was learned, if that makes a difference."""
         landmark_map = self._atlas.landmark_map
-        known, learned = self.readout(frame), landmark_map.shutter.readout(frame.readout)
-        if landmark_map.readout is None or abs(learned - known) >= LEAST_CHANGE:
-            landmark_map.set_readout(learned, known)
+        known, shutter = self.readout(frame), landmark_map.shutter
+        if landmark_map.readout is None:
+            landmark_map.set_readout(known, known)
+        if shutter.deviates(known, frame.readout):
+            landmark_map.set_readout(shutter.readout(frame.readout), known)
