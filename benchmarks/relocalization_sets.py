@@ -1,7 +1,7 @@
 """Relocalization on every recording: today's default beside brute-force SIFT matching.
 
   python benchmarks/relocalization_sets.py [--sets kitchen,rooms,...] [--methods default,matching]
-      [--data_root DIR] [--out DIR] [--docs docs/relocalization.md] [--changes FIELD=VALUE,...]
+      [--data_root DIR] [--out DIR] [--docs PAGE.md] [--changes FIELD=VALUE,...]
 
 Every row (a set and a method) is kept in --out as soon as it is there; run again, the script goes
 on with what is missing. With --nomake it prints the table of what there is. The sets:

@@ -53,6 +53,9 @@ def test_relative_paths_and_what_outputs_are_called(root, monkeypatch):
     monkeypatch.chdir(root / "a-folder")
     assert short_name(".") == open_sequence(".", "data").name == "a-folder"
     monkeypatch.chdir(root)
+    (root / "fox").mkdir()
+    (root / "fox/transforms.json").write_text("{}")
+    assert short_name("fox/transforms.json") == short_name("fox") == "fox"
     assert short_name("7scenes/redkitchen/seq-01") == "7scenes/redkitchen/seq-01"
     assert short_name("folder/a-folder/") == "folder/a-folder"
 

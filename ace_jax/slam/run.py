@@ -34,7 +34,7 @@ from ace_jax.slam.sessions.session import load_session
 from ace_jax.slam.stream import FeatureStream, Observation
 
 DEFAULT_HEAD = "landmark_attention"
-# Of all recordings the one that loses none, with weights at hand or not (docs/slam.md).
+# Of all recordings the one that loses none, with weights at hand or not (docs/slam-figures.md).
 AUTO_FEATURES = "blobs"
 MAX_BAD_FRAMES_SHOWN = 5
 SWITCH_INTERVAL = 5e-4  # seconds
