@@ -48,6 +48,8 @@ def test_relative_paths_and_what_outputs_are_called(root, monkeypatch):
     for name in ("a-folder", "./a-folder", "../" + root.name + "/a-folder"):
         assert len(open_sequence(name, "data")) == 4
         assert short_name(name) == "a-folder"
+    for layout in ("7scenes", "ace"):  # of two names, also where the path has one
+        assert open_sequence(f"a-{layout}", "data").name == f"{root.name}/a-{layout}"
     (root / "link").symlink_to(root / "a-folder")
     assert short_name("link") == open_sequence("link", "data").name == "link"
     monkeypatch.chdir(root / "a-folder")

@@ -199,6 +199,21 @@ def test_help_names_the_module_and_no_folder(command, flag):
         assert folder not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "field"), [("mapping", "head.name=landmark"), ("pretrain", "query.targets=query")]
+)
+def test_help_shows_the_fields_of_a_configuration(command, field):
+    done = subprocess.run(
+        [sys.executable, "-m", f"ace_jax.{command}", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=REPO,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"\n  --config.{field}" in done.stdout
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
+
+
 def test_every_dependency_has_a_lower_bound_and_a_newest_tested_version():
     tested = {}
     for line in (REPO / ".ci" / "newest.txt").read_text().splitlines():

@@ -1,9 +1,9 @@
 """The relocalizer: one map, one image, one pose.
 
-relocalizer = Relocalizer.load("kitchen.safetensors")
-result = relocalizer(image, camera)
-if result.success:
-    print(result.world_from_camera)
+    relocalizer = Relocalizer.load("kitchen.safetensors")
+    result = relocalizer(image, camera)
+    if result.success:
+        print(result.world_from_camera)
 
 Many images are asked about in batches: `relocalizer.locate_many(images, cameras)`.
 """

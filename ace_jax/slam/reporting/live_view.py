@@ -1,4 +1,4 @@
-"""What the live view is told of SLAM: reads the system, changes nothing."""
+"""Live view of SLAM: reads the system's state and changes nothing."""
 
 import numpy as np
 

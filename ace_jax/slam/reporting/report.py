@@ -1,4 +1,4 @@
-"""What a SLAM run says at its end: a few lines for the terminal, and a page to look at."""
+"""The report of a SLAM run: a few lines for the terminal, and an HTML page."""
 
 import dataclasses
 import html
