@@ -78,7 +78,7 @@ def _overview(available: dict[str, str]) -> str:
     width = max(map(len, available), default=0) + 2
     return "\n".join(
         [
-            f"ace_jax {__version__}: learns where a camera is from what it sees",
+            f"ace_jax {__version__}: SLAM, mapping and relocalization by scene coordinates",
             "",
             "  ace-jax COMMAND [flags]        or        python -m ace_jax.COMMAND [flags]",
             "",
