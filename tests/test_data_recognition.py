@@ -115,6 +115,11 @@ def test_what_is_no_recording_is_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_a_folder_of_recordings_names_them(root):
+    with pytest.raises(UserError, match="holds recordings and is none: name one of a-7scenes, a-"):
+        recognise(root)
+
+
 def test_images_alone_need_intrinsics(root, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(root / "a-folder" / "rgb", photos)
