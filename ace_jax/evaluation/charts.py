@@ -103,12 +103,7 @@ def map_figure(
         figure.text(0.5, 0.5, "the map is empty", ha="center")
         return figure
     axes = view_axes(poses)
-    if colours is None:
-        height = points @ axes[2]
-        low, high = np.percentile(height, (2, 98))
-        shade = _HEIGHTS((height - low) / max(high - low, 1e-6))[:, :3]
-    else:
-        shade = colours[finite] / 255.0
+    shade = (height_colours(points @ axes[2]) if colours is None else colours[finite]) / 255.0
     if len(points) > _MAX_POINTS:
         chosen = np.random.default_rng(0).choice(len(points), _MAX_POINTS, replace=False)
         points, shade = points[chosen], shade[chosen]
@@ -131,6 +126,14 @@ def map_figure(
         _draw(view, points @ page.T, shade, poses[:, :3, 3] @ page.T, rings, path)
         view.set_title(name, fontsize=10, color="0.3")
     return figure
+
+
+def height_colours(height: np.ndarray) -> np.ndarray:
+    """(M, 3) uint8 colours for the heights (M,) of points."""
+    if not len(height):
+        return np.zeros((0, 3), np.uint8)
+    low, high = np.percentile(height, (2, 98))
+    return (255 * _HEIGHTS((height - low) / max(high - low, 1e-6))[:, :3]).astype(np.uint8)
 
 
 def _draw(

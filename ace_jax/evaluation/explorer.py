@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ace_jax.evaluation.charts import height_colours
 from ace_jax.evaluation.lengths import CENTIMETRES, LengthUnit
 from ace_jax.evaluation.plots import view_axes
 from ace_jax.evaluation.trajectory import Trajectory
@@ -28,6 +29,7 @@ _MAX_PATH = 3000  # positions of a trajectory
 _MAX_INLIERS = 250  # of a shot
 _MAX_IMAGE_BYTES = 2_700_000  # of all images together; base64 adds a third
 _WEB = Path(__file__).with_name("web")
+_MAX_CELLS = 1000  # of the timeline
 _SLIMMEST = 0.2  # % of the timeline
 # Colours of states, of those that need attention in the order in which they appear.
 _USUAL, _UNUSUAL = "#3b82c4", ("#d1495b", "#e0a030", "#8b5fbf", "#4d9078", "#a05a2c")
@@ -62,7 +64,7 @@ class Shot:
 
 @dataclasses.dataclass(frozen=True)
 class Cloud:
-    """Points (M, 3) in the world, and their colours (M, 3) uint8 or None."""
+    """Points (M, 3) in the world, and their colours (M, 3) uint8; None: by height."""
 
     points: np.ndarray
     colours: np.ndarray | None = None
@@ -127,6 +129,8 @@ def page_data(explored: Explored) -> dict[str, Any]:
     poses = [s.pose for s in explored.shots if s.pose is not None]
     up = view_axes(np.array(poses))[2] if poses else np.array([0.0, -1.0, 0.0])
     points = _sample(explored.points)
+    if points.colours is None:
+        points = Cloud(points.points, height_colours(points.points @ up))
     surfaces = None if explored.surfaces is None else _sample(explored.surfaces)
     centre, radius = _extent(points.points, np.array(poses).reshape(-1, 4, 4)[:, :3, 3])
     images = _affordable([shot.jpeg for shot in explored.shots])
@@ -212,8 +216,8 @@ def _sample(cloud: Cloud) -> Cloud:
 def _cloud(cloud: Cloud) -> dict[str, Any] | None:
     if not len(cloud.points):
         return None
-    rgb = None if cloud.colours is None else _base64(cloud.colours.astype(np.uint8).tobytes())
-    return {**packed(cloud.points), "rgb": rgb}
+    assert cloud.colours is not None
+    return {**packed(cloud.points), "rgb": _base64(cloud.colours.astype(np.uint8).tobytes())}
 
 
 def _path(trajectory: Trajectory | None) -> list[list[float] | None] | None:
@@ -293,16 +297,21 @@ def _run(explored: Explored) -> str:
     drawn, legend = _states(explored.states, explored.usual)
     return (
         f'<div class="run"><div class="timeline">{error}<div class="states">{drawn}</div>'
-        '<span class="cursor"></span></div><div class="bar"><button class="play" type="button" '
-        'aria-label="play">▶</button><input class="slider" type="range" min="0" '
-        f'max="{max(count - 1, 0)}" value="0" aria-label="{explored.what}"></div>'
-        f'<div class="keys">{legend}</div></div>'
+        '<span class="cursor"></span></div><input class="slider" type="range" min="0" '
+        f'max="{max(count - 1, 0)}" value="0" aria-label="{explored.what}">'
+        '<div class="keys"><span class="tool"><button class="play" type="button" '
+        f'aria-label="play">▶</button></span>{legend}</div></div>'
     )
+
+
+def _cells(count: int) -> np.ndarray:
+    """Edges of the cells of the timeline, at most 1000, each of a frame or more."""
+    return np.linspace(0, count, min(count, _MAX_CELLS) + 1).astype(int)
 
 
 def _error(error: np.ndarray, unit: LengthUnit) -> str:
     """A curve; of many frames to a pixel the worst is drawn."""
-    edges = np.linspace(0, len(error), min(len(error), 1000) + 1).astype(int)
+    edges = _cells(len(error))
     groups = [error[a:b] for a, b in itertools.pairwise(edges)]
     worst = np.array([np.nanmax(g) if np.isfinite(g).any() else np.nan for g in groups])
     finite = np.isfinite(worst)
@@ -327,14 +336,17 @@ def _states(states: Sequence[str], usual: str) -> tuple[str, str]:
     names = sorted(dict.fromkeys(states), key=lambda name: name != usual)  # stable
     unusual = [name for name in names if name != usual]
     colours = {name: _UNUSUAL[i % len(_UNUSUAL)] for i, name in enumerate(unusual)}
+    edges = _cells(len(states))
+    # Of a cell the state that needs attention.
     codes = np.array([names.index(state) for state in states], int)
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    ends = np.append(starts[1:], len(codes))
+    cells = np.array([codes[a:b].max() for a, b in itertools.pairwise(edges)], int)
+    starts = np.flatnonzero(np.diff(cells, prepend=-1))
+    ends = np.append(starts[1:], len(cells))
     bars = []
     # The usual one first, so that what is drawn wider than it is stays in sight.
-    for i in np.argsort(codes[starts], kind="stable"):
-        a, b = int(starts[i]), int(ends[i])
-        name, width = names[codes[a]], max(100 * (b - a) / len(codes), _SLIMMEST)
+    for i in np.argsort(cells[starts], kind="stable"):
+        name, a, b = names[cells[starts[i]]], edges[starts[i]], edges[ends[i]]
+        width = max(100 * (b - a) / len(codes), _SLIMMEST)
         bars.append(
             f'<i title="{html.escape(name)}: {a}-{b - 1}" style="left:{100 * a / len(codes):.3f}%;'
             f'width:{width:.3f}%;background:{colours.get(name, _USUAL)}"></i>'

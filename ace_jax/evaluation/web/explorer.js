@@ -122,13 +122,10 @@
       world.add(object);
       return object;
     };
-    for (const [name, cloud, size] of [["points", data.points, 1.6], ["surfaces", data.surfaces, 1]]) {
+    for (const [name, cloud, size] of [["points", data.points, 1.5], ["surfaces", data.surfaces, 1.5]]) {
       if (!cloud) continue;
-      const rgb = cloud.rgb && bytes(cloud.rgb);
-      const material = new THREE.PointsMaterial({
-        size: size * data.radius / 260, vertexColors: !!rgb, sizeAttenuation: true,
-      });
-      add(name, new THREE.Points(geometry(unpacked(cloud), rgb), rgb ? material : themed(material, "--muted")));
+      const material = new THREE.PointsMaterial({ size: size * data.radius / 260, vertexColors: true });
+      add(name, new THREE.Points(geometry(unpacked(cloud), bytes(cloud.rgb)), material));
     }
     const pairs = (path) => path.slice(1).flatMap((end, i) => (end && path[i] ? [...path[i], ...end] : []));
     const thick = (group, positions, colour, width) => {
@@ -150,15 +147,17 @@
     };
     const placed = (shot, pose, scale) => {
       const move = matrix(pose);
-      return frustum(shot, scale).flatMap((corner) => corner.applyMatrix4(move).toArray());
+      return frustum(shot, scale).flatMap((corner) => corner.clone().applyMatrix4(move).toArray());
     };
-    const all = shots.flatMap((shot) => (shot.pose ? placed(shot, shot.pose, data.radius / 45) : []));
+    const some = Math.ceil(shots.length / 40);
+    const all = shots.flatMap((shot, i) =>
+      shot.pose && (i % some === 0 || !data.estimate) ? placed(shot, shot.pose, data.radius / 30) : []);
     const thin = themed(new THREE.LineBasicMaterial({ transparent: true, opacity: 0.45 }), "--estimate");
     add("cameras", new THREE.LineSegments(geometry(new Float32Array(all)), thin));
 
-    const rays = themed(new THREE.LineBasicMaterial({ transparent: true, opacity: 0.3 }), "--good");
+    const rays = themed(new THREE.LineBasicMaterial({ transparent: true, opacity: 0.15 }), "--good");
     const dots = themed(
-      new THREE.PointsMaterial({ size: 5, sizeAttenuation: false, depthTest: false, transparent: true }),
+      new THREE.PointsMaterial({ size: 4, sizeAttenuation: false, depthTest: false, transparent: true }),
       "--good",
     );
     let marked = [];
@@ -186,7 +185,7 @@
       for (const [pose, material] of [[shot.truth, truthLine], [shot.pose, chosenLine]]) {
         if (!pose) continue;
         const made = new THREE.LineSegmentsGeometry();
-        mark(new THREE.LineSegments2(made.setPositions(placed(shot, pose, data.radius / 14)), material));
+        mark(new THREE.LineSegments2(made.setPositions(placed(shot, pose, data.radius / 9)), material));
       }
       draw();
     };
