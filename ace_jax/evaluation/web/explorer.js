@@ -122,7 +122,7 @@
       world.add(object);
       return object;
     };
-    for (const [name, cloud, size] of [["points", data.points, 1.5], ["surfaces", data.surfaces, 1.5]]) {
+    for (const [name, cloud, size] of [["points", data.points, 2], ["surfaces", data.surfaces, 3]]) {
       if (!cloud) continue;
       const material = new THREE.PointsMaterial({ size: size * data.radius / 260, vertexColors: true });
       add(name, new THREE.Points(geometry(unpacked(cloud), bytes(cloud.rgb)), material));
@@ -270,7 +270,7 @@
   }
   root.dataset.view = scene ? "3d" : "picture";
   const asked = location.hash.slice(1);
-  choose(asked && isFinite(asked) ? nearest(+asked) : 0);
+  choose(asked && isFinite(asked) ? nearest(+asked) : shots.length >> 1);
   addEventListener("hashchange", () => {
     const at = location.hash.slice(1);
     if (at && isFinite(at)) choose(nearest(+at));
