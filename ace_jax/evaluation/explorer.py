@@ -197,10 +197,10 @@ def _shot(shot: Shot, image: bytes | None) -> dict[str, Any]:
 
 
 def _affordable(images: Sequence[bytes | None]) -> list[bytes | None]:
-    """The images, or every second, fourth, ... of them if they are too large together."""
+    """The images, or every second, third, ... of them if they are too large together."""
     kept, step = list(images), 1
     while sum(len(image) for image in kept if image is not None) > _MAX_IMAGE_BYTES:
-        step *= 2
+        step += 1
         kept = [image if i % step == 0 else None for i, image in enumerate(images)]
     return kept
 
