@@ -251,7 +251,7 @@ def _outside(poses: Sequence[np.ndarray], up: np.ndarray) -> np.ndarray:
     if np.linalg.norm(back) < 0.2:  # the camera looked all around, or straight down
         back = -poses[0][:3, 2] + up * (up @ poses[0][:3, 2]) + 1e-3 * poses[0][:3, 1]
     back = back / np.linalg.norm(back)
-    return 1.1 * back + 0.85 * up + 0.4 * np.cross(up, back)
+    return 1.35 * back + 1.1 * up + 0.5 * np.cross(up, back)
 
 
 def _scene(explored: Explored, picture: str) -> str:
@@ -262,7 +262,7 @@ def _scene(explored: Explored, picture: str) -> str:
 
     keys = [toggle("points", "landmarks")]
     if explored.surfaces is not None:
-        keys.append(toggle("surfaces", "surfaces, by depth"))
+        keys.append(toggle("surfaces", "surfaces"))
     keys.append(toggle("cameras", "cameras", "" if explored.estimate else "estimate"))
     if explored.estimate is not None:
         keys.append(toggle("estimate", "estimate", "estimate"))
@@ -270,7 +270,7 @@ def _scene(explored: Explored, picture: str) -> str:
         keys.append(toggle("truth", "ground truth", "truth"))
     keys += [
         f'<span class="tool"><button class="{name}" type="button">{label}</button></span>'
-        for name, label in (("outside", "all"), ("through", f"from this {explored.what}"))
+        for name, label in (("outside", "reset view"), ("through", f"from this {explored.what}"))
     ]
     return (
         '<div class="scene"><p class="noview">This browser has no WebGL: a picture of the map '
