@@ -37,7 +37,7 @@ REPO = Path(__file__).resolve().parent.parent
 IMAGES = REPO / "docs" / "images"
 SCENE = "7scenes/redkitchen/seq-01"
 _PORT, _LOADING_SECONDS = 9899, 20.0  # of the viewer
-_EVERY, _MS_A_PICTURE = 6, 120  # of the animation: frames, milliseconds
+_EVERY, _MS_A_PICTURE = 12, 200  # of the animation: frames, milliseconds
 QUERY = 303  # a frame that is not mapped
 
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/")

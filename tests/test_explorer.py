@@ -247,6 +247,14 @@ def test_a_slam_run_can_be_explored(posed):
     assert np.abs(away - 2).max() < 0.06
 
 
+def test_runs_that_were_mostly_lost_or_interrupted_have_no_more_frames_to_choose():
+    system = _System(1000, lost=range(50, 1000))
+    samples = _sampled(system)
+    assert samples.step == 1
+    explored = slam_explored.explored(_Source(), system, samples, None)
+    assert 100 < len(explored.shots) <= MAX_SHOTS
+
+
 def test_landmarks_that_a_keyframe_has_just_made_are_no_inliers():
     system = _System(1)
     system.frames[0].camera_from_reference = np.eye(4)

@@ -178,6 +178,9 @@ def _shots(
 def _chosen(frames: Sequence[TrackedFrame], step: int) -> list[int]:
     """Places in `frames` of those that can be chosen: evenly spaced, and where losses begin."""
     place = {frame.index: i for i, frame in enumerate(frames)}
+    # Frames that were lost, or processed before an interruption, were not noted.
+    while sum(index % step == 0 for index in place) > _SAMPLES:
+        step *= 2
     found = {i for index, i in place.items() if index % step == 0}
     longest = sorted(losses(frames), key=lambda loss: -loss.frames)[:_LOSSES]
     return sorted(found | {place[loss.first] for loss in longest})
