@@ -21,9 +21,14 @@ from ace_jax.evaluation.explorer import (
     page_data,
     unpacked,
 )
+from ace_jax.evaluation.lengths import CENTIMETRES
+from ace_jax.evaluation.relocalization import pose_errors, summary
 from ace_jax.evaluation.trajectory import Trajectory
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import invert
+from ace_jax.relocalize.explored import Thumbnails
+from ace_jax.relocalize.explored import explored as queries_explored
+from ace_jax.relocalize.report import write_report as write_query_report
 from ace_jax.slam.frame_poses import TrackedFrame
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.reporting import explored as slam_explored
@@ -266,6 +271,62 @@ def test_frames_that_cannot_be_read_again_have_no_image():
     system = _System(4)
     explored = slam_explored.explored(_Source(), system, _sampled(system), None)
     assert [shot.jpeg is None for shot in explored.shots] == [False, False, True, False]
+
+
+def _queries(posed=True):
+    """Five queries: the third was not found, the fourth could not be read."""
+    rng = np.random.default_rng(0)
+    poses = _poses(5)
+    answers, thumbnails = [], Thumbnails(5)
+    for i, pose in enumerate(poses):
+        answers.append(
+            types.SimpleNamespace(
+                success=i != 2,
+                world_from_camera=pose if i != 2 else np.eye(4),
+                num_inliers=20,
+                uv=rng.uniform(0, 150, (30, 2)),
+                xyz=rng.normal([0, 0, 3], size=(30, 3)),
+                voted=np.ones(30, bool),
+                inliers=np.arange(30) < 20,
+            )
+            if i != 3
+            else None
+        )
+        if i != 3:
+            thumbnails.offer(i, types.SimpleNamespace(rgb=np.full((150, 200, 3), 90, np.uint8)))
+    reference = poses if posed else np.full_like(poses, np.nan)
+    found = [a.world_from_camera if a and a.success else None for a in answers]
+    errors = pose_errors(found, reference)
+    names = [f"<b>{i}.png" for i in range(5)]
+    points = rng.normal([0, 0, 3], size=(300, 3))
+    answered = names, answers, [CAMERA] * 5, reference, errors
+    return queries_explored(points, *answered, thumbnails, CENTIMETRES), errors
+
+
+@pytest.mark.parametrize("posed", [True, False])
+def test_queries_can_be_explored(tmp_path, posed):
+    explored, errors = _queries(posed)
+    assert [shot.name for shot in explored.shots] == [f"<b>{i}.png" for i in (0, 1, 2, 4)]
+    assert [shot.pose is None for shot in explored.shots] == [False, False, True, False]
+    assert [shot.truth is None for shot in explored.shots] == [not posed] * 4
+    assert explored.states == ["found", "found", "no pose", "not read", "found"]
+    assert len(explored.shots[0].uv) == len(explored.shots[0].xyz) == 20
+    metrics = {
+        **summary(errors, 3),
+        **{"metric": True, "source": "folder/<x>", "settings": {}, "map_bytes": 10, "unread": 1},
+        **{"ms_features": 1.0, "ms_head": 2.0, "ms_solver": 3.0, "maps": {"a": ""}},
+    }
+    write_query_report(
+        tmp_path / "report.html", metrics, errors, np.full(5, 20), (), 0.0, (), (), {}, explored
+    )
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    shown = text[text.index("<body>") : text.index('<script type="application/json"')]
+    after = text[text.rindex("</script>") :]
+    assert "found: 3" in shown
+    assert ("position error" in shown) == posed
+    assert ("Errors are not known" in after) == (not posed)
+    assert "unknown" not in shown + after
+    assert "<b>" not in text
 
 
 def _in_chromium(path, *options):
