@@ -37,6 +37,7 @@ CAMERA = Camera(200.0, 200.0, 99.5, 74.5, 200, 150)
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+SOFTWARE_3D = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 MAX_BYTES = 5_300_000  # charts and pictures of the worst frames come on top
 
 
@@ -349,7 +350,7 @@ def _in_chromium(path, *options):
 @pytest.mark.parametrize(
     ("options", "view"),
     [
-        (("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"), "3d"),
+        (SOFTWARE_3D, "3d"),
         (("--disable-3d-apis",), "picture"),
     ],
 )
@@ -362,3 +363,10 @@ def test_a_browser_shows_the_frame_that_is_asked_for(tmp_path, options, view):
     assert "<td>tracked</td>" in shown
     assert re.search(r'<img class="image" alt="frame 4" src="data:image/jpeg', shown)
     assert len(re.search(r'<path d="(M[^"]*)"', shown)[1]) > 40 * 20  # a ring an inlier
+
+
+def test_a_browser_shows_queries(tmp_path):
+    _write(tmp_path / "report.html", _queries()[0])
+    shown = _in_chromium(tmp_path / "report.html", *SOFTWARE_3D)
+    assert 'data-view="3d"' in shown
+    assert '<p class="name">&lt;b&gt;4.png</p>' in shown

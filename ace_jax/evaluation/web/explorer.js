@@ -122,7 +122,7 @@
       world.add(object);
       return object;
     };
-    for (const [name, cloud, size] of [["points", data.points, 2], ["surfaces", data.surfaces, 3]]) {
+    for (const [name, cloud, size] of [["points", data.points, data.surfaces ? 2 : 4], ["surfaces", data.surfaces, 3]]) {
       if (!cloud) continue;
       const material = new THREE.PointsMaterial({ size: size * data.radius / 260, vertexColors: true });
       add(name, new THREE.Points(geometry(unpacked(cloud), bytes(cloud.rgb)), material));
@@ -134,7 +134,7 @@
       return add(group, new THREE.LineSegments2(made, themed(new THREE.LineMaterial({ linewidth: width }), colour)));
     };
     thick("truth", pairs(data.truth ?? []), "--truth", 3);
-    thick("estimate", pairs(data.estimate), "--estimate", 2);
+    thick("estimate", pairs(data.estimate ?? []), "--estimate", 2);
 
     // Poses are the rows of (3, 4) world_from_camera.
     const matrix = (pose) => new Matrix4().set(...pose, 0, 0, 0, 1);

@@ -99,7 +99,7 @@ def write_report(
     ]
     if told(metrics):
         lines = "<br>".join(html.escape(line) for line in told(metrics))
-        sections.append(Section("Where it was lost", [f"<p>{lines}</p>"]))
+        sections.append(Section("Tracked and lost", [f"<p>{lines}</p>"]))
     if len(final):
         shown = drawing(trajectory_figure(final, reference), "the trajectory from two sides")
         sections.append(Section("Trajectory", [shown]))
