@@ -26,7 +26,7 @@ from ace_jax.slam.run import (
 FRAMES = 36
 FILES = {
     *("report.html", "trajectory.tum", "trajectory_live.tum", "map.safetensors", "points.ply"),
-    *("trajectory.png", "metrics.json", "session.safetensors"),
+    *("trajectory.png", "trajectory.pdf", "metrics.json", "session.safetensors"),
 }
 
 

@@ -25,6 +25,7 @@ from ace_jax.slam.frame_poses import State, TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.networks.config import HEAD_OPTIONS
 from ace_jax.slam.reporting import outputs
+from ace_jax.slam.reporting.explored import SampledFrames
 from ace_jax.slam.reporting.live_view import SlamView
 from ace_jax.slam.reporting.progress import Progress
 from ace_jax.slam.reporting.results import write_results
@@ -178,7 +179,7 @@ def run(
     """
     prepare(source, out, not system.needs_no_depth)
     ground_truth = source.poses()
-    log = _FrameLog()
+    log, samples = _FrameLog(), SampledFrames()
     first = 0
     if checkpoint is not None and checkpoint.unfinished():
         first = checkpoint.restore(system)
@@ -225,6 +226,8 @@ def run(
                 comparable = comparable and tracked.map == system.atlas.main
                 truth = ground_truth[index] if comparable else None
                 bar.update(system.state is State.TRACKING, pose, truth)
+                if tracked is not None:
+                    samples.note(system, observation, tracked)
                 if view is not None:
                     truth = None if ground_truth is None else ground_truth[index]
                     view.frame(system, observation, pose, truth, log.seconds[-1] * 1e3)
@@ -265,7 +268,7 @@ def run(
     if realtime:
         extra |= outputs.realtime_metrics(frames, player.late, log.latencies)
         frames += player.late
-    metrics = write_results(source, system, out, log.seconds, frames, seed, extra)
+    metrics = write_results(source, system, out, log.seconds, frames, seed, extra, samples)
     if view is not None:
         view.finish(system)
     if checkpoint is not None and failure is None and not interrupted:
