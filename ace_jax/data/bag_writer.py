@@ -90,8 +90,8 @@ class Messages:
 
     def of(self, frame: Frame) -> list[tuple[str, Any]]:
         """Topics and messages of a frame."""
-        seconds = frame.timestamp
-        header = self.header(seconds, OPTICAL)
+        stamp = nanoseconds(frame.timestamp)
+        header = self.header(stamp, OPTICAL)
         found = [(_INFO, self.camera_info(header, frame.camera))]
         done, png = cv2.imencode(".png", frame.rgb[:, :, ::-1])
         assert done
@@ -100,14 +100,18 @@ class Messages:
         if frame.depth is not None:
             found.append((_DEPTH, self.depth(header, frame.depth)))
         if frame.world_from_camera is not None:
-            found += self._poses(seconds, frame.world_from_camera)
+            header = self.header(stamp, WORLD)
+            pose = self.pose(frame.world_from_camera)
+            found.append((_POSE, self._types[TOPICS[_POSE]](header=header, pose=pose)))
+            moved = self.transform(header, OPTICAL, frame.world_from_camera)
+            found.append((_TF, self._types[TOPICS[_TF]](transforms=[moved])))
         return found
 
-    def header(self, seconds: float, frame_id: str) -> Any:
-        """A header."""
-        whole, rest = divmod(nanoseconds(seconds), 10**9)
-        stamp = self._types["builtin_interfaces/msg/Time"](sec=whole, nanosec=rest)
-        return self._types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+    def header(self, stamp: int, frame_id: str) -> Any:
+        """A header; the stamp is in nanoseconds."""
+        whole, rest = divmod(stamp, 10**9)
+        made = self._types["builtin_interfaces/msg/Time"](sec=whole, nanosec=rest)
+        return self._types["std_msgs/msg/Header"](stamp=made, frame_id=frame_id)
 
     def camera_info(self, header: Any, camera: Camera) -> Any:
         """Intrinsics of undistorted images."""
@@ -140,22 +144,31 @@ class Messages:
             data=units.reshape(-1).view(np.uint8),
         )
 
-    def _poses(self, seconds: float, world_from_camera: np.ndarray) -> list[tuple[str, Any]]:
-        w, x, y, z = map(float, to_quaternion(world_from_camera[:3, :3]))
-        place = dict(zip("xyz", map(float, world_from_camera[:3, 3]), strict=True))
-        turn = self._types["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w)
-        header = self.header(seconds, WORLD)
-        pose = self._types["geometry_msgs/msg/Pose"](
-            position=self._types["geometry_msgs/msg/Point"](**place), orientation=turn
+    def pose(self, motion: np.ndarray) -> Any:
+        """A Pose of a motion (4, 4)."""
+        place, turn = _numbers(motion)
+        return self._types["geometry_msgs/msg/Pose"](
+            position=self._types["geometry_msgs/msg/Point"](**place),
+            orientation=self._types["geometry_msgs/msg/Quaternion"](**turn),
         )
-        transform = self._types["geometry_msgs/msg/TransformStamped"](
+
+    def transform(self, header: Any, child: str, motion: np.ndarray) -> Any:
+        """A TransformStamped: motion (4, 4) takes points from the child to the header's frame."""
+        place, turn = _numbers(motion)
+        return self._types["geometry_msgs/msg/TransformStamped"](
             header=header,
-            child_frame_id=OPTICAL,
+            child_frame_id=child,
             transform=self._types["geometry_msgs/msg/Transform"](
-                translation=self._types["geometry_msgs/msg/Vector3"](**place), rotation=turn
+                translation=self._types["geometry_msgs/msg/Vector3"](**place),
+                rotation=self._types["geometry_msgs/msg/Quaternion"](**turn),
             ),
         )
-        return [
-            (_POSE, self._types[TOPICS[_POSE]](header=header, pose=pose)),
-            (_TF, self._types[TOPICS[_TF]](transforms=[transform])),
-        ]
+
+
+def _numbers(motion: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+    """Translation and quaternion by the names of their fields."""
+    quaternion = to_quaternion(motion[:3, :3])
+    return (
+        dict(zip("xyz", map(float, motion[:3, 3]), strict=True)),
+        dict(zip("wxyz", map(float, quaternion), strict=True)),
+    )
