@@ -22,8 +22,8 @@ refuse_unstated()
 os.environ["ACE_JAX_OFFLINE"] = "1"
 
 
-# What no machine of a CI has: real recordings and weights, ROS 2; and what is no test there, such as
-# TensorFlow's `test_session`, which its test case has as a method.
+# What no machine of a CI has: real recordings and weights, ROS 2; and what is no test there, such
+# as the method `test_session` of TensorFlow's test case.
 MAY_BE_SKIPPED = (
     r"no shared data|no xfeat.onnx|no /\S+$|ROS 2 is not installed|the host compares|Not a test\.$"
 )
