@@ -23,6 +23,7 @@ from ace_jax.data.inputs import ImageLike, Intrinsics, as_camera, as_depth, as_i
 from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.features.stored import HLOC
 from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera, camera_rows
 from ace_jax.localization.localize import (
@@ -143,6 +144,11 @@ class Relocalizer:
             name: of the scene.
             **changes: of the map's default `Settings`.
         """
+        if extractor is None and scene_map.features == HLOC:
+            raise UserError(
+                "this map is of hloc's features, which queries bring along: pass --hloc_features "
+                "FILE (in Python: extractor=)"
+            )
         if extractor is None:
             options = {
                 name: tuple(value) if isinstance(value, list) else value

@@ -16,10 +16,11 @@ from ace_jax.evaluation import relocalization as evaluation
 from ace_jax.evaluation.explorer import Explored
 from ace_jax.evaluation.lengths import length_unit
 from ace_jax.evaluation.pictures import with_answers
+from ace_jax.features.stored import HlocFeatures
 from ace_jax.files import write_json
 from ace_jax.geometry.camera import Camera
 from ace_jax.localization.relocalizer import BATCH, Localization, Relocalizer
-from ace_jax.localization.several_maps import locate_many_among
+from ace_jax.localization.several_maps import locate_features_among, locate_many_among
 from ace_jax.progress import ProgressBar
 from ace_jax.relocalize.explored import Thumbnails, explored
 from ace_jax.relocalize.report import Picture, write_report
@@ -145,6 +146,10 @@ def _ask(
     relocalizers: Sequence[Relocalizer], frames: Sequence[Frame], use_depth: bool
 ) -> list[Localization]:
     """The answers to some frames."""
+    stored = relocalizers[0].extractor
+    if isinstance(stored, HlocFeatures):
+        known = [stored.of(frame.name) for frame in frames]
+        return locate_features_among(relocalizers, known, [frame.camera for frame in frames])
     depths = [frame.depth for frame in frames] if use_depth else None
     return locate_many_among(
         relocalizers, [frame.rgb for frame in frames], [frame.camera for frame in frames], depths
