@@ -32,6 +32,9 @@ def base() -> ml_collections.ConfigDict:
             },
             # At most so many mapping images, evenly spread over those given.
             "max_frames": 120,
+            # Where these leave views out (none within 25 cm and 15 degrees), as many more as it
+            # takes, at most so many in all.
+            "more_frames": 4096,
             # So many of the images are not mapped: the finished map must find their poses. So many
             # of their features stay in it, so that an update shows what it does to them.
             "checks": {"images": 6, "features": 384},

@@ -11,14 +11,15 @@ import numpy as np
 from absl import logging
 
 from ace_jax.data.depth_at_features import sample_depth
-from ace_jax.data.frame import BadFrame, Frame, FrameSource
+from ace_jax.data.frame import BadFrame, Frame, FrameSource, metric
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.rigid import invert
+from ace_jax.geometry.rigid import invert, view_difference
 from ace_jax.progress import Progress, quiet
 from ace_jax.runtime import cache_dir
 
+_NEAR = 0.25, 15.0  # metres and degrees: images so near see the same landmarks
 IN_MEMORY = 256  # images; the descriptors of more are kept on disk
 
 
@@ -96,8 +97,16 @@ class OnDisk:
         return self.shape[0]
 
 
-def select_frames(source: FrameSource, max_frames: int | None) -> list[int]:
+def select_frames(
+    source: FrameSource, max_frames: int | None, more_frames: int | None = None
+) -> list[int]:
     """At most so many frames that have a pose, evenly spread over the recording.
+
+    Args:
+        source: the recording.
+        max_frames: so many; None: all.
+        more_frames: so many at most in all, where views are left that no frame is near to
+            (`_NEAR`): a long recording is mapped everywhere. None: no more.
 
     Raises:
         UserError: no frame has a pose.
@@ -111,7 +120,26 @@ def select_frames(source: FrameSource, max_frames: int | None) -> list[int]:
         )
     if max_frames is None or len(posed) <= max_frames:
         return posed
-    return [posed[i] for i in np.linspace(0, len(posed) - 1, max_frames).round().astype(int)]
+    chosen = [posed[i] for i in np.linspace(0, len(posed) - 1, max_frames).round().astype(int)]
+    more = min(more_frames or 0, len(posed))
+    if more <= len(chosen):
+        return chosen
+    if not metric(source):  # nobody knows what is near
+        return select_frames(source, more)
+    far = _farthest_first(invert(poses[posed]), np.searchsorted(posed, chosen), more)
+    return sorted({*chosen, *(posed[i] for i in far)})
+
+
+def _farthest_first(camera_from_world: np.ndarray, chosen: Sequence[int], most: int) -> list[int]:
+    """Those of N poses to choose further, always the farthest, until all are near a chosen one."""
+    metres, degrees = _NEAR
+    apart, new = np.full(len(camera_from_world), np.inf), [*chosen]
+    for count, index in enumerate(new):
+        far, turn = view_difference(camera_from_world, camera_from_world[index])
+        apart = np.minimum(apart, np.maximum(far / metres, np.degrees(turn) / degrees))
+        if count >= len(chosen) - 1 and len(new) < most and apart.max() > 1.0:
+            new.append(int(apart.argmax()))
+    return new[len(chosen) :]
 
 
 def extract_images(
