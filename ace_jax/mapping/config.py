@@ -44,11 +44,12 @@ def base() -> ml_collections.ConfigDict:
             # or "none". Without a depth camera both and measured mean estimated.
             "points": {"source": "both", "near": placeholder(float), "far": placeholder(float)},
             "landmarks": {
-                # Rows of the head: a query attends to all of them. There is room for so many, and
+                # Rows of the head: a query attends to all of them, of more than 8192 to the most
+                # promising (`localization.places`). There is room for so many, and
                 # for more until every mapping image sees so many of them, up to a capacity.
                 "coarse": 4096,
                 "coarse_per_image": 256,
-                "coarse_capacity": 32768,
+                "coarse_capacity": 131072,
                 # Further landmarks, for guided matching alone: the same.
                 "detail": 2048,
                 "detail_per_image": 300,
