@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mapping_world import SECOND_ROOM, WorldSource, position_errors, register
 
+from ace_jax.errors import UserError
 from ace_jax.localization import places
 from ace_jax.localization.landmarks import Landmarks
 from ace_jax.localization.scene_map import load_map, save_map
@@ -45,6 +46,26 @@ def test_an_image_looks_most_like_its_own_place():
         other = np.where(mask[:, None], query, 7.0)
         again = places.nearest_places(known, jnp.asarray(other), jnp.asarray(mask))
         np.testing.assert_array_equal(found, again)
+
+
+def test_places_that_do_not_fit_are_refused():
+    rng = np.random.default_rng(0)
+    scenes = _scenes(rng, 3)
+    shown = np.arange(300).reshape(3, 100)
+    arrays = places.place_arrays(scenes, np.ones(shown.shape, bool), shown)
+    assert places.places_of({}, 300) is None
+    for name, wrong in (
+        ("ends", arrays["place_ends"] + 1),
+        ("ends", arrays["place_ends"][:0]),
+        ("landmarks", arrays["place_landmarks"] - 1),
+        ("signatures", arrays["place_signatures"][:2]),
+        ("axes", arrays["place_axes"][:5]),
+        ("words", np.full_like(arrays["place_words"], np.nan)),
+    ):
+        with pytest.raises(UserError, match="places are damaged"):
+            places.places_of(arrays | {f"place_{name}": wrong}, 300)
+    with pytest.raises(UserError, match="not there"):
+        places.places_of(arrays, 299)
 
 
 def test_as_many_places_are_searched_as_have_room():

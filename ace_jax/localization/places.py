@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ace_jax.errors import UserError
 from ace_jax.localization.landmarks import Landmarks
 from ace_jax.models.landmark_attention import EMPTY
 from ace_jax.precision import full_precision
@@ -211,15 +212,37 @@ def groups_of(landmarks: Landmarks, most: int = 512) -> list[np.ndarray]:
     return groups
 
 
+def _check(extra: Mapping[str, np.ndarray], landmarks: int) -> None:
+    words, axes, signatures, rows, ends = (
+        extra[f"place_{name}"] for name in ("words", "axes", "signatures", "landmarks", "ends")
+    )
+    size = words.shape[0] * axes.shape[1]
+    if axes.shape[0] != words.shape[1] or signatures.shape != (len(ends), size):
+        raise ValueError("their shapes do not fit")
+    if not all(np.isfinite(array).all() for array in (words, axes, signatures)):
+        raise ValueError("they are not finite")
+    if (np.diff(ends, prepend=0) < 0).any() or ends[-1] != len(rows):
+        raise ValueError("their ends are wrong")
+    if len(rows) and (rows.min() < 0 or rows.max() >= landmarks):
+        raise ValueError("they show landmarks that are not there")
+
+
 def places_of(extra: Mapping[str, np.ndarray], landmarks: int) -> Places | None:
     """The places in a map's `extra` arrays, on the host; None if it has none that are whole.
 
     Args:
         extra: of the map.
         landmarks: so many landmarks has the map.
+
+    Raises:
+        UserError: they do not fit each other or the map.
     """
     if "place_ends" not in extra:
         return None
+    try:
+        _check(extra, landmarks)
+    except (KeyError, ValueError, IndexError) as error:
+        raise UserError(f"the map's places are damaged ({error}); map again") from error
     ends, rows = extra["place_ends"].astype(int), extra["place_landmarks"].astype(np.int32)
     starts = np.concatenate([[0], ends[:-1]])
     listed = np.full((len(ends), max(int((ends - starts).max()), 1)), landmarks, np.int32)
