@@ -35,6 +35,7 @@ from ace_jax.localization.localize import (
     localize,
     steps_of_many,
 )
+from ace_jax.localization.places import places_of
 from ace_jax.localization.scene_map import SceneMap, load_map
 from ace_jax.localization.settings import Settings, default_settings
 from ace_jax.localization.stored_landmarks import landmarks_of
@@ -106,8 +107,10 @@ class Relocalizer:
                     "with those that it was mapped with"
                 )
             variables["params"] = transformer.params
+        landmarks = landmarks_of(scene_map)
+        places = None if landmarks is None else places_of(scene_map.extra, len(landmarks.points))
         self._known = jax.tree.map(
-            jnp.asarray, MapArrays(variables, scene_map.code, landmarks_of(scene_map))
+            jnp.asarray, MapArrays(variables, scene_map.code, landmarks, places)
         )
 
     @classmethod
