@@ -169,6 +169,12 @@ JOBS = {
     "first-steps": Job(
         "first_steps.py --docs={docs}", "first-steps.md", ("first_steps",), 0.5, "a package index"
     ),
+    "scaling-curves": Job(
+        "scaling_curves.py --out={work} --docs={docs}",
+        "scaling.md",
+        ("curve-frames", "curve-mapping", "curve-batch", "curve-devices"),
+        2.0,
+    ),
     "claims": Job("claims.py --docs={docs}", "benchmarks.md", ("claims",), 0.0),
     "published": Job(
         "published.py --data_root={data} --out={work} --docs={docs}",

@@ -116,12 +116,13 @@ def test_commands_are_those_that_exist():
     listed = commands()
     assert "evaluation" in listed
     for name, summary in listed.items():
-        assert (PACKAGE / name / "__main__.py").is_file()
+        assert (PACKAGE / name.replace("-", "_") / "__main__.py").is_file()
         assert summary.endswith(".")
 
 
 @pytest.mark.parametrize("name", commands())
 def test_help_has_examples_that_can_be_pasted(name):
+    name = name.replace("-", "_")
     text = ast.get_docstring(ast.parse((PACKAGE / name / "__main__.py").read_text()))
     examples = text.partition("Examples:\n")[2]
     assert re.search(rf"^  python -m ace_jax\.{name}\b", examples, re.MULTILINE)
