@@ -18,7 +18,7 @@ _PACKAGE = Path(__file__).resolve().parent
 # The order in which a newcomer needs them; commands not named here follow.
 _ORDER = (
     *("slam", "mapping", "relocalize", "pretrain", "export", "data", "weights", "evaluation"),
-    "viewer",
+    *("viewer", "warm-up"),
 )
 # For bash, and for zsh through its emulation. A command's flags are asked for once a shell.
 _COMPLETION = r"""[ -z "$ZSH_VERSION" ] || { autoload -U +X bashcompinit && bashcompinit; }
@@ -42,7 +42,7 @@ complete -o filenames -F _ace_jax ace-jax
 def commands() -> dict[str, str]:
     """Names and one-line summaries of the commands that this installation has."""
     found = {
-        file.parent.name: _summary(file)
+        file.parent.name.replace("_", "-"): _summary(file)
         for file in sorted(_PACKAGE.glob("*/__main__.py"))
         if (file.parent / "__init__.py").is_file()
     }
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(f"no command {name!r}; {hint}")
     sys.argv = [f"ace-jax {name}", *arguments[1:]]
     # As `python -m` does it: absl finds help text and flags in the module that is `__main__`.
-    runpy.run_module(f"ace_jax.{name}", run_name="__main__", alter_sys=True)
+    runpy.run_module(f"ace_jax.{name.replace('-', '_')}", run_name="__main__", alter_sys=True)
     return 0
 
 
@@ -78,7 +78,7 @@ def _overview(available: dict[str, str]) -> str:
     width = max(map(len, available), default=0) + 2
     return "\n".join(
         [
-            f"ace_jax {__version__}: learns where a camera is from what it sees",
+            f"ace_jax {__version__}: SLAM, mapping and relocalization by scene coordinates",
             "",
             "  ace-jax COMMAND [flags]        or        python -m ace_jax.COMMAND [flags]",
             "",

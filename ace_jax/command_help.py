@@ -38,11 +38,19 @@ def help_text(
         parts.append("\n".join([f"{title}:", *(_entry(known[name], width) for name in names)]))
     if config is not None:
         fields = [f"  --config.{name}={value}" for name, value in _fields(config())]
-        parts.append("\n".join(["Fields of --config, with the default's values:", *fields]))
-    parts.append(
+        parts.append(
+            "\n".join(
+                [
+                    "Fields of --config, with values that a preset may change:",
+                    *fields,
+                ]
+            )
+        )
+    last = (
         "--flag VALUE and --flag=VALUE are the same. --version tells the version, --helpfull the "
         "libraries' flags."
     )
+    parts.append(textwrap.fill(last, width))
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,6 +58,7 @@ def _entry(flag: flags.Flag, width: int) -> str:
     head = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name} {_value(flag)}"
     text = " ".join((flag.help or "").split())
     text = re.sub(r"^<[^>]*>: ", "", text)  # absl repeats the choices there
+    text = text.removesuffix("; repeat this option to specify a list of values")  # absl, again
     default = _default(flag)
     if default and "(default:" not in text:
         text = f"{text} (default: {default})"

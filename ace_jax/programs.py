@@ -1,4 +1,4 @@
-"""Compiled programs that are kept whole, so that a second process neither traces nor compiles them.
+"""Compiled programs kept on disk, so that a second process neither traces nor compiles them.
 
 `program` is `jax.jit`, and what all functions of this package are compiled with: the first call
 of any of them switches the cache of programs on (`runtime.enable_compilation_cache`). JAX's own

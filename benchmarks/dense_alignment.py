@@ -1,6 +1,6 @@
 """Dense alignment of neighbouring frames against the true motion, beside Open3D's odometry.
 
-  python benchmarks/dense_alignment.py [--data_root DIR] [--docs docs/slam.md]
+  python benchmarks/dense_alignment.py [--data_root DIR] [--docs docs/slam-figures.md]
 
 Each pair starts from no motion at all. A pair is right within 3 cm and 1.5 degrees. Where a
 recording has no poses, the share of pairs that agree in 90 % of their pixels is all that can be

@@ -40,55 +40,61 @@ _PRETRAINING = "pretraining.py --data_root={data} --work={work} --docs={docs} "
 _SOLVERS = "absolute_pose.py --data_root={data} --out={work} --docs={docs}"
 
 JOBS = {
-    "slam": Job(_SLAM + "accuracy,heads,speed", "slam.md", ("accuracy", "heads", "speed"), 2.0),
-    "slam-install": Job(_SLAM + "install", "slam.md", ("install",), 0.2, "a package index"),
+    "slam": Job(
+        _SLAM + "accuracy,heads,speed", "slam-figures.md", ("accuracy", "heads", "speed"), 2.0
+    ),
+    "slam-install": Job(_SLAM + "install", "slam-figures.md", ("install",), 0.2, "a package index"),
     "slam-stress": Job(
         _STRESS + "realtime,loops,kidnap,movers",
-        "slam.md",
+        "slam-figures.md",
         ("realtime", "loops", "kidnap", "movers"),
         2.0,
     ),
     "slam-everywhere": Job(
         "slam_everywhere.py --data_root={data} --out={work} --reuse --docs={docs}",
-        "slam.md",
+        "slam-figures.md",
         ("recordings", "hard"),
         3.0,
         "open3d",
     ),
     "slam-peers": Job(
         "slam_peers.py --data_root={data} --out={work} --reuse --docs={docs}",
-        "slam.md",
+        "slam-figures.md",
         ("peers",),
         0.5,
         "open3d",
     ),
     "slam-ablation": Job(
         "slam_ablation.py --data_root={data} --out={work}/rows.jsonl --docs={docs}",
-        "slam.md",
+        "slam-figures.md",
         ("ablation", "ablation-synthetic"),
         3.0,
     ),
     "slam-budget": Job(
         "slam_budget.py --data_root={data} --weights_dir={shared}/weights --docs={docs}",
-        "slam.md",
+        "slam-figures.md",
         ("budget",),
         0.2,
         "XFeat's weights",
     ),
-    "slam-masked": Job("slam_masked.py --docs={docs}", "slam.md", ("masked",), 0.5),
+    "slam-masked": Job("slam_masked.py --docs={docs}", "slam-figures.md", ("masked",), 0.5),
     "slam-dense": Job(
-        "dense_alignment.py --data_root={data} --docs={docs}", "slam.md", ("dense",), 0.3, "open3d"
+        "dense_alignment.py --data_root={data} --docs={docs}",
+        "slam-figures.md",
+        ("dense",),
+        0.3,
+        "open3d",
     ),
     "relocalization": Job(
         _RELOCALIZATION + "main,light,filter,update,scenes,images",
-        "relocalization.md",
+        "relocalization-figures.md",
         ("main", "light", "filter", "update", "scenes", "images"),
         3.0,
         "XFeat's weights",
     ),
     "relocalization-sets": Job(
         "relocalization_sets.py --data_root={data} --out={work} --docs={docs}",
-        "relocalization.md",
+        "relocalization-figures.md",
         ("sets",),
         2.0,
         "poselib",
@@ -161,7 +167,13 @@ JOBS = {
         "rerun-sdk",
     ),
     "first-steps": Job(
-        "first_steps.py --docs={docs}", "index.md", ("first_steps",), 0.5, "a package index"
+        "first_steps.py --docs={docs}", "first-steps.md", ("first_steps",), 0.5, "a package index"
+    ),
+    "scaling-curves": Job(
+        "scaling_curves.py --out={work} --docs={docs}",
+        "scaling.md",
+        ("curve-frames", "curve-mapping", "curve-batch", "curve-devices"),
+        2.0,
     ),
     "claims": Job("claims.py --docs={docs}", "benchmarks.md", ("claims",), 0.0),
     "published": Job(
@@ -180,7 +192,7 @@ UNSTAMPED = {
     ("datasets.md", "fuzz"),
     ("encoders.md", "parity"),
     ("encoders.md", "speed"),
-    ("slam.md", "budget"),
+    ("slam-figures.md", "budget"),
     ("troubleshooting.md", "failures"),
 }
 

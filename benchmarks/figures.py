@@ -8,20 +8,24 @@ extras `viewer` and `mesh`, `pip install playwright` and a Chromium for the scre
 live view's.
 """
 
+import contextlib
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from absl import flags
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ace_jax import errors
 from ace_jax.data.selection import open_frames
@@ -33,6 +37,7 @@ REPO = Path(__file__).resolve().parent.parent
 IMAGES = REPO / "docs" / "images"
 SCENE = "7scenes/redkitchen/seq-01"
 _PORT, _LOADING_SECONDS = 9899, 20.0  # of the viewer
+_EVERY, _MS_A_PICTURE = 12, 200  # of the animation: frames, milliseconds
 QUERY = 303  # a frame that is not mapped
 
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "folder that holds 7scenes/")
@@ -46,6 +51,7 @@ def main(_: Sequence[str]) -> None:
     work = Path(_WORK.value).resolve()
     IMAGES.mkdir(parents=True, exist_ok=True)
     figures = {
+        "explorer": _explorer,
         "trajectory": _trajectory,
         "coordinates": _coordinates,
         "reports": _reports,
@@ -163,33 +169,76 @@ def _verdicts(answer: Localization) -> np.ndarray:
     return colours
 
 
-def _reports(work: Path) -> None:
-    """The reports in a browser without a network; what it asks for or complains about is fatal."""
+@contextlib.contextmanager
+def _browser(**options: Any) -> Iterator[Any]:
+    """A Chromium without a network that can draw in 3D, if only by the processor."""
     from playwright.sync_api import sync_playwright
 
     if not _CHROMIUM.value:
         raise UserError("no Chromium: name one with --chromium")
+    arguments = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
+    arguments.append("--enable-unsafe-swiftshader")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_CHROMIUM.value, args=arguments)
+        yield browser.new_context(offline=True, **options)
+        browser.close()
+
+
+def _explorer(work: Path) -> None:
+    """The page of a SLAM run, as a picture in both themes, and from frame to frame."""
+    out = work / "room"
+    if not (out / "report.html").exists():
+        _command("ace_jax.slam", "--seq", "synthetic/room0", "--out", str(out))
+    address = f"file://{out / 'report.html'}"
+    for theme in ("light", "dark"):
+        size = {"width": 1060, "height": 800}
+        with _browser(viewport=size, color_scheme=theme) as context:
+            page = context.new_page()
+            page.goto(address)
+            shown = page.locator(".explorer")
+            shown.screenshot(path=work / f"explorer-{theme}.png")
+            _shrink(work / f"explorer-{theme}.png", IMAGES / f"explorer-{theme}.jpg", 1000)
+            if theme == "dark":
+                continue
+            frames = []
+            for at in range(0, 300, _EVERY):
+                page.evaluate(f"location.hash = {at}")
+                page.wait_for_timeout(80)
+                frames.append(Image.open(io.BytesIO(shown.screenshot())).convert("RGB"))
+    frames = [frame.resize((760, 760 * frame.height // frame.width)) for frame in frames]
+    frames[0].save(
+        IMAGES / "slam.webp",
+        save_all=True,
+        append_images=frames[1:],
+        duration=_MS_A_PICTURE,
+        loop=0,
+        quality=55,
+        method=4,
+    )
+
+
+def _reports(work: Path) -> None:
+    """The reports in a browser without a network; what it asks for or complains about is fatal."""
     _map(work)
     pages = {
         "report-slam": _slam(work) / "report.html",
         "report-mapping": work / "kitchen.report.html",
         "report-relocalize": _queries(work) / "report.html",
     }
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM.value, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 1000, "height": 800}, offline=True)
+    with _browser(viewport={"width": 1000, "height": 800}) as context:
         for name, path in pages.items():
             page, asked, wrong = context.new_page(), [], []
             page.on("request", lambda request, asked=asked: asked.append(request.url))
             page.on("pageerror", lambda error, wrong=wrong: wrong.append(str(error)))
             page.goto(f"file://{path}")
-            broken = page.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
+            broken = page.evaluate(
+                "[...document.images].filter(i => i.src && !i.naturalWidth).length"
+            )
             outside = [url for url in asked[1:] if not url.startswith("data:")]
             if broken or outside or wrong:
                 raise UserError(f"{path}: {broken} broken images, {outside}, {wrong}")
             page.screenshot(path=work / f"{name}.png", full_page=True)
             _shrink(work / f"{name}.png", IMAGES / f"{name}.jpg", 700)
-        browser.close()
 
 
 def _viewer(work: Path) -> None:

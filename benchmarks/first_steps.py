@@ -1,6 +1,6 @@
 """Runs every command of the documentation once, as a new user would.
 
-  python benchmarks/first_steps.py [--docs docs/index.md] [--only WORDS]
+  python benchmarks/first_steps.py [--docs docs/first-steps.md] [--only WORDS]
 
 Builds the wheel, installs it with its dependencies into a fresh environment, and runs the commands
 below in an empty directory with an empty cache and no weights. Prints command, output, wall and

@@ -1,7 +1,7 @@
 """Relocalization tables: heads, lighting, updates, uncertainty, numbers of images, matching.
 
   python benchmarks/relocalization.py [--tables main,light,filter,update,scenes,images] [--quick]
-      [--data_root DIR] [--weights_dir DIR] [--out DIR] [--reuse] [--docs docs/relocalization.md]
+      [--data_root DIR] [--weights_dir DIR] [--out DIR] [--reuse] [--docs PAGE.md]
 
 Protocol (7-Scenes redkitchen, sequence 1, SfM poses, f = 525.505): maps are made from frames 0, 6,
 12, ... 594. Constants were chosen on frames 3 mod 12 and 600-699; reported are frames 9 mod 12

@@ -1,12 +1,13 @@
 """Relocalization on every recording: today's default beside brute-force SIFT matching.
 
   python benchmarks/relocalization_sets.py [--sets kitchen,rooms,...] [--methods default,matching]
-      [--data_root DIR] [--out DIR] [--docs docs/relocalization.md] [--changes FIELD=VALUE,...]
+      [--data_root DIR] [--out DIR] [--docs PAGE.md] [--changes FIELD=VALUE,...]
 
 Every row (a set and a method) is kept in --out as soon as it is there; run again, the script goes
 on with what is missing. With --nomake it prints the table of what there is. The sets:
 
 - kitchen: 7-Scenes redkitchen, frames 0:600:6 mapped, 700:800:2 asked; SfM poses, depth.
+- kitchen in between: the same map, frames 3:600:24 asked.
 - kitchen turned by N: the same map, every fourth of the later frames turned about the optical axis.
 - kitchen 10 images: frames 0:600:60 mapped, 9:600:24 asked.
 - rooms: 8 test rooms of the pre-training benchmark (`ace_jax.pretrain.procedural`, seeds from
@@ -14,6 +15,10 @@ on with what is missing. With --nomake it prints the table of what there is. The
   exposure, a quarter of the furniture moved.
 - rooms RGB: the same without depth.
 - lounge: every other frame of hololens_lounge mapped, every second of the others asked.
+- corridor: four rooms in a row and a corridor of 15 m with repeated doors, rendered: frames
+  0:2018:8 mapped, 4:2018:32 asked.
+- alike: 20 rendered rooms with one wallpaper and one stock of furniture: frames 0:1664:8 mapped,
+  4:1664:32 asked.
 - castle: EPFL castle, 30 photos mapped, 19 asked; no depth.
 - fox: every other photo of nerfstudio's fox mapped, the others asked; no depth, arbitrary scale:
   its figures are hundredths of its unit.
@@ -114,6 +119,15 @@ def folder(name: str, frames: str | None = None) -> FrameSource:
     return open_frames(f"folder/{name}", Path(_DATA_ROOT.value) / "folders", frames=frames)
 
 
+def rendered(name: str, mapped: str, asked_about: str) -> list[Scene]:
+    """A rendered building."""
+    mapping, queries = (
+        open_frames(f"synthetic/{name}", Path(_DATA_ROOT.value), frames=frames)
+        for frames in (mapped, asked_about)
+    )
+    return [Scene(name, mapping, queries)]
+
+
 def fox(frames: str) -> FrameSource:
     """A phone's photos of a room corner, without scale."""
     return open_frames("nerfstudio/nerfstudio_fox", Path(_DATA_ROOT.value), frames=frames)
@@ -184,6 +198,7 @@ def kitchen_turned(degrees: float) -> list[Scene]:
 
 SETS: dict[str, Callable[[], list[Scene]]] = {
     "kitchen": lambda: [Scene("kitchen", kitchen("0:600:6"), kitchen("700:800:2"))],
+    "kitchen in between": lambda: [Scene("kitchen", kitchen("0:600:6"), kitchen("3:600:24"))],
     **{f"kitchen turned by {d}": functools.partial(kitchen_turned, d) for d in (30, 45, 90, 180)},
     "kitchen 10 images": lambda: [Scene("kitchen10", kitchen("0:600:60"), kitchen("9:600:24"))],
     "rooms": lambda: rooms(True),
@@ -191,6 +206,8 @@ SETS: dict[str, Callable[[], list[Scene]]] = {
     "lounge": lambda: [
         Scene("lounge", folder("hololens_lounge", "0:190:2"), folder("hololens_lounge", "1:190:4"))
     ],
+    "corridor": lambda: rendered("corridor", "0:2018:8", "4:2018:32"),
+    "alike": lambda: rendered("alike", "0:1664:8", "4:1664:32"),
     "castle": lambda: [Scene("castle", folder("castle_map"), folder("castle_query"))],
     "fox": lambda: [Scene("fox", fox("0:67:2"), fox("1:67:2"))],
 }

@@ -3,9 +3,9 @@
   python benchmarks/slam.py [--tables accuracy,heads,speed,install] [--data_root DIR] [--quick]
 
 Every number comes from `python -m ace_jax.slam`, run as a user runs it, one process a row and seed,
-on `--cores` cores; the tables are printed as Markdown and, with `--docs docs/slam.md`, put into
-that file's `<!-- table: NAME -->` blocks. A run that fails, such as for a recording that is not
-there, says why in its row.
+on `--cores` cores; the tables are printed as Markdown and, with `--docs docs/slam-figures.md`, put
+into that file's `<!-- table: NAME -->` blocks. A run that fails, such as for a recording that is
+not there, says why in its row.
 
 All tables with three seeds are 54 runs and an installation; `--quick` takes one seed and 60 frames
 and says nothing about accuracy. Long paths, faults and real time are in `slam_stress.py`.

@@ -1,6 +1,6 @@
 """Ablation of SLAM: every mechanism switched off by itself, over all recordings.
 
-  python benchmarks/slam_ablation.py [--data_root DIR] [--docs docs/slam.md]
+  python benchmarks/slam_ablation.py [--data_root DIR] [--docs docs/slam-figures.md]
       [--tables ablation,ablation-synthetic] [--mechanisms "free space,..."] [--starts 1]
       [--out FILE]
 

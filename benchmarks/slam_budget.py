@@ -1,6 +1,6 @@
 """Error budget of SLAM: noise and bias of single observations (keypoints, parallax, depth).
 
-  python benchmarks/slam_budget.py [--data_root ../shared/data] [--pairs 60] [--docs docs/slam.md]
+  python benchmarks/slam_budget.py [--data_root ../shared/data] [--pairs 60] [--docs PAGE.md]
 
 Features of one frame are moved into a later one with the true poses and their measured depth, and
 compared with the feature that looks most alike there. What is left is keypoint noise, depth noise,

@@ -1,7 +1,7 @@
 """SLAM with its defaults on every recording at hand, easy and hard: is it kept, and is it right?
 
   python benchmarks/slam_everywhere.py [--tables recordings,hard] [--data_root DIR]
-      [--docs docs/slam.md]
+      [--docs docs/slam-figures.md]
 
 As `slam.py`: every number comes from `python -m ace_jax.slam`. Beside it stands Open3D's RGB-D
 odometry on the same frames where Open3D is installed (`pip install open3d`).

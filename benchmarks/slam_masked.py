@@ -1,6 +1,6 @@
 """Upper bound of the rejection of people: SLAM with ground-truth masks of moving people.
 
-  python benchmarks/slam_masked.py [--rooms room0,room3] [--weights_dir DIR] [--docs docs/slam.md]
+  python benchmarks/slam_masked.py [--rooms room0,room3] [--weights_dir DIR] [--docs PAGE.md]
 
 People are where the depth differs from that of the same walk through the empty room. There, depth
 becomes unknown, so that nothing on them can become a landmark or be registered.

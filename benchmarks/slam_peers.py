@@ -1,7 +1,7 @@
 """SLAM beside Open3D on the same frames, one after the other on the same cores.
 
   pip install '.[mesh]'
-  python benchmarks/slam_peers.py --data_root DIR [--docs docs/slam.md]
+  python benchmarks/slam_peers.py --data_root DIR [--docs docs/slam-figures.md]
 
 Open3D's dense SLAM tracks each frame against a raycast of its voxel map; its RGB-D odometry (colour
 and depth) goes from frame to frame without a map. Settings are those of its documentation's

@@ -1,7 +1,7 @@
 """SLAM in hard conditions: real time, loops, look-alike rooms, kidnapping, movers, long paths.
 
   python benchmarks/slam_stress.py [--tables realtime,loops,kidnap,movers,length]
-      [--skip noisy] [--data_root DIR] [--quick] [--docs docs/slam.md]
+      [--skip noisy] [--data_root DIR] [--quick] [--docs docs/slam-figures.md]
 
 As `slam.py`: every number comes from `python -m ace_jax.slam`. The synthetic sequences are rendered
 before their first run, which takes minutes (see `python -m ace_jax.synthetic --help`).

@@ -11,7 +11,7 @@ Settings: 8M patches of 512 channels (8.4 GB), 16 passes in batches of 5120, one
 Time: the paper maps a scene in 5 minutes on one GPU. Not for a CPU: `--config ace_cpu` is.
 Result: a map of 4 MB. Not measured by us: the encoder's weights could not be had where this was
 written. Head, losses, schedule and encoder equal the official ones' values (tests/); the same head
-on XFeat features is measured in docs/relocalization.md.
+on XFeat features is measured in docs/relocalization-figures.md.
 """
 
 from ace_jax.mapping.presets.ace import get_config

@@ -1,37 +1,135 @@
 """Executes the notebooks as they are, in a small setting; fails where a cell does.
 
-  python notebooks/run.py [NOTEBOOK ...]
+  python notebooks/run.py [--store] [NOTEBOOK ...]
 
-Needs the extra `notebooks`. Works in a temporary folder; the files are not changed.
+Needs the extra `notebooks`. Works in a temporary folder. With --store the full setting is run, and
+the outputs are kept in the files; without, the files are not changed.
+
+The first cells come from here: a badge for Colab and the line that installs the package there. Both
+need the repository's address, which is `Repository` of `[project.urls]` in pyproject.toml; as long
+as there is none, there is no badge, and the cell says how to install a wheel. `--store` and
+`--setup` write them anew.
 """
 
+import base64
+import io
 import os
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 CELL_SECONDS = 900  # a slow machine
+LARGEST_BYTES = 300_000  # of a file with its outputs
+LINES = 40  # of a text output that is kept
+COLOURS = 64  # of a stored picture
+_SETUP = """\
+# Installs the package where it is not, as on Colab, whose JAX uses its GPU or TPU.
+import importlib.util
+import os
+
+REPOSITORY = "ADDRESS"
+if importlib.util.find_spec("ace_jax") is None:
+    if not REPOSITORY:
+        raise RuntimeError("upload a wheel (`python -m build` makes it) and `%pip install` it")
+    %pip install -q git+{REPOSITORY}
+
+import jax  # noqa: E402
+
+SMALL = bool(os.environ.get("ACE_JAX_SMALL"))  # set where the notebooks are tested
+print(jax.devices())"""
 
 
 def main(arguments: list[str]) -> None:
     """Runs the named notebooks, or all."""
-    os.environ["ACE_JAX_SMALL"] = "1"
-    for path in map(Path, arguments) if arguments else sorted(HERE.glob("*.ipynb")):
+    store, setup = "--store" in arguments, "--setup" in arguments
+    paths = [Path(argument) for argument in arguments if not argument.startswith("--")]
+    if not store:
+        os.environ["ACE_JAX_SMALL"] = "1"
+    for path in paths or sorted(HERE.glob("*.ipynb")):
         start = time.perf_counter()
         notebook = nbformat.read(path, as_version=4)
+        if store or setup:
+            begin(notebook, path.name, address())
         nbformat.validate(notebook)
-        with tempfile.TemporaryDirectory() as folder:
-            client = NotebookClient(
-                notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": folder}}
-            )
-            client.execute()
+        if not setup:
+            execute(notebook)
+        if store:
+            for cell in notebook.cells:
+                shorten(cell)
+        if store or setup:
+            text = nbformat.writes(notebook)
+            if len(text) > LARGEST_BYTES:
+                sys.exit(f"{path.name}: {len(text)} bytes with its outputs")
+            path.write_text(text + "\n", encoding="utf-8")
         cells = sum(cell.cell_type == "code" for cell in notebook.cells)
         print(f"{path.name}: {cells} cells, {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def address() -> str:
+    """Where the repository is; "" as long as it has no public address."""
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    return project["project"]["urls"].get("Repository", "").rstrip("/")
+
+
+def begin(notebook: nbformat.NotebookNode, name: str, repository: str) -> None:
+    """Writes the badge below the title and the first code cell.
+
+    Args:
+        notebook: whose first cell has the title and whose first code cell is replaced.
+        name: of the file.
+        repository: address of the repository on GitHub; "" for none.
+    """
+    title, *rest = notebook.cells[0].source.split("\n")
+    rest = [line for line in rest if not line.startswith("[![Open in Colab]")]
+    while rest and not rest[0].strip():
+        rest.pop(0)
+    badge = []
+    if repository:
+        place = repository.removeprefix("https://github.com/")
+        colab = f"https://colab.research.google.com/github/{place}/blob/main/notebooks/{name}"
+        picture = "https://colab.research.google.com/assets/colab-badge.svg"
+        badge = [f"[![Open in Colab]({picture})]({colab})", ""]
+    notebook.cells[0].source = "\n".join([title, "", *badge, *rest])
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source = _SETUP.replace("ADDRESS", repository)
+
+
+def execute(notebook: nbformat.NotebookNode) -> None:
+    """Runs all cells in a temporary folder; the outputs are in the notebook."""
+    with tempfile.TemporaryDirectory() as folder:
+        resources = {"metadata": {"path": folder}}
+        NotebookClient(notebook, timeout=CELL_SECONDS, resources=resources).execute()
+
+
+def shorten(cell: nbformat.NotebookNode) -> None:
+    """Drops what a cell wrote to standard error; long texts and large pictures become small."""
+    cell.metadata.pop("execution", None)
+    if cell.cell_type != "code":
+        return
+    kept = [output for output in cell.outputs if output.get("name") != "stderr"]
+    for output in kept:
+        if "text" in output:
+            output.text = "\n".join(output.text.split("\n")[:LINES])
+        picture = output.get("data", {}).get("image/png")
+        if picture:
+            output.data["image/png"] = smaller(picture)
+    cell.outputs = kept
+
+
+def smaller(picture: str) -> str:
+    """A PNG in base64, of few colours and at most 900 pixels across."""
+    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    image.thumbnail((900, 900))
+    buffer = io.BytesIO()
+    image.quantize(COLOURS).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 if __name__ == "__main__":

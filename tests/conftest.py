@@ -22,8 +22,11 @@ refuse_unstated()
 os.environ["ACE_JAX_OFFLINE"] = "1"
 
 
-# What no machine of a CI has: real recordings and weights, ROS 2; and what is no test there.
-MAY_BE_SKIPPED = r"no shared data|no xfeat.onnx|no /\S+$|ROS 2 is not installed|the host compares"
+# What no machine of a CI has: real recordings and weights, ROS 2; and what is no test there, such
+# as the method `test_session` of TensorFlow's test case.
+MAY_BE_SKIPPED = (
+    r"no shared data|no xfeat.onnx|no /\S+$|ROS 2 is not installed|the host compares|Not a test\.$"
+)
 
 
 def unexpected_skips(reasons: Iterable[str]) -> list[str]:
@@ -45,6 +48,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Real recordings, weights and oracle values; `ACE_JAX_SHARED`, default `../shared`."""
+    folder = Path(os.environ.get("ACE_JAX_SHARED") or REPO.parent / "shared").resolve()
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no shared data in {folder} (set ACE_JAX_SHARED)")
+    return folder
+
+
 # Linux gives a process 65,530 memory maps, of which XLA takes about six for each program, and
 # aborts without more. All tests together compile more programs than that.
 MOST_MEMORY_MAPS = 20_000
@@ -58,12 +70,3 @@ def _bounded_memory_maps() -> Iterator[None]:
     if maps.is_file() and maps.read_bytes().count(b"\n") > MOST_MEMORY_MAPS:
         jax.clear_caches()
         gc.collect()
-
-
-@pytest.fixture(scope="session")
-def shared_dir() -> Path:
-    """Real recordings, weights and oracle values; `ACE_JAX_SHARED`, default `../shared`."""
-    folder = Path(os.environ.get("ACE_JAX_SHARED") or REPO.parent / "shared").resolve()
-    if not (folder / "golden").is_dir():
-        pytest.skip(f"no shared data in {folder} (set ACE_JAX_SHARED)")
-    return folder

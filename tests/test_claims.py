@@ -26,12 +26,12 @@ TABLE = """
 
 2026-11-29, revision abcdef0, 2 cores of A
 """
-BLOCKS = {("slam.md", "accuracy"): TABLE}
+BLOCKS = {("slam-figures.md", "accuracy"): TABLE}
 
 
 def claim(**changes) -> Claim:
     values = {"rows": ["a"], "column": "ATE", "digits": 1, "readme": "has {} cm", **changes}
-    return Claim("a claim", "slam.md", "accuracy", **values)
+    return Claim("a claim", "slam-figures.md", "accuracy", **values)
 
 
 @pytest.mark.parametrize("known", CLAIMS, ids=lambda known: known.title)

@@ -142,6 +142,7 @@ def test_source_with_other_poses(tmp_path):
         ("a.png 1 0 0 0 0 0 0\nb.png 1 0 0\n", "line 2"),
         ("other.png 1 0 0 0 0 0 0\n", "none of its names"),
         ("900 0 0 0 0 0 0 1\n", "none of its times"),
+        ("1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1\n", "4 x 4 matrices, without time or name"),
     ],
 )
 def test_unusable_files_say_why(tmp_path, text, message):

@@ -48,11 +48,16 @@ def test_relative_paths_and_what_outputs_are_called(root, monkeypatch):
     for name in ("a-folder", "./a-folder", "../" + root.name + "/a-folder"):
         assert len(open_sequence(name, "data")) == 4
         assert short_name(name) == "a-folder"
+    for layout in ("7scenes", "ace"):  # of two names, also where the path has one
+        assert open_sequence(f"a-{layout}", "data").name == f"{root.name}/a-{layout}"
     (root / "link").symlink_to(root / "a-folder")
     assert short_name("link") == open_sequence("link", "data").name == "link"
     monkeypatch.chdir(root / "a-folder")
     assert short_name(".") == open_sequence(".", "data").name == "a-folder"
     monkeypatch.chdir(root)
+    (root / "fox").mkdir()
+    (root / "fox/transforms.json").write_text("{}")
+    assert short_name("fox/transforms.json") == short_name("fox") == "fox"
     assert short_name("7scenes/redkitchen/seq-01") == "7scenes/redkitchen/seq-01"
     assert short_name("folder/a-folder/") == "folder/a-folder"
 
@@ -108,6 +113,11 @@ def test_what_is_no_recording_is_one_line(tmp_path):
         with pytest.raises(UserError, match=words) as caught:
             open_sequence(str(tmp_path / name), "data")
         assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_recordings_names_them(root):
+    with pytest.raises(UserError, match="holds recordings and is none: name one of a-7scenes, a-"):
+        recognise(root)
 
 
 def test_images_alone_need_intrinsics(root, tmp_path):

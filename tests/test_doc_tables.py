@@ -53,13 +53,13 @@ def test_lines_of_revision_and_machine(text, expected):
 
 def test_a_table_without_the_line_is_refused():
     found = dict(blocks())
-    found["slam.md", "speed"] = "| a |\n| --- |\n| 1 |"
-    found["slam.md", "invented"] = LINE
-    del found["slam.md", "heads"]
+    found["slam-figures.md", "speed"] = "| a |\n| --- |\n| 1 |"
+    found["slam-figures.md", "invented"] = LINE
+    del found["slam-figures.md", "heads"]
     assert faults(found) == [
-        "slam.md heads: the page has no such block, but job slam",
-        "slam.md invented: no job of doc_tables.py writes it",
-        "slam.md speed: no date, revision and machine below the table",
+        "slam-figures.md heads: the page has no such block, but job slam",
+        "slam-figures.md invented: no job of doc_tables.py writes it",
+        "slam-figures.md speed: no date, revision and machine below the table",
     ]
 
 
@@ -107,7 +107,7 @@ def test_a_night_goes_on_where_it_was(tmp_path, monkeypatch):
     chosen = ["slam", "slam-peers", "solvers"]
     ended = night.run(chosen, places, tmp_path, command)
     assert "--data_root=DATA" in calls[0]
-    assert f"--docs={REPO / 'docs/slam.md'}" in calls[0]
+    assert f"--docs={REPO / 'docs/slam-figures.md'}" in calls[0]
     assert f"--out={tmp_path / 'abcdef0/slam'}" in calls[0]
     assert names() == ["slam.py", "slam_peers.py", "absolute_pose.py"]
     assert ended["slam-peers"]["failure"] == "exit code 1, no open3d"

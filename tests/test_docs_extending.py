@@ -83,4 +83,4 @@ def test_the_sites_tables_are_those_of_the_pages():
     for page, name in shown:
         assert namespace["table"](page, name).startswith("|")
     with pytest.raises(ValueError, match="no table 'nothing'"):
-        namespace["table"]("slam.md", "nothing")
+        namespace["table"]("slam-figures.md", "nothing")

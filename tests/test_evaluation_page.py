@@ -1,5 +1,6 @@
 """Reports: self-contained pages, and what they are made of."""
 
+import base64
 import re
 import sys
 import types
@@ -34,7 +35,7 @@ def test_a_page_needs_no_network_and_shows_names_as_they_are(tmp_path):
     assert not re.search(r"(src|href)=\"(?!data:)|@import|url\(|<script", text)
     assert "&lt;kitchen&gt;" in text
     assert "features.name" in text
-    assert re.findall("<h2>(.*?)</h2>", text) == ["Settings", "Time", "&lt;i&gt;"]
+    assert re.findall("<h2>(.*?)</h2>", text) == ["Time", "&lt;i&gt;", "Settings"]
     assert "left out" not in text
     assert text.count("data:image/") == 2
 
@@ -42,6 +43,20 @@ def test_a_page_needs_no_network_and_shows_names_as_they_are(tmp_path):
 def test_the_command_is_one_that_can_be_given_again(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/x/ace_jax/slam/__main__.py", "--seq", "folder/my room"])
     assert "python -m ace_jax.slam --seq &#x27;folder/my room&#x27;" in page.settings_table({})
+
+
+def test_drawings_follow_the_theme():
+    figure = charts.bar_figure({"a & b": 1.0}, "seconds")
+    drawn = re.search(r"base64,([^\"]+)", page.drawing(figure, "bars"))[1]
+    svg = base64.b64decode(drawn).decode()
+    assert svg.startswith("<svg")
+    assert "prefers-color-scheme:dark" in svg
+    assert "stroke: var(--g00)" in svg
+    assert "#000000" not in svg.replace("--g00:#000000", "")
+    assert "--g00:#dfdfdf" in svg
+    assert "a &amp; b" in svg
+    assert set(re.findall(r"https?://([\w.]+)", svg)) == {"www.w3.org"}
+    assert f"fill: {charts.BLUE}" in svg
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])

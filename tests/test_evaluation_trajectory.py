@@ -14,6 +14,7 @@ from ace_jax.evaluation.trajectory import (
     Trajectory,
     align_se3,
     compare,
+    relative_errors,
 )
 from ace_jax.geometry.rigid import from_quaternion
 
@@ -116,6 +117,19 @@ def test_agrees_with_installed_evo():
                 rpe.error,
                 atol=TOLERANCE,
             )
+    for metres in (0.2, 0.7):
+        relative = relative_errors(estimate, reference, ours, metres)
+        assert len(relative.first) > 10
+        for relation, errors in (
+            (metrics.PoseRelation.translation_part, relative.trans_m),
+            (metrics.PoseRelation.rotation_angle_deg, relative.rot_deg),
+        ):
+            rpe = metrics.RPE(
+                relation, metres, metrics.Unit.meters, all_pairs=True, pairs_from_reference=True
+            )
+            rpe.process_data((theirs_reference, theirs_estimate))
+            assert len(rpe.error) == len(errors)
+            np.testing.assert_allclose(errors, rpe.error, atol=TOLERANCE)
     theirs_estimate.align(theirs_reference)
     for relation, errors in (
         (metrics.PoseRelation.translation_part, ours.ate_trans_m),

@@ -1,10 +1,8 @@
 """The exported relocalizer: runs without the package, answers as the original; the examples."""
 
 import importlib.util
-import shutil
 import subprocess
 import sys
-import types
 
 import cv2
 import jax
@@ -202,56 +200,3 @@ def test_http_service(deployed):
     expected = deployed(image, INTRINSICS)
     assert expected.success
     np.testing.assert_array_equal(answer["world_from_camera"], expected.world_from_camera)
-
-
-def test_ros_2_node(deployed, monkeypatch):
-    """Against stand-ins of ROS's modules: the node's own lines run, ROS itself does not."""
-    published, callbacks = [], []
-
-    class Namespace(types.SimpleNamespace):
-        def __getattr__(self, name):
-            self.__dict__[name] = Namespace()
-            return self.__dict__[name]
-
-    class Node:
-        def __init__(self, name): ...
-
-        def create_publisher(self, *_):
-            return types.SimpleNamespace(publish=published.append)
-
-    class Synchronizer:
-        def __init__(self, topics, _): ...
-
-        def registerCallback(self, callback):
-            callbacks.append(callback)
-
-    for name, content in {
-        "rclpy": {},
-        "rclpy.node": {"Node": Node},
-        "geometry_msgs.msg": {"PoseStamped": Namespace},
-        "sensor_msgs.msg": {"Image": Namespace, "CameraInfo": Namespace},
-        "message_filters": {
-            "Subscriber": lambda *_: None,
-            "TimeSynchronizer": Synchronizer,
-        },
-        "relocalizer": {"Relocalizer": lambda: deployed},
-    }.items():
-        module = types.ModuleType(name)
-        module.__dict__.update(content)
-        monkeypatch.setitem(sys.modules, name, module)
-    _example("ros2_localizer").Localizer()
-    rgb = RoomSource(8)[5].rgb
-    image = Namespace(data=rgb.tobytes(), height=240, width=320)
-    camera = types.SimpleNamespace(k=[CAMERA.fx, 0, CAMERA.cx, 0, CAMERA.fy, CAMERA.cy, 0, 0, 1])
-    callbacks[0](image, camera)
-    callbacks[0](Namespace(data=bytes(rgb.nbytes), height=240, width=320), camera)
-    (message,) = published
-    place = deployed(rgb, INTRINSICS).world_from_camera[:3, 3]
-    position = message.pose.position
-    np.testing.assert_allclose([position.x, position.y, position.z], place)
-
-
-@pytest.mark.skipif(shutil.which("ros2") is None, reason="ROS 2 is not installed")
-def test_ros_2_modules_are_those_of_ros():
-    for name in ("rclpy", "geometry_msgs.msg", "sensor_msgs.msg", "message_filters"):
-        importlib.import_module(name)

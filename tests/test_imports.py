@@ -26,6 +26,7 @@ LAYERS = (
     {"viewer"},
     {"mapping", "slam", "relocalize", "pretrain", "export"},  # the commands: none knows another
     {"api"},  # what `import ace_jax` offers
+    {"warm_up"},  # does once what users of the API will do
     {"__main__"},
 )
 LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in layer}

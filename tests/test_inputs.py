@@ -118,7 +118,7 @@ def test_intrinsics(intrinsics):
     [
         (np.eye(4), r"not an array \(4, 4\)"),
         ([5, 6, 3.5], r"not an array \(3,\)"),
-        (MATRIX.T, r"not an array \(3, 3\)"),
+        (MATRIX.T, r"not an array \(3, 3\), whose last row is not 0 0 1"),
         ("camera", "intrinsics must be"),
         ([5, -6, 3.5, 2.5], "5 -6 3.5 2.5"),
         ([5, np.nan, 3.5, 2.5], "nan"),

@@ -13,6 +13,7 @@ from ace_jax.mapping import landmark_refinement
 from ace_jax.mapping.images import extract_images
 
 GROW = jax.jit(landmark_refinement.grow)
+SEARCH = jax.jit(landmark_refinement.search)
 REFINE = jax.jit(landmark_refinement.refine)
 GATES = MatchGates(25.0, 0.7)
 
@@ -46,15 +47,22 @@ def _grown(views, noise=0.03, known=None, count=0):
 
 
 def _refined(images, tracks, rounds=3, known=0):
+    cameras = camera_rows([i.camera for i in images]).astype(np.float32)
+    poses = np.stack([i.camera_from_world for i in images]).astype(np.float32)
+    features = jax.tree.map(lambda *rows: np.stack(rows), *(i.features for i in images))
+    gates = GATES.replace(radius=np.full(len(images), GATES.radius, np.float32))
     for _ in range(rounds):
-        tracks, _ = REFINE(
-            tracks,
-            jax.tree.map(lambda *rows: np.stack(rows), *(i.features for i in images)),
-            camera_rows([i.camera for i in images]).astype(np.float32),
-            np.stack([i.camera_from_world for i in images]).astype(np.float32),
-            GATES.replace(radius=np.full(len(images), GATES.radius, np.float32)),
-            known,
+        capacity, _, dim = tracks.landmarks.descriptors.shape
+        found, shown = SEARCH(
+            tracks.landmarks,
+            landmark_refinement.nothing_found(capacity, dim),
+            features,
+            cameras,
+            poses,
+            gates,
+            np.ones(len(images), bool),
         )
+        tracks = REFINE(tracks, found, shown, features.uv, cameras, poses, known)
     return tracks
 
 

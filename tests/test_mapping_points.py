@@ -302,6 +302,31 @@ def test_regular_grids_are_told_from_keypoints():
     assert regular_grid(uv + np.random.default_rng(0).normal(size=uv.shape), everything) is None
 
 
+def test_a_long_recording_is_mapped_everywhere():
+    class Walk:
+        """Ahead by 5 cm a frame for 20 m, standing still half of the time."""
+
+        name, metric = "walk", True
+
+        def poses(self):
+            poses = np.tile(np.eye(4), (800, 1, 1))
+            poses[:, 0, 3] = 0.05 * np.minimum(np.arange(800), 400)
+            return poses
+
+    walk = Walk()
+    at = walk.poses()[:, 0, 3]
+    few = select_frames(walk, 20)
+    assert len(few) == 20
+    chosen = select_frames(walk, 20, 1000)
+    apart = np.abs(at[:, None] - at[chosen]).min(axis=1)
+    assert apart.max() <= 0.25
+    assert set(few) <= set(chosen)
+    assert len(chosen) < 120
+    assert len(select_frames(walk, 20, 30)) == 30
+    walk.metric = False  # lengths mean nothing: as many as may be
+    assert len(select_frames(walk, 20, 100)) == 100
+
+
 def test_frames_without_a_pose_are_not_selected():
     source = WorldSource(VIEWS)
     assert select_frames(source, None) == list(range(30))

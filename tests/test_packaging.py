@@ -116,12 +116,13 @@ def test_commands_are_those_that_exist():
     listed = commands()
     assert "evaluation" in listed
     for name, summary in listed.items():
-        assert (PACKAGE / name / "__main__.py").is_file()
+        assert (PACKAGE / name.replace("-", "_") / "__main__.py").is_file()
         assert summary.endswith(".")
 
 
 @pytest.mark.parametrize("name", commands())
 def test_help_has_examples_that_can_be_pasted(name):
+    name = name.replace("-", "_")
     text = ast.get_docstring(ast.parse((PACKAGE / name / "__main__.py").read_text()))
     examples = text.partition("Examples:\n")[2]
     assert re.search(rf"^  python -m ace_jax\.{name}\b", examples, re.MULTILINE)
@@ -197,6 +198,21 @@ def test_help_names_the_module_and_no_folder(command, flag):
     assert f"\n{title}:\n  --" in done.stdout
     for folder in {str(REPO), sys.prefix, sys.base_prefix, "__main__"}:
         assert folder not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "field"), [("mapping", "head.name=landmark"), ("pretrain", "query.targets=query")]
+)
+def test_help_shows_the_fields_of_a_configuration(command, field):
+    done = subprocess.run(
+        [sys.executable, "-m", f"ace_jax.{command}", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=REPO,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"\n  --config.{field}" in done.stdout
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
 
 
 def test_every_dependency_has_a_lower_bound_and_a_newest_tested_version():

@@ -77,7 +77,9 @@ def test_a_run_leaves_metrics_a_transformer_and_a_report(whole):
     for figures in checked.values():
         assert {"right", "surest_right", "order", "pose_5cm_5deg", "score"} <= figures.keys()
     page = (whole / "pretrain_report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5  # losses, validation, calibration, 2 scenes
+    assert (
+        page.count("data:image/svg+xml;base64,") == 5
+    )  # losses, validation, calibration, 2 scenes
     assert 'src="http' not in page
 
 

@@ -135,7 +135,7 @@ def test_an_image_without_a_valid_patch_has_no_pose():
     scenes[0].mask[asked][0] = False  # one image of a scene
     scenes[1].mask[asked] = False  # all of the other's
     form = create_form(config, world.DIM)
-    transformer = form.init_transformer(jax.random.key(0))
+    transformer = jax.jit(form.init_transformer)(jax.random.key(0))
     answers = Validator(config, form, scenes)(transformer, steps=1)
     images = len(scenes[0].mask[asked])
     assert np.isinf(answers.poses.translation[[0, *range(images, 2 * images)]]).all()

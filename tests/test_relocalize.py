@@ -22,6 +22,7 @@ from ace_jax.data.frame import BadFrame
 from ace_jax.data.inputs import as_camera
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
+from ace_jax.evaluation.explorer import unpacked
 from ace_jax.localization import localize
 from ace_jax.localization import relocalizer as relocalizer_module
 from ace_jax.localization.relocalizer import Relocalizer
@@ -269,7 +270,20 @@ def test_a_run_writes_what_others_read(map_files, tmp_path):
     assert "3 of 5" in run.describe(state, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/jpeg") >= 3
-    assert "view-9.5" in page
+    explored = json.loads(re.search(r'id="explored">(.*?)</script>', page)[1])
+    # All that could be read can be chosen; the one that was not found has no pose.
+    names = [shot["name"] for shot in explored["shots"]]
+    assert names == ["view-3.5", "view-5.5", f"view-{SECOND_ROOM + 2.0}", "view-9.5"]
+    assert [shot["pose"] is None for shot in explored["shots"]] == [False, False, True, False]
+    for shot, at in zip(explored["shots"], (3.5, 5.5, None, 9.5), strict=True):
+        if at is not None:
+            np.testing.assert_allclose(
+                np.reshape(shot["pose"], (3, 4)), World(1).pose(at)[:3], atol=0.01
+            )
+            assert shot["image"]
+            assert len(unpacked(shot["xyz"])) == len(unpacked(shot["uv"])) > 20
+    for state in ("found: 3", "no pose: 1", "not read: 1"):
+        assert state in page
 
 
 def test_colmap_files_follow_its_conventions(map_files, tmp_path):
@@ -302,6 +316,11 @@ def test_without_a_reference_nothing_is_claimed(map_files, tmp_path):
     # Errors against no reference are unknown, in ACE's file too.
     errors = [line.split()[8:10] for line in (tmp_path / "poses.txt").read_text().splitlines()[1:]]
     assert errors == [["nan", "nan"]] * 2
+    page = (tmp_path / "report.html").read_text()
+    page = page[page.index("<body>") :]
+    assert "Errors are not known" in page
+    assert "unknown" not in page.replace("function", "")
+    assert "no reference" not in page
 
 
 def test_a_map_of_another_world_is_judged_after_alignment(map_files, tmp_path):

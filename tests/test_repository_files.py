@@ -108,6 +108,7 @@ def test_what_may_be_skipped():
         "no shared data in x (set ACE_JAX_SHARED)",
         "no /dev/full here",
         "the host compares all",
+        "Not a test.",
     ]
     assert unexpected_skips(reasons) == ["no /dev/full here"]
     assert unexpected_skips(["Skipped: could not import 'evo'"] * 2) == [

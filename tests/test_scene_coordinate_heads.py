@@ -68,7 +68,7 @@ def test_every_head_fits_points_and_keeps_finite_gradients(name):
     features = jax.random.normal(keys[0], (50, 16))
     features /= jnp.linalg.norm(features, axis=1, keepdims=True)
     points = jax.random.uniform(keys[1], (50, 3), minval=-2, maxval=2)
-    variables = head.init(keys[2], features)
+    variables = jax.jit(head.init)(keys[2], features)
     if name == "landmark_attention":
         params = variables["params"]
         params["descriptors"], params["bias"] = features, jnp.zeros(50)
@@ -101,7 +101,7 @@ def test_every_head_fits_points_and_keeps_finite_gradients(name):
 def test_tri_mlp_stays_in_the_scene_and_reports_its_spread():
     head = create_head("tri_mlp", width=16, layers=1, cells=4)
     features = jax.random.normal(KEY, (200, 8))
-    variables = head.init(KEY, features)
+    variables = jax.jit(head.init)(KEY, features)
     lower, upper = jnp.array([0.0, 10, -5]), jnp.array([2.0, 11, 5])
     variables["scene"] = {"lower": lower, "upper": upper}
     out = head.apply(variables, features * 1e3)

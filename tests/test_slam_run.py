@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ from ace_jax.data.registry import open_sequence
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.localization.scene_map import load_map
+from ace_jax.slam import run as slam_run
 from ace_jax.slam.run import (
     CompilationCounter,
     RunResult,
@@ -26,7 +28,7 @@ from ace_jax.slam.run import (
 FRAMES = 36
 FILES = {
     *("report.html", "trajectory.tum", "trajectory_live.tum", "map.safetensors", "points.ply"),
-    *("trajectory.png", "metrics.json", "session.safetensors"),
+    *("trajectory.png", "trajectory.pdf", "metrics.json", "session.safetensors"),
 }
 
 
@@ -272,3 +274,30 @@ def test_at_its_own_pace_every_frame_is_taken_or_counted_as_late(tmp_path):
     assert metrics["coverage"] == metrics["frames_tracked"] / FRAMES
     assert 0 < metrics["latency_ms_p50"] <= metrics["latency_ms_p95"] <= metrics["latency_ms_max"]
     assert metrics["ate_rmse_m"] < 0.02
+
+
+def test_the_system_is_made_while_the_recording_is_rendered(monkeypatch):
+    rendering, made = threading.Event(), threading.Event()
+
+    class Rendered(RoomSource):
+        def prepare(self):
+            rendering.set()
+            assert made.wait(10)
+
+    def plan(source, options):
+        if options.features == "none":
+            raise UserError("no such features")
+
+        def create():
+            assert rendering.wait(10)
+            made.set()
+            return "system"
+
+        return create
+
+    monkeypatch.setattr(slam_run, "plan_system", plan)
+    assert slam_run.create_while_rendering(Rendered(4), SystemOptions()) == "system"
+    rendering.clear()
+    with pytest.raises(UserError, match="no such features"):
+        slam_run.create_while_rendering(Rendered(4), SystemOptions(features="none"))
+    assert not rendering.is_set()  # mistakes are told first

@@ -1,11 +1,13 @@
 """Rooms, camera paths and the difficulty dial: host code and small arrays, nothing is rendered."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ace_jax.data.frame import FrameSource
 from ace_jax.synthetic.furnished_rooms import make_room
+from ace_jax.synthetic.ray_casting import stage
 from ace_jax.synthetic.room import Room, clearance
 from ace_jax.synthetic.sequences import ROOMS, open_synthetic
 from ace_jax.synthetic.trajectory import CLEARANCE, MAX_SPEED, MAX_TURN, make_trajectory, speeds
@@ -133,3 +135,18 @@ def test_rearrange_moves_pieces_rigidly_and_nothing_else(room):
         np.testing.assert_allclose(before[:, 2], after[:, 2])
     still = move(room, key, 0.0, 0.3, 0.4)
     np.testing.assert_allclose(still.boxes.center, room.boxes.center, atol=1e-5)
+
+
+def test_a_stage_changes_no_number_and_xla_does_not_look_through_it():
+    def shared(x, k):
+        return jnp.exp(x) * k
+
+    def three(x, k, kept):
+        y = stage(shared, x, k) if kept else shared(x, k)
+        return [y + j for j in range(3)]
+
+    x, k = np.array([np.nan, 0.5, 2.0], np.float32), np.arange(3)
+    plain, staged = (jax.jit(three, static_argnums=2)(x, k, kept) for kept in (False, True))
+    np.testing.assert_array_equal(plain, staged)
+    compiled = jax.jit(three, static_argnums=2).lower(x, k, True).compile().as_text()
+    assert "conditional(" in compiled

@@ -3,7 +3,7 @@
   python -m ace_jax.data list
   python -m ace_jax.data info SEQ
   python -m ace_jax.data check SEQ [--picture FILE]
-  python -m ace_jax.data convert SEQ --to replica|tum|7scenes|ace|colmap|nerfstudio|folder \\
+  python -m ace_jax.data convert SEQ --to replica|tum|7scenes|ace|colmap|nerfstudio|mcap|folder \\
       --out FOLDER
   python -m ace_jax.data download NAME
 
@@ -15,6 +15,7 @@ Examples:
   python -m ace_jax.data convert tum/freiburg1_rpy --data_root ~/data --to colmap --out /tmp/rpy
   python -m ace_jax.data convert kitchen --poses runs/slam/kitchen/trajectory.tum \\
       --stride 10 --to nerfstudio --out kitchen_splats
+  python -m ace_jax.data convert tum/freiburg1_rpy --data_root ~/data --to mcap --out rpy_bag
 
 `check` finds out why a recording does not work; its exit code is 1 if it found a fault.
 """

@@ -17,7 +17,7 @@ import numpy as np
 from ace_jax.data.frame import BadFrame, FrameSource
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.images import image_size
-from ace_jax.data.places import images, natural, own_folder, read_text
+from ace_jax.data.places import images, last_two, natural, own_folder, read_text
 from ace_jax.data.poses_file import read_pose_files
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
@@ -43,7 +43,7 @@ class AceLayout(ImageRecording):
             UserError: something is missing or unreadable.
         """
         folder = Path(folder)
-        name = name or f"{folder.parent.name}/{folder.name}"
+        name = name or last_two(folder)
         colour = by_name(images(folder / "rgb"))
         names = sorted(colour, key=natural)
         if not names:

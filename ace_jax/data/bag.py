@@ -13,29 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ace_jax.data.association import MAX_DIFFERENCE, associate
 from ace_jax.data.frame import BadFrame
-from ace_jax.data.images import MAX_PIXELS
 from ace_jax.data.places import own_path
 from ace_jax.data.recording import Recording
+from ace_jax.data.ros_messages import camera_of, colour_of, depth_of
 from ace_jax.data.undistortion import Undistortion
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.distortion import Distortion, Fisheye, RadialTangential
-from ace_jax.geometry.host_camera import camera_from_matrix
+from ace_jax.geometry.distortion import Distortion
 
 _IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _INFO = "sensor_msgs/msg/CameraInfo"
-_TO_RGB = {
-    "rgb8": None,
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "mono8": cv2.COLOR_GRAY2RGB,
-}
 
 
 class Bag(Recording):
@@ -110,31 +101,14 @@ class Bag(Recording):
         if first is None:
             raise UserError(f"{name}: no message of {connection.topic}, which has the intrinsics")
         message = self._reader.deserialize(first[2], connection.msgtype)
-        values = message.K if hasattr(message, "K") else message.k
-        lens = np.array(message.D if hasattr(message, "D") else message.d, np.float64).ravel()
-        k = np.array(values, np.float64).reshape(3, 3)
-        if min(k[0, 0], k[1, 1]) <= 0 or not (np.isfinite(k).all() and np.isfinite(lens).all()):
-            raise UserError(
-                f"{name}: {connection.topic} says no focal length; calibrate the camera"
-            )
-        camera = camera_from_matrix(k, int(message.width), int(message.height))
-        if not np.any(lens):
-            return camera, None
-        if message.distortion_model in ("plumb_bob", "rational_polynomial") and len(lens) <= 8:
-            return camera, RadialTangential(*lens.tolist())
-        if message.distortion_model in ("equidistant", "fisheye") and len(lens) == 4:
-            return camera, Fisheye(*lens.tolist())
-        raise UserError(
-            f"{name}: the distortion model {message.distortion_model!r} is not supported; record "
-            "the rectified topic"
-        )
+        return camera_of(message, connection.topic)
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         try:
-            rgb = _colour(self._message(self._connections[0], self._colour_at[index]))
+            rgb = colour_of(self._message(self._connections[0], self._colour_at[index]))
             depth = None
             if self._depth_at is not None:
-                depth = _depth(self._message(self._connections[1], self._depth_at[index]))
+                depth = depth_of(self._message(self._connections[1], self._depth_at[index]))
         except BadFrame:
             raise
         except Exception as error:
@@ -186,41 +160,6 @@ def _common(first: str, second: str) -> int:
     """How many leading parts two topics share."""
     parts = zip(first.split("/"), second.split("/"), strict=False)
     return next((i for i, (a, b) in enumerate(parts) if a != b), 99)
-
-
-def _colour(message: Any) -> np.ndarray:
-    if hasattr(message, "format"):  # CompressedImage
-        image = cv2.imdecode(np.asarray(message.data, np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            raise BadFrame("a compressed image cannot be decoded")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    if message.encoding not in _TO_RGB:
-        raise BadFrame(f"the encoding {message.encoding!r} is not supported")
-    channels = {"mono8": 1, "rgba8": 4, "bgra8": 4}.get(message.encoding, 3)
-    image = _pixels(message, np.dtype(np.uint8), channels)
-    conversion = _TO_RGB[message.encoding]
-    return image if conversion is None else cv2.cvtColor(image, conversion)
-
-
-def _depth(message: Any) -> np.ndarray:
-    if message.encoding in ("16UC1", "mono16"):
-        units = _pixels(message, np.dtype(np.uint16), 1)[:, :, 0]
-        return np.where(units == 65535, np.float32(0), units * np.float32(1e-3))
-    if message.encoding == "32FC1":
-        depth = _pixels(message, np.dtype(np.float32), 1)[:, :, 0]
-        return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
-    raise BadFrame(f"the depth encoding {message.encoding!r} is not supported")
-
-
-def _pixels(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
-    """(H, W, channels) of a raw image, whose rows may be padded."""
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    if height * width > MAX_PIXELS or step < width * channels * dtype.itemsize:
-        raise BadFrame(f"an image of {width} x {height} with rows of {step} bytes")
-    rows = np.asarray(message.data, np.uint8).reshape(height, step)
-    rows = np.ascontiguousarray(rows[:, : width * channels * dtype.itemsize])
-    image = rows.view(dtype.newbyteorder(">" if message.is_bigendian else "<"))
-    return image.astype(dtype, copy=False).reshape(height, width, channels)
 
 
 def _one_line(error: Exception) -> str:

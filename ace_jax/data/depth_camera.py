@@ -1,4 +1,4 @@
-"""Where the depth camera is beside the colour camera, estimated from a recording.
+"""Estimates pose and focal length of an unregistered depth camera from a recording.
 
 The border of a thing is a depth edge, and mostly an image edge of the same direction. Depth edges
 are lifted by their depth, moved into the colour camera, and the motion and the focal length are

@@ -1,4 +1,4 @@
-"""The fit of depth edges to image edges, for a depth camera somewhere beside the colour camera.
+"""Fit of depth edges to image edges, for a depth camera that is not registered to colour.
 
 The image's edges are kept as a tensor g g^T / |g| of their gradient g, of which the share along the
 depth edge's normal counts: texture across an edge then says nothing.

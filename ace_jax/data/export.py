@@ -80,7 +80,7 @@ def export(source: FrameSource, folder: str | Path, layout: str) -> int:
         UserError: unknown layout, folder in use, times that a layout cannot hold, full disk.
     """
     if layout not in LAYOUTS:
-        raise UserError(f"no layout {layout!r}: take one of {', '.join(LAYOUTS)}")
+        raise UserError(f"no layout {layout!r}: take one of {', '.join(LAYOUTS)}, mcap")
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is in use: name a new folder")

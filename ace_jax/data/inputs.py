@@ -135,7 +135,8 @@ def as_camera(intrinsics: Intrinsics, width: int, height: int) -> Camera:
         elif values.shape == (3, 3) and np.allclose(values[2], (0.0, 0.0, 1.0)):
             camera = camera_from_matrix(values, width, height)
         else:
-            raise UserError(f"{_INTRINSICS}, not an array {values.shape}")
+            row = f", whose last row is not 0 0 1 ({values[2]})" if values.shape == (3, 3) else ""
+            raise UserError(f"{_INTRINSICS}, not an array {values.shape}{row}")
     return check_camera(camera, (width, height))
 
 

@@ -62,6 +62,12 @@ def shortened(names: Sequence[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def last_two(folder: Path) -> str:
+    """A folder's last two names, such as `redkitchen/seq-01`; a relative path may have one."""
+    folder = folder.absolute()
+    return f"{folder.parent.name}/{folder.name}"
+
+
 def images(folder: Path) -> dict[str, Path]:
     """Image files of a folder by name without suffix; empty if it is not there."""
     if not folder.is_dir():

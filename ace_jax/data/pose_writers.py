@@ -74,13 +74,20 @@ def write_submission(
     A submission has no header, and no line for a query without a pose. Names are the queries' own:
     the benchmark wants them without folders, or, for RobotCar, with the camera's.
     """
-    lines = [
-        f"{_one_word(name)} {_camera_from_world(pose)}\n"
+    lines = submission_lines(names, world_from_camera)
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def submission_lines(
+    names: Sequence[str], world_from_camera: Sequence[np.ndarray | None]
+) -> list[str]:
+    """`name qw qx qy qz tx ty tz`, world to camera, for each query that has a pose."""
+    return [
+        f"{_one_word(name)} {_camera_from_world(pose)}"
         for name, pose in zip(names, world_from_camera, strict=True)
         if pose is not None
     ]
-    with replacing(path) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def colmap_texts(

@@ -130,6 +130,11 @@ def read_poses(path: str | Path) -> Trajectory | NamedPoses:
     lines = _fields(path)
     if not lines:
         raise UserError(f"{path}: no poses in it")
+    if len(lines[0][1]) == 16 and all(map(_is_number, lines[0][1])):
+        raise UserError(
+            f"{path}: its lines are 4 x 4 matrices, without time or name; give lines "
+            "'t tx ty tz qx qy qz qw' (ace-jax data convert --to tum writes them)"
+        )
     timed = len(lines[0][1]) == 8 and _is_number(lines[0][1][0])
     try:
         return _trajectory(lines, path) if timed else _named(lines, path)

@@ -96,6 +96,9 @@ def recognise(path: Path) -> tuple[str, Path]:
     if (path / "train" / "calibration").is_dir():  # a scene of ACE's
         return recognise(path / "train")
     inner = sorted(p.name for p in path.iterdir())
+    recordings = [name for name in inner if _is_recording(path / name)]
+    if recordings:
+        raise UserError(f"{path} holds recordings and is none: name one of {shortened(recordings)}")
     there = f"it has {shortened(inner)}" if inner else "it is empty"
     raise UserError(f"{path} is no recording, {there}; it should be {_KNOWN}")
 
@@ -157,6 +160,13 @@ def require_depth(kind: str, path: Path, name: str) -> None:
             f"{name}: no depth; SLAM needs RGB-D: put {rgb}depth into {path / 'depth'}, 16 bit PNG "
             "registered to colour, with the colour images' names"
         )
+
+
+def _is_recording(path: Path) -> bool:
+    try:
+        return path.is_dir() and any(kind.holds(path) for kind in _KINDS)
+    except OSError:  # a folder that cannot be read
+        return False
 
 
 def _is_image(path: Path) -> bool:

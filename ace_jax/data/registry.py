@@ -91,7 +91,11 @@ def path_of(name: str) -> Path | None:
 def short_name(name: str) -> str:
     """A recording's name that can be a folder's below others: of a path, its last part."""
     path = path_of(name)
-    return name.strip("/") if path is None else Path(os.path.abspath(path)).name
+    if path is None:
+        return name.strip("/")
+    path = Path(os.path.abspath(path))
+    # Every such file is called the same: its folder tells one from another.
+    return path.parent.name if path.name == "transforms.json" else path.name
 
 
 def open_sequence(

@@ -12,7 +12,7 @@ import numpy as np
 
 from ace_jax.data.image_recording import ImageRecording
 from ace_jax.data.intrinsics import FILE_NAME, read_intrinsics
-from ace_jax.data.places import existing, read_text, shortened
+from ace_jax.data.places import existing, last_two, read_text, shortened
 from ace_jax.data.poses_file import read_pose_files
 from ace_jax.data.registration import DepthRegistration
 from ace_jax.errors import UserError
@@ -71,7 +71,7 @@ class SevenScenes(ImageRecording):
             UserError: no frames, or an unreadable `intrinsics.json`.
         """
         folder = Path(folder)
-        name = name or f"{folder.parent.name}/{folder.name}"
+        name = name or last_two(folder)
         matches = (_COLOUR.fullmatch(file.name) for file in folder.iterdir())
         files = {int(match[1]): match[0] for match in matches if match}
         numbers = sorted(files)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.image_recording import ImageRecording
-from ace_jax.data.places import existing, read_text
+from ace_jax.data.places import existing, last_two, read_text
 from ace_jax.data.poses_file import read_pose_files
 from ace_jax.data.registration import DepthResampling
 from ace_jax.data.subset import SubsetSource
@@ -42,7 +42,7 @@ class TwelveScenes(ImageRecording):
             UserError: something is missing or unreadable.
         """
         folder = Path(folder)
-        name = name or f"{folder.parent.name}/{folder.name}"
+        name = name or last_two(folder)
         colour_camera, depth_camera = read_info(folder / "info.txt")
         data = folder / "data"
         found = data.iterdir() if data.is_dir() else []

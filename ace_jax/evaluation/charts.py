@@ -74,26 +74,6 @@ def timing_figure(
     return figure
 
 
-def states_figure(states: Sequence[str]) -> Figure:
-    """A bar over the frames of a run, coloured by their states; the first state is blue."""
-    figure = _figure(9.0, 1.6)
-    axes = figure.subplots()
-    names = list(dict.fromkeys(states))
-    names.sort(key=lambda name: name != "tracked")  # stable
-    colours = [BLUE, *(colormaps["tab10"](i % 10) for i in range(1, len(names)))]
-    codes = np.array([names.index(state) for state in states])
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    widths = np.diff(starts, append=len(codes))
-    for code, (name, colour) in enumerate(zip(names, colours, strict=True)):
-        these = codes[starts] == code
-        spans = list(zip(starts[these], widths[these], strict=True))
-        axes.broken_barh(spans, (0, 1), facecolors=colour, label=name)
-    axes.set(xlabel="frame", xlim=(0, max(len(states), 1)), yticks=[])
-    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
-    _open_frames((axes,))
-    return figure
-
-
 def map_figure(
     points: np.ndarray,
     colours: np.ndarray | None,
@@ -123,12 +103,7 @@ def map_figure(
         figure.text(0.5, 0.5, "the map is empty", ha="center")
         return figure
     axes = view_axes(poses)
-    if colours is None:
-        height = points @ axes[2]
-        low, high = np.percentile(height, (2, 98))
-        shade = _HEIGHTS((height - low) / max(high - low, 1e-6))[:, :3]
-    else:
-        shade = colours[finite] / 255.0
+    shade = (height_colours(points @ axes[2]) if colours is None else colours[finite]) / 255.0
     if len(points) > _MAX_POINTS:
         chosen = np.random.default_rng(0).choice(len(points), _MAX_POINTS, replace=False)
         points, shade = points[chosen], shade[chosen]
@@ -153,6 +128,14 @@ def map_figure(
     return figure
 
 
+def height_colours(height: np.ndarray) -> np.ndarray:
+    """(M, 3) uint8 colours for the heights (M,) of points."""
+    if not len(height):
+        return np.zeros((0, 3), np.uint8)
+    low, high = np.percentile(height, (2, 98))
+    return (255 * _HEIGHTS((height - low) / max(high - low, 1e-6))[:, :3]).astype(np.uint8)
+
+
 def _draw(
     view: Axes,
     points: np.ndarray,
@@ -163,7 +146,7 @@ def _draw(
 ) -> None:
     order = np.argsort(points[:, 2])  # near ones last, so that they cover far ones
     size = float(np.clip(4e4 / len(points), 0.5, 6.0))
-    view.scatter(*points[order, :2].T, s=size, c=shade[order], linewidths=0)
+    view.scatter(*points[order, :2].T, s=size, c=shade[order], linewidths=0, rasterized=True)
     if truth is not None:
         view.scatter(*truth[:, :2].T, s=30, facecolors="none", edgecolors="0.2", linewidths=0.8)
     if path:

@@ -8,6 +8,7 @@ import io
 import math
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ace_jax import __version__
@@ -23,18 +25,24 @@ from ace_jax.files import replacing
 from ace_jax.runtime import processor
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; background: #fff }
+:root { color-scheme: light dark; --text: #1f2328; --muted: #59636e; --line: #d8dde3;
+       --page: #fff; --panel: #f6f8fa }
+@media (prefers-color-scheme: dark) { :root { --text: #dfe4ea; --muted: #94a0ad; --line: #363d46;
+       --page: #15181c; --panel: #1c2026 } }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
+       color: var(--text); background: var(--page) }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse } td, th { padding: .2rem 1rem .2rem 0; text-align: left;
        vertical-align: top; font-weight: normal }
-th { color: #555 } td.n { text-align: right; font-variant-numeric: tabular-nums }
+th { color: var(--muted) } td.n { text-align: right; font-variant-numeric: tabular-nums }
 .columns { display: flex; flex-wrap: wrap; gap: 0 4rem }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 1rem }
 figure { margin: 0 } figcaption { font-size: .85rem }
-img { max-width: 100%; height: auto } body > img { max-height: 34rem }
-code { font-size: .9em; overflow-wrap: anywhere } summary { cursor: pointer; color: #555 }
+img { max-width: 100%; height: auto } body > img { max-height: 40rem }
+code { font-size: .9em; overflow-wrap: anywhere } summary { cursor: pointer; color: var(--muted) }
 """
+_GREY = re.compile(r"#([0-9a-f]{2})\1\1\b")
+_WHITE, _BLACK = 0xDF, 0x16  # what black and white become on a dark page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,18 +67,18 @@ def write_report(
     settings: Mapping[str, Any],
     sections: Iterable[Section],
 ) -> None:
-    """Writes a report: key figures, settings, then the sections in their order.
+    """Writes a report: key figures, the sections in their order, settings.
 
     Args:
         path: the HTML file.
         title: of the page.
         summary: tables of names and values, shown side by side.
         settings: the run's configuration.
-        sections: what the command has to show.
+        sections: what the command has to show; the settings follow.
     """
     columns = "".join(f"<div>{table(rows)}</div>" for rows in summary)
     body = [f"<h1>{html.escape(title)}</h1>", f'<div class="columns">{columns}</div>']
-    for section in (Section("Settings", [settings_table(settings)]), *sections):
+    for section in (*sections, Section("Settings", [settings_table(settings)])):
         if section.content:
             body.append(f"<h2>{html.escape(section.heading)}</h2>")
             body += [f"<p>{html.escape(section.note)}</p>"] if section.note else []
@@ -133,11 +141,33 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
 
 
 def drawing(figure: Figure, text: str) -> str:
-    """A Matplotlib figure as an image."""
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return image(buffer.getvalue(), "image/png", text)
+    """A Matplotlib figure as a vector image, whose greys follow the reader's theme."""
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure)
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", dpi=110, transparent=True)
+    return image(themed(buffer.getvalue()).encode(), "image/svg+xml", text)
+
+
+def themed(svg: str) -> str:
+    """An SVG image of Matplotlib's, legible on a light and on a dark page."""
+    svg = svg[svg.index("<svg") :]  # the document type names an address, and so do the metadata
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = _GREY.sub(r"var(--g\1)", svg).replace("'DejaVu Sans'", "system-ui")
+    greys = sorted({"00", *re.findall(r"var\(--g(..)\)", svg)})
+    by_day = "".join(f"--g{grey}:#{3 * grey};" for grey in greys)
+    by_night = "".join(f"--g{grey}:#{3 * _by_night(grey)};" for grey in greys)
+    # What is black has no colour of its own in Matplotlib's files.
+    style = (
+        f"<style>svg{{{by_day}fill:var(--g00)}}"
+        f"@media(prefers-color-scheme:dark){{svg{{{by_night}}}}}</style>"
+    )
+    start = svg.index(">") + 1
+    return svg[:start] + style + svg[start:]
+
+
+def _by_night(grey: str) -> str:
+    return f"{round(_WHITE - (_WHITE - _BLACK) * int(grey, 16) / 255):02x}"
 
 
 def image(data: bytes, kind: str, text: str) -> str:

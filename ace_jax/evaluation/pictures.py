@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 WIDTH = 480
+_THUMBNAIL = 320
 _GREY, _RED, _GREEN = (150, 150, 150), (60, 60, 230), (80, 220, 60)  # BGR
 
 
@@ -19,6 +20,14 @@ def small(rgb: np.ndarray) -> tuple[np.ndarray, float]:
 def jpeg(bgr: np.ndarray) -> bytes:
     """An image (H, W, 3) as a file's content."""
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
+
+
+def thumbnail(rgb: np.ndarray) -> bytes:
+    """A JPEG of an image (H, W, 3), whose longer side has 320 pixels at most."""
+    factor = min(_THUMBNAIL / max(rgb.shape[:2]), 1.0)
+    size = tuple(max(round(factor * length), 1) for length in rgb.shape[1::-1])
+    bgr = cv2.cvtColor(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 72])[1].tobytes()
 
 
 def with_answers(rgb: np.ndarray, uv: np.ndarray, voted: np.ndarray, inliers: np.ndarray) -> bytes:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
@@ -17,6 +17,7 @@ _UP_WEIGHT = 0.05  # of the mean image "up" against the level camera axes, see `
 _GAP = 3.0  # a step longer than this many median steps in time is a break in tracking
 _WIDTH_IN = 8.0
 _SLIMMEST = 0.25  # least height of a view, relative to its width
+_MAX_SEGMENTS = 3000  # in vector files
 _GREY = "0.65"
 # Without the light end of the map, which a white page swallows.
 _COLOURS = ListedColormap(colormaps["plasma"](np.linspace(0.0, 0.85, 256)))
@@ -132,7 +133,8 @@ def trajectory_figure(
 
 def save_figure(path: str | Path, figure: Figure) -> None:
     """Writes a picture in the format that the path's suffix names."""
-    with replacing(path) as temporary:
+    # Journals take fonts of this type alone.
+    with replacing(path) as temporary, rc_context({"pdf.fonttype": 42}):
         figure.savefig(temporary, dpi=150)
 
 
@@ -151,6 +153,7 @@ def _draw_estimate(
     lines = LineCollection(
         list(segments[joined]), cmap=_COLOURS, linewidths=1.8, capstyle="round", zorder=2
     )
+    lines.set_rasterized(len(segments) > _MAX_SEGMENTS)
     lines.set_array(centimetres[1:][joined])
     # One outlier must not make all other errors look the same; the bar's arrow tells of it.
     lines.set_clim(0.0, max(float(np.percentile(centimetres, 98)), 1e-3))

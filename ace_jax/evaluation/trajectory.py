@@ -173,7 +173,8 @@ def compare(
     p, q = estimate.world_from_camera[i], reference.world_from_camera[j]
     motion = align_se3(p[:, :3, 3], q[:, :3, 3])
     aligned = motion @ p
-    relative = invert(invert(q[:-delta]) @ q[delta:]) @ (invert(p[:-delta]) @ p[delta:])
+    first = np.arange(max(len(p) - delta, 0))
+    relative = _relative(p, q, first, first + delta)
     return TrajectoryErrors(
         estimate_index=i,
         reference_index=j,
@@ -183,6 +184,63 @@ def compare(
         rpe_trans_m=np.linalg.norm(relative[:, :3, 3], axis=-1),
         rpe_rot_deg=np.degrees(rotation_angle(relative)),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class RelativeErrors:
+    """Relative pose errors over stretches of one length; K of them.
+
+    Attributes:
+        first: (K,) where each begins, and
+        last: ends, as positions in the matched poses.
+        trans_m: (K,) translation of the errors, metres.
+        rot_deg: (K,) their rotation, degrees.
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    trans_m: np.ndarray
+    rot_deg: np.ndarray
+
+
+_TOLERANCE = 0.1  # of a stretch's length, as in evo
+
+
+def relative_errors(
+    estimate: Trajectory, reference: Trajectory, errors: TrajectoryErrors, metres: float
+) -> RelativeErrors:
+    """RPE over all stretches of the reference's path that have a certain length.
+
+    The stretches are those of `evo_rpe --delta_unit m --all_pairs --pairs_from_reference`.
+
+    Args:
+        estimate: the poses in question.
+        reference: the true ones.
+        errors: of `compare(estimate, reference)`: which poses belong together.
+        metres: length of the stretches, within 10 %.
+    """
+    p = estimate.world_from_camera[errors.estimate_index]
+    q = reference.world_from_camera[errors.reference_index]
+    path = np.concatenate([[0.0], np.linalg.norm(np.diff(q[:, :3, 3], axis=0), axis=1).cumsum()])
+    first = np.arange(len(path) - 1)
+    wanted = path[:-1] + metres
+    after = np.clip(np.searchsorted(path, wanted), first + 1, len(path) - 1)
+    before = np.maximum(after - 1, first + 1)
+    last = np.where(np.abs(path[before] - wanted) <= np.abs(path[after] - wanted), before, after)
+    near = np.abs(path[last] - wanted) <= _TOLERANCE * metres
+    first, last = first[near], last[near]
+    relative = _relative(p, q, first, last)
+    return RelativeErrors(
+        first=first,
+        last=last,
+        trans_m=np.linalg.norm(relative[:, :3, 3], axis=-1),
+        rot_deg=np.degrees(rotation_angle(relative)),
+    )
+
+
+def _relative(p: np.ndarray, q: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """(Q_i^-1 Q_j)^-1 (P_i^-1 P_j) of pairs (Sturm et al., eq. 1)."""
+    return invert(invert(q[first]) @ q[last]) @ (invert(p[first]) @ p[last])
 
 
 class RunningAte:

@@ -26,7 +26,7 @@ from ace_jax.precision import full_precision
 from ace_jax.programs import program
 
 COEFFICIENTS = 12  # a quadratic polynomial has six
-# Tuned on synthetic rooms 3 and 4 and 7-Scenes redkitchen 0-499 (docs/slam.md, Accuracy).
+# Tuned on synthetic rooms 3 and 4 and 7-Scenes redkitchen 0-499 (docs/slam-figures.md).
 PRIOR_SIGMA = 0.005  # of each coefficient: a Kinect's are some parts in a thousand
 SCALE_SIGMA = 1e-4  # of the mean relative change of inverse depth: hardly any
 INDEPENDENT = 5.0  # independent planes in a pair of images: errors are smooth, planes overlap

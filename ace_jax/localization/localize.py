@@ -25,6 +25,7 @@ from ace_jax.geometry.pose_refinement import refine_pose
 from ace_jax.geometry.reprojection import DEFAULT_NOISE, NoiseModel, Observations, residuals_of
 from ace_jax.localization.guided_matching import guided_match_on_device
 from ace_jax.localization.landmarks import Landmarks, MatchGates
+from ace_jax.localization.places import Places, landmarks_near, nearest_places, rows_of
 from ace_jax.localization.settings import Settings
 from ace_jax.programs import program
 
@@ -43,11 +44,13 @@ class MapArrays:
         variables: of the head.
         code: (M, C) the map code, or None.
         landmarks: for guided matching, or None.
+        places: of a large map: a query attends to the landmarks of those that look like it.
     """
 
     variables: dict[str, Any]
     code: jax.Array | None
     landmarks: Landmarks | None
+    places: Places | None = None
 
 
 @flax.struct.dataclass
@@ -60,6 +63,7 @@ class Correspondences:
         scale: (N,) predicted standard deviation, metres.
         voted: (N,) bool, whether it is among the most certain.
         depth: (N,) measured z-depth, metres, 0 where unknown.
+        near: (M,) bool, the landmarks of the places that look like the image; None: all.
     """
 
     uv: jax.Array
@@ -67,6 +71,7 @@ class Correspondences:
     scale: jax.Array
     voted: jax.Array
     depth: jax.Array
+    near: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -132,7 +137,14 @@ def scene_coordinates(
         rows = by_reliability(features.scores, uv, mask)[:queries]
         descriptors, uv, mask, depth = descriptors[rows], uv[rows], mask[rows], depth[rows]
     inputs = (descriptors,) if known.code is None else (descriptors, known.code)
-    out = head.apply(known.variables, *inputs)
+    variables, near = known.variables, None
+    if known.places is not None:
+        found = nearest_places(known.places, features.descriptors, features.mask)
+        rows = min(settings.head_rows, head.landmarks)
+        total = len(known.landmarks.points)
+        chosen, near = landmarks_near(known.places, found, rows, head.landmarks, total)
+        head, variables = head.clone(landmarks=rows), rows_of(variables, chosen)
+    out = head.apply(variables, *inputs)
     scale = jnp.where(mask & jnp.isfinite(out.scale), out.scale, jnp.inf)
     ordered = jnp.sort(scale)
     present = jnp.maximum(jnp.sum(jnp.isfinite(scale)), 1)
@@ -142,7 +154,7 @@ def scene_coordinates(
     else:
         limit = settings.quantile_ratio * ordered[(0.1 * (present - 1)).astype(jnp.int32)]
     voted = mask & jnp.isfinite(scale) & (scale <= limit)
-    return Correspondences(uv, out.xyz, out.scale, voted, depth)
+    return Correspondences(uv, out.xyz, out.scale, voted, depth, near)
 
 
 @program
@@ -187,13 +199,19 @@ def guided_pose(
     features: Features,
     camera: jax.Array,
     pose: QueryPose,
+    near: jax.Array | None = None,
 ) -> QueryPose:
     """The pose refined on the first `most` landmarks in view, if enough of them are found.
+
+    If `near` (M,) is given, they are among those: of other places many would be in view too, but
+    for the walls between.
 
     It is a success if it was one with `settings.min_inliers`, or if `settings.min_guided` landmarks
     confirm it: found near their projections, where other places of the map do not compete, they
     say more than as many answers of the head.
     """
+    if near is not None:
+        landmarks = landmarks.replace(views=jnp.where(near, landmarks.views, 0))
     camera = camera_of(camera)
     scale = camera.pixel_scale
     gates = MatchGates(
@@ -300,7 +318,13 @@ def attempt(
         pose = stage(
             "solver",
             steps.guided_pose(
-                known.landmarks, settings.guided_landmarks, settings, features, camera, pose
+                known.landmarks,
+                settings.guided_landmarks,
+                settings,
+                features,
+                camera,
+                pose,
+                found.near,
             ),
         )
     return pose, inliers, found

@@ -1,9 +1,9 @@
 """The relocalizer: one map, one image, one pose.
 
-relocalizer = Relocalizer.load("kitchen.safetensors")
-result = relocalizer(image, camera)
-if result.success:
-    print(result.world_from_camera)
+    relocalizer = Relocalizer.load("kitchen.safetensors")
+    result = relocalizer(image, camera)
+    if result.success:
+        print(result.world_from_camera)
 
 Many images are asked about in batches: `relocalizer.locate_many(images, cameras)`.
 """
@@ -23,6 +23,7 @@ from ace_jax.data.inputs import ImageLike, Intrinsics, as_camera, as_depth, as_i
 from ace_jax.errors import UserError
 from ace_jax.features import registry
 from ace_jax.features.base import FeatureExtractor, Features
+from ace_jax.features.stored import HLOC
 from ace_jax.geometry import rigid
 from ace_jax.geometry.camera import Camera, camera_rows
 from ace_jax.localization.localize import (
@@ -34,6 +35,7 @@ from ace_jax.localization.localize import (
     localize,
     steps_of_many,
 )
+from ace_jax.localization.places import places_of
 from ace_jax.localization.scene_map import SceneMap, load_map
 from ace_jax.localization.settings import Settings, default_settings
 from ace_jax.localization.stored_landmarks import landmarks_of
@@ -105,8 +107,10 @@ class Relocalizer:
                     "with those that it was mapped with"
                 )
             variables["params"] = transformer.params
+        landmarks = landmarks_of(scene_map)
+        places = None if landmarks is None else places_of(scene_map.extra, len(landmarks.points))
         self._known = jax.tree.map(
-            jnp.asarray, MapArrays(variables, scene_map.code, landmarks_of(scene_map))
+            jnp.asarray, MapArrays(variables, scene_map.code, landmarks, places)
         )
 
     @classmethod
@@ -143,6 +147,11 @@ class Relocalizer:
             name: of the scene.
             **changes: of the map's default `Settings`.
         """
+        if extractor is None and scene_map.features == HLOC:
+            raise UserError(
+                "this map is of hloc's features, which queries bring along: pass --hloc_features "
+                "FILE (in Python: extractor=)"
+            )
         if extractor is None:
             options = {
                 name: tuple(value) if isinstance(value, list) else value

@@ -4,6 +4,7 @@ import flax.struct
 
 from ace_jax.features.similarity import similarity
 from ace_jax.localization.landmarks import MatchGates
+from ace_jax.localization.places import HEAD_ROWS
 from ace_jax.localization.scene_map import SceneMap
 
 
@@ -26,6 +27,8 @@ class Settings:
         guided_similarity: least cosine similarity of a landmark and a feature in it.
         guided_scale_change: a landmark takes part that is so many times as near or as far as the
             mapping images were, at most; see `MatchGates`.
+        head_rows: of a map with places, so many landmarks of the head answer: those of the mapping
+            images that look most like the query. More than `places.HEAD_ROWS` are rarely needed.
         use_depth: let measured depth of the query, where given, take part in the refinement.
         seed: of the sampling; the same seed gives the same pose.
     """
@@ -40,6 +43,7 @@ class Settings:
     guided_landmarks: int = flax.struct.field(pytree_node=False, default=2048)
     guided_similarity: float = 0.8
     guided_scale_change: float = MatchGates.max_scale_change
+    head_rows: int = flax.struct.field(pytree_node=False, default=HEAD_ROWS)
     use_depth: bool = flax.struct.field(pytree_node=False, default=True)
     seed: int = 0
 

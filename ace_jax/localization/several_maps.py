@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ace_jax.data.inputs import as_camera
-from ace_jax.features.base import Features
+from ace_jax.features.base import FeatureExtractor, Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.localization.relocalizer import (
     Localization,
@@ -16,6 +16,7 @@ from ace_jax.localization.relocalizer import (
     cameras_of,
     timed_features,
 )
+from ace_jax.localization.scene_map import load_map
 
 
 def locate_among(
@@ -54,6 +55,14 @@ def locate_many_among(
     ]
 
 
+def locate_features_among(
+    relocalizers: Sequence[Relocalizer], features: Sequence[Features], cameras: Sequence[Camera]
+) -> list[Localization]:
+    """As `locate_many_among`, of images whose features are known and are those of all maps."""
+    answers = [r.locate_features(features, cameras) for r in relocalizers]
+    return [_best([of_map[i] for of_map in answers], [0.0]) for i in range(len(features))]
+
+
 def _extracted(
     relocalizers: Sequence[Relocalizer], images: Sequence[np.ndarray]
 ) -> dict[int, list[tuple[Features, float]]]:
@@ -73,12 +82,24 @@ def _best(answers: Sequence[Localization], feature_ms: Sequence[float]) -> Local
 
 
 def load_maps(
-    paths: Sequence[Path | str], weights_dir: Path | str | None = None, **changes: Any
+    paths: Sequence[Path | str],
+    weights_dir: Path | str | None = None,
+    extractor: FeatureExtractor | None = None,
+    **changes: Any,
 ) -> list[Relocalizer]:
-    """Relocalizers of several maps; those with the same features share one extractor."""
+    """Relocalizers of several maps; those with the same features share one extractor.
+
+    Args:
+        paths: of the maps.
+        weights_dir: where their weights are.
+        extractor: of all of them; None: what each map names.
+        **changes: of the maps' default `Settings`.
+    """
     loaded: list[Relocalizer] = []
     for path in paths:
-        new = Relocalizer.load(path, weights_dir, **changes)
+        new = Relocalizer.of(
+            load_map(path), weights_dir, extractor, name=Path(path).stem, **changes
+        )
         for other in loaded:
             if _extraction(new) == _extraction(other):
                 new.extractor = other.extractor

@@ -9,6 +9,8 @@ Examples:
   python -m ace_jax.mapping --seq 7scenes/redkitchen --split train --config experiments/ace.py \\
       --config.training.steps=5000 --out ace.safetensors
   python -m ace_jax.mapping --seq new_images --update mine.safetensors --out new.safetensors
+  python -m ace_jax.mapping --seq colmap/sfm --hloc_features feats.h5 --hloc_matches matches.h5 \\
+      --hloc_pairs pairs-sfm.txt --out hloc.safetensors
 
 A run that was interrupted while training continues when the same command is given again.
 """
@@ -48,6 +50,13 @@ _SCALE = flags.DEFINE_float(
 _UPDATE = flags.DEFINE_string(
     "update", None, "an existing map of this scene, to be extended with the images"
 )
+_HLOC_FEATURES = flags.DEFINE_string(
+    "hloc_features", None, "feature file of hloc (.h5), of the mapping images; with --hloc_matches"
+)
+_HLOC_MATCHES = flags.DEFINE_string("hloc_matches", None, "match file of hloc (.h5)")
+_HLOC_PAIRS = flags.DEFINE_string(
+    "hloc_pairs", None, "pairs file of hloc, NAME NAME a line (default: all pairs that are there)"
+)
 _RERUN = rerun_flag.define()
 _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
@@ -57,7 +66,7 @@ _WEIGHTS_DIR = flags.DEFINE_string(
 _GROUPS = {
     "Input": (
         *("seq", "poses", "intrinsics", "data_root", "frames", "split", "focal", "scale"),
-        *("update", "weights_dir"),
+        *("update", "weights_dir", "hloc_features", "hloc_matches", "hloc_pairs"),
     ),
     "Output": ("out", "rerun"),
     "Method": ("config",),
@@ -85,9 +94,22 @@ def main(_: Sequence[str]) -> int | None:
         scale=_SCALE.value,
     )
     tell_overwriting(Path(_OUT.value), _OUT.value)
+    if _HLOC_FEATURES.value is not None:
+        from ace_jax.mapping.run import run_hloc
+
+        print(run_hloc(source, _CONFIG.value, Path(_OUT.value), _hloc_files()))
+        return None
     with rerun_flag.opened(_RERUN.value, source.name) as view:
         print(run(source, _CONFIG.value, Path(_OUT.value), _WEIGHTS_DIR.value, _UPDATE.value, view))
     return None
+
+
+def _hloc_files() -> tuple[str, str, str | None]:
+    if _HLOC_MATCHES.value is None:
+        raise errors.UserError("--hloc_features needs --hloc_matches, the match file")
+    if _UPDATE.value is not None:
+        raise errors.UserError("a map cannot be extended with features of hloc; map all images")
+    return _HLOC_FEATURES.value, _HLOC_MATCHES.value, _HLOC_PAIRS.value
 
 
 if __name__ == "__main__":

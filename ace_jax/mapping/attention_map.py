@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from ace_jax.localization import places
+from ace_jax.localization.places import HEAD_ROWS
 from ace_jax.localization.scene_map import SceneMap
 from ace_jax.localization.stored_landmarks import (
     head_rows,
@@ -17,6 +19,7 @@ from ace_jax.localization.stored_landmarks import (
 )
 from ace_jax.mapping.images import MappingImage
 from ace_jax.mapping.landmark_refinement import Tracks
+from ace_jax.mapping.landmark_store import Selection
 from ace_jax.mapping.landmarks import build
 from ace_jax.mapping.points import Depths
 from ace_jax.mapping.trained_map import fill_from_images, rehearsal_of, sample_of, train
@@ -57,7 +60,9 @@ def make(
         "tau": constants.tau,
         "landmarks_left_out": found.left_out,
         "few_landmarks": [
-            image.name for image, seen in zip(images, found.seen, strict=True) if seen < FEW
+            image.name
+            for image, shown in zip(images, found.shown, strict=True)
+            if (shown >= 0).sum() < FEW
         ],
         "landmark_options": {"min_similarity": config.landmarks.min_similarity},
     }
@@ -70,11 +75,31 @@ def make(
         info |= figures
         entries["variables"] = jax.tree.map(np.asarray, trained)
         entries["extra"] |= sample_of(buffer, rehearsal, config)
+    if coarse > HEAD_ROWS:
+        entries["extra"] |= _places(images, found, known)
     return SceneMap(
         **fields,
         **entries,
         info=info,
     )
+
+
+def _places(
+    images: Sequence[MappingImage], found: Selection, known: SceneMap | None
+) -> dict[str, np.ndarray]:
+    """The places of the map: the images, after those of the earlier map."""
+    descriptors = [image.descriptors for image in images]
+    masks, shown = [image.mask for image in images], list(found.shown)
+    before = None
+    if known is not None and places.part_of(known.extra):
+        before = places.moved_places(known.extra, found.known)
+    elif known is not None:
+        old, _ = known_landmarks(known)
+        for rows in places.groups_of(old):
+            descriptors.append(old.descriptors[rows, 0])
+            masks.append(np.ones(len(rows), bool))
+            shown.append(found.known[rows])
+    return places.place_arrays(descriptors, masks, shown, before)
 
 
 def tracks_of(scene_map: SceneMap) -> Tracks:

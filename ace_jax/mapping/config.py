@@ -32,6 +32,9 @@ def base() -> ml_collections.ConfigDict:
             },
             # At most so many mapping images, evenly spread over those given.
             "max_frames": 120,
+            # Where these leave views out (none within 25 cm and 15 degrees), as many more as it
+            # takes, at most so many in all.
+            "more_frames": 4096,
             # So many of the images are not mapped: the finished map must find their poses. So many
             # of their features stay in it, so that an update shows what it does to them.
             "checks": {"images": 6, "features": 384},
@@ -41,11 +44,12 @@ def base() -> ml_collections.ConfigDict:
             # or "none". Without a depth camera both and measured mean estimated.
             "points": {"source": "both", "near": placeholder(float), "far": placeholder(float)},
             "landmarks": {
-                # Rows of the head: a query attends to all of them. There is room for so many, and
+                # Rows of the head: a query attends to all of them, of more than 8192 to the most
+                # promising (`localization.places`). There is room for so many, and
                 # for more until every mapping image sees so many of them, up to a capacity.
                 "coarse": 4096,
                 "coarse_per_image": 256,
-                "coarse_capacity": 32768,
+                "coarse_capacity": 131072,
                 # Further landmarks, for guided matching alone: the same.
                 "detail": 2048,
                 "detail_per_image": 300,

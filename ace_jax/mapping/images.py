@@ -1,18 +1,26 @@
 """Mapping images: which frames to use, and their features in memory."""
 
 import dataclasses
+import math
+import os
+import tempfile
 from collections.abc import Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 from absl import logging
 
 from ace_jax.data.depth_at_features import sample_depth
-from ace_jax.data.frame import BadFrame, Frame, FrameSource
+from ace_jax.data.frame import BadFrame, Frame, FrameSource, metric
 from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor, Features, finite_features
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.rigid import invert
+from ace_jax.geometry.rigid import invert, view_difference
 from ace_jax.progress import Progress, quiet
+from ace_jax.runtime import cache_dir
+
+_NEAR = 0.25, 15.0  # metres and degrees: images so near see the same landmarks
+IN_MEMORY = 256  # images; the descriptors of more are kept on disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +30,7 @@ class MappingImage:
     Attributes:
         frame: position of the frame in the source.
         name: the frame's name.
-        descriptors: (N, D) float16.
+        descriptors: (N, D) float16; of many images they are on disk.
         uv: (N, 2) float32 pixels.
         scores: (N,) float32.
         mask: (N,) bool.
@@ -35,7 +43,7 @@ class MappingImage:
 
     frame: int
     name: str
-    descriptors: np.ndarray
+    descriptors: "np.ndarray | OnDisk"
     uv: np.ndarray
     scores: np.ndarray
     mask: np.ndarray
@@ -49,7 +57,7 @@ class MappingImage:
         """The image's features, descriptors in 16 bits."""
         return Features(
             uv=self.uv,
-            descriptors=self.descriptors,
+            descriptors=np.asarray(self.descriptors),
             scores=self.scores,
             mask=self.mask,
             depth=self.depth,
@@ -61,8 +69,44 @@ class MappingImage:
         return invert(self.camera_from_world)
 
 
-def select_frames(source: FrameSource, max_frames: int | None) -> list[int]:
+class OnDisk:
+    """An array in a file, read whenever it is used.
+
+    Attributes:
+        shape: of the array.
+        dtype: its type.
+    """
+
+    def __init__(self, file: BinaryIO, array: np.ndarray):
+        """Appends the array to an open file."""
+        self.shape, self.dtype, self._file = array.shape, array.dtype, file
+        self._at = file.seek(0, os.SEEK_END)
+        file.write(array.tobytes())
+        file.flush()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        count = math.prod(self.shape) * self.dtype.itemsize
+        data = os.pread(self._file.fileno(), count, self._at)
+        array = np.frombuffer(data, self.dtype).reshape(self.shape)
+        return array if dtype is None else array.astype(dtype)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self)[index]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+def select_frames(
+    source: FrameSource, max_frames: int | None, more_frames: int | None = None
+) -> list[int]:
     """At most so many frames that have a pose, evenly spread over the recording.
+
+    Args:
+        source: the recording.
+        max_frames: so many; None: all.
+        more_frames: so many at most in all, where views are left that no frame is near to
+            (`_NEAR`): a long recording is mapped everywhere. None: no more.
 
     Raises:
         UserError: no frame has a pose.
@@ -76,7 +120,26 @@ def select_frames(source: FrameSource, max_frames: int | None) -> list[int]:
         )
     if max_frames is None or len(posed) <= max_frames:
         return posed
-    return [posed[i] for i in np.linspace(0, len(posed) - 1, max_frames).round().astype(int)]
+    chosen = [posed[i] for i in np.linspace(0, len(posed) - 1, max_frames).round().astype(int)]
+    more = min(more_frames or 0, len(posed))
+    if more <= len(chosen):
+        return chosen
+    if not metric(source):  # nobody knows what is near
+        return select_frames(source, more)
+    far = _farthest_first(invert(poses[posed]), np.searchsorted(posed, chosen), more)
+    return sorted({*chosen, *(posed[i] for i in far)})
+
+
+def _farthest_first(camera_from_world: np.ndarray, chosen: Sequence[int], most: int) -> list[int]:
+    """Those of N poses to choose further, always the farthest, until all are near a chosen one."""
+    metres, degrees = _NEAR
+    apart, new = np.full(len(camera_from_world), np.inf), [*chosen]
+    for count, index in enumerate(new):
+        far, turn = view_difference(camera_from_world, camera_from_world[index])
+        apart = np.minimum(apart, np.maximum(far / metres, np.degrees(turn) / degrees))
+        if count >= len(chosen) - 1 and len(new) < most and apart.max() > 1.0:
+            new.append(int(apart.argmax()))
+    return new[len(chosen) :]
 
 
 def extract_images(
@@ -88,16 +151,26 @@ def extract_images(
 ) -> list[MappingImage]:
     """Features of the frames; those that cannot be read are left out with a message.
 
+    Of more than `IN_MEMORY` frames the descriptors are kept in a temporary file.
+
     Raises:
         UserError: none can be read.
     """
     images = []
+    file = None
+    if len(frames) > IN_MEMORY:
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=cache_dir())  # noqa: SIM115, open as long as images are
     for done, index in enumerate(frames):
         progress("features", done, len(frames))
         try:
             frame = source[index]
             if frame.world_from_camera is not None:
-                images.append(mapping_image(frame, index, extractor, use_depth))
+                image = mapping_image(frame, index, extractor, use_depth)
+                if file is not None:
+                    stored = OnDisk(file, image.descriptors)
+                    image = dataclasses.replace(image, descriptors=stored)
+                images.append(image)
         except BadFrame as error:
             logging.warning("frame %d skipped: %s", index, error)
     progress("features", len(frames), len(frames))

@@ -164,57 +164,104 @@ def _normal_equations(
     return sums
 
 
+@flax.struct.dataclass
+class Found:
+    """What images show of M landmarks.
+
+    Attributes:
+        descriptors: (M, D) sums of the features that show each.
+        chances: (M,) images in whose view each was.
+        views: (M,) int32 images that found it.
+    """
+
+    descriptors: jax.Array
+    chances: jax.Array
+    views: jax.Array
+
+
+def nothing_found(capacity: int, dim: int) -> Found:
+    """Before the first image."""
+    return Found(jnp.zeros((capacity, dim)), jnp.zeros(capacity), jnp.zeros(capacity, jnp.int32))
+
+
 @full_precision
-def refine(
-    tracks: Tracks,
+def search(
+    landmarks: Landmarks,
+    found: Found,
     features: Features,
     cameras: jax.Array,
     camera_from_world: jax.Array,
     gates: MatchGates,
+    used: jax.Array,
+) -> tuple[Found, jax.Array]:
+    """Looks for M landmarks in some more images.
+
+    Args:
+        landmarks: the landmarks.
+        found: in the images before.
+        features: of B images, each array with a leading axis B; descriptors of any float type.
+        cameras: (B, 6) intrinsics of the images, see `camera_rows`.
+        camera_from_world: (B, 4, 4).
+        gates: of a match; each image has its own `radius` (B,).
+        used: (B,) bool; the other images are padding.
+
+    Returns:
+        What is found in all of them, and (B, N) int32 the row of the landmark that each feature
+        shows, M for none.
+    """
+
+    def match(carry: Found, inputs: tuple[jax.Array, ...]) -> tuple[Found, jax.Array]:
+        image, intrinsics, pose, radius, real = inputs
+        image = image.replace(
+            descriptors=image.descriptors.astype(jnp.float32), mask=image.mask & real
+        )
+        camera, its_gates = camera_of(intrinsics), gates.replace(radius=radius)
+        row = _shown(landmarks, camera, pose, image, its_gates)
+        _, seen = visible(landmarks, pose, camera, its_gates)
+        carry = Found(
+            descriptors=carry.descriptors.at[row].add(image.descriptors, mode="drop"),
+            chances=carry.chances + (seen & real),
+            views=carry.views.at[row].add(1, mode="drop"),
+        )
+        return carry, row
+
+    return jax.lax.scan(match, found, (features, cameras, camera_from_world, gates.radius, used))
+
+
+@full_precision
+def refine(
+    tracks: Tracks,
+    found: Found,
+    shown: jax.Array,
+    uv: jax.Array,
+    cameras: jax.Array,
+    camera_from_world: jax.Array,
     known: jax.Array | int = 0,
-) -> tuple[Tracks, jax.Array]:
-    """One round over I images; call it two or three times.
+) -> Tracks:
+    """Moves landmarks to where all images see them: one round; do two or three with `search`.
 
     Args:
         tracks: M landmarks.
-        features: of the images, each array with a leading axis I; descriptors of any float type.
-        cameras: (I, 6) intrinsics of the images, see `camera_rows`.
+        found: of them in I images.
+        shown: (I, N) int32 the row of the landmark that each feature shows, M for none.
+        uv: (I, N, 2) pixels of the features.
+        cameras: (I, 6) intrinsics of the images.
         camera_from_world: (I, 4, 4).
-        gates: of a match; each image has its own `radius` (I,).
         known: so many first rows are from an earlier map: they keep point, descriptor and views.
 
     Returns:
         Landmarks with moved points, averaged descriptors and counted views. One that no image
-        sees keeps its point and has zero views. And (I, N) int32, the row of the landmark that
-        each feature shows, M for none.
+        sees keeps its point and has zero views.
     """
     landmarks = tracks.landmarks
-    count, _, dim = landmarks.descriptors.shape
-
-    def match(carry: tuple, inputs: tuple[jax.Array, ...]) -> tuple[tuple, jax.Array]:
-        total, chances, found_in = carry
-        seen_features, intrinsics, pose, radius = inputs
-        descriptors = seen_features.descriptors.astype(jnp.float32)
-        seen_features = seen_features.replace(descriptors=descriptors)
-        camera, its_gates = camera_of(intrinsics), gates.replace(radius=radius)
-        row = _shown(landmarks, camera, pose, seen_features, its_gates)
-        _, seen = visible(landmarks, pose, camera, its_gates)
-        total = total.at[row].add(descriptors, mode="drop")
-        found_in = found_in.at[row].add(1, mode="drop")
-        return (total, chances + seen, found_in), row
-
-    start = jnp.zeros((count, dim)), jnp.zeros(count), jnp.zeros(count, jnp.int32)
-    inputs = (features, cameras, camera_from_world, gates.radius)
-    (total, chances, found_in), shown = jax.lax.scan(match, start, inputs)
+    count = len(landmarks.views)
     old = jnp.arange(count) < known
     away = jnp.nan_to_num(landmarks.distances, nan=1.0)
     # A landmark that all images see from one side hardly moves along the ray.
     damping = 1.0 / jnp.maximum(_LOOSE * away, 1e-6) ** 2
 
     def step(_: int, points: jax.Array) -> jax.Array:
-        information, right = _normal_equations(
-            points, shown, features.uv, cameras, camera_from_world
-        )
+        information, right = _normal_equations(points, shown, uv, cameras, camera_from_world)
         damped = information + damping[:, None, None] * jnp.eye(3)
         move = jnp.linalg.solve(damped, right[..., None])[..., 0]
         length = jnp.linalg.norm(move, axis=1, keepdims=True)
@@ -222,15 +269,15 @@ def refine(
         return jnp.where(old[:, None], points, points + move)
 
     points = jax.lax.fori_loop(0, _STEPS, step, landmarks.points)
-    keep = (old | (found_in == 0))[:, None, None]
+    keep = (old | (found.views == 0))[:, None, None]
     moved = landmarks.with_points(points)
-    refined = Tracks(
+    share = found.views / jnp.maximum(found.chances, 1.0)
+    return Tracks(
         landmarks=moved.replace(
-            descriptors=jnp.where(keep, landmarks.descriptors, total[:, None]),
-            views=jnp.where(old, landmarks.views, found_in),
+            descriptors=jnp.where(keep, landmarks.descriptors, found.descriptors[:, None]),
+            views=jnp.where(old, landmarks.views, found.views),
         ),
-        repeatability=jnp.where(old, tracks.repeatability, found_in / jnp.maximum(chances, 1.0)),
-        chances=chances,
-        recent=found_in.astype(jnp.float32),
+        repeatability=jnp.where(old, tracks.repeatability, share),
+        chances=found.chances,
+        recent=found.views.astype(jnp.float32),
     )
-    return refined, shown

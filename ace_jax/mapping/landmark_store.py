@@ -13,7 +13,14 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import camera_of, camera_rows
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.mapping.images import MappingImage
-from ace_jax.mapping.landmark_refinement import Tracks, empty, grow, refine
+from ace_jax.mapping.landmark_refinement import (
+    Tracks,
+    empty,
+    grow,
+    nothing_found,
+    refine,
+    search,
+)
 from ace_jax.mapping.landmark_selection import admitted, claims, how_many
 from ace_jax.mapping.points import Depths, world_points
 from ace_jax.programs import program
@@ -21,6 +28,7 @@ from ace_jax.progress import Progress
 
 GROW_RADIUS = 6.0  # pixels at 640 columns, tuned on redkitchen; measured depth is off by that
 ENOUGH_VIEWS = 3  # images; a landmark that so many show is precise and is found again
+_CHUNK = 16  # images whose features are in memory while landmarks are looked for
 _FIRST_ROOM = 1 << 15  # landmarks; doubled when it is full, so that few sizes are compiled
 
 
@@ -32,13 +40,15 @@ class Selection:
         tracks: the landmarks, the head's first.
         coarse: so many are the head's.
         left_out: so many that enough images see are not kept for want of room.
-        seen: (I,) how many of the kept ones each image sees.
+        shown: (I, N) the kept one that each feature of each image shows, -1 for none.
+        known: (K,) where each landmark of the earlier map is now, -1 if it is not kept.
     """
 
     tracks: Tracks
     coarse: int
     left_out: int
-    seen: np.ndarray
+    shown: np.ndarray
+    known: np.ndarray
 
     @property
     def head(self) -> Landmarks:
@@ -161,19 +171,34 @@ class LandmarkStore:
         )
 
     def refine(self, images: Sequence[MappingImage], radius: float) -> None:
-        """One round over these images; the search radius is in pixels at 640 columns."""
-        self._tracks, shown = _refine(
-            self._tracks,
-            jax.tree.map(lambda *rows: np.stack(rows), *(i.features for i in images)),
-            camera_rows([i.camera for i in images]).astype(np.float32),
-            np.stack([i.camera_from_world for i in images]).astype(np.float32),
-            MatchGates(
-                np.array([radius * i.camera.pixel_scale for i in images], np.float32),
-                self._options.min_similarity,
-            ),
-            self._known,
-        )
-        self._seen = list(self._rows(shown))
+        """One round over these images; the search radius is in pixels at 640 columns.
+
+        Features of few images at a time are in memory.
+        """
+        dim = self._tracks.landmarks.descriptors.shape[2]
+        found, shown = nothing_found(self._room, dim), []
+        padding = -len(images) % _CHUNK
+        padded = [*images, *images[:1] * padding]
+        cameras = camera_rows([i.camera for i in padded]).astype(np.float32)
+        poses = np.stack([i.camera_from_world for i in padded]).astype(np.float32)
+        radii = np.array([radius * i.camera.pixel_scale for i in padded], np.float32)
+        used = np.arange(len(padded)) < len(images)
+        for start in range(0, len(padded), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            found, rows = _search(
+                self._tracks.landmarks,
+                found,
+                jax.tree.map(lambda *rows: np.stack(rows), *(i.features for i in padded[part])),
+                cameras[part],
+                poses[part],
+                MatchGates(radii[part], self._options.min_similarity),
+                used[part],
+            )
+            shown.append(np.asarray(rows))
+        rows = np.concatenate(shown)
+        uv = np.stack([i.uv for i in padded])
+        self._tracks = _refine(self._tracks, found, rows, uv, cameras, poses, self._known)
+        self._seen = list(self._rows(rows[: len(images)]))
 
     def select(self, rng: np.random.Generator) -> Selection:
         """The landmarks to keep, of those that enough images see.
@@ -220,15 +245,16 @@ class LandmarkStore:
         )
         # A query uses the first landmarks in view: they must come from all over it.
         rows = np.concatenate([rng.permutation(part) for part in (order[:coarse], rest[:detail])])
-        kept = np.zeros(room + 1, bool)
-        kept[rows] = True
+        moved = np.full(room + 1, -1)
+        moved[rows] = np.arange(len(rows))
         unit = landmarks.descriptors / np.maximum(norm, 1e-6)
         tracks = tracks.replace(landmarks=landmarks.replace(descriptors=unit))
         return Selection(
             tracks=jax.tree.map(lambda x: x[rows], tracks),
             coarse=coarse,
             left_out=self._left_out + int((landmarks.views[rest[detail:]] > 1).sum()),
-            seen=kept[seen].sum(axis=1),
+            shown=moved[seen],
+            known=moved[: self._known],
         )
 
 
@@ -246,4 +272,5 @@ def _grow(
     return grow(tracks, count, features, points, has_point, camera_of(camera), *rest)
 
 
+_search = program(search, donate_argnums=1)
 _refine = program(refine, donate_argnums=0)

@@ -58,7 +58,7 @@ def map_scene(
     if known is not None:
         known.require_features(extractor)
     frames, kept_out = checks.hold_out(
-        select_frames(source, config.max_frames), config.checks.images
+        select_frames(source, config.max_frames, config.more_frames), config.checks.images
     )
     centres = source.poses()[frames, :3, 3]
     fields = feature_fields(extractor, config.features.options.to_dict()) | {

@@ -132,7 +132,7 @@ def _one(
     ).astype(np.float32)
     cameras = camera_rows([images[j].camera for j in (index, *padded)]).astype(np.float32)
     descriptors = np.stack([images[j].descriptors for j in padded])
-    features = (image.descriptors, image.uv, image.mask, cameras[0])
+    features = (np.asarray(image.descriptors), image.uv, image.mask, cameras[0])
     if image.grid is None:
         found = _triangulate(
             *features,

@@ -154,7 +154,8 @@ def answer_checks(
 
 def _frames(source: FrameSource, config: dict[str, Any]) -> tuple[list[int], list[int]]:
     """The frames that were mapped, and those that were kept out."""
-    return checks.hold_out(select_frames(source, config["max_frames"]), config["checks"]["images"])
+    frames = select_frames(source, config["max_frames"], config.get("more_frames"))
+    return checks.hold_out(frames, config["checks"]["images"])
 
 
 def _picture(entry: CheckAnswer, unit: LengthUnit) -> tuple[bytes, str, str]:

@@ -11,6 +11,7 @@ from ace_jax.data.frame import FrameSource
 from ace_jax.errors import UserError
 from ace_jax.localization.scene_map import SceneMap, load_map, save_map
 from ace_jax.localization.stored_landmarks import landmarks_of
+from ace_jax.mapping.hloc import HlocFiles, map_from_hloc
 from ace_jax.mapping.pipeline import describe, map_scene
 from ace_jax.mapping.report import (
     CheckAnswer,
@@ -38,15 +39,7 @@ def run(
     Raises:
         UserError: as `map_scene`, or the map cannot be written (found out before the work).
     """
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder; name a file, such as {out / 'map.safetensors'}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        probe = out.parent / f".{out.name}.probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from error
+    _probe(out)
     known = load_map(update) if update else None
     checkpoints = out.with_name(f"{out.name}.checkpoints")
     bars = StageBars()
@@ -64,6 +57,41 @@ def run(
     if view is not None:
         _show(view, made, source, answers)
     return f"{describe(made, size, out)}\nreport in {page}"
+
+
+def run_hloc(
+    source: FrameSource,
+    config: ml_collections.ConfigDict,
+    out: Path,
+    files: tuple[str, str, str | None],
+) -> str:
+    """Maps a source from hloc's features, matches and pairs (or None) and saves the map.
+
+    Raises:
+        UserError: as `map_from_hloc`, or the map cannot be written.
+    """
+    _probe(out)
+    features, matches, pairs = files
+    given = HlocFiles(Path(features), Path(matches), None if pairs is None else Path(pairs))
+    bars = StageBars()
+    try:
+        made = map_from_hloc(source, given, config, bars)
+    finally:
+        bars.close()
+    return describe(made, save_map(out, made, half=config.half), out)
+
+
+def _probe(out: Path) -> None:
+    """Finds out before the work whether the map can be written."""
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file, such as {out / 'map.safetensors'}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        probe = out.parent / f".{out.name}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from error
 
 
 class _Shown:

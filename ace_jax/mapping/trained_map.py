@@ -201,7 +201,7 @@ def fill_from_images(
         points = world_points(image, np.where(depth.valid, depth.depth, 1.0))
         builder.add(
             jax.random.fold_in(key, index),
-            image.descriptors,
+            np.asarray(image.descriptors),
             image.uv,
             image.mask,
             image.camera,

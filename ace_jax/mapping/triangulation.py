@@ -104,10 +104,6 @@ def triangulate(
         max_error: largest distance from the epipolar line, and of the reprojection, pixels.
         min_parallax: largest angle between the viewing rays must exceed this, radians.
     """
-    rays = unproject(uv, jnp.ones(uv.shape[0]), camera)
-    beside = camera_of(neighbours_cameras[:, None])
-    focal = jnp.stack([beside.fx, beside.fy], axis=-1)
-    centre = jnp.stack([beside.cx, beside.cy], axis=-1)
 
     def match(inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
         descriptors, pixels, used = inputs
@@ -115,6 +111,53 @@ def triangulate(
         return pixels[index], matched, ratio
 
     seen, matched, ratio = jax.lax.map(match, (neighbours, neighbours_uv, neighbours_mask))
+    return triangulate_matches(
+        uv,
+        mask,
+        camera,
+        seen,
+        matched,
+        ratio,
+        neighbours_from_reference,
+        neighbours_cameras,
+        max_error,
+        min_parallax,
+    )
+
+
+@full_precision
+def triangulate_matches(
+    uv: jax.Array,
+    mask: jax.Array,
+    camera: Camera,
+    seen: jax.Array,
+    matched: jax.Array,
+    ratio: jax.Array,
+    neighbours_from_reference: jax.Array,
+    neighbours_cameras: jax.Array,
+    max_error: float = 2.0,
+    min_parallax: float = 0.026,
+) -> TriangulatedDepth:
+    """Triangulates one reference image whose matches are known.
+
+    Args:
+        uv: (N, 2) pixels of its features.
+        mask: (N,) bool.
+        camera: intrinsics of the reference.
+        seen: (K, N, 2) pixel of each feature's match in each neighbour.
+        matched: (K, N) bool, whether there is one.
+        ratio: (K, N) how distinctive it is: of the descriptor distances to the best and the second
+            best match.
+        neighbours_from_reference: (K, 4, 4).
+        neighbours_cameras: (K, 6) those of the neighbours, see `camera_rows`.
+        max_error: largest distance from the epipolar line, and of the reprojection, pixels.
+        min_parallax: largest angle between the viewing rays must exceed this, radians.
+    """
+    rays = unproject(uv, jnp.ones(uv.shape[0]), camera)
+    beside = camera_of(neighbours_cameras[:, None])
+    focal = jnp.stack([beside.fx, beside.fy], axis=-1)
+    centre = jnp.stack([beside.cx, beside.cy], axis=-1)
+
     turned = jnp.einsum("kij,nj->kni", neighbours_from_reference[:, :3, :3], rays)
     shift = neighbours_from_reference[:, None, :3, 3]
 

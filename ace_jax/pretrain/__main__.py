@@ -9,9 +9,9 @@ Examples:
   python -m ace_jax.mapping --seq kitchen --config ace_g_cpu --config.features.name=sift \\
       --config.code.weights=runs/pretrain/transformer.safetensors --out kitchen.safetensors
 
-Variants: paper, small, cpu, smoke. Started again with the same folder, an interrupted run is
-resumed. On several hosts, start it on each with --coordinator, --processes and --process (on
-TPU pods and under SLURM `--coordinator auto` finds the rest).
+Variants: paper, small, cpu, smoke; below, fields have the values of cpu. Started again with the
+same folder, an interrupted run is resumed. On several hosts, start it on each with --coordinator,
+--processes and --process (on TPU pods and under SLURM `--coordinator auto` finds the rest).
 """
 
 import sys
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from ace_jax import config_flag, errors
 from ace_jax.runtime import enable_compilation_cache
@@ -65,6 +65,13 @@ def main(_: Sequence[str]) -> int | None:
     return None
 
 
+def _shown() -> ConfigDict:
+    """The configuration whose fields `--help` shows."""
+    from ace_jax.pretrain.presets import cpu
+
+    return cpu()
+
+
 def _resolve(name: str) -> str:
     """The file of a variant's name; a file's path (with `:VARIANT`, perhaps) stays as it is.
 
@@ -86,4 +93,4 @@ if __name__ == "__main__":
         sys.argv = config_flag.with_resolved(sys.argv, _resolve)
     except errors.UserError as error:
         sys.exit(errors.report(error))
-    errors.run(main)
+    errors.run(main, config=_shown)

@@ -1,4 +1,4 @@
-"""What makes query images hard: a dial, and what it does to light, camera and picture."""
+"""Conditions of query images with adjustable difficulty: light, camera and image degradations."""
 
 import dataclasses
 

@@ -19,7 +19,7 @@ from ace_jax.models.scene_coordinates import SceneCoordinates
 from ace_jax.pretrain.patches import ScenePatches
 
 NO_IMAGE = -1  # of a code's row that was not taken from an image
-# Rates of a landmark's bias and point over its descriptor's (DESIGN of landmark refinement).
+# Rates of a landmark's bias and point over its descriptor's.
 _BIAS_RATE, _POINT_RATE = 10.0, 3.0
 
 

@@ -1,4 +1,4 @@
-"""Keeps the images of rendered scenes on disk: other features need no other pictures."""
+"""Disk cache of rendered scene images, shared by runs with different features."""
 
 from pathlib import Path
 

@@ -145,7 +145,7 @@ def _coordinates(
     axes[0].imshow(thumbnail)
     axes[0].set_title(f"scene {scene}, query {image}\n{found}", fontsize=8)
     sure = np.argsort(scale)[: max(int(SUREST * len(scale)), 1)]
-    style = {"s": 7, "marker": "s", "linewidths": 0}
+    style = {"s": 7, "marker": "s", "linewidths": 0, "rasterized": True}
     axes[1].scatter(*uv.T, c=colours(true), **style)
     axes[1].set_title("true coordinates", fontsize=8)
     axes[2].scatter(*uv.T, c=colours(xyz), **style)

@@ -10,6 +10,8 @@ Examples:
   python -m ace_jax.relocalize --map kitchen.safetensors --images photo.jpg --intrinsics 1450
   python -m ace_jax.relocalize --map kitchen.safetensors --seq new --rerun queries.rrd
   python -m ace_jax.relocalize --map kitchen.safetensors --map office.safetensors --images photos
+  python -m ace_jax.relocalize --map s00525.safetensors --images s00525/seq1 \\
+      --intrinsics s00525/intrinsics.txt --map_free submission.zip
 
 With several maps, each query is assigned to the scene that it shows. Exit code 0: all frames were
 read; 1: some could not be read; 2: invalid input.
@@ -49,6 +51,15 @@ _SUBMISSION = flags.DEFINE_string(
     "a file to write the poses to as visuallocalization.net takes them: name, quaternion and "
     "translation, world to camera",
 )
+_MAP_FREE = flags.DEFINE_string(
+    "map_free",
+    None,
+    "a zip file to add the poses to as the map-free benchmark takes them; --images is the queries' "
+    "folder, SCENE/seq1, and --intrinsics SCENE/intrinsics.txt",
+)
+_HLOC_FEATURES = flags.DEFINE_string(
+    "hloc_features", None, "feature file of hloc (.h5) of the queries, for a map of such features"
+)
 _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"
 )
@@ -76,9 +87,9 @@ _GROUPS = {
             "focal",
             "scale",
         ),
-        "weights_dir",
+        *("weights_dir", "hloc_features"),
     ),
-    "Output": ("out", "submission", "rerun"),
+    "Output": ("out", "submission", "map_free", "rerun"),
     "Method": ("use_depth", "align", "seed"),
 }
 
@@ -88,13 +99,19 @@ def main(_: Sequence[str]) -> int | None:
     if (_SEQ.value is None) == (_IMAGES.value is None):
         raise errors.UserError("give either --seq NAME or --images PATH")
     # Imported here so that --help and bad flags answer at once.
+    from ace_jax.data.hloc import FeatureFile
+    from ace_jax.data.map_free import add_scene, scene_of
     from ace_jax.data.pose_writers import write_submission
     from ace_jax.data.selection import open_frames
+    from ace_jax.features.stored import HlocFeatures
     from ace_jax.files import tell_overwriting
     from ace_jax.localization.several_maps import load_maps
     from ace_jax.relocalize import run
     from ace_jax.relocalize.queries import ImageQueries
 
+    if _MAP_FREE.value is not None and _IMAGES.value is None:
+        raise errors.UserError("--map_free needs --images SCENE/seq1, which names the scene")
+    scene = None if _MAP_FREE.value is None else scene_of(_IMAGES.value)
     if _IMAGES.value is not None:
         source = ImageQueries(_IMAGES.value, _INTRINSICS.value)
     else:
@@ -108,7 +125,8 @@ def main(_: Sequence[str]) -> int | None:
             scale=_SCALE.value,
         )
     tell_overwriting(Path(_OUT.value) / "metrics.json", _OUT.value)
-    relocalizers = load_maps(_MAP.value, _WEIGHTS_DIR.value, seed=_SEED.value)
+    stored = _HLOC_FEATURES.value and HlocFeatures(FeatureFile(_HLOC_FEATURES.value))
+    relocalizers = load_maps(_MAP.value, _WEIGHTS_DIR.value, stored or None, seed=_SEED.value)
     size = sum(Path(path).stat().st_size for path in _MAP.value)
     with rerun_flag.opened(_RERUN.value, source.name) as view:
         state = run.run(
@@ -120,9 +138,12 @@ def main(_: Sequence[str]) -> int | None:
             align=_ALIGN.value,
             view=view,
         )
+    found = [a.world_from_camera if a and a.success else None for a in state.answers]
     if _SUBMISSION.value is not None:
-        found = [a.world_from_camera if a and a.success else None for a in state.answers]
         write_submission(_SUBMISSION.value, state.names, found)
+    if scene is not None:
+        inliers = [0 if a is None else a.num_inliers for a in state.answers]
+        add_scene(_MAP_FREE.value, scene, state.names, found, inliers)
     print(run.describe(state, Path(_OUT.value)))
     if state.interrupted:
         return errors.EXIT_INTERRUPTED

@@ -11,6 +11,7 @@ from PIL import Image
 from ace_jax.data.frame import BadFrame, Frame
 from ace_jax.data.images import image_size, read_rgb
 from ace_jax.data.intrinsics import FILE_NAME, Intrinsics, pixels_of, read_intrinsics
+from ace_jax.data.map_free import ImageIntrinsics
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
 
@@ -38,8 +39,9 @@ class ImageQueries:
 
         Args:
             path: the image or the folder.
-            intrinsics: a file as `intrinsics.json`, or `fx,fy,cx,cy`, or `f` in pixels; None for
-                the folder's `intrinsics.json`, else each image's EXIF.
+            intrinsics: a file as `intrinsics.json`, or map-free's `intrinsics.txt` with a line for
+                each image, or `fx,fy,cx,cy`, or `f` in pixels; None for the folder's
+                `intrinsics.json`, else each image's EXIF.
 
         Raises:
             UserError: no images there, or their intrinsics are not known.
@@ -67,7 +69,11 @@ class ImageQueries:
         width, height = image_size(file)
         known = self._intrinsics
         if known is not None:
-            camera = known.camera(width, height)
+            camera = (
+                known.camera_of(file)
+                if isinstance(known, ImageIntrinsics)
+                else known.camera(width, height)
+            )
             if (camera.width, camera.height) != (width, height):
                 raise UserError(
                     f"{file} has {width} x {height} pixels, its intrinsics are for "
@@ -120,10 +126,12 @@ class _FocalLength:
         return Camera(self.focal, self.focal, (width - 1) / 2, (height - 1) / 2, width, height)
 
 
-def _given(text: str | None, folder: Path) -> Intrinsics | _FocalLength | None:
+def _given(text: str | None, folder: Path) -> Intrinsics | ImageIntrinsics | _FocalLength | None:
     if text is None:
         beside = folder / FILE_NAME
         return _undistorted(read_intrinsics(beside), beside) if beside.is_file() else None
+    if Path(text).is_file() and Path(text).suffix == ".txt":
+        return ImageIntrinsics(text)
     if Path(text).is_file():
         return _undistorted(read_intrinsics(Path(text)), Path(text))
     try:

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ace_jax.evaluation import page
-from ace_jax.evaluation.charts import calibration_figure, histograms_figure, timing_figure
+from ace_jax.evaluation.charts import (
+    calibration_figure,
+    histograms_figure,
+    map_figure,
+    timing_figure,
+)
+from ace_jax.evaluation.explorer import Explored, explorer
 from ace_jax.evaluation.lengths import LengthUnit, length_unit
 from ace_jax.evaluation.page import Section, drawing
 from ace_jax.evaluation.relocalization import THRESHOLDS, CalibrationBin, PoseErrors, within
@@ -47,7 +52,7 @@ def write_report(
     best: Sequence[Picture],
     worst: Sequence[Picture],
     stage_ms: Mapping[str, np.ndarray],
-    place: Figure | None = None,
+    place: Explored | None = None,
 ) -> None:
     """Writes the report.
 
@@ -61,24 +66,27 @@ def write_report(
         best: pictures of the best queries.
         worst: pictures of the worst.
         stage_ms: by stage (M,) of the queries that were answered.
-        place: the map with the queries in it.
+        place: the map with the queries in it; None if the queries have no world in common.
     """
     unit = length_unit(metrics["metric"])
-    histograms = histograms_figure(
-        {
+    sections = []
+    if place is not None:
+        note = "Drag to turn, scroll to zoom, click a camera to choose its query."
+        if place.error is not None and np.isfinite(place.error).any():
+            note += " Grey: where the chosen one really was."
+        sections.append(Section("Map and queries", explorer(place, _picture(place)), note))
+    values = {"inliers": inliers}
+    note = ""
+    if np.isfinite(errors.translation).any():
+        values = {
             f"translation error, {unit.name}": errors.translation * unit.per_unit,
             "rotation error, deg": errors.rotation,
-            "inliers": inliers,
-        },
-        "queries",
-    )
-    sections = [
-        Section("Errors and inliers", [drawing(histograms, "histograms of errors and inliers")])
-    ]
-    if place is not None:
-        drawn = drawing(place, "the map and the queries, from above and from an angle")
-        note = "Estimated positions are red dots; rings are the true ones."
-        sections.append(Section("Where the queries are", [drawn], note))
+            **values,
+        }
+    else:
+        note = "Errors are not known: no query that was found has a reference pose."
+    histograms = drawing(histograms_figure(values, "queries"), "histograms")
+    sections.append(Section("Errors and inliers", [histograms], note))
     if stage_ms:
         figure = timing_figure(sum(stage_ms.values()), stage_ms, unit="query")
         sections.append(Section("Time", [drawing(figure, "milliseconds a query, by stage")]))
@@ -98,16 +106,28 @@ def write_report(
     page.write_report(path, title, [_rows(metrics)], metrics["settings"], sections)
 
 
+def _picture(place: Explored) -> str:
+    unknown = np.full((4, 4), np.nan)
+    poses, truths = (
+        np.array([unknown if pose is None else pose for pose in found])
+        for found in ([s.pose for s in place.shots], [s.truth for s in place.shots])
+    )
+    figure = map_figure(place.points.points, None, poses, truths, path=False)
+    return drawing(figure, "the map and the queries, from above and from an angle")
+
+
 def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     number, unit = page.number, length_unit(metrics["metric"])
-    rows = [
-        ("queries registered", f"{metrics['registered']} of {metrics['queries']}"),
-        ("median error", unit.text(metrics["median_translation_m"])),
-        ("median rotation error", number(metrics["median_rotation_deg"], 1, 3, " deg")),
-    ]
+    rows = [("queries registered", f"{metrics['registered']} of {metrics['queries']}")]
+    if math.isfinite(metrics["median_translation_m"]):
+        rows += [
+            ("median error", unit.text(metrics["median_translation_m"])),
+            ("median rotation error", number(metrics["median_rotation_deg"], 1, 3, " deg")),
+        ]
     rows += [
         (f"within {unit.bound(metres)}, {degrees:g} deg", number(share, 1, 1, " %"))
         for (metres, degrees), share in zip(THRESHOLDS, within(metrics), strict=True)
+        if share is not None and math.isfinite(share)
     ]
     rows += [
         (f"{stage}, median", number(metrics[f"ms_{stage}"], 1, 1, " ms"))

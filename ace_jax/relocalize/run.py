@@ -8,20 +8,21 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from matplotlib.figure import Figure
 
 from ace_jax.data import pose_writers
 from ace_jax.data.frame import BadFrame, Frame, FrameSource, metric
 from ace_jax.errors import UserError
 from ace_jax.evaluation import relocalization as evaluation
-from ace_jax.evaluation.charts import map_figure
+from ace_jax.evaluation.explorer import Explored
 from ace_jax.evaluation.lengths import length_unit
 from ace_jax.evaluation.pictures import with_answers
+from ace_jax.features.stored import HlocFeatures
 from ace_jax.files import write_json
 from ace_jax.geometry.camera import Camera
 from ace_jax.localization.relocalizer import BATCH, Localization, Relocalizer
-from ace_jax.localization.several_maps import locate_many_among
+from ace_jax.localization.several_maps import locate_features_among, locate_many_among
 from ace_jax.progress import ProgressBar
+from ace_jax.relocalize.explored import Thumbnails, explored
 from ace_jax.relocalize.report import Picture, write_report
 from ace_jax.viewer.answers import view_of
 from ace_jax.viewer.live import LiveView
@@ -91,7 +92,7 @@ def run(
         points = relocalizers[0].points()
         if points is not None:
             view.show_map(points)
-    pictures = _Pictures(judged=not align)
+    pictures, thumbnails = _Pictures(judged=not align), Thumbnails(len(source))
     names, reference = source.names(), source.poses()
     if reference is not None and any(r.map.metric != metric(source) for r in relocalizers):
         logging.warning(
@@ -115,6 +116,7 @@ def run(
             if view is not None:
                 view.show(view_of(index, frame, answer, view.wants_picture()))
             pictures.offer(index, frame, answer)
+            thumbnails.offer(index, frame)
         found = sum(answer is not None and answer.success for answer in state.answers)
         bar.show(len(state.names), f"{found} found")
 
@@ -128,7 +130,7 @@ def run(
         answer_pending()
     finally:
         bar.close()
-    _finish(state, relocalizers, source, out, map_bytes, pictures, align)
+    _finish(state, relocalizers, source, out, map_bytes, pictures, thumbnails, align)
     return state
 
 
@@ -144,6 +146,10 @@ def _ask(
     relocalizers: Sequence[Relocalizer], frames: Sequence[Frame], use_depth: bool
 ) -> list[Localization]:
     """The answers to some frames."""
+    stored = relocalizers[0].extractor
+    if isinstance(stored, HlocFeatures):
+        known = [stored.of(frame.name) for frame in frames]
+        return locate_features_among(relocalizers, known, [frame.camera for frame in frames])
     depths = [frame.depth for frame in frames] if use_depth else None
     return locate_many_among(
         relocalizers, [frame.rgb for frame in frames], [frame.camera for frame in frames], depths
@@ -183,6 +189,7 @@ def _finish(
     out: Path,
     map_bytes: int,
     pictures: "_Pictures",
+    thumbnails: Thumbnails,
     align: bool,
 ) -> None:
     poses = [a.world_from_camera if a is not None and a.success else None for a in state.answers]
@@ -238,26 +245,27 @@ def _finish(
             stage: np.array([a.ms[stage] for a in answered])
             for stage in (answered[0].ms if answered else ())
         },
-        _place(relocalizers, state, poses, reference),
+        _place(relocalizers, state, reference, errors, thumbnails),
     )
 
 
 def _place(
     relocalizers: Sequence[Relocalizer],
     state: Run,
-    poses: Sequence[np.ndarray | None],
     reference: np.ndarray,
-) -> Figure | None:
-    """The map with the queries in it; several maps have worlds of their own and no picture."""
-    if len(relocalizers) > 1 or all(pose is None for pose in poses):
+    errors: evaluation.PoseErrors,
+    thumbnails: Thumbnails,
+) -> Explored | None:
+    """The map with the queries in it; several maps have worlds of their own and none in common."""
+    found = [a for a in state.answers if a is not None and a.success]
+    if len(relocalizers) > 1 or not found:
         return None
     points = relocalizers[0].points()
     if points is None:  # no map of landmarks: what the inliers said
-        found = [a.xyz[a.inliers] for a in state.answers if a is not None and a.success]
-        points = np.concatenate(found)
-    unknown = np.full((4, 4), np.nan)
-    cameras = np.array([unknown if pose is None else pose for pose in poses])
-    return map_figure(points, None, cameras, reference, path=False)
+        points = np.concatenate([a.xyz[a.inliers] for a in found])
+    unit = length_unit(relocalizers[0].map.metric)
+    queries = state.names, state.answers, state.cameras, reference, errors
+    return explored(points, *queries, thumbnails, unit)
 
 
 def _coordinate_errors(state: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -172,7 +172,7 @@ def main(argv: Sequence[str]) -> int | None:
         frozen=_FROZEN.value,
         close_loops=_CLOSE_LOOPS.value,
     )
-    system = run.create_system(source, options)
+    system = run.create_while_rendering(source, options)
     readout = None if _READOUT_MS.value is None else _READOUT_MS.value / 1e3
     with rerun_flag.opened(_RERUN.value, source.name) as live:
         view = None if live is None else SlamView(live)

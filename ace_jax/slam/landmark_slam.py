@@ -1,4 +1,4 @@
-"""SLAM in a map of landmarks: the loop over frames (DESIGN 4.4 and 6b)."""
+"""RGB-D SLAM in a map of landmarks: the loop over frames."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -258,7 +258,7 @@ class LandmarkSlam:
         self, frame: Frame, static: Features, predicted: np.ndarray | None
     ) -> Tracked | None:
         """Coarse pose, rolling shutter, fine pose, from a predicted one or by relocalization."""
-        # The last frame's landmarks around the prediction, or landmark attention (DESIGN 4.4).
+        # The last frame's landmarks around the prediction, or landmark attention.
         unrolled = self.shutter.unrolled(frame, static)
         last = self.last_landmarks, self.last_descriptors
         coarse = self.tracker.coarse(self.landmark_map, unrolled, predicted, *last, frame.index)
@@ -266,8 +266,13 @@ class LandmarkSlam:
             return None
         # What a rolling shutter did to the image depends on the camera's motion, now known better.
         if not coarse.relocalized:
+<<<<<<< HEAD
             unrolled = self.shutter.unrolled(frame, static, coarse.camera_from_world)
         # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth (DESIGN 6b).
+=======
+            unrolled = self._unrolled(frame, static, coarse.camera_from_world)
+        # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth.
+>>>>>>> main
         return self.tracker.fine(self.landmark_map, unrolled, coarse)
 
     def _find_in_other_map(self, frame: Frame, features: Features) -> Tracked | None:

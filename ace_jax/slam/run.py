@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from ace_jax.slam.frame_poses import State, TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.networks.config import HEAD_OPTIONS
 from ace_jax.slam.reporting import outputs
+from ace_jax.slam.reporting.explored import SampledFrames
 from ace_jax.slam.reporting.live_view import SlamView
 from ace_jax.slam.reporting.progress import Progress
 from ace_jax.slam.reporting.results import write_results
@@ -34,7 +37,7 @@ from ace_jax.slam.sessions.session import load_session
 from ace_jax.slam.stream import FeatureStream, Observation
 
 DEFAULT_HEAD = "landmark_attention"
-# Of all recordings the one that loses none, with weights at hand or not (docs/slam.md).
+# Of all recordings the one that loses none, with weights at hand or not (docs/slam-figures.md).
 AUTO_FEATURES = "blobs"
 MAX_BAD_FRAMES_SHOWN = 5
 SWITCH_INTERVAL = 5e-4  # seconds
@@ -81,7 +84,12 @@ class SystemOptions:
 
 
 def create_system(source: FrameSource, options: SystemOptions) -> LandmarkSlam:
-    """The SLAM system for a recording.
+    """The SLAM system for a recording; raises as `plan_system`."""
+    return plan_system(source, options)()
+
+
+def plan_system(source: FrameSource, options: SystemOptions) -> Callable[[], LandmarkSlam]:
+    """What makes the SLAM system for a recording, which takes as long as to compile its programs.
 
     Raises:
         UserError: no such head or features, weights are missing, or the session does not fit.
@@ -119,14 +127,31 @@ def create_system(source: FrameSource, options: SystemOptions) -> LandmarkSlam:
         features = AUTO_FEATURES if options.features == "auto" else options.features
         extractor = registry.create(features, options.weights_dir)
     if options.head == DEFAULT_HEAD:
-        return LandmarkSlam(camera, extractor, close_loops=options.close_loops, **common)
+        return functools.partial(
+            LandmarkSlam, camera, extractor, close_loops=options.close_loops, **common
+        )
     from ace_jax.slam.networks.distillation import DistilledNetworkSlam  # imports the optimizers
 
-    return DistilledNetworkSlam(camera, extractor, options.head, **common)
+    return functools.partial(DistilledNetworkSlam, camera, extractor, options.head, **common)
+
+
+def create_while_rendering(source: FrameSource, options: SystemOptions) -> LandmarkSlam:
+    """As `create_system`; a recording that has to be rendered is rendered meanwhile.
+
+    The renderer's programs depend on each other's results and are compiled one by one: a second
+    core has nothing else to do. Raises as `plan_system`, and as rendering does.
+    """
+    create = plan_system(source, options)
+    if not hasattr(source, "prepare"):
+        return create()
+    with ThreadPoolExecutor(1, "create") as pool:
+        system = pool.submit(create)
+        source.prepare()
+        return system.result()
 
 
 def prepare(source: FrameSource, out: Path, needs_depth: bool = True) -> None:
-    """Creates `out`, checks the recording and lets it render; do it before anything is compiled.
+    """Creates `out` and checks the recording; do it before anything is compiled or rendered.
 
     Raises:
         UserError: the recording has no frames or no depth, or `out` cannot be written.
@@ -142,8 +167,6 @@ def prepare(source: FrameSource, out: Path, needs_depth: bool = True) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}; set --out") from error
-    if hasattr(source, "prepare"):  # a rendered recording: not on the system's time
-        source.prepare()
 
 
 def run(
@@ -177,8 +200,10 @@ def run(
             broke off; what was computed until then is in `out`.
     """
     prepare(source, out, not system.needs_no_depth)
+    if hasattr(source, "prepare"):  # a rendered recording: not on the system's time
+        source.prepare()
     ground_truth = source.poses()
-    log = _FrameLog()
+    log, samples = _FrameLog(), SampledFrames()
     first = 0
     if checkpoint is not None and checkpoint.unfinished():
         first = checkpoint.restore(system)
@@ -225,6 +250,8 @@ def run(
                 comparable = comparable and tracked.map == system.atlas.main
                 truth = ground_truth[index] if comparable else None
                 bar.update(system.state is State.TRACKING, pose, truth)
+                if tracked is not None:
+                    samples.note(system, observation, tracked)
                 if view is not None:
                     truth = None if ground_truth is None else ground_truth[index]
                     view.frame(system, observation, pose, truth, log.seconds[-1] * 1e3)
@@ -265,7 +292,7 @@ def run(
     if realtime:
         extra |= outputs.realtime_metrics(frames, player.late, log.latencies)
         frames += player.late
-    metrics = write_results(source, system, out, log.seconds, frames, seed, extra)
+    metrics = write_results(source, system, out, log.seconds, frames, seed, extra, samples)
     if view is not None:
         view.finish(system)
     if checkpoint is not None and failure is None and not interrupted:

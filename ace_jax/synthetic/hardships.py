@@ -1,4 +1,4 @@
-"""What goes wrong with recordings by hand: no light, a shaken camera, missing stretches."""
+"""Degradations of recordings: failing light, camera shake, missing stretches."""
 
 import dataclasses
 from collections.abc import Callable

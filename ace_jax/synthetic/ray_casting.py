@@ -3,7 +3,8 @@
 Rays are cast tile by tile; in each, only the primitives that can be seen there are visited.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,22 @@ def map_tiles(function, arguments, at_once: int, active=None):
     if at_once == 1:
         return jax.lax.map(function, arguments)
     return jax.lax.map(function, arguments, batch_size=at_once)
+
+
+def stage(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)`, with results that are kept.
+
+    XLA fuses what follows into every result, so that three colours compute what they share three
+    times; it does not look through a condition, which is true here.
+    """
+    known = next(x for x in jax.tree.leaves(arguments) if jnp.issubdtype(x.dtype, jnp.floating))
+    results = jax.eval_shape(function, *arguments)
+    return jax.lax.cond(
+        ~(known.ravel()[0] > jnp.inf),  # also of what is no number
+        function,
+        lambda *_: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), results),
+        *arguments,
+    )
 
 
 def compact(active: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -23,6 +23,7 @@ from ace_jax.synthetic.ray_casting import (
     compact,
     map_tiles,
     safe_inverse,
+    stage,
     tiles_of,
     untile,
 )
@@ -153,20 +154,24 @@ def illuminate(
         total = [open_sky * light.ambient[j] * (0.72 + 0.28 * up) for j in range(3)]
         shine = [jnp.zeros_like(ray)] * 3
         for k, shaders_k in enumerate(shaders):
-            to_light = [light.position[k, j] - p[j] for j in range(3)]
-            square = sum(c * c for c in to_light)
-            inverse = jax.lax.rsqrt(square + 0.01)
-            cosine = sum(a * b for a, b in zip(n, to_light, strict=True)) * inverse
-            wrapped = jnp.maximum((cosine + 0.15) / 1.15, 0.0)  # an area light reaches round
             seen = _shadow(blockers, light.position[k], light.radius[k], surface, *shaders_k)
-            # softer than 1/r^2 near the lamp: it is not a point either
-            strength = wrapped * seen / (square + 0.6)
-            half = [a * inverse + b * ray for a, b in zip(to_light, view, strict=True)]
-            norm = jax.lax.rsqrt(sum(c * c for c in half) + TINY)
-            lobe = jnp.maximum(sum(a * b for a, b in zip(n, half, strict=True)) * norm, 0.0)
-            for _ in range(5):  # to the power of 32
-                lobe = lobe * lobe
-            lobe = lobe * material.gloss * strength
+
+            def lamp(p, n, view, ray, seen, gloss, position):
+                to_light = [position[j] - p[j] for j in range(3)]
+                square = sum(c * c for c in to_light)
+                inverse = jax.lax.rsqrt(square + 0.01)
+                cosine = sum(a * b for a, b in zip(n, to_light, strict=True)) * inverse
+                wrapped = jnp.maximum((cosine + 0.15) / 1.15, 0.0)  # an area light reaches round
+                # softer than 1/r^2 near the lamp: it is not a point either
+                strength = wrapped * seen / (square + 0.6)
+                half = [a * inverse + b * ray for a, b in zip(to_light, view, strict=True)]
+                norm = jax.lax.rsqrt(sum(c * c for c in half) + TINY)
+                lobe = jnp.maximum(sum(a * b for a, b in zip(n, half, strict=True)) * norm, 0.0)
+                for _ in range(5):  # to the power of 32
+                    lobe = lobe * lobe
+                return strength, lobe * gloss * strength
+
+            strength, lobe = stage(lamp, p, n, view, ray, seen, material.gloss, light.position[k])
             total = [total[j] + strength * light.color[k, j] for j in range(3)]
             shine = [shine[j] + lobe * light.color[k, j] for j in range(3)]
         return [color[j] * (total[j] + material.emission) + shine[j] for j in range(3)]
@@ -211,9 +216,8 @@ def expose(
     """Tone-maps, smooths edges: (H, W, 3) float in [0, 1], gamma-encoded; and depth (H, W)."""
     columns = tiles_of(camera, 0.0)[2]
     channels = []
-    for channel in radiance:
-        # a film's shoulder: highlights do not clip
-        film = 1.0 - jnp.exp(-exposure * untile(channel, columns, camera))
+
+    def develop(film, edges):
         total = 0.5 * film
         for k, (dy, dx) in enumerate(_AROUND):
             code = (edges >> (2 * k)) & 3
@@ -224,7 +228,12 @@ def expose(
         root = jnp.sqrt(jnp.maximum(total, 0.0))
         fourth = jnp.sqrt(root)
         encoded = 0.585122 * root + 0.783140 * fourth - 0.368263 * jnp.sqrt(fourth)
-        channels.append(jnp.clip(encoded, 0.0, 1.0))
+        return jnp.clip(encoded, 0.0, 1.0)
+
+    for channel in radiance:
+        # a film's shoulder: highlights do not clip
+        film = 1.0 - jnp.exp(-exposure * untile(channel, columns, camera))
+        channels.append(stage(develop, film, edges))
     return jnp.stack(channels, -1), untile(depth, columns, camera)
 
 

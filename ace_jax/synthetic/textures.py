@@ -7,6 +7,7 @@ Detail finer than the pixel's footprint fades to its mean, so that textures do n
 import jax
 import jax.numpy as jnp
 
+from ace_jax.geometry.batch import where_asked
 from ace_jax.synthetic.noise import (
     fade,
     fractal_noise,
@@ -17,6 +18,7 @@ from ace_jax.synthetic.noise import (
     value_noise_1d,
     wave,
 )
+from ace_jax.synthetic.ray_casting import stage
 from ace_jax.synthetic.room import Pattern
 
 OCTAVES = 7
@@ -248,8 +250,13 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
     )
 
     gap = jnp.where(tiles, 0.006, 0.0025)
-    cell_a, cell_b, off_joint = _cells(u, v, su, sv, material.aux, seed, footprint, gap)
+    cell_a, cell_b, off_joint = stage(_cells, u, v, su, sv, material.aux, seed, footprint, gap)
     cell_a, cell_b = jnp.where(wood | tiles, cell_a, 0.5), jnp.where(wood | tiles, cell_b, 0.5)
+
+    def where_present(pattern, function, *arguments):
+        # costly patterns cover few tiles; under vmap this becomes a plain select
+        asked = jnp.any(kind == pattern)
+        return where_asked(lambda *a: list(function(*a)), asked, *arguments)
 
     # one noise for all patterns, in coordinates that suit the pattern
     length = jnp.where(wood, 0.09, jnp.where(tiles, 0.12, jnp.where(picture, 0.25, su)))
@@ -259,8 +266,12 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
     noise = fractal_noise(nx, ny, seed, footprint / length, OCTAVES, 0.72)
 
     # wood: bent rings, fibres, a tone per plank
-    bend = value_noise(0.9 * nx, 0.7 * ny, seed + 50) + 0.5 * value_noise(2 * nx, 2 * ny, seed + 51)
-    years = wave(ny * 1.6 + 1.6 * bend) * fade(length / 1.6, footprint)
+    def rings(nx, ny, seed, length, footprint):
+        bend = value_noise(0.9 * nx, 0.7 * ny, seed + 50)
+        bend = bend + 0.5 * value_noise(2 * nx, 2 * ny, seed + 51)
+        return [wave(ny * 1.6 + 1.6 * bend) * fade(length / 1.6, footprint)]
+
+    (years,) = where_present(Pattern.WOOD, rings, nx, ny, seed, length, footprint)
     grain = jnp.clip(0.5 + 0.22 * years + 0.6 * material.contrast * noise, 0, 1)
     tone = (0.72 + 0.56 * cell_b) * (0.35 + 0.65 * off_joint)
     wooden = [c * tone for c in _mix(c0, c1, grain)]
@@ -272,12 +283,6 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
 
     plain = _mix(c0, c1, jnp.clip(0.5 + material.contrast * noise, 0, 1))
 
-    def where_present(pattern, function, *arguments):
-        # costly patterns cover few tiles; under vmap this becomes a plain select
-        return jax.lax.cond(
-            jnp.any(kind == pattern), lambda a: list(function(*a)), lambda a: list(c0), arguments
-        )
-
     paper = where_present(
         Pattern.PRINT, _print, u, v, extent_u, extent_v, material.aux, seed, palette, footprint
     )
@@ -287,36 +292,45 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
     rug = [c * (1 + 0.35 * noise) for c in rug]
 
     # book spines: two bands and a line of lettering
-    stripe = hash_unit(jnp.floor(u / (0.09 * extent_u)).astype(jnp.int32), 0 * face, seed)
-    middle = (jnp.abs(v - 0.5 * extent_v) < 0.30 * extent_v) & (u > 0.22 * extent_u)
-    middle = middle & (u < 0.78 * extent_u)
-    lettering = 0.52 * extent_v
-    letters = _supersample(
-        lambda u, v: _text(u, v - 0.24 * extent_v, lettering, seed, footprint), u, v, footprint
+    def lettered(u, v, extent_u, extent_v, seed, footprint):
+        middle = (jnp.abs(v - 0.5 * extent_v) < 0.30 * extent_v) & (u > 0.22 * extent_u)
+        middle = middle & (u < 0.78 * extent_u)
+        lettering = 0.52 * extent_v
+        letters = _supersample(
+            lambda u, v: _text(u, v - 0.24 * extent_v, lettering, seed, footprint), u, v, footprint
+        )
+        stripe = hash_unit(jnp.floor(u / (0.09 * extent_u)).astype(jnp.int32), 0 * face, seed)
+        return stripe, jnp.where(middle, letters, 0.0)
+
+    stripe, letters = where_present(
+        Pattern.SPINE, lettered, u, v, extent_u, extent_v, seed, footprint
     )
     cover = _select(stripe < 0.25, c1, c0)
-    cover = _mix(cover, c2, 0.9 * jnp.where(middle, letters, 0.0))
+    cover = _mix(cover, c2, 0.9 * letters)
 
     painted = where_present(
         Pattern.PICTURE, _picture, u, v, extent_u, extent_v, seed, palette, noise, footprint
     )
 
     # wallpaper: stripes of two tones with a motif in the third
-    stripe = wave(u / su) * fade(su, footprint)
-    mu, mv = u / su - jnp.floor(u / su) - 0.5, v / sv - jnp.floor(v / sv) - 0.5
-    mv = mv * sv / su
-    radius = jnp.sqrt(mu * mu + mv * mv)
-    c = mu / (radius + 1e-6)
-    star = 0.24 + 0.12 * (16 * c**5 - 20 * c**3 + 5 * c) - radius  # cos of five times the angle
-    diamond = 0.09 - jnp.abs(jnp.abs(mu) + jnp.abs(mv) - 0.32)
-    rings = 0.05 - jnp.abs(jnp.abs(radius - 0.22) - 0.12)
-    petals = jnp.where(material.aux < 0.5, star, jnp.where(material.aux < 1.5, diamond, rings))
-    motif = step(petals * su, footprint) * fade(0.3 * su, footprint)
+    def papered(u, v, su, sv, aux, footprint):
+        stripe = wave(u / su) * fade(su, footprint)
+        mu, mv = u / su - jnp.floor(u / su) - 0.5, v / sv - jnp.floor(v / sv) - 0.5
+        mv = mv * sv / su
+        radius = jnp.sqrt(mu * mu + mv * mv)
+        c = mu / (radius + 1e-6)
+        star = 0.24 + 0.12 * (16 * c**5 - 20 * c**3 + 5 * c) - radius  # cos of five times the angle
+        diamond = 0.09 - jnp.abs(jnp.abs(mu) + jnp.abs(mv) - 0.32)
+        rings = 0.05 - jnp.abs(jnp.abs(radius - 0.22) - 0.12)
+        petals = jnp.where(aux < 0.5, star, jnp.where(aux < 1.5, diamond, rings))
+        return stripe, step(petals * su, footprint) * fade(0.3 * su, footprint)
+
+    stripe, motif = where_present(Pattern.WALLPAPER, papered, u, v, su, sv, material.aux, footprint)
     wall = _mix(_mix(c0, c1, 0.5 + 0.5 * stripe), c2, 0.55 * motif)
     wall = [c * (1 + 0.6 * material.contrast * noise) for c in wall]
 
     # plaid: crossing stripes of a woven cloth
-    def stripes(x, salt):
+    def stripes(x, su, seed, footprint, salt):
         edge = x / su * 8
         k = jnp.round(edge).astype(jnp.int32)
         blend = step((edge - k) * su / 8, footprint)
@@ -324,7 +338,11 @@ def albedo(material, u, v, extent_u, extent_v, face, footprint) -> list[jax.Arra
         after = hash_unit(k & 7, 0 * k, seed + salt) > 0.57
         return jnp.where(before, 1 - blend, 0.0) + jnp.where(after, blend, 0.0)
 
-    cloth = _mix(_mix(c0, c1, 0.7 * stripes(u, 0)), c2, 0.5 * stripes(v, 3))
+    def woven(u, v, *known):
+        return stripes(u, *known, 0), stripes(v, *known, 3)
+
+    along, across = where_present(Pattern.PLAID, woven, u, v, su, seed, footprint)
+    cloth = _mix(_mix(c0, c1, 0.7 * along), c2, 0.5 * across)
     mean = _mix(_mix(c0, c1, 0.31), c2, 0.2)
     cloth = _mix(mean, cloth, fade(su / 4, footprint))
     cloth = [c * (1 + 0.5 * material.contrast * noise) for c in cloth]

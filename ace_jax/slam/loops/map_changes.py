@@ -1,4 +1,4 @@
-"""Changes from one map of a run to another: a new one, an earlier one, two that are joined."""
+"""Switches between the maps of a run: a new one, an earlier one, two that were joined."""
 
 import numpy as np
 

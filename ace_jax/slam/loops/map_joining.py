@@ -1,4 +1,4 @@
-"""Two maps of places that overlap become one.
+"""Joining of two maps of overlapping places.
 
 Keyframes of the second map are relocalized in the first; the motion that enough of them agree on
 brings the second map's world into the first's. Then its keyframes and landmarks move over, and

@@ -1,4 +1,4 @@
-"""Which features of keyframes show which landmarks, by guided matching and chi-square tests."""
+"""Data association of keyframes and landmarks, by guided matching and chi-square tests."""
 
 import jax
 import numpy as np

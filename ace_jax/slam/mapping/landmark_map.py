@@ -15,7 +15,7 @@ from ace_jax.geometry.depth_calibration import (
     DepthCalibrator,
     recorrect_depth,
 )
-from ace_jax.geometry.host_camera import project
+from ace_jax.geometry.host_camera import project, rays
 from ace_jax.geometry.readout_calibration import ReadoutEstimator
 from ace_jax.geometry.rigid import transform
 from ace_jax.localization.landmarks import Landmarks
@@ -49,7 +49,7 @@ class LandmarkMap:
         depth_calibration: (12,) how the keyframes' depths are corrected, see `depth_calibration`.
         settled_calibration: (12,) what it was when all keyframes were last adjusted to it.
         calibrator: what is known of the depth camera, the next `depth_calibration`.
-        readout: seconds of the shutter for which the keyframes' pixels are corrected; None: unknown.
+        readout: seconds of the shutter for which the keyframes' pixels are corrected, or None.
         settled_readout: what it was when all keyframes were last adjusted to it.
         shutter: what is known of the shutter, the next `readout`.
         edges: how the depth images of keyframes were registered to each other.
@@ -286,10 +286,21 @@ class LandmarkMap:
             self._correct(keyframe, self.depth_calibration, calibration, camera)
         self.depth_calibration = calibration
 
-    def set_readout(self, readout: float, before: float) -> None:
-        """Corrects all keyframes for a readout of other seconds than before; landmarks stay."""
-        for keyframe in self.keyframes.values():
+    def set_readout(self, readout: float, before: float, camera: Camera) -> None:
+        """Corrects all keyframes and landmarks for a readout of other seconds than before.
+
+        A landmark moves as the features that show it do, on average.
+        """
+        moved, count = np.zeros((self.capacity, 3)), np.zeros(self.capacity)
+        for number, keyframe in self.keyframes.items():
+            features = np.flatnonzero(self.landmarks_of(number) >= 0)
+            slots, old = self.landmarks_of(number)[features], keyframe.uv[features]
             self._unroll(keyframe, readout - before)
+            depth = transform(keyframe.camera_from_world, self.points[slots])[:, 2]
+            shift = rays(keyframe.uv[features], camera) - rays(old, camera)
+            moved[slots] += (shift * depth[:, None]) @ keyframe.camera_from_world[:3, :3]
+            count[slots] += 1
+        self.points += (moved / np.maximum(count, 1)[:, None]).astype(np.float32)
         self.readout = readout
         if self.settled_readout is None:
             self.settled_readout = readout

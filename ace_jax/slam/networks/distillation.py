@@ -2,7 +2,7 @@
 
 A network trained online on two CPU cores localizes a frame to some centimetres: enough to
 initialise tracking in every frame and to relocalize, too little to extend a map with. Here the
-network's pose initialises guided matching (the feature-matching data association of DESIGN 4.3),
+network's pose initialises guided matching (the feature-matching data association of ACE-SLAM),
 keyframes are adjusted together with landmarks, and the network is trained on the adjusted
 keyframes. The saved map is the network alone.
 """

@@ -1,6 +1,6 @@
 """Online training of a scene-coordinate network: a keyframe buffer, gradient steps on a window.
 
-ACE-SLAM's objective (DESIGN 4.3): min over the network M and the poses P of
+ACE-SLAM's objective: min over the network M and the poses P of
 sum |M(f_i) - P_k^-1 y_i|, f_i a descriptor of keyframe k and y_i its point in camera axes.
 """
 

@@ -1,1 +1,1 @@
-"""What a SLAM run reports: files, pages, live view, progress, times."""
+"""Reporting of a SLAM run: files, HTML page, live view, progress, times."""

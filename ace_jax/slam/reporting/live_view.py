@@ -1,4 +1,4 @@
-"""What the live view is told of SLAM: reads the system, changes nothing."""
+"""Live view of SLAM: reads the system's state and changes nothing."""
 
 import numpy as np
 
@@ -62,22 +62,26 @@ class SlamView:
         return np.array([keyframe.centre for keyframe in keyframes.values()])
 
 
+def landmarks_seen(system: LandmarkSlam, observation: Observation) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 2) pixels of the newest frame's features, and (N,) their landmarks or NO_LANDMARK."""
+    mask = np.asarray(observation.features.mask)
+    uv = np.asarray(observation.features.uv)[mask]
+    if len(system.last_landmarks) != len(mask):
+        return uv, np.full(len(uv), NO_LANDMARK)
+    return uv, system.last_landmarks[mask]
+
+
 def _features(system: LandmarkSlam, observation: Observation) -> dict[str, np.ndarray]:
     """uv, xyz and sigma of the features; those without a landmark have NaN.
 
     A landmark's deviation follows from its first-order depth noise, sigma d^2, averaged over the
     keyframes that see it.
     """
-    features = observation.features
-    mask = np.asarray(features.mask)
-    uv = np.asarray(features.uv)[mask]
-    unknown = {"xyz": np.full((len(uv), 3), np.nan), "sigma": np.full(len(uv), np.nan)}
-    if len(system.last_landmarks) != len(mask):
-        return {"uv": uv, **unknown}
-    slots = system.last_landmarks[mask]
+    uv, slots = landmarks_seen(system, observation)
+    xyz, sigma = np.full((len(uv), 3), np.nan), np.full(len(uv), np.nan)
     known = slots != NO_LANDMARK
     landmark_map, found = system.landmark_map, slots[known]
-    unknown["xyz"][known] = landmark_map.points[found]
+    xyz[known] = landmark_map.points[found]
     noise = system.config.inverse_depth_sigma * landmark_map.distances[found] ** 2
-    unknown["sigma"][known] = noise / np.sqrt(np.maximum(landmark_map.observations[found], 1))
-    return {"uv": uv, **unknown}
+    sigma[known] = noise / np.sqrt(np.maximum(landmark_map.observations[found], 1))
+    return {"uv": uv, "xyz": xyz, "sigma": sigma}

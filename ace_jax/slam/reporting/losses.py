@@ -1,4 +1,4 @@
-"""What became of the frames of a run: stretches without a pose, and maps that stayed apart."""
+"""Tracking losses of a run: stretches without a pose, and maps that could not be joined."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a run leaves behind: trajectory, points, plot and metrics, each file complete or absent."""
+"""Output files of a run: trajectory, points, plot and metrics, each complete or absent."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The line that a person watches while a recording is processed."""
+"""The progress line of a SLAM run."""
 
 import math
 from types import TracebackType

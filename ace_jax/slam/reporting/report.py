@@ -1,4 +1,4 @@
-"""What a SLAM run says at its end: a few lines for the terminal, and a page to look at."""
+"""The report of a SLAM run: a few lines for the terminal, and an HTML page."""
 
 import dataclasses
 import html
@@ -12,10 +12,12 @@ from ace_jax.data.frame import BadFrame, FrameSource
 from ace_jax.evaluation import pictures
 from ace_jax.evaluation.trajectory import NoOverlap, Trajectory, compare
 from ace_jax.geometry.rigid import invert
-from ace_jax.slam.reporting.losses import states_of, told
+from ace_jax.slam.reporting.explored import SampledFrames, explored
+from ace_jax.slam.reporting.losses import told
 from ace_jax.slam.reporting.stage_times import WARM_UP_FRAMES
 
 if TYPE_CHECKING:
+    from ace_jax.evaluation.page import Section
     from ace_jax.slam.landmark_slam import LandmarkSlam, TrackedFrame
 
 _PICTURES = 6
@@ -52,17 +54,19 @@ def write_report(
     out: Path,
     source: FrameSource,
     system: "LandmarkSlam",
+    samples: SampledFrames,
     metrics: Mapping[str, Any],
     frame_seconds: Sequence[float],
     stage_ms: Mapping[str, np.ndarray],
     reference: Trajectory | None,
 ) -> None:
-    """Writes `report.html` into a run's folder, which holds `trajectory.png` already.
+    """Writes `report.html` into a run's folder.
 
     Args:
         out: the folder.
-        source: the recording; the worst frames' images are read again.
+        source: the recording; images of some frames are read again.
         system: after the run.
+        samples: what frames saw.
         metrics: as in `metrics.json`.
         frame_seconds: processing time of each frame, in order.
         stage_ms: milliseconds by stage, of the frames in which it ran.
@@ -70,8 +74,10 @@ def write_report(
     """
     # Matplotlib takes a while to import.
     from ace_jax.evaluation import page
-    from ace_jax.evaluation.charts import map_figure, states_figure, timing_figure
+    from ace_jax.evaluation.charts import map_figure, timing_figure
+    from ace_jax.evaluation.explorer import explorer
     from ace_jax.evaluation.page import Section, drawing
+    from ace_jax.evaluation.plots import trajectory_figure
 
     total_ms = np.asarray(frame_seconds[WARM_UP_FRAMES:]) * 1e3
     steps = np.diff(source.timestamps())
@@ -79,18 +85,25 @@ def write_report(
     config = getattr(system, "config", None)
     settings = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {}
     known = {name: metrics[name] for name in ("sequence", "head", "features", "seed")}
-    trajectory = page.image((out / "trajectory.png").read_bytes(), "image/png", "trajectory")
-    timing = drawing(timing_figure(total_ms, stage_ms, budget), "milliseconds a frame")
-    map_drawn = map_figure(*system.points(), system.final_trajectory()[1])
+    final = Trajectory(*system.final_trajectory())
+    picture = drawing(
+        map_figure(*system.points(), final.world_from_camera),
+        "the map, from above and from an angle",
+    )
     sections = [
-        Section("Trajectory", [trajectory]),
-        Section("Time", [timing], "The first two frames, which compile, are left out."),
         Section(
-            "Map",
-            [drawing(map_drawn, "the map, from above and from an angle")],
-            "The camera's path is red.",
-        ),
+            "Map and frames",
+            explorer(explored(source, system, samples, reference), picture),
+            "Drag to turn, scroll to zoom, click a camera to choose its frame.",
+        )
     ]
+    if told(metrics):
+        lines = "<br>".join(html.escape(line) for line in told(metrics))
+        sections.append(Section("Tracked and lost", [f"<p>{lines}</p>"]))
+    if len(final):
+        shown = drawing(trajectory_figure(final, reference), "the trajectory from two sides")
+        sections.append(Section("Trajectory", [shown]))
+    sections.append(_errors(final, reference))
     worst = _pictures(source, worst_frames(system.frames, system.poses.corrected, reference))
     if worst:
         note = (
@@ -99,12 +112,36 @@ def write_report(
             else "Lost, or moved furthest by later corrections; there is no ground truth."
         )
         sections.append(Section("Worst frames", [page.pictures(worst)], note))
-    if metrics["lost"] or len(metrics["maps"]) > 1:
-        states = drawing(states_figure(states_of(system.frames, system.atlas)), "states of frames")
-        lines = "<br>".join(html.escape(line) for line in told(metrics))
-        sections.insert(1, Section("Tracked and lost", [states, f"<p>{lines}</p>"]))
+    if len(total_ms):
+        timing = drawing(timing_figure(total_ms, stage_ms, budget), "milliseconds a frame")
+        note = "The first two frames, which compile, are left out."
+        sections.append(Section("Time", [timing], note))
     title = f"SLAM of {metrics['sequence']}"
     page.write_report(out / "report.html", title, _figures(metrics), known | settings, sections)
+
+
+def _errors(final: Trajectory, reference: Trajectory | None) -> "Section":
+    """Errors over time and over distance, or why there are none."""
+    from ace_jax.evaluation.error_charts import drift, drift_figure, errors_figure
+    from ace_jax.evaluation.page import Section, drawing
+
+    heading = "Errors"
+    if reference is None:
+        return Section(heading, ["<p>Not known: the recording has no ground truth.</p>"])
+    try:
+        errors = compare(final, reference)
+    except NoOverlap as reason:
+        return Section(heading, [f"<p>Not known: {html.escape(str(reason))}.</p>"])
+    over = drift(final, reference, errors)
+    seconds = final.timestamps[errors.estimate_index]
+    shown = [drawing(errors_figure(seconds, errors, over), "absolute and relative errors")]
+    if over:
+        shown.append(drawing(drift_figure(over), "relative errors by length of the stretch"))
+    note = (
+        "APE: positions after alignment (SE(3), no scale). RPE: motion over all stretches of a "
+        "fixed length, unaligned; boxes are quartiles, whiskers 5 % and 95 %."
+    )
+    return Section(heading, shown, note)
 
 
 def _figures(metrics: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
@@ -113,12 +150,15 @@ def _figures(metrics: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
     quality = [
         ("frames", str(metrics["frames"])),
         ("tracked", f"{metrics['frames_tracked']} ({100 * metrics['coverage']:.1f} %)"),
-        ("ATE RMSE, final", number(metrics["ate_rmse_m"], 100, 2, " cm")),
-        ("ATE RMSE, live", number(metrics["ate_live_rmse_m"], 100, 2, " cm")),
-        ("ATE, largest", number(metrics["ate_max_m"], 100, 2, " cm")),
-        ("RPE a frame", number(metrics["rpe_trans_m"], 1000, 2, " mm")),
-        ("RPE a frame, rotation", number(metrics["rpe_rot_deg"], 1, 3, " deg")),
     ]
+    if metrics["ate_rmse_m"] is not None:
+        quality += [
+            ("ATE RMSE, final", number(metrics["ate_rmse_m"], 100, 2, " cm")),
+            ("ATE RMSE, live", number(metrics["ate_live_rmse_m"], 100, 2, " cm")),
+            ("ATE, largest", number(metrics["ate_max_m"], 100, 2, " cm")),
+            ("RPE a frame", number(metrics["rpe_trans_m"], 1000, 2, " mm")),
+            ("RPE a frame, rotation", number(metrics["rpe_rot_deg"], 1, 3, " deg")),
+        ]
     cost = [
         ("ms a frame, median", number(metrics["ms_p50"], 1, 1)),
         ("ms a frame, 95 %", number(metrics["ms_p95"], 1, 1)),

@@ -12,6 +12,7 @@ from ace_jax.files import write_json
 from ace_jax.localization.scene_map import save_map
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.reporting import outputs
+from ace_jax.slam.reporting.explored import SampledFrames
 from ace_jax.slam.reporting.losses import losses, maps_of
 from ace_jax.slam.reporting.other_maps import other_maps, write_other_maps
 from ace_jax.slam.reporting.report import write_report
@@ -26,6 +27,7 @@ def write_results(
     frames: int,
     seed: int,
     extra: dict[str, Any],
+    samples: SampledFrames,
 ) -> dict[str, Any]:
     """Writes trajectories, maps, points, picture, metrics and report; returns the metrics.
 
@@ -37,6 +39,7 @@ def write_results(
         frames: how many there were.
         seed: of the run.
         extra: further metrics.
+        samples: what frames saw.
     """
     live = Trajectory(*system.live_trajectory())
     final = Trajectory(*system.final_trajectory())
@@ -73,5 +76,6 @@ def write_results(
     metrics["lost"] = [dataclasses.asdict(loss) for loss in losses(system.frames)]
     write_json(out / "metrics.json", metrics)
     outputs.plot_trajectory(out / "trajectory.png", final, reference, title=source.name)
-    write_report(out, source, system, metrics, frame_seconds, stage_ms, reference)
+    outputs.plot_trajectory(out / "trajectory.pdf", final, reference)
+    write_report(out, source, system, samples, metrics, frame_seconds, stage_ms, reference)
     return metrics

@@ -1,4 +1,4 @@
-"""Where the time of a frame goes, by stage."""
+"""Processing time of a frame by stage."""
 
 import array
 import time

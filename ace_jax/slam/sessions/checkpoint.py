@@ -1,4 +1,4 @@
-"""A SLAM run that was killed goes on: the map and the trajectory so far, in one file, now and then.
+"""Checkpoints of a running SLAM system: map and trajectory in one file, to resume a killed run.
 
 The file is a session (see `session`, so it is a map as well) with the frames that were processed,
 and where tracking stood. A reader sees the last whole one or the one before; writing is on a thread

@@ -1,4 +1,4 @@
-"""Two sessions of places that overlap become one, see `map_joining`."""
+"""Merging of two sessions of overlapping places, see `map_joining`."""
 
 from ace_jax.errors import UserError
 from ace_jax.features.base import Features

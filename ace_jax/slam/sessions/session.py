@@ -1,4 +1,4 @@
-"""SLAM that goes on another day: the whole map with its keyframes in a file, and back.
+"""Sessions: the SLAM map with its keyframes in a file, loaded to continue on another day.
 
 The file is an ordinary scene map (it relocalizes too) whose extras hold what tracking and
 mapping need beyond it: keyframes with the surfaces that their depth images show and how these were

@@ -1,4 +1,4 @@
-"""The pose of a frame among few landmarks, together with what it shares with the last frame."""
+"""Pose from few landmarks, refined jointly with features matched to the last frame."""
 
 import dataclasses
 

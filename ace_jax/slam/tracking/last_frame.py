@@ -1,4 +1,4 @@
-"""The motion since the last tracked frame, without the map and without a prediction.
+"""Motion since the last tracked frame, without map or prediction: features, then dense alignment.
 
 Its features are matched to the new ones wherever they are in the image: a wide step (few frames a
 second, frames dropped, a fast turn) does not matter, only that both show the same. Features need

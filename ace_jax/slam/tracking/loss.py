@@ -1,4 +1,4 @@
-"""Why a frame has no pose: what its image and the motion before it suggest."""
+"""Likely causes of a tracking loss, from the image and the motion before it."""
 
 import cv2
 import numpy as np

@@ -107,6 +107,6 @@ class RollingShutter:
         landmark_map = self._atlas.landmark_map
         known, shutter = self.readout(frame), landmark_map.shutter
         if landmark_map.readout is None:
-            landmark_map.set_readout(known, known)
+            landmark_map.set_readout(known, known, self._camera)
         if shutter.deviates(known, frame.readout):
-            landmark_map.set_readout(shutter.readout(frame.readout), known)
+            landmark_map.set_readout(shutter.readout(frame.readout), known, self._camera)

@@ -90,7 +90,7 @@ def relocalize(
     config: SlamConfig,
     colour_only: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Pose without any prior: landmark attention, then RANSAC-Kabsch (DESIGN 4.4, 6b).
+    """Pose without any prior: landmark attention, then RANSAC-Kabsch.
 
     Args:
         descriptors: (M, D) one appearance for each landmark.

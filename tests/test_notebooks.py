@@ -1,0 +1,68 @@
+"""First cells of the notebooks are what `notebooks/run.py` writes; files with outputs are small."""
+
+import base64
+import importlib.util
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from repository import REPO
+
+nbformat = pytest.importorskip("nbformat", reason="needs the extra `notebooks`")
+pytest.importorskip("nbclient", reason="needs the extra `notebooks`")
+NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def run():
+    spec = importlib.util.spec_from_file_location("notebooks_run", REPO / "notebooks/run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_first_cells_and_size(run, path):
+    """Else: python notebooks/run.py --setup"""
+    stored = nbformat.read(path, as_version=4)
+    fresh = nbformat.read(path, as_version=4)
+    run.begin(fresh, path.name, run.address())
+    assert [cell.source for cell in stored.cells] == [cell.source for cell in fresh.cells]
+    assert path.stat().st_size <= run.LARGEST_BYTES
+
+
+def test_a_badge_and_an_installation_once_there_is_an_address(run):
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    for _ in range(2):  # the second time replaces, and adds nothing
+        run.begin(notebook, "1_slam.ipynb", "https://github.com/somebody/ace_jax")
+    title = notebook.cells[0].source
+    assert title.count("[![Open in Colab]") == 1
+    assert "/github/somebody/ace_jax/blob/main/notebooks/1_slam.ipynb)" in title
+    first = next(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    assert 'REPOSITORY = "https://github.com/somebody/ace_jax"' in first
+    assert "%pip install -q git+{REPOSITORY}" in first
+    run.begin(notebook, "1_slam.ipynb", "")
+    assert "[![Open in Colab]" not in notebook.cells[0].source
+
+
+def test_outputs_are_shortened(run):
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (1200, 1200, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "PNG")
+    cell = nbformat.v4.new_code_cell(
+        "x",
+        outputs=[
+            nbformat.v4.new_output("stream", name="stderr", text="a bar"),
+            nbformat.v4.new_output("stream", name="stdout", text="line\n" * 100),
+            nbformat.v4.new_output(
+                "display_data", {"image/png": base64.b64encode(buffer.getvalue()).decode()}
+            ),
+        ],
+    )
+    run.shorten(cell)
+    text, picture = cell.outputs
+    assert text.text.count("line") == run.LINES
+    stored = Image.open(io.BytesIO(base64.b64decode(picture.data["image/png"])))
+    assert max(stored.size) == 900
+    assert len(stored.getcolors()) <= run.COLOURS
