@@ -266,13 +266,8 @@ class LandmarkSlam:
             return None
         # What a rolling shutter did to the image depends on the camera's motion, now known better.
         if not coarse.relocalized:
-<<<<<<< HEAD
             unrolled = self.shutter.unrolled(frame, static, coarse.camera_from_world)
-        # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth (DESIGN 6b).
-=======
-            unrolled = self._unrolled(frame, static, coarse.camera_from_world)
         # Landmarks of covisible keyframes; Gauss-Newton on pixels and inverse depth.
->>>>>>> main
         return self.tracker.fine(self.landmark_map, unrolled, coarse)
 
     def _find_in_other_map(self, frame: Frame, features: Features) -> Tracked | None:
