@@ -34,9 +34,10 @@ from ace_jax.slam.config import FreeSpaceConfig, MovingConfig, SlamConfig
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.local_mapping import LocalMapper
-from ace_jax.slam.tracking.frame_features import FeatureNoise, FrameFeatures
+from ace_jax.slam.tracking.frame_features import FeatureNoise
 from ace_jax.slam.tracking.last_frame import LastFrame
 from ace_jax.slam.tracking.moving_features import RecentFrames
+from ace_jax.slam.tracking.shutter import RollingShutter
 from ace_jax.slam.tracking.tracker import Tracker
 from ace_jax.synthetic import sequences
 
@@ -97,8 +98,9 @@ MECHANISMS: dict[str, dict | Callable[[], contextlib.AbstractContextManager]] = 
     "depth calibration": lambda: _OFF(LocalMapper, "_calibrate_depth", _nothing),
     "no depth at edges": {"planar_radius": 0.0},
     "rolling shutter": lambda: _OFF(
-        FrameFeatures, "unrolled", lambda self, frame, features, motion: features
+        RollingShutter, "unrolled", lambda self, frame, features, pose=None: features
     ),
+    "learned readout": lambda: _OFF(RollingShutter, "learn", lambda *_: None),
     "learned noise": lambda: _OFF(FeatureNoise, "learn", lambda *_: None),
     "local relocalization": lambda: _OFF(Tracker, "_relocalize", _whole_map),
     "keyframes where little is known": {"keyframe_min_tracked": 0},

@@ -6,8 +6,6 @@ import numpy as np
 from repository import REPO
 from slam_scene import RoomSource, make_system
 
-from ace_jax.geometry.rolling_shutter import Motion
-
 
 def test_an_ordinary_frame_calls_few_programs(monkeypatch):
     monkeypatch.syspath_prepend(REPO / "benchmarks")
@@ -28,14 +26,3 @@ def test_an_ordinary_frame_calls_few_programs(monkeypatch):
     }
     assert max(calls.returned for calls in found) <= 2 * 14
     assert max(calls.sent_bytes for calls in found) < 300_000
-
-
-def test_without_a_rolling_shutter_no_velocity_is_asked_for(monkeypatch):
-    """It took a tenth of a frame's time to throw it away."""
-    source, system = RoomSource(4), make_system()
-    asked = []
-    between = Motion.between
-    monkeypatch.setattr(Motion, "between", lambda *args: asked.append(args) or between(*args))
-    for i in range(4):
-        system.process(source[i])
-    assert len(asked) <= 4  # the prediction's

@@ -26,7 +26,6 @@ INDEPENDENT = 25.0
 # (regression dilution). Measured: so do pairs of freiburg1_rpy with standard deviations of more.
 DILUTED = 1e-3  # seconds
 SCATTER = 5e-3  # seconds: by which clear pairs of freiburg1_rpy differ
-SIGNIFICANT = 3.0  # sigmas (theory: 99.7 %) of a readout that replaces another
 MAX_DEVIATION = 3.0  # sigmas (judged) beyond which a pair counts less, as in Huber's loss
 MAX_INTERVAL = 0.15  # seconds (judged): velocities over longer ones are not those of the exposure
 MIN_MATCHES = 40  # judged: six parameters of motion and the readout
@@ -145,16 +144,6 @@ class ReadoutEstimator:
         """Seconds, given what the recording states; negative: rows are read from the last up."""
         prior = _prior(stated)
         return (prior * stated + self.weighted) / (prior + self.information)
-
-    def deviates(self, known: float, stated: float) -> bool:
-        """Whether the readout is another one than what is known: surely, and by enough to matter.
-
-        Args:
-            known: seconds.
-            stated: seconds, as the recording says.
-        """
-        sigma = (_prior(stated) + self.information) ** -0.5
-        return abs(self.readout(stated) - known) >= max(LEAST_CHANGE, SIGNIFICANT * sigma)
 
     def include(self, other: "ReadoutEstimator") -> None:
         """Takes in what another recording of the same camera tells."""

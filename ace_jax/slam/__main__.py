@@ -64,8 +64,8 @@ _POSES = flags.DEFINE_string(
 _READOUT_MS = flags.DEFINE_float(
     "readout_ms",
     None,
-    "milliseconds from the first to the last row of a colour image (rolling shutter); 0: global "
-    "shutter (default: what is known of the recording's camera)",
+    "milliseconds from the first to the last row of a colour image (rolling shutter), to begin "
+    "with: they are learned; 0: unknown (default: what is known of the recording's camera)",
     lower_bound=0.0,
 )
 _REGISTER_DEPTH = flags.DEFINE_bool(

@@ -6,6 +6,7 @@ from ace_jax.data.frame import Frame
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.readout_calibration import (
+    LEAST_CHANGE,
     MAX_INTERVAL,
     MIN_MATCHES,
     SeenPoints,
@@ -108,5 +109,6 @@ class RollingShutter:
         known, shutter = self.readout(frame), landmark_map.shutter
         if landmark_map.readout is None:
             landmark_map.set_readout(known, known, self._camera)
-        if shutter.deviates(known, frame.readout):
-            landmark_map.set_readout(shutter.readout(frame.readout), known, self._camera)
+        learned = shutter.readout(frame.readout)
+        if abs(learned - known) >= LEAST_CHANGE:
+            landmark_map.set_readout(learned, known, self._camera)
