@@ -29,8 +29,9 @@ SCATTER = 5e-3  # seconds: by which clear pairs of freiburg1_rpy differ
 MAX_DEVIATION = 3.0  # sigmas (judged) beyond which a pair counts less, as in Huber's loss
 MAX_INTERVAL = 0.15  # seconds (judged): velocities over longer ones are not those of the exposure
 MIN_MATCHES = 40  # judged: six parameters of motion and the readout
+MAX_MATCHES = 150  # size: of a pair, evenly taken from all
 LEAST_CHANGE = 2e-4  # seconds (judged): a turn of 100 degrees a second moves less than 0.1 px in it
-_ROUNDS = 4  # of reweighting
+_ROUNDS = 3  # of reweighting
 _STEP = 1e-3  # seconds: of the numerical derivative
 
 
@@ -103,8 +104,8 @@ def readout_of_pair(
     weight = 1.0 / variance
     for _ in range(_ROUNDS):
         weighted = jacobian * weight[:, None, None]
-        hessian = np.einsum("nij,nik->jk", weighted, jacobian)
-        gradient = np.einsum("nij,ni->j", weighted, errors)
+        hessian = weighted.reshape(-1, 7).T @ jacobian.reshape(-1, 7)
+        gradient = weighted.reshape(-1, 7).T @ errors.reshape(-1)
         try:
             step = -np.linalg.solve(hessian, gradient)
             information = 1.0 / np.linalg.inv(hessian)[6, 6]

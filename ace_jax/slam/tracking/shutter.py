@@ -8,6 +8,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.readout_calibration import (
     LEAST_CHANGE,
     MAX_INTERVAL,
+    MAX_MATCHES,
     MIN_MATCHES,
     SeenPoints,
     pixel_rate,
@@ -86,14 +87,20 @@ class RollingShutter:
         )  # fmt: skip
         if len(first) < MIN_MATCHES:
             return
-        rate = self.rate(measured, tracked.camera_from_world, frame.timestamp)
+        every = slice(None, None, -(-len(first) // MAX_MATCHES))
+        first, second = first[every], second[every]
+        seen = measured.replace(
+            uv=measured.uv[second], depth=measured.depth[second], mask=measured.mask[second]
+        )
+        rate = self.rate(seen, tracked.camera_from_world, frame.timestamp)
         if rate is None:
             return
         readout = self.readout(frame)
-        raw = keyframe.uv - readout * keyframe.uv_rate
+        their_rate = keyframe.uv_rate[first]
+        raw = keyframe.uv[first] - readout * their_rate
         found = readout_of_pair(
-            SeenPoints(raw[first], keyframe.depth[first], keyframe.uv_rate[first]),
-            SeenPoints(measured.uv[second], measured.depth[second], rate[second]),
+            SeenPoints(raw, keyframe.depth[first], their_rate),
+            SeenPoints(seen.uv, seen.depth, rate),
             tracked.camera_from_world @ np.linalg.inv(keyframe.camera_from_world),
             readout,
             self._camera,
