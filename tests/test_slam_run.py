@@ -21,7 +21,6 @@ from ace_jax.slam.run import (
     RunResult,
     SystemOptions,
     create_system,
-    prepare,
     run,
 )
 
@@ -214,12 +213,13 @@ def test_rendered_recordings_are_rendered_before_the_clock_runs(tmp_path):
             assert index in prepared
             return super().__getitem__(index)
 
-    prepare(SubsetSource(Rendered(9), start=1, stride=3), tmp_path)
+    SubsetSource(Rendered(9), start=1, stride=3).prepare()
     assert prepared == [1, 4, 7]
     prepared.clear()
     poses = Rendered(9).poses()
-    prepare(PosedSource(Rendered(9), poses), tmp_path)
+    PosedSource(Rendered(9), poses).prepare()
     assert prepared == list(range(9))
+    prepared.clear()
     assert _run(tmp_path, Rendered(4)).metrics["frames_tracked"] == 4
 
 

@@ -5,12 +5,19 @@ import pytest
 from absl import flags
 
 from ace_jax.errors import UserError
-from ace_jax.warm_up import __main__ as warm_up
 from ace_jax.warm_up import jobs
+
+NAMES = ("size", "jobs", "map", "features", "weights_dir")
+# Another command that tests have imported may define a flag of the same name.
+for name in NAMES:
+    if name in flags.FLAGS:
+        delattr(flags.FLAGS, name)
+
+from ace_jax.warm_up import __main__ as warm_up  # noqa: E402
 
 
 def run(*arguments: str) -> None:
-    for name in ("size", "jobs", "map", "features", "weights_dir"):
+    for name in NAMES:
         flags.FLAGS[name].unparse()
     flags.FLAGS(["warm-up", *arguments], known_only=True)
     warm_up.main(["warm-up"])

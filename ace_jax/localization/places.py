@@ -19,6 +19,7 @@ from ace_jax.errors import UserError
 from ace_jax.localization.landmarks import Landmarks
 from ace_jax.models.landmark_attention import EMPTY
 from ace_jax.precision import full_precision
+from ace_jax.programs import program
 
 HEAD_ROWS = 8192  # landmarks that a query attends to; a map with fewer in its head has no places
 WORDS, COMPONENTS = 64, 8
@@ -64,7 +65,7 @@ def signature(
     return (projected / jnp.maximum(length, _TINY)).ravel()
 
 
-_signature = jax.jit(signature)
+_signature = program(signature)
 
 
 @full_precision
