@@ -19,7 +19,8 @@ from ace_jax.warm_up import __main__ as warm_up  # noqa: E402
 def run(*arguments: str) -> None:
     for name in NAMES:
         flags.FLAGS[name].unparse()
-    flags.FLAGS(["warm-up", *arguments], known_only=True)
+    # Of export, which other tests import, --out is required.
+    flags.FLAGS(["warm-up", "--out=unused", *arguments], known_only=True)
     warm_up.main(["warm-up"])
 
 
