@@ -27,7 +27,9 @@ INDEPENDENT = 25.0
 DILUTED = 1e-3  # seconds
 SCATTER = 5e-3  # seconds: by which clear pairs of freiburg1_rpy differ
 MAX_DEVIATION = 3.0  # sigmas (judged) beyond which a pair counts less, as in Huber's loss
-MAX_INTERVAL = 0.15  # seconds (judged): velocities over longer ones are not those of the exposure
+LONGEST_INTERVAL = (
+    0.15  # seconds (judged): velocities over longer ones are not those of the exposure
+)
 MIN_MATCHES = 40  # judged: six parameters of motion and the readout
 MAX_MATCHES = 150  # size: of a pair, evenly taken from all
 LEAST_CHANGE = 2e-4  # seconds (judged): a turn of 100 degrees a second moves less than 0.1 px in it

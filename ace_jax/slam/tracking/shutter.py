@@ -7,7 +7,7 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.readout_calibration import (
     LEAST_CHANGE,
-    MAX_INTERVAL,
+    LONGEST_INTERVAL,
     MAX_MATCHES,
     MIN_MATCHES,
     SeenPoints,
@@ -15,6 +15,7 @@ from ace_jax.geometry.readout_calibration import (
     readout_of_pair,
 )
 from ace_jax.geometry.reprojection import NoiseModel
+from ace_jax.geometry.rigid import invert
 from ace_jax.geometry.rolling_shutter import unroll
 from ace_jax.slam.frame_poses import FramePoses
 from ace_jax.slam.mapping.atlas import Atlas
@@ -77,7 +78,7 @@ class RollingShutter:
         keyframe = landmark_map.keyframes[reference]
         if keyframe.uv_rate is None or not frames:
             return
-        if not 0 < frame.timestamp - frames[-1].timestamp <= MAX_INTERVAL:
+        if not 0 < frame.timestamp - frames[-1].timestamp <= LONGEST_INTERVAL:
             return
         theirs = landmark_map.landmarks_of(reference)
         usable = (theirs >= 0) & (keyframe.depth > 0)
@@ -101,7 +102,7 @@ class RollingShutter:
         found = readout_of_pair(
             SeenPoints(raw, keyframe.depth[first], their_rate),
             SeenPoints(seen.uv, seen.depth, rate),
-            tracked.camera_from_world @ np.linalg.inv(keyframe.camera_from_world),
+            tracked.camera_from_world @ invert(keyframe.camera_from_world),
             readout,
             self._camera,
             noise.pixel_sigma,
@@ -111,11 +112,11 @@ class RollingShutter:
             landmark_map.shutter.add(*found, frame.readout)
 
     def settle(self, frame: Frame) -> None:
-        """Corrects the current map's keyframes by what was learned, if that makes a difference."""
+        """Corrects the current map by what was learned, if that makes a difference."""
         landmark_map = self._atlas.landmark_map
-        known, shutter = self.readout(frame), landmark_map.shutter
+        known = self.readout(frame)
         if landmark_map.readout is None:
             landmark_map.set_readout(known, known, self._camera)
-        learned = shutter.readout(frame.readout)
+        learned = landmark_map.shutter.readout(frame.readout)
         if abs(learned - known) >= LEAST_CHANGE:
             landmark_map.set_readout(learned, known, self._camera)
