@@ -1,13 +1,17 @@
-"""Describes the machine on which a benchmark ran."""
+"""Describes the machine on which a benchmark ran, and runs parts of it in their own processes."""
 
 import datetime
+import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from ace_jax.errors import UserError
 from ace_jax.runtime import processor
 
 
@@ -41,3 +45,19 @@ def stamp(packages: Sequence[str] = ("jax",)) -> str:
         f"{datetime.date.today()}, revision {revision()}, {count} of {processor()}, load "
         f"{os.getloadavg()[0]:.1f} at the start; {', '.join(versions)}"
     )
+
+
+def printed_by(
+    what: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+) -> Any:
+    """What a Python process of its own prints as JSON in its last line.
+
+    Raises:
+        UserError: `what` failed.
+    """
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=folder
+    )
+    if done.returncode:
+        raise UserError(f"{what} failed: {done.stderr[-800:]}")
+    return json.loads(done.stdout.splitlines()[-1])

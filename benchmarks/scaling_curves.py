@@ -11,8 +11,6 @@ images. Frames are those of a rendered room, to and fro.
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from machine import stamp
+from machine import printed_by, stamp
 from markdown import asked, publish, table
 
 from ace_jax import errors
@@ -269,15 +267,8 @@ def _measured(name: str, sizes: list[int], devices: bool) -> Rows:
     environment = dict(os.environ) | {"PYTHONPATH": str(REPO)}
     if devices:
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sizes[0]}"
-    done = subprocess.run(
-        [sys.executable, __file__, f"--measure={','.join(map(str, [name, *sizes]))}"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise UserError(f"{name} failed: {done.stderr[-800:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    measure = f"--measure={','.join(map(str, [name, *sizes]))}"
+    return printed_by(name, [__file__, measure], environment)
 
 
 def _draw(found: dict[str, Rows], path: Path) -> None:

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from machine import stamp
+from machine import printed_by, stamp
 from markdown import table
 
 from ace_jax import errors, runtime
@@ -155,16 +154,8 @@ def _start(case: str, tree: Path, folder: Path, name: str) -> dict:
         "PYTHONPATH": str(tree),
         runtime.CACHE_ENV: str(folder / f"cache-{name}-{case}"),
     }
-    done = subprocess.run(
-        [sys.executable, "-c", _BEGIN + CASES[case] + _END, str(folder)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
-    if done.returncode:
-        raise UserError(f"{case} of {tree} failed: {done.stderr[-800:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    code = _BEGIN + CASES[case] + _END
+    return printed_by(f"{case} of {tree}", ["-c", code, str(folder)], environment, folder)
 
 
 def _row(label: str, starts: Sequence[dict]) -> list[str]:
