@@ -257,8 +257,26 @@ def _compiler() -> str:
             jax.device_count(),
             os.environ.get("XLA_FLAGS"),
             os.environ.get("LIBTPU_INIT_ARGS"),
+            _options(),
         ]
     )
+
+
+@functools.cache
+def _options() -> dict[str, Any]:
+    """What XLA is told of kept programs.
+
+    On CPUs it compiles a third faster without its fusion emitters, and programs run as fast. What
+    the user has said of them in `XLA_FLAGS` stays.
+    """
+    name = "xla_cpu_use_fusion_emitters"
+    if jax.default_backend() != "cpu" or name in os.environ.get("XLA_FLAGS", ""):
+        return {}
+    try:
+        jax.jit(lambda x: x + 1).lower(0.0).compile(compiler_options={name: False})
+    except Exception:  # another version of XLA knows no such option
+        return {}
+    return {name: False}
 
 
 @functools.cache
@@ -289,14 +307,14 @@ def _compile(lowered: Any) -> tuple[Any, bool]:
     What JAX's cache gives cannot be written again: XLA for CPUs then misses functions.
     """
     with _cache_hits() as hits:
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options=_options())
     if not hits:
         return compiled, True
     # An option that changes what XLA prints when it is debugged: the cache has nothing under it.
-    option = {"xla_debug_buffer_assignment_show_max": 1000 + secrets.randbelow(1 << 20)}
+    unique = {"xla_debug_buffer_assignment_show_max": 1000 + secrets.randbelow(1 << 20)}
     try:
         with _cache_hits() as hits:
-            return lowered.compile(compiler_options=option), not hits
+            return lowered.compile(compiler_options=_options() | unique), not hits
     except Exception:  # a device that knows no such option
         return compiled, False
 

@@ -201,17 +201,15 @@ class LandmarkSlam:
         calibration = self.landmark_map.depth_calibration
         self.measured = measured = self.features.calibrated(raw, calibration)
         clock.lap("depth")
-        # Motion prediction: constant velocity. What has moved into space that was seen to be empty
-        # does not vote (Hornung et al., OctoMap, 2013).
+        # Motion prediction: constant velocity.
         predicted = self.poses.predicted(frame.timestamp) if self.state is State.TRACKING else None
-        static = measured.without(self.free_space.moved(measured, frame.depth, predicted))
         # Matches and pose; again without what moves if the camera may have followed that.
-        tracked = self._track(frame, static, predicted)
+        tracked = self._track(frame, measured, predicted)
         if tracked is not None and not self.tracker.is_steady(self.landmark_map, tracked):
-            tracked = self._without_moving(frame, static, tracked)
+            tracked = self._without_moving(frame, measured, tracked)
         # Few landmarks: what the last frame has in common with this one determines the pose too.
         if tracked is not None and self.tracker.has_few(tracked):
-            tracked = self._with_last_frame(frame, static, tracked)
+            tracked = self._with_last_frame(frame, measured, tracked)
         clock.lap("tracking")
         # Lost; another map begins before long.
         if tracked is None:
@@ -234,30 +232,39 @@ class LandmarkSlam:
         return self.poses.tracked(frame, pose, reference, relative)
 
     def _track(
-        self, frame: Frame, static: Features, predicted: np.ndarray | None
+        self, frame: Frame, measured: Features, predicted: np.ndarray | None
     ) -> Tracked | None:
         """Around the prediction, else from the last frame, else by relocalization; None: lost."""
+        unrolled = self.shutter.unrolled(frame, measured)
         if not self.landmark_map.keyframes:
-            return self._find_in_other_map(frame, self.shutter.unrolled(frame, static))
+            return self._find_in_other_map(frame, unrolled)
         near = predicted is not None and not self.relocalize_always
-        if near and (tracked := self._track_near(frame, static, predicted)):
+        if near and (tracked := self._track_near(frame, measured, predicted)):
             return tracked
-        if not near and (tracked := self._track_near(frame, static, None)):
+        if not near and (tracked := self._track_near(frame, measured, None)):
             return tracked
-        # The motion since the last frame: features without a prior, then dense alignment.
-        last, features = self.poses.last_tracked(), self.shutter.unrolled(frame, static)
-        for pose in self.last_frame.poses_of(frame, features, last, predicted, self.tracker.noise):
-            if tracked := self._track_near(frame, static, pose):
+        # The motion since the last frame: features without a prior, then dense alignment. Free
+        # space asked from a wrong prediction says of what stands still that it has moved.
+        asked = [self._static(frame, unrolled, predicted), unrolled]
+        last, noise = self.poses.last_tracked(), self.tracker.noise
+        for pose in self.last_frame.poses_of(frame, asked, last, predicted, noise):
+            if tracked := self._track_near(frame, measured, pose):
                 return tracked
             if not self.tracker.is_contradicted(self.landmark_map, frame.depth, pose):
-                return Tracked.without_landmarks(pose, self.shutter.unrolled(frame, static, pose))
-        tracked = self._track_near(frame, static, None) if near else None
-        return tracked or self._find_in_other_map(frame, features)
+                seen = self.shutter.unrolled(frame, measured, pose)
+                return Tracked.without_landmarks(pose, self._static(frame, seen, pose))
+        tracked = self._track_near(frame, measured, None) if near else None
+        return tracked or self._find_in_other_map(frame, unrolled)
+
+    def _static(self, frame: Frame, features: Features, pose: np.ndarray | None) -> Features:
+        """Without what has moved into space that was seen to be empty (Hornung et al., 2013)."""
+        return features.without(self.free_space.moved(features, frame.depth, pose))
 
     def _track_near(
-        self, frame: Frame, static: Features, predicted: np.ndarray | None
+        self, frame: Frame, measured: Features, predicted: np.ndarray | None
     ) -> Tracked | None:
         """Coarse pose, rolling shutter, fine pose, from a predicted one or by relocalization."""
+        static = self._static(frame, measured, predicted)
         # The last frame's landmarks around the prediction, or landmark attention.
         unrolled = self.shutter.unrolled(frame, static)
         last = self.last_landmarks, self.last_descriptors
@@ -329,7 +336,7 @@ class LandmarkSlam:
         self.mapping.set_noise(self._noise.model)
         return pose
 
-    def _without_moving(self, frame: Frame, static: Features, tracked: Tracked) -> Tracked:
+    def _without_moving(self, frame: Frame, measured: Features, tracked: Tracked) -> Tracked:
         """Tracks again if another motion than the pose's explains more of the surfaces."""
         corrected = self.recent_frames.corrected(
             frame.timestamp, tracked.features, tracked.camera_from_world
@@ -337,15 +344,15 @@ class LandmarkSlam:
         if corrected is None:
             return tracked
         pose, moving = corrected
-        return self._track_near(frame, static.without(moving), pose) or tracked
+        return self._track_near(frame, measured.without(moving), pose) or tracked
 
-    def _with_last_frame(self, frame: Frame, static: Features, tracked: Tracked) -> Tracked:
+    def _with_last_frame(self, frame: Frame, measured: Features, tracked: Tracked) -> Tracked:
         """Few landmarks may agree with a wrong pose; not so with the last frame's features."""
         last, noise = self.poses.last_tracked(), self.tracker.noise
         motion = self.last_frame.by_features(tracked.features, last, noise)
         if motion is None:
             return tracked
-        around = self._track_near(frame, static, motion.camera_from_world)
+        around = self._track_near(frame, measured, motion.camera_from_world)
         if around is not None and around.num_landmarks > tracked.num_landmarks:
             tracked = around
         return joint_pose(self.landmark_map, tracked, motion, self.camera, noise)

@@ -6,7 +6,7 @@ texture and sharp images; where there are too few of them (blur, a bare floor), 
 all pixels still tells the motion, if it is small.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -65,7 +65,7 @@ class LastFrame:
     def poses_of(
         self,
         frame: Frame,
-        features: Features,
+        features: Sequence[Features],
         last: np.ndarray | None,
         predicted: np.ndarray | None,
         noise: NoiseModel,
@@ -74,7 +74,7 @@ class LastFrame:
 
         Args:
             frame: the new one.
-            features: of it, with depth.
+            features: of it, with depth; others are asked where the first ones tell nothing.
             last: (4, 4) camera_from_world of the remembered frame, as known now; None: there is
                 none.
             predicted: (4, 4) camera_from_world by the motion before; None: the camera is lost.
@@ -82,8 +82,10 @@ class LastFrame:
         """
         if self.frame is None or last is None or frame.depth is None:
             return
-        if (motion := self.by_features(features, last, noise)) is not None:
-            yield motion.camera_from_world
+        for asked in features:
+            if (motion := self.by_features(asked, last, noise)) is not None:
+                yield motion.camera_from_world
+                break
         # A camera that is lost for longer than that has moved too far.
         if predicted is None and frame.timestamp - self.frame.timestamp > MAX_INTERVAL:
             return
