@@ -5,12 +5,12 @@ import types
 
 import numpy as np
 import pytest
-from slam_scene import CAMERA, RoomSource, make_system
+from slam_scene import CAMERA, RoomSource, make_system, world_from_camera
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.reprojection import NoiseModel
-from ace_jax.geometry.rigid import transform
+from ace_jax.geometry.rigid import invert, transform
 from ace_jax.slam.frame_poses import State
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.tracking.joint_pose import FrameMotion, joint_pose
@@ -84,6 +84,29 @@ def test_the_last_frame_is_searched_once_for_a_wide_step_with_few_landmarks(monk
         system.process(frame)
     assert system.state is State.TRACKING
     assert (len(asked), len(searched)) == (2, 1)
+
+
+def test_free_space_seen_from_a_wrong_prediction_hides_nothing_from_the_last_frame(monkeypatch):
+    """From there all that stands still is where air was."""
+    system = make_system(new_maps=False)
+    frames = list(RoomSource(7, order=(*range(6), 11)))
+    for frame in frames[:-1]:
+        system.process(frame)
+    wrong = system.poses.predicted(frames[-1].timestamp)
+    moved = system.free_space.moved
+
+    def asked_from(features, depth, pose):
+        if pose is not None and np.array_equal(pose, wrong):
+            return np.ones(len(features.mask), bool)
+        return moved(features, depth, pose)
+
+    monkeypatch.setattr(system.free_space, "moved", asked_from)
+    monkeypatch.setattr(system.last_frame, "by_pixels", lambda *_: None)
+    monkeypatch.setattr(system.tracker, "_relocalize", lambda *_: None)
+    tracked = system.process(frames[-1])
+    assert system.state is State.TRACKING
+    truth = invert(world_from_camera(11)) @ world_from_camera(0)
+    np.testing.assert_allclose(tracked.live_camera_from_world, truth, atol=0.02)
 
 
 @pytest.mark.parametrize("few", [True, False])

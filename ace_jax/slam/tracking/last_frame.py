@@ -46,7 +46,7 @@ class LastFrame:
         self.frame: Frame | None = None
         self._features: Features | None = None
         self._small: DenseImage | None = None
-        self._asked: tuple[Features, np.ndarray, FrameMotion | None] | None = None
+        self._asked: tuple[tuple[np.ndarray, ...], FrameMotion | None] | None = None
 
     def warm_up(self, features: Features, noise: NoiseModel) -> list[Job]:
         """Calls that compile everything, with blank input."""
@@ -107,10 +107,11 @@ class LastFrame:
         """
         if self.frame is None or last is None:
             return None
+        asked = features.uv, features.mask, last
         known = self._asked
-        if known is None or known[0] is not features or not np.array_equal(known[1], last):
-            known = self._asked = features, last, self._by_features(features, last, noise)
-        return known[2]
+        if known is None or not all(map(np.array_equal, known[0], asked)):
+            known = self._asked = asked, self._by_features(features, last, noise)
+        return known[1]
 
     def _by_features(
         self, features: Features, last: np.ndarray, noise: NoiseModel
