@@ -46,9 +46,11 @@ def test_a_few_mismatches_are_nobody(recent):
     )
 
 
-def test_a_pose_that_followed_someone_is_corrected(recent):
+@pytest.mark.parametrize("agreed", [True, False])
+def test_a_pose_that_followed_someone_is_corrected(recent, agreed):
     features = seen(points(0.08), moved(0.03))
-    found = recent.corrected(0.4, features, moved(-0.01))
+    # By 0.04 m the person moves more than the walls, and the camera seems to move less.
+    found = recent.corrected(0.4, features, moved(-0.05 if agreed else -0.01), agreed)
     assert found is not None
     pose, moving = found
     np.testing.assert_allclose(pose, moved(0.03), atol=3e-3)
@@ -57,12 +59,19 @@ def test_a_pose_that_followed_someone_is_corrected(recent):
 
 
 def test_a_right_pose_stays(recent):
-    assert recent.corrected(0.4, seen(points(0.08), moved(0.03)), moved(0.03)) is None
+    assert recent.corrected(0.4, seen(points(0.08), moved(0.03)), moved(0.03), False) is None
 
 
 def test_a_person_does_not_explain_a_jump(recent):
     """From half a metre off, the wall's motion is not believed: something else is wrong."""
-    assert recent.corrected(0.4, seen(points(0.08), moved(0.03)), moved(0.5)) is None
+    assert recent.corrected(0.4, seen(points(0.08), moved(0.03)), moved(0.5), False) is None
+
+
+def test_a_pose_that_matches_agreed_with_is_corrected_only_if_many_of_them_move(recent):
+    """A pose 4 cm beside the truth that no person explains: noise, if most matches agreed."""
+    still = seen(points(), moved(0.03))
+    assert recent.corrected(0.4, still, moved(-0.01), True) is None
+    assert recent.corrected(0.4, still, moved(-0.01), False) is not None
 
 
 @pytest.mark.parametrize("ago", [0.05, None], ids=["too recent", "forgotten"])
@@ -74,14 +83,14 @@ def test_nothing_is_said_without_a_past(ago):
     time = 1.0 if ago is None else ago
     features = seen(points(0.15), np.eye(4))
     assert not frames.moving(time, features, np.eye(4)).any()
-    assert frames.corrected(time, features, np.eye(4)) is None
+    assert frames.corrected(time, features, np.eye(4), False) is None
 
 
 def test_without_depth_nothing_moves(recent):
     features = seen(points(0.15), np.eye(4))
     blind = features.replace(depth=np.zeros_like(features.depth))
     assert not recent.moving(0.4, blind, np.eye(4)).any()
-    assert recent.corrected(0.4, blind, np.eye(4)) is None
+    assert recent.corrected(0.4, blind, np.eye(4), False) is None
 
 
 def test_only_the_last_half_second_is_kept(recent):

@@ -31,9 +31,10 @@ class MovingConfig:
         min_rivals (matches; tuned P): outliers of a pose that are asked for a motion of their own,
             at least,
         min_rival_share (share; tuned P): and at least this share of the matches.
-        unsteady_agreement (share; tuned P): with less agreement (see `Tracked`) and few
-            well-observed landmarks, the camera's pose may be that of a moving person, so earlier
-            frames are compared.
+        unsteady_agreement (share; tuned P): with few well-observed landmarks the camera's pose may
+            be that of a moving person, so earlier frames are compared; with more agreement (see
+            `Tracked`) than this, another pose is taken only if as many matches as a rival needs
+            would be left to a moving thing.
         look_back (s; tuned P): to the frames that a pose, and that single features, are compared
             with; three and eight frames at 30 Hz.
         memory (s; tuned P): for which frames are kept.

@@ -338,9 +338,8 @@ class LandmarkSlam:
 
     def _without_moving(self, frame: Frame, measured: Features, tracked: Tracked) -> Tracked:
         """Tracks again if another motion than the pose's explains more of the surfaces."""
-        corrected = self.recent_frames.corrected(
-            frame.timestamp, tracked.features, tracked.camera_from_world
-        )
+        seen = tracked.features, tracked.camera_from_world, self.tracker.is_agreed(tracked)
+        corrected = self.recent_frames.corrected(frame.timestamp, *seen)
         if corrected is None:
             return tracked
         pose, moving = corrected

@@ -135,7 +135,7 @@ class RecentFrames:
         return self._spread(now, features, moved, found & ~moved)
 
     def corrected(
-        self, time: float, features: Features, camera_from_world: np.ndarray
+        self, time: float, features: Features, camera_from_world: np.ndarray, agreed: bool
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Pose and moving features, if the camera was taken to follow something that moves.
 
@@ -143,6 +143,7 @@ class RecentFrames:
             time: of the frame, seconds.
             features: N features with depth.
             camera_from_world: (4, 4) where the camera seems to be.
+            agreed: most matches agreed with that pose; many of them must then move.
 
         Returns:
             None, or the (4, 4) pose that explains clearly more surface, and which features (N,)
@@ -152,7 +153,7 @@ class RecentFrames:
         if matched is None:
             return None
         found, then = matched
-        agree = found & self._agree(camera_from_world, then, features)
+        followed = agree = found & self._agree(camera_from_world, then, features)
         most = self._config.surface_ratio * self._surface(agree, then, features, camera_from_world)
         best, left = None, found
         for _ in range(MOST_MOTIONS):
@@ -172,6 +173,10 @@ class RecentFrames:
         if best is None:
             return None
         pose, agree = best
+        # Without something that moves, another pose of the same features is mere noise.
+        least = max(self._config.min_rivals, self._config.min_rival_share * found.sum())
+        if agreed and np.sum(followed & ~agree) < least:
+            return None
         return pose, self._spread(self._points(features, pose), features, found & ~agree, agree)
 
     def _points(self, features: Features, camera_from_world: np.ndarray) -> np.ndarray:

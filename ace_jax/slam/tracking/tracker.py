@@ -304,10 +304,13 @@ class Tracker:
         return None if coarse is None else self.fine(landmark_map, features, coarse)
 
     def is_steady(self, landmark_map: LandmarkMap, tracked: Tracked) -> bool:
-        """Whether a pose cannot have followed a moving person."""
+        """Whether a pose cannot have followed a moving person: enough landmarks stood still."""
         known = np.sum(self.well_observed(landmark_map, tracked.landmarks))
-        moving = self.config.moving
-        return tracked.agreement >= moving.unsteady_agreement or known >= moving.min_well_observed
+        return known >= self.config.moving.min_well_observed
+
+    def is_agreed(self, tracked: Tracked) -> bool:
+        """Whether most matches agreed with a pose."""
+        return tracked.agreement >= self.config.moving.unsteady_agreement
 
     def warm_up(self, landmark_map: LandmarkMap, features: Features) -> list[Job]:
         """Calls that compile the tracking programs, with blank features."""
