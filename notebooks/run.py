@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 CELL_SECONDS = 900  # a slow machine
 LARGEST_BYTES = 300_000  # of a file with its outputs
 LINES = 40  # of a text output that is kept
-COLOURS = 64  # of a stored picture
+COLOURS = 256  # of a stored picture
 # What says more of the machine that ran a notebook than of the notebook.
 _NOISE = re.compile(
     r"(?<![\w.])/(?:home|root|tmp|var|usr|opt|mnt|Users|work)/\S*|\b[A-Z]:\\\S*|site-packages"
@@ -143,11 +143,12 @@ def noise(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def smaller(picture: str) -> str:
-    """A PNG in base64, of few colours and at most 900 pixels across."""
+    """A PNG in base64, of few colours, small dots' too, and at most 900 pixels across."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
     image.thumbnail((900, 900))
     buffer = io.BytesIO()
-    image.quantize(COLOURS).save(buffer, "PNG", optimize=True)
+    few = image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)
+    few.save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

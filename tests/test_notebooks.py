@@ -80,8 +80,10 @@ def test_a_badge_and_an_installation_once_there_is_an_address(run):
 
 def test_outputs_are_shortened(run):
     buffer = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 255, (1200, 1200, 3), np.uint8)
-    Image.fromarray(noise).save(buffer, "PNG")
+    noise = np.random.default_rng(0).integers(0, 60, (900, 900, 3), np.uint8)
+    crimson = (220, 20, 60)
+    noise[450:454, 450:454] = crimson
+    Image.fromarray(np.pad(noise, ((0, 300), (0, 0), (0, 0)))).save(buffer, "PNG")
     cell = nbformat.v4.new_code_cell(
         "x",
         outputs=[
@@ -98,3 +100,5 @@ def test_outputs_are_shortened(run):
     stored = Image.open(io.BytesIO(base64.b64decode(picture.data["image/png"])))
     assert max(stored.size) == 900
     assert len(stored.getcolors()) <= run.COLOURS
+    far = np.abs(np.asarray(stored.convert("RGB")).astype(int) - crimson).sum(-1)
+    assert far.min() < 60
