@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+_given: dict[str, str] = {}  # by the argument that took its place
+
 
 def is_given(argv: Sequence[str]) -> bool:
     """Whether command-line arguments have a --config."""
@@ -21,4 +23,11 @@ def with_resolved(argv: Sequence[str], resolve: Callable[[str], str]) -> list[st
             result[i] = f"--config={resolve(argument.removeprefix('--config='))}"
         elif i and result[i - 1] == "--config":
             result[i] = resolve(argument)
+        if result[i] != argument:
+            _given[result[i]] = argument
     return result
+
+
+def as_given(argv: Sequence[str]) -> list[str]:
+    """The arguments with the names that `with_resolved` made files of, to be shown."""
+    return [_given.get(argument, argument) for argument in argv]

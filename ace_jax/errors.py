@@ -102,6 +102,11 @@ def run(
         if missing:
             return report(f"missing {' '.join(missing)}; see --help")
         absl_logging.get_absl_handler().setFormatter(_PlainLines())
+        if not flags.FLAGS["verbosity"].present:
+            # absl shows level INFO of every package: JAX on devices that are not there, which reads
+            # like an error, fontTools on each font's tables. Our own lines are absl's logger's.
+            absl_logging.get_absl_logger().setLevel(logging.INFO)
+            logging.getLogger().setLevel(logging.WARNING)
         try:
             return main(argv)
         except UserError as error:
@@ -115,9 +120,6 @@ def run(
                 raise
             return report(line)
 
-    # absl shows level INFO, at which JAX tells of every kind of device that is not there, which
-    # reads like an error.
-    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     app.run(guarded, flags_parser=lambda argv: _parse_flags(argv, groups, config))
 
 

@@ -48,7 +48,7 @@ _ONLY = flags.DEFINE_list("only", None, "figures to make; all by default")
 
 def main(_: Sequence[str]) -> None:
     """Makes the figures."""
-    work = Path(_WORK.value).resolve()
+    work = Path(_WORK.value)  # as it was given: reports show their commands
     IMAGES.mkdir(parents=True, exist_ok=True)
     figures = {
         "explorer": _explorer,
@@ -66,7 +66,10 @@ def main(_: Sequence[str]) -> None:
 
 
 def _command(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", *arguments], cwd=REPO, env=os.environ)
+    path = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], env={**os.environ, "PYTHONPATH": path}
+    )
     if done.returncode:
         raise UserError(f"{' '.join(arguments)} ended with {done.returncode}")
 
@@ -108,7 +111,7 @@ def _sfm() -> str:
     found = sorted(Path(_DATA_ROOT.value).glob("7scenes/**/*seq-01*sfm*.txt"))
     if not found:
         raise UserError(f"no SfM poses of {SCENE} under {_DATA_ROOT.value}")
-    return str(found[0].resolve())
+    return str(found[0])
 
 
 def _trajectory(work: Path) -> None:
@@ -189,7 +192,7 @@ def _explorer(work: Path) -> None:
     out = work / "room"
     if not (out / "report.html").exists():
         _command("ace_jax.slam", "--seq", "synthetic/room0", "--out", str(out))
-    address = f"file://{out / 'report.html'}"
+    address = (out / "report.html").resolve().as_uri()
     for theme in ("light", "dark"):
         size = {"width": 1060, "height": 800}
         with _browser(viewport=size, color_scheme=theme) as context:
@@ -230,7 +233,7 @@ def _reports(work: Path) -> None:
             page, asked, wrong = context.new_page(), [], []
             page.on("request", lambda request, asked=asked: asked.append(request.url))
             page.on("pageerror", lambda error, wrong=wrong: wrong.append(str(error)))
-            page.goto(f"file://{path}")
+            page.goto(path.resolve().as_uri())
             broken = page.evaluate(
                 "[...document.images].filter(i => i.src && !i.naturalWidth).length"
             )

@@ -14,6 +14,7 @@ as there is none, there is no badge, and the cell says how to install a wheel. `
 import base64
 import io
 import os
+import re
 import sys
 import tempfile
 import time
@@ -28,7 +29,12 @@ HERE = Path(__file__).resolve().parent
 CELL_SECONDS = 900  # a slow machine
 LARGEST_BYTES = 300_000  # of a file with its outputs
 LINES = 40  # of a text output that is kept
-COLOURS = 64  # of a stored picture
+COLOURS = 256  # of a stored picture
+# What says more of the machine that ran a notebook than of the notebook.
+_NOISE = re.compile(
+    r"(?<![\w.])/(?:home|root|tmp|var|usr|opt|mnt|Users|work)/\S*|\b[A-Z]:\\\S*|site-packages"
+    r"|\bat 0x[0-9a-f]+|[\r\x1b]|\bit/s\b|\w*Warning\b"
+)
 _SETUP = """\
 # Installs the package where it is not, as on Colab, whose JAX uses its GPU or TPU.
 import importlib.util
@@ -63,6 +69,8 @@ def main(arguments: list[str]) -> None:
         if store:
             for cell in notebook.cells:
                 shorten(cell)
+            if found := noise(notebook):
+                sys.exit(f"{path.name}: not stored, its outputs have {', '.join(map(repr, found))}")
         if store or setup:
             text = nbformat.writes(notebook)
             if len(text) > LARGEST_BYTES:
@@ -123,12 +131,24 @@ def shorten(cell: nbformat.NotebookNode) -> None:
     cell.outputs = kept
 
 
+def noise(notebook: nbformat.NotebookNode) -> list[str]:
+    """Paths of a machine, addresses in memory, warnings and progress bars in the outputs."""
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            texts = [output.get("text", ""), *output.get("traceback", [])]
+            texts += [text for kind, text in output.get("data", {}).items() if "image/" not in kind]
+            found += [match.group() for text in texts for match in _NOISE.finditer(str(text))]
+    return found
+
+
 def smaller(picture: str) -> str:
-    """A PNG in base64, of few colours and at most 900 pixels across."""
+    """A PNG in base64, of few colours, small dots' too, and at most 900 pixels across."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
     image.thumbnail((900, 900))
     buffer = io.BytesIO()
-    image.quantize(COLOURS).save(buffer, "PNG", optimize=True)
+    few = image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)
+    few.save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

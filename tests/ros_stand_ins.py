@@ -113,6 +113,7 @@ def install(monkeypatch: Any, world: World, constructors: dict[str, Any]) -> Non
             "TransformException": TransformException,
             "TransformListener": lambda *_: None,
         },
+        **_LAUNCH,
         **{f"{package}.msg": content for package, content in messages.items()},
         **{package: {} for package in messages},
     }.items():
@@ -120,6 +121,27 @@ def install(monkeypatch: Any, world: World, constructors: dict[str, Any]) -> Non
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.syspath_prepend(str(PACKAGE))
+
+
+class Described(types.SimpleNamespace):
+    """What a launch file says: the arguments of `launch`'s classes, by position or by name."""
+
+    def __init__(self, *said: Any, **named: Any) -> None:
+        super().__init__(said=said, **named)
+
+
+def _kinds(*names: str) -> dict[str, type[Described]]:
+    return {name: type(name, (Described,), {}) for name in names}
+
+
+_LAUNCH = {
+    "launch": _kinds("LaunchDescription"),
+    "launch.actions": _kinds("DeclareLaunchArgument"),
+    "launch.substitutions": _kinds("LaunchConfiguration", "PathJoinSubstitution"),
+    "launch_ros": {},
+    "launch_ros.actions": _kinds("Node"),
+    "launch_ros.substitutions": _kinds("FindPackageShare"),
+}
 
 
 def _as_number(key: str, constructors: dict[str, Any]) -> Any:

@@ -33,7 +33,7 @@ def tum(tmp_path):
 def test_tum_as_mcap(tum, tmp_path, rosbags):
     out = tmp_path / "plane_bag"
     said = convert(tum, "mcap", str(out))
-    assert said == f"{out}: 5 of 5 frames, layout mcap; open it as bag/{out}"
+    assert said == f"{out}: 5 of 5 frames, layout mcap; open it as {out}"
     for path in (out, next(out.glob("*.mcap"))):
         assert recognise(path)[0] == "bag"
         back = open_sequence(str(path), tmp_path)

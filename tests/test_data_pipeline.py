@@ -124,5 +124,5 @@ def test_refusals(monkeypatch):
     with pytest.raises(UserError, match="shard 2 of 2"):
         frame_batches(table(), batch_size=2, seed=0, shard=Shard(2, 2))
     monkeypatch.setitem(__import__("sys").modules, "grain", None)
-    with pytest.raises(UserError, match=r"ace_jax\[pretrain\]"):
+    with pytest.raises(UserError, match="needs the extra `pretrain`: pip install grain"):
         frame_batches(table(), batch_size=2, seed=0)

@@ -12,6 +12,7 @@ from ace_jax.data.export import LAYOUTS, export
 from ace_jax.data.intrinsics import Intrinsics, parse_intrinsics
 from ace_jax.data.recognition import open_path, recognise
 from ace_jax.data.registry import FORMATS, open_sequence, path_of, short_name
+from ace_jax.data.verbs.convert import convert
 from ace_jax.errors import UserError
 
 
@@ -60,6 +61,13 @@ def test_relative_paths_and_what_outputs_are_called(root, monkeypatch):
     assert short_name("fox/transforms.json") == short_name("fox") == "fox"
     assert short_name("7scenes/redkitchen/seq-01") == "7scenes/redkitchen/seq-01"
     assert short_name("folder/a-folder/") == "folder/a-folder"
+
+
+@pytest.mark.parametrize("out", ["mine", "tum/freiburg1_mine"])
+def test_what_was_converted_opens_as_convert_says(out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = convert(PlaneSource(3), "tum", out).rpartition("; open it as ")[2]
+    assert len(open_sequence(path, "data")) == 3
 
 
 def test_a_name_is_not_taken_for_a_path(tmp_path, monkeypatch):

@@ -35,6 +35,8 @@ _PROGRAM = textwrap.dedent('''
             bytearray(1 << 60)
         if FLAG.value == 13:
             from absl import logging
+            from logging import getLogger
+            getLogger("fontTools.subset").info("maxp pruned")
             logging.info("%d images", 3)
             logging.warning("1 of %d images has no depth", 3)
         if FLAG.value == 12:
@@ -102,7 +104,7 @@ def test_a_defect_keeps_its_traceback():
     assert "RuntimeError: a defect" in done.stderr
 
 
-def test_warnings_are_plain_lines():
+def test_warnings_are_plain_lines_and_libraries_tell_no_details():
     assert _run("a", "b", "--size=13").stderr == ("3 images\nwarning: 1 of 3 images has no depth\n")
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shlex
 import sys
 import types
 
@@ -11,6 +12,7 @@ import pytest
 from ace_jax.data.frame import BadFrame
 from ace_jax.evaluation import charts, page, pictures
 from ace_jax.evaluation.trajectory import Trajectory
+from ace_jax.mapping.config import with_preset_files
 from ace_jax.slam.reporting import report
 
 
@@ -43,6 +45,14 @@ def test_a_page_needs_no_network_and_shows_names_as_they_are(tmp_path):
 def test_the_command_is_one_that_can_be_given_again(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/x/ace_jax/slam/__main__.py", "--seq", "folder/my room"])
     assert "python -m ace_jax.slam --seq &#x27;folder/my room&#x27;" in page.settings_table({})
+
+
+@pytest.mark.parametrize("typed", [[], ["--config=landmarks_1mb"], ["--config", "landmarks_1mb"]])
+def test_the_command_names_a_preset_and_not_its_file(typed, monkeypatch):
+    argv = with_preset_files(["/x/ace_jax/mapping/__main__.py", *typed, "--out", "map"])
+    monkeypatch.setattr(sys, "argv", argv)
+    shown = shlex.join(typed or ["--config=landmarks"])
+    assert f"python -m ace_jax.mapping {shown} --out map<" in page.settings_table({})
 
 
 def test_drawings_follow_the_theme():

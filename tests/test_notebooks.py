@@ -1,4 +1,4 @@
-"""First cells of the notebooks are what `notebooks/run.py` writes; files with outputs are small."""
+"""The notebooks' first cells, and their stored outputs: there, small, and without noise."""
 
 import base64
 import importlib.util
@@ -32,6 +32,38 @@ def test_first_cells_and_size(run, path):
     assert path.stat().st_size <= run.LARGEST_BYTES
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_outputs_are_stored_without_noise(run, path):
+    """Else: python notebooks/run.py --store"""
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not any(output.output_type == "error" for output in outputs)
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert run.noise(notebook) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("written to /tmp/tmpab/runs/room0", ["/tmp/tmpab/runs/room0"]),
+        (r"C:\Users\me\a.png", [r"C:\Users\me\a.png"]),
+        ("<Figure at 0x7f00ab>", ["at 0x7f00ab"]),
+        ("10%|#   | 3/30 [00:01<00:09, 3.0it/s]\r", ["\r"]),
+        ("x.py:3: DeprecationWarning: old", ["DeprecationWarning"]),
+        ("runs/room0/report.html, 20 frames/s, 3/home/a", []),
+    ],
+)
+def test_noise_is_found(run, text, found):
+    stream = nbformat.v4.new_output("stream", name="stdout", text=text)
+    value = nbformat.v4.new_output("execute_result", {"text/plain": text, "image/png": "/tmp/"})
+    for output in (stream, value):
+        cell = nbformat.v4.new_code_cell("x", outputs=[output])
+        assert run.noise(nbformat.v4.new_notebook(cells=[cell])) == found
+
+
 def test_a_badge_and_an_installation_once_there_is_an_address(run):
     notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
     for _ in range(2):  # the second time replaces, and adds nothing
@@ -48,8 +80,10 @@ def test_a_badge_and_an_installation_once_there_is_an_address(run):
 
 def test_outputs_are_shortened(run):
     buffer = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 255, (1200, 1200, 3), np.uint8)
-    Image.fromarray(noise).save(buffer, "PNG")
+    noise = np.random.default_rng(0).integers(0, 60, (900, 900, 3), np.uint8)
+    crimson = (220, 20, 60)
+    noise[450:454, 450:454] = crimson
+    Image.fromarray(np.pad(noise, ((0, 300), (0, 0), (0, 0)))).save(buffer, "PNG")
     cell = nbformat.v4.new_code_cell(
         "x",
         outputs=[
@@ -66,3 +100,5 @@ def test_outputs_are_shortened(run):
     stored = Image.open(io.BytesIO(base64.b64decode(picture.data["image/png"])))
     assert max(stored.size) == 900
     assert len(stored.getcolors()) <= run.COLOURS
+    far = np.abs(np.asarray(stored.convert("RGB")).astype(int) - crimson).sum(-1)
+    assert far.min() < 60

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import runpy
 import shutil
 import sys
 import threading
@@ -389,8 +390,6 @@ def test_files_of_the_package_agree(name, monkeypatch, store):
     setup = (PACKAGE / "setup.py").read_text()
     assert f"{name}_node:main" in setup
     assert f"launch/{name}.launch.py" in setup
-    tree = ast.parse((PACKAGE / "launch" / f"{name}.launch.py").read_text())
-    assert any(getattr(node, "name", "") == "generate_launch_description" for node in tree.body)
     manifest = ET.parse(PACKAGE / "package.xml").getroot()
     assert manifest.findtext("name") == PACKAGE.name
     assert (PACKAGE / "resource" / PACKAGE.name).is_file()
@@ -404,6 +403,30 @@ def test_files_of_the_package_agree(name, monkeypatch, store):
     }
     ours = {PACKAGE.name, "ace_jax", "numpy"}
     assert imported - ours - set(sys.stdlib_module_names) <= needed
+
+
+@pytest.mark.parametrize("name", ["slam", "localization"])
+def test_launch_files_start_their_node_with_its_topics(name, monkeypatch, store):
+    world = World()
+    install(monkeypatch, world, store.types)
+    file = runpy.run_path(str(PACKAGE / "launch" / f"{name}.launch.py"))
+    ((*arguments, node),) = file["generate_launch_description"]().said
+    assert (node.package, node.executable, node.name) == (PACKAGE.name, name, f"ace_jax_{name}")
+    assert f'"{node.name}"' in (PACKAGE / PACKAGE.name / f"{name}_node.py").read_text()
+    defaults = {argument.said[0]: argument.default_value for argument in arguments}
+    package_share, *path = defaults.pop("params").said[0]
+    assert package_share.said == (PACKAGE.name,)
+    assert PACKAGE.joinpath(*path) == PACKAGE / "config" / f"{name}.yaml"
+    assert [parameters.said for parameters in node.parameters] == [("params",)]
+    # Every argument is a topic that the nodes listen to, and has a line in the page.
+    remapped = {topic: given.said[0] for topic, given in node.remappings}
+    assert set(remapped.values()) == set(defaults)
+    assert all(topic.startswith("/") for topic in defaults.values())
+    sources = (PACKAGE / PACKAGE.name / "node.py").read_text()
+    page = (REPO / "docs" / "ros.md").read_text()
+    for topic, given in remapped.items():
+        assert f'"{topic}"' in sources, topic
+        assert f"`{given}:=`" in page
 
 
 def test_the_page_names_every_parameter():

@@ -1,5 +1,6 @@
 """The live view: shows what it is told, holds nobody up, and says what is missing."""
 
+import re
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from absl.testing import flagsaver
+from repository import REPO
 from slam_scene import CAMERA, RoomSource, make_system
 
 from ace_jax.errors import UserError
@@ -66,6 +68,26 @@ def test_without_the_extra_there_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(UserError, match="pip install rerun-sdk"):
         LiveView("x.rrd", "room")
+
+
+@pytest.mark.parametrize(
+    ("command", "package"),
+    [
+        ("slam --seq nothing --rerun", "rerun"),
+        ("slam --seq nothing --mesh", "open3d"),
+        ("mapping --seq nothing --out map --rerun", "rerun"),
+        ("relocalize --seq nothing --map map --out out --rerun", "rerun"),
+    ],
+)
+def test_a_missing_extra_is_told_before_the_recording_is_opened(command, package):
+    name, *arguments = command.split()
+    code = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; runpy.run_module("
+    code += f"'ace_jax.{name}', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, package, *arguments], cwd=REPO, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: --\w+ needs the extra `\w+`: pip install .*\n", done.stderr)
 
 
 def test_a_recording_is_written_and_can_be_read(tmp_path):

@@ -20,7 +20,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from ace_jax import __version__
+from ace_jax import __version__, config_flag
 from ace_jax.files import replacing
 from ace_jax.runtime import processor
 
@@ -112,7 +112,9 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
 
 def settings_table(values: Mapping[str, Any]) -> str:
     """How a run was started and where: the command, machine and versions, every setting."""
-    command = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv[0] else ["python"]
+    command = (
+        [Path(sys.argv[0]).name, *config_flag.as_given(sys.argv[1:])] if sys.argv[0] else ["python"]
+    )
     if sys.argv[0].endswith("__main__.py"):
         command[:1] = ["python", "-m", f"ace_jax.{Path(sys.argv[0]).parent.name}"]
     rows = [

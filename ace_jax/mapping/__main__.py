@@ -25,6 +25,7 @@ from ml_collections import config_flags
 from ace_jax import errors
 from ace_jax.mapping.config import base, preset_names, with_preset_files
 from ace_jax.viewer import flag as rerun_flag
+from ace_jax.viewer import require_rerun
 
 _SEQ = flags.DEFINE_string(
     "seq", None, "the recording, a path or a name; see ace_jax.slam", required=True
@@ -83,6 +84,7 @@ def main(_: Sequence[str]) -> int | None:
     from ace_jax.files import tell_overwriting
     from ace_jax.mapping.run import run
 
+    require_rerun(_RERUN.value)
     source = open_frames(
         _SEQ.value,
         _DATA_ROOT.value,

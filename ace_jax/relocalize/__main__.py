@@ -25,6 +25,7 @@ from absl import flags
 
 from ace_jax import errors
 from ace_jax.viewer import flag as rerun_flag
+from ace_jax.viewer import require_rerun
 
 _MAP = flags.DEFINE_multi_string("map", None, "map file; may be given several times", required=True)
 _SEQ = flags.DEFINE_string(
@@ -109,6 +110,7 @@ def main(_: Sequence[str]) -> int | None:
     from ace_jax.relocalize import run
     from ace_jax.relocalize.queries import ImageQueries
 
+    require_rerun(_RERUN.value)
     if _MAP_FREE.value is not None and _IMAGES.value is None:
         raise errors.UserError("--map_free needs --images SCENE/seq1, which names the scene")
     scene = None if _MAP_FREE.value is None else scene_of(_IMAGES.value)

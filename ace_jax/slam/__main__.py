@@ -32,6 +32,7 @@ from absl import flags
 
 from ace_jax import errors
 from ace_jax.viewer import flag as rerun_flag
+from ace_jax.viewer import require_rerun
 
 _SEQ = flags.DEFINE_string("seq", "synthetic/room0", "the recording, a path or a name")
 _INTRINSICS = flags.DEFINE_string(
@@ -131,6 +132,9 @@ def main(argv: Sequence[str]) -> int | None:
     from ace_jax.slam.reporting.report import summary
     from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
 
+    require_rerun(_RERUN.value)
+    if _MESH.value:
+        mesh.require_open3d()
     source = open_sequence(
         sequence,
         _DATA_ROOT.value,

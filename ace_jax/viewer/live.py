@@ -7,7 +7,6 @@ shown.
 
 import contextlib
 import dataclasses
-import importlib.util
 import pickle
 import queue
 import subprocess
@@ -23,7 +22,7 @@ import numpy as np
 
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
-from ace_jax.viewer import WINDOW
+from ace_jax.viewer import WINDOW, require_rerun
 
 PICTURES_PER_SECOND = 5.0  # of the run's time: images cost most
 _WAITING = 8  # frames that may wait to be shown
@@ -79,10 +78,7 @@ class LiveView:
     _COMMAND = (sys.executable, "-m", "ace_jax.viewer.painter")
 
     def __init__(self, target: str, name: str) -> None:
-        if importlib.util.find_spec("rerun") is None:
-            raise UserError(
-                "--rerun needs the extra `viewer`: pip install rerun-sdk, or leave --rerun away"
-            )
+        require_rerun(target)
         if target != WINDOW and not target.endswith(".rrd"):
             raise UserError(f"--rerun {target}: name a file that ends in .rrd, or no file at all")
         if target != WINDOW:

@@ -1,14 +1,12 @@
 """`convert SEQ --to LAYOUT --out FOLDER`: writes a recording in another layout."""
 
-from pathlib import Path
-
 from ace_jax.data.bag_writer import write_bag
 from ace_jax.data.export import LAYOUTS, export
 from ace_jax.data.frame import FrameSource
+from ace_jax.data.registry import path_of
 from ace_jax.errors import UserError
 
 BAG = "mcap"  # a ROS 2 bag; not a folder of images
-_OPENED_AS = {"mcap": "bag"} | {kind: kind for kind in ("folder", "ace", "colmap", "nerfstudio")}
 
 
 def convert(source: FrameSource, layout: str | None, out: str | None) -> str:
@@ -24,11 +22,5 @@ def convert(source: FrameSource, layout: str | None, out: str | None) -> str:
     count = write_bag(source, out) if layout == BAG else export(source, out, layout)
     skipped = len(source) - count
     lost = f" ({skipped} could not be read)" if skipped else ""
-    return f"{out}: {count} of {len(source)} frames{lost}, layout {layout}{_opened_by(layout, out)}"
-
-
-def _opened_by(layout: str, out: str) -> str:
-    """How to name it, for layouts that are opened by their path."""
-    if layout not in _OPENED_AS:
-        return ""
-    return f"; open it as {_OPENED_AS[layout]}/{Path(out).resolve()}"
+    path = out if path_of(out) else f"./{out}"  # a name such as tum/desk is below the data root
+    return f"{out}: {count} of {len(source)} frames{lost}, layout {layout}; open it as {path}"

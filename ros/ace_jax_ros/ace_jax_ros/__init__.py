@@ -1,1 +1,1 @@
-"""ROS 2 nodes of ace_jax. Only `node`, `slam_node` and `localization_node` import ROS."""
+"""ROS 2 nodes of ace_jax. Only `node`, `slam_node`, `localization_node`, `launching` import ROS."""
