@@ -102,26 +102,30 @@ def test_bfloat16_operands_give_nearly_the_same(world):
 # With context.
 
 
-def _in_context(seed=0, noise=0.0):
-    """Features of one image of a wall, each of them as like a wrong landmark as like its own."""
-    rng = np.random.default_rng(seed)
+@pytest.fixture(scope="module")
+def context():
+    """Features of one image of a wall, each of them as like a wrong landmark as like its own.
+
+    The head, its variables, features, code, their pixels and points.
+    """
+    rng = np.random.default_rng(0)
     uv = rng.uniform(0.0, 1.0, (30, 2)).astype(np.float32)
     points = np.concatenate([3.0 * uv, np.full((30, 1), 2.0)], axis=1)
-    keys = np.asarray(_unit(rng, 30))
+    queries = _unit(rng, 30)
     wrong = points[rng.permutation(30)] + rng.normal(size=(30, 3))
     code = code_of(
-        jnp.asarray(np.tile(keys, (2, 1))),
+        jnp.tile(queries, (2, 1)),
         jnp.asarray(np.concatenate([points, wrong]), jnp.float32),
         jnp.ones(60, bool),
     )
     head = LandmarkTransformer(dim=16, blocks=3, tau=60.0, steady=True, context=6, candidates=4)
-    return head, jnp.asarray(keys), code, jnp.asarray(uv), points
-
-
-def test_context_changes_nothing_before_training():
-    head, queries, code, uv, _ = _in_context()
-    mask = jnp.arange(30) < 25
     variables = jax.jit(head.init)(jax.random.key(0), queries[:1], code)
+    return head, variables, queries, code, jnp.asarray(uv), points
+
+
+def test_context_changes_nothing_before_training(context):
+    head, variables, queries, code, uv, _ = context
+    mask = jnp.arange(30) < 25
     out = _apply(head, variables, queries, code, None, uv, mask)
     same = attend(queries, code[:, :DIM], code[:, -3:], 60.0, code[:, DIM])
     np.testing.assert_allclose(out.xyz, same.xyz, atol=1e-4)
@@ -131,9 +135,8 @@ def test_context_changes_nothing_before_training():
     np.testing.assert_allclose(alone.xyz, same.xyz[:2], atol=1e-4)
 
 
-def test_neighbours_decide_between_landmarks_that_look_alike():
-    head, queries, code, uv, points = _in_context()
-    variables = jax.jit(head.init)(jax.random.key(0), queries, code)
+def test_neighbours_decide_between_landmarks_that_look_alike(context):
+    head, variables, queries, code, uv, points = context
 
     def error(support, mask=None):
         params = jax.tree_util.tree_map_with_path(
@@ -148,9 +151,9 @@ def test_neighbours_decide_between_landmarks_that_look_alike():
     np.testing.assert_allclose(error(0.3, jnp.zeros(30, bool)), error(0.0), atol=1e-4)
 
 
-def test_context_hears_no_padding_and_does_not_depend_on_axes():
-    head, queries, code, uv, _ = _in_context()
-    variables = _trained(jax.jit(head.init)(jax.random.key(0), queries, code))
+def test_context_hears_no_padding_and_does_not_depend_on_axes(context):
+    head, variables, queries, code, uv, _ = context
+    variables = _trained(variables)
     mask = jnp.arange(30) < 24
     out = _apply(head, variables, queries, code, None, uv, mask)
     rubbish = queries.at[24:].set(0.0), uv.at[24:].set(0.5)
@@ -162,5 +165,9 @@ def test_context_hears_no_padding_and_does_not_depend_on_axes():
     np.testing.assert_allclose(
         there.xyz[:24], (out.xyz @ turn.T + jnp.array([1.0, -2.0, 0.5]))[:24], atol=2e-3
     )
-    assert np.isfinite(jax.tree.leaves(jax.grad(lambda v: _apply(
-        head, v, queries, code, None, uv, mask).xyz[:24].sum())(variables))[0]).all()  # fmt: skip
+
+    def total(variables):
+        return _apply(head, variables, queries, code, None, uv, mask).xyz[:24].sum()
+
+    gradients = jax.jit(jax.grad(total))(variables)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))

@@ -207,7 +207,7 @@ def test_landmarks_can_be_trained(first_map):
 def test_a_code_is_trained_under_a_frozen_transformer(tmp_path):
     head = MapCodeTransformer(dim=16, blocks=1, heads=2, code_dim=8)
     code = jnp.zeros((1, 8))
-    params = head.init(jax.random.key(0), jnp.zeros((1, 32)), code)["params"]
+    params = jax.jit(head.init)(jax.random.key(0), jnp.zeros((1, 32)), code)["params"]
     config = {"dim_emb": 16, "num_blocks": 1, "num_attention_heads": 2, "dim_map_emb": 8}
     config["dim_in"] = 32
     path = tmp_path / "transformer.safetensors"

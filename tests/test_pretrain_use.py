@@ -74,9 +74,10 @@ def test_the_random_forms_file_is_one_of_ace_g(tmp_path):
     shared = load_transformer(str(tmp_path / "t.safetensors"), None)
     assert (shared.head, shared.dim_in) == ("map_code_transformer", world.DIM)
     features, code = np.eye(world.DIM, dtype=np.float32)[:3], np.ones((4, 32), np.float32)
-    mine = form.apply(transformer, features, code, None)
+    mine = jax.jit(lambda *inputs: form.apply(*inputs, None))(transformer, features, code)
     scene = {"mean": jnp.zeros(3)}
-    theirs = shared.module.apply({"params": shared.params, "scene": scene}, features, code)
+    variables = {"params": shared.params, "scene": scene}
+    theirs = jax.jit(shared.module.apply)(variables, features, code)
     np.testing.assert_allclose(mine.xyz, theirs.xyz, atol=1e-6)
 
 

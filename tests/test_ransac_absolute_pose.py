@@ -1,4 +1,4 @@
-"""Absolute pose: recovery, masks, bad input, priors, depth, batches, gradients."""
+"""Absolute pose: recovery, masks, bad input, priors, depth, a batch, gradients."""
 
 import functools
 import os
@@ -324,21 +324,6 @@ def test_gradient_agrees_with_finite_differences():
         numeric = (values[0] - values[1]) / (2 * step)
         analytic = float(np.sum(np.asarray(gradients[index]) * direction))
         np.testing.assert_allclose(analytic, numeric, rtol=0.05)
-
-
-def test_vmapped_equals_single():
-    problems = [problem(seed, 0.2 + 0.05 * seed) for seed in range(8)]
-    uv, points = (np.stack([p[i] for p in problems]) for i in (0, 1))
-    keys = jax.random.split(KEY, 8)
-    focal = np.full(8, 525.0, np.float32)
-    cameras = Camera(focal, focal, focal * 0 + 320, focal * 0 + 240, 640, 480)
-    batch = jax.jit(jax.vmap(estimate_absolute_pose))(uv, points, cameras, keys)
-    for i in range(8):
-        one = solve(uv[i], points[i], CAMERA, keys[i])
-        np.testing.assert_allclose(
-            batch.camera_from_world[i], one.camera_from_world, atol=1e-5, rtol=1e-5
-        )
-        assert int(batch.num_inliers[i]) == int(one.num_inliers)
 
 
 def test_sharded_over_two_devices_equals_single(tmp_path):

@@ -25,7 +25,7 @@ def _ace():
 def test_homogeneous_mlp_equals_upstream():
     state, features, expected = _ace()
     head, variables = build_head(state, {})
-    out = head.apply(variables, features)
+    out = jax.jit(head.apply)(variables, features)
     np.testing.assert_allclose(out.xyz, expected, atol=1e-5)
     assert (out.scale == 1).all()
 
@@ -77,20 +77,19 @@ def test_every_head_fits_points_and_keeps_finite_gradients(name):
 
     def loss(params):
         out = head.apply({"params": params, **scene}, features)
-        return jnp.abs(out.xyz - points).mean()
+        return jnp.abs(out.xyz - points).mean(), out
 
     @jax.jit
     def step(params, state):
-        value, gradient = jax.value_and_grad(loss)(params)
+        (value, out), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         updates, state = optimizer.update(gradient, state)
-        return optax.apply_updates(params, updates), state, value, gradient
+        return optax.apply_updates(params, updates), state, value, gradient, out
 
-    params, state = variables["params"], optimizer.init(variables["params"])
-    params, state, first, gradient = step(params, state)
-    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
+    params, state = variables["params"], jax.jit(optimizer.init)(variables["params"])
+    params, state, first, gradient, _ = step(params, state)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
     for _ in range(150):
-        params, state, last, _ = step(params, state)
-    out = head.apply({"params": params, **scene}, features)
+        params, state, last, _, out = step(params, state)
     assert isinstance(out, SceneCoordinates)
     assert out.xyz.shape == (50, 3)
     assert out.scale.shape == (50,)
@@ -101,15 +100,15 @@ def test_every_head_fits_points_and_keeps_finite_gradients(name):
 def test_tri_mlp_stays_in_the_scene_and_reports_its_spread():
     head = create_head("tri_mlp", width=16, layers=1, cells=4)
     features = jax.random.normal(KEY, (200, 8))
-    variables = jax.jit(head.init)(KEY, features)
+    variables, apply = jax.jit(head.init)(KEY, features), jax.jit(head.apply)
     lower, upper = jnp.array([0.0, 10, -5]), jnp.array([2.0, 11, 5])
     variables["scene"] = {"lower": lower, "upper": upper}
-    out = head.apply(variables, features * 1e3)
+    out = apply(variables, features * 1e3)
     assert (out.xyz >= lower).all()
     assert (out.xyz <= upper).all()
     # Zero logits: uniform over cells, so the spread is that of four cell centres per axis.
     zero = jax.tree.map(jnp.zeros_like, variables["params"])
-    out = head.apply({"params": zero, "scene": variables["scene"]}, features)
+    out = apply({"params": zero, "scene": variables["scene"]}, features)
     np.testing.assert_allclose(out.xyz, jnp.broadcast_to((lower + upper) / 2, (200, 3)), rtol=1e-5)
     expected = np.sqrt(np.sum((np.array([2, 1, 10]) / 4) ** 2) * 1.25)
     np.testing.assert_allclose(out.scale, expected, rtol=1e-3)
