@@ -313,14 +313,15 @@ def attempt(
     found = stage("head", steps.scene_coordinates(head, settings, known, queries, features))
     # Another program than the refinement's, which depends on the map's size: maps share this one.
     guided = settings.guided_rounds if known.landmarks is not None else 0
-    pose, inliers = stage("solver", steps.robust_pose(settings, guided > 0, found, camera))
+    of_pose = settings.of_the_pose()
+    pose, inliers = stage("solver", steps.robust_pose(of_pose, guided > 0, found, camera))
     for _ in range(guided):
         pose = stage(
             "solver",
             steps.guided_pose(
                 known.landmarks,
                 settings.guided_landmarks,
-                settings,
+                of_pose,
                 features,
                 camera,
                 pose,
