@@ -61,6 +61,14 @@ def shared_dir() -> Path:
     return folder
 
 
+@pytest.fixture
+def world_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The features of `mapping_world` are known by their name."""
+    from mapping_world import register
+
+    register(monkeypatch)
+
+
 # Linux gives a process 65,530 memory maps, of which XLA takes about six for each program, and
 # aborts without more. All tests together compile more programs than that.
 MOST_MEMORY_MAPS = 20_000

@@ -8,7 +8,6 @@ from mapping_world import (
     WorldSource,
     camera,
     position_errors,
-    register,
     small_config,
 )
 
@@ -16,6 +15,7 @@ from ace_jax.mapping import landmark_store, landmarks, points
 from ace_jax.mapping.images import extract_images
 from ace_jax.mapping.pipeline import map_scene
 
+pytestmark = pytest.mark.usefixtures("world_features")
 VIEWS = tuple(range(1, 25))
 QUERIES = tuple(np.arange(2.5, 24, 3))
 CAMERAS = {
@@ -26,11 +26,6 @@ CAMERAS = {
         525.0 * (0.8 + 0.4 * (7 * i % 24) / 23), *((600, 800) if i % 5 == 2 else (640, 480))
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def _world_features(monkeypatch):
-    register(monkeypatch)
 
 
 @pytest.mark.parametrize("has_depth", [False, True])

@@ -34,14 +34,10 @@ from ace_jax.models.map_code_transformer import MapCodeTransformer
 from ace_jax.weights import checkpoint, safetensors_io
 from ace_jax.weights.layout import to_checkpoint
 
+pytestmark = pytest.mark.usefixtures("world_features")
 FIRST, SECOND = tuple(range(1, 19)), tuple(range(SECOND_ROOM + 1, SECOND_ROOM + 19))
 QUERIES_FIRST = tuple(np.arange(2.5, 17, 2))
 QUERIES_SECOND = tuple(np.arange(SECOND_ROOM + 2.5, SECOND_ROOM + 17, 2))
-
-
-@pytest.fixture(autouse=True)
-def _world_features(monkeypatch):
-    register(monkeypatch)
 
 
 def _mlp(**training):

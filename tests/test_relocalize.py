@@ -35,17 +35,13 @@ from ace_jax.mapping.report import write_report as write_map_report
 from ace_jax.relocalize import run
 from ace_jax.relocalize.queries import ImageQueries
 
+pytestmark = pytest.mark.usefixtures("world_features")
 VIEWS = tuple(range(1, 15))
 STEPS = (
     *(localize.scene_coordinates, localize.robust_pose, localize.guided_pose),
     *(localize._scene_coordinates_of_many, localize._robust_poses, localize._guided_poses),
 )
 MATRIX = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
-
-
-@pytest.fixture(autouse=True)
-def _world_features(monkeypatch):
-    register(monkeypatch)
 
 
 @pytest.fixture(scope="module")
