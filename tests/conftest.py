@@ -69,6 +69,15 @@ def world_features(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch)
 
 
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of SLAM draw no trajectory and write no report: most of the time of a short one."""
+    from ace_jax.slam.reporting import outputs, results
+
+    monkeypatch.setattr(outputs, "plot_trajectory", lambda *_, **__: None)
+    monkeypatch.setattr(results, "write_report", lambda *_: None)
+
+
 # Linux gives a process 65,530 memory maps, of which XLA takes about six for each program, and
 # aborts without more. All tests together compile more programs than that.
 MOST_MEMORY_MAPS = 20_000

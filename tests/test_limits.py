@@ -50,6 +50,7 @@ def test_results_that_fit_are_there_when_the_disk_is_full(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_what_was_computed_is_written_when_memory_runs_out(tmp_path, monkeypatch):
     system = make_system()
     locate = system._step
@@ -66,6 +67,7 @@ def test_what_was_computed_is_written_when_memory_runs_out(tmp_path, monkeypatch
     load_map(tmp_path / "map.safetensors")
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(
     ("first", "again"), [(4, True), (17, False)], ids=["from the middle on", "once near the end"]
 )
