@@ -1,4 +1,4 @@
-"""Commands of the package, one after the other in one process: JAX is imported once for all."""
+"""Programs and commands of the package in a process of their own."""
 
 import json
 import os
@@ -41,6 +41,19 @@ _DRIVER = textwrap.dedent("""
 """)
 
 
+def run_python(
+    *arguments: object, cwd: Path = REPO, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs Python in a process of its own, also where the package is not installed."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPO)} | environment,
+    )
+
+
 class Ended(NamedTuple):
     """A command that ended: its exit code, and what it printed."""
 
@@ -50,7 +63,10 @@ class Ended(NamedTuple):
 
 
 def run_commands(commands: Sequence[Sequence[str]], cwd: Path, **environment: str) -> list[Ended]:
-    """Runs commands, such as `["slam", "--seq", "tum/x"]`, without a folder of weights."""
+    """Runs commands, such as `["slam", "--seq", "tum/x"]`, without a folder of weights.
+
+    One after the other in one process: JAX is imported and programs are traced once for all.
+    """
     given = {"PYTHONPATH": str(REPO), "ACE_JAX_WEIGHTS": str(cwd / "no-weights")}
     done = subprocess.run(
         [sys.executable, "-c", _DRIVER],

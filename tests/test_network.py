@@ -1,13 +1,10 @@
 """Nothing is sent or fetched unless the user asks for a download; imports start nothing at all."""
 
-import os
 import socket
-import subprocess
-import sys
 import textwrap
 
 import pytest
-from repository import REPO
+from commands import run_python
 from slam_scene import RoomSource, make_system
 
 from ace_jax.errors import UserError
@@ -48,13 +45,7 @@ _EVERYTHING = _GUARD + textwrap.dedent("""
 
 def test_importing_every_module_touches_no_network_and_no_device_and_needs_no_posix():
     # No device of this name can be started: whatever asks for one at import fails.
-    done = subprocess.run(
-        [sys.executable, "-c", _EVERYTHING],
-        capture_output=True,
-        text=True,
-        cwd=REPO,
-        env=os.environ | {"JAX_PLATFORMS": "nowhere"},
-    )
+    done = run_python("-c", _EVERYTHING, JAX_PLATFORMS="nowhere")
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 150
 
@@ -76,14 +67,6 @@ def test_a_run_touches_no_network_and_missing_weights_are_not_fetched(tmp_path, 
 
 
 def test_the_guard_works():
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            _GUARD + "import urllib.request as r; r.urlopen('http://127.0.0.1')",
-        ],
-        capture_output=True,
-        text=True,
-    )
+    done = run_python("-c", _GUARD + "import urllib.request as r; r.urlopen('http://127.0.0.1')")
     assert done.returncode == 1
     assert "a connection was tried" in done.stderr

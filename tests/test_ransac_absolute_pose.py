@@ -1,15 +1,13 @@
 """Absolute pose: recovery, masks, bad input, priors, depth, a batch, gradients."""
 
 import functools
-import os
-import subprocess
-import sys
 import textwrap
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import run_python
 
 from ace_jax.geometry import se3
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
@@ -350,16 +348,10 @@ def test_sharded_over_two_devices_equals_single(tmp_path):
         else:
             raise AssertionError("an uneven batch was accepted")
     """
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_PLATFORMS": "cpu",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
+    done = run_python(
+        *("-c", textwrap.dedent(program), tmp_path),
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+        JAX_PLATFORMS="cpu",
     )
     assert done.returncode == 0, done.stderr[-2000:]
     poses = np.load(tmp_path / "poses.npy")

@@ -1,18 +1,14 @@
 """The command `python -m ace_jax.slam`: what it leaves, and one line for every mistake."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from commands import Ended, run_commands
-from repository import REPO
+from commands import Ended, run_commands, run_python
 from safetensors.numpy import save_file
 from slam_scene import RoomSource
 
@@ -183,12 +179,7 @@ def test_a_run_is_continued_and_two_are_merged(answers, folder):
 
 
 def test_exit_code_of_the_real_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "ace_jax.slam", "--stride=-1"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(REPO)},  # also where it is not installed
-    )
+    done = run_python("-m", "ace_jax.slam", "--stride=-1")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
 
