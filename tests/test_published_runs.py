@@ -12,10 +12,10 @@ import tarfile
 
 import data_formats
 import pytest
+from data_scene import PlaneSource
 from local_server import serving
 from published_layouts import LAYOUTS, Stub, as_short_as_the_miniatures, measured, tum
 from repository import REPO
-from slam_scene import RoomSource
 
 from ace_jax.data import catalogue
 from ace_jax.data.export import export
@@ -221,7 +221,7 @@ def test_what_may_be_fetched_is_in_the_catalogue(benchmark, sequence, part):
 
 
 def test_the_command_with_a_real_run(tmp_path):
-    export(RoomSource(12), tmp_path / "data/tum/rgbd_dataset_freiburg1_rpy", "tum")
+    export(PlaneSource(12), tmp_path / "data/tum/rgbd_dataset_freiburg1_rpy", "tum")
     docs = tmp_path / "published.md"
     blocks = [
         f"<!-- table: {n} -->\n<!-- end table -->\n" for n in ("published", "published-sources")
