@@ -61,6 +61,23 @@ def shared_dir() -> Path:
     return folder
 
 
+@pytest.fixture
+def world_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The features of `mapping_world` are known by their name."""
+    from mapping_world import register
+
+    register(monkeypatch)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of SLAM draw no trajectory and write no report: most of the time of a short one."""
+    from ace_jax.slam.reporting import outputs, results
+
+    monkeypatch.setattr(outputs, "plot_trajectory", lambda *_, **__: None)
+    monkeypatch.setattr(results, "write_report", lambda *_: None)
+
+
 # Linux gives a process 65,530 memory maps, of which XLA takes about six for each program, and
 # aborts without more. All tests together compile more programs than that.
 MOST_MEMORY_MAPS = 20_000

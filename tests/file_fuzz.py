@@ -74,7 +74,7 @@ def _scene_map(head: str) -> SceneMap:
         options: dict[str, Any] = {"landmarks": LANDMARKS, "dim": DIM}
     else:
         module = TriMLP(width=8, layers=1, cells=4)
-        variables = module.init(jax.random.key(0), np.zeros((1, DIM), np.float32))
+        variables = jax.jit(module.init)(jax.random.key(0), np.zeros((1, DIM), np.float32))
         options = {"width": 8, "layers": 1, "cells": 4}
     return SceneMap(
         head=head,
@@ -93,7 +93,7 @@ def _scene_map(head: str) -> SceneMap:
 def _weights(family: str, module: nn.Module, config: dict[str, Any], *inputs: tuple) -> bytes:
     """Weights as we convert or write them; their configuration is in the metadata."""
     arrays = [np.zeros(shape, np.float32) for shape in inputs]
-    params = module.init(jax.random.key(0), *arrays)["params"]
+    params = jax.jit(module.init)(jax.random.key(0), *arrays)["params"]
     metadata = {"format": checkpoint.FORMAT, "family": family, "config": json.dumps(config)}
     return save(to_checkpoint(params), metadata)
 

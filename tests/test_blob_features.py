@@ -33,7 +33,7 @@ def _right_matches(first, second, where):
 
 def test_descriptors_agree_with_opencv_sift():
     image = _texture()
-    features = create("blobs", image_size=None, max_features=100).extract(image)
+    features = create("blobs", image_size=None, max_features=150).extract(image)
     uv = np.asarray(features.uv)[np.asarray(features.mask)]
     uv = uv[((uv > 24) & (uv < 160 - 24)).all(axis=1)]
     points = [cv2.KeyPoint(float(x), float(y), 4.0, 0.0) for x, y in uv]
@@ -82,23 +82,23 @@ def test_oriented_descriptors_survive_any_roll_and_upright_ones_do_not():
 
 @pytest.mark.parametrize("angle", [20.0, 45.0])
 def test_oriented_descriptors_survive_a_roll_between_the_bins(angle):
-    image = _texture(240, 240)
-    turn = cv2.getRotationMatrix2D((119.5, 119.5), angle, 1.0)
-    rolled = cv2.warpAffine(image, turn, (240, 240), borderMode=cv2.BORDER_REPLICATE)
-    extractor = create("blobs", image_size=None, max_features=300, oriented=True)
+    image = _texture()
+    turn = cv2.getRotationMatrix2D((79.5, 79.5), angle, 1.0)
+    rolled = cv2.warpAffine(image, turn, (160, 160), borderMode=cv2.BORDER_REPLICATE)
+    extractor = create("blobs", image_size=None, max_features=150, oriented=True)
     matches, right = _right_matches(
         extractor.extract(image),
         extractor.extract(rolled),
         lambda uv: uv @ turn[:, :2].T + turn[:, 2],
     )
-    assert right > 60
+    assert right > 40
     assert right > 0.6 * matches
 
 
 def test_exposure_does_not_change_descriptors():
     image = _texture()
     darker = (image * 0.5 + 20).astype(np.uint8)
-    extractor = create("blobs", image_size=None, max_features=100)
+    extractor = create("blobs", image_size=None, max_features=150)
     matches, right = _right_matches(
         extractor.extract(image), extractor.extract(darker), lambda uv: uv
     )
@@ -121,8 +121,9 @@ def test_padding_is_masked_and_nothing_is_compiled_again():
 
 
 def test_images_without_texture_have_no_features_and_finite_values():
-    for image in (np.zeros((120, 160, 3), np.uint8), np.full((9, 3), 255, np.uint8)):
-        features = create("blobs", oriented=True).extract(image)
+    extractor = create("blobs", image_size=None, max_features=150, oriented=True)
+    for image in (np.zeros((160, 160, 3), np.uint8), np.full((9, 3), 255, np.uint8)):
+        features = extractor.extract(image)
         assert not np.asarray(features.mask).any()
         assert all(np.isfinite(np.asarray(a, float)).all() for a in jax.tree.leaves(features))
 

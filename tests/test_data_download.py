@@ -6,13 +6,12 @@ import hashlib
 import http.server
 import io
 import stat
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from commands import run_python
 from data_scene import PlaneSource
 from local_server import serving
 from repository import REPO
@@ -237,13 +236,7 @@ def test_two_threads_may_unpack_the_same_archive(tmp_path):
 
 
 def command(*arguments, cwd=REPO):
-    return subprocess.run(
-        [sys.executable, "-m", "ace_jax.data", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPO)},
-    )
+    return run_python("-m", "ace_jax.data", *arguments, cwd=cwd)
 
 
 def test_command(tmp_path):

@@ -1,11 +1,10 @@
 """Submissions of the map-free benchmark."""
 
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
+from commands import run_python
 from PIL import Image
 
 from ace_jax.data.frame import BadFrame
@@ -67,8 +66,6 @@ def test_each_query_has_its_intrinsics(tmp_path):
 
 def test_the_flag_wants_a_scene(tmp_path):
     arguments = ["--map=x", "--seq=y", f"--map_free={tmp_path / 'submission.zip'}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "ace_jax.relocalize", *arguments], capture_output=True, text=True
-    )
+    done = run_python("-m", "ace_jax.relocalize", *arguments)
     assert done.returncode == 2
     assert "--images SCENE/seq1" in done.stderr

@@ -45,8 +45,8 @@ def test_a_feature_extractor(examples, monkeypatch):
 def test_a_head(examples, monkeypatch):
     monkeypatch.setitem(HEADS, "linear", examples["A head"]["LinearHead"])
     head = create_head("linear", width=8)
-    variables = head.init(jax.random.key(0), jnp.zeros((1, 4)))
-    out = head.apply(variables, 1e3 * jax.random.normal(jax.random.key(1), (5, 4)))
+    variables = jax.jit(head.init)(jax.random.key(0), jnp.zeros((1, 4)))
+    out = jax.jit(head.apply)(variables, 1e3 * jax.random.normal(jax.random.key(1), (5, 4)))
     assert out.xyz.shape == (5, 3)
     assert (np.asarray(out.scale) > 0).all()
 

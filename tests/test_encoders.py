@@ -87,7 +87,7 @@ def test_ace_extractor_gives_raw_features_at_cell_centres(shared_dir):
     features = extractor.extract(image)
     module, params = checkpoint.load(path).build()
     grey = (image[:48, :64] / 255.0 - 0.4) / 0.25
-    expected = module.apply({"params": params}, grey[None].astype(np.float32))
+    expected = jax.jit(module.apply)({"params": params}, grey[None].astype(np.float32))
     np.testing.assert_allclose(features.descriptors, expected.reshape(48, 64), atol=1e-4)
     np.testing.assert_allclose(features.uv[:2], [[3.5, 3.5], [11.5, 3.5]])
     assert extractor.dim == 64

@@ -1,14 +1,13 @@
 """Users' mistakes: one line on stderr, and exit codes that shells and scripts understand."""
 
 import errno
+import functools
 import os
 import re
-import subprocess
-import sys
 import textwrap
 
 import pytest
-from repository import REPO
+from commands import run_python
 
 from ace_jax.errors import limit_reached
 
@@ -49,10 +48,7 @@ _PROGRAM = textwrap.dedent('''
 ''')
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, cwd=REPO
-    )
+_run = functools.partial(run_python, "-c", _PROGRAM)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +109,7 @@ def test_devices_that_are_not_there_are_not_told():
 
 
 def test_required_flags_are_named_as_arguments_are():
-    done = subprocess.run(
-        [sys.executable, "-m", "ace_jax.mapping"], capture_output=True, text=True, cwd=REPO
-    )
+    done = run_python("-m", "ace_jax.mapping")
     assert (done.returncode, done.stderr) == (2, "error: missing --seq --out; see --help\n")
 
 

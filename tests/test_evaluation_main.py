@@ -1,13 +1,12 @@
 """The command `python -m ace_jax.evaluation`: what it prints, and how it fails."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_python
 
 import ace_jax
 from ace_jax.data.pose_writers import write_trajectory_tum
@@ -33,12 +32,7 @@ def _write_named(path, poses, pattern="seq-01/frame-{:06d}.color.png", first=0):
 
 
 def _run(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "ace_jax.evaluation", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)},  # also where it is not installed
-    )
+    return run_python("-m", "ace_jax.evaluation", *arguments, cwd=Path.cwd())
 
 
 def test_table_json_and_plot(tmp_path):

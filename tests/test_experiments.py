@@ -31,7 +31,8 @@ def _config(file):
 def _transformer(path, dim_in):
     """A small transformer's file, in the layout of a converted checkpoint."""
     head = MapCodeTransformer(dim=16, blocks=1, heads=2, code_dim=8)
-    params = head.init(jax.random.key(0), jnp.zeros((1, dim_in)), jnp.zeros((1, 8)))["params"]
+    inputs = jnp.zeros((1, dim_in)), jnp.zeros((1, 8))
+    params = jax.jit(head.init)(jax.random.key(0), *inputs)["params"]
     config = {"dim_emb": 16, "num_blocks": 1, "num_attention_heads": 2, "dim_map_emb": 8}
     metadata = {"format": checkpoint.FORMAT, "family": "ace_g_head"}
     metadata["config"] = json.dumps(config | {"dim_in": dim_in})

@@ -1,15 +1,12 @@
 """The commands of docs/interoperability.md for hloc and for benchmarks, as they stand there."""
 
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
+from commands import run_commands
 from data_scene import CAMERA, NORMAL, OFFSET, PlaneSource, pose
-from repository import REPO
 
 from ace_jax.data.export import export
 from ace_jax.geometry.host_camera import project
@@ -65,22 +62,15 @@ def folder(tmp_path_factory):
         lines.append(f"seq1/{name} 50 52 31.5 23.5 64 48\n")
     (queries.parent / "intrinsics.txt").write_text("".join(lines))
     write(cwd / "queries.h5", {view: f"seq1/frame_{view:05d}.png" for view in QUERIES})
-    for command in (
+    commands = (
         "mapping --seq colmap/sfm --data_root . --hloc_features feats.h5 --hloc_matches matches.h5 "
         "--hloc_pairs pairs.txt --out hloc.safetensors",
         "relocalize --map hloc.safetensors --images s00525/seq1 --hloc_features queries.h5 "
         "--intrinsics s00525/intrinsics.txt --map_free submission.zip --submission aachen.txt "
         "--out out",
-    ):
-        name, *words = command.split()
-        done = subprocess.run(
-            [sys.executable, "-m", f"ace_jax.{name}", *words],
-            capture_output=True,
-            text=True,
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(REPO)},
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    )
+    for done in run_commands([command.split() for command in commands], cwd):
+        assert done.code == 0, done.out + done.err
     return cwd
 
 

@@ -3,31 +3,43 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ace_jax.models.landmark_attention import attend
-from ace_jax.models.landmark_transformer import EXTRA, LandmarkTransformer, code_of
+from ace_jax.models import landmark_attention, landmark_transformer
+from ace_jax.models.landmark_transformer import EXTRA, LandmarkTransformer
 
 DIM, LANDMARKS = 16, 40
+attend = jax.jit(landmark_attention.attend)
+code_of = jax.jit(landmark_transformer.code_of)
 
 
 def _unit(rng, count):
     x = rng.normal(size=(count, DIM))
-    return jnp.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), jnp.float32)
+    return np.float32(x / np.linalg.norm(x, axis=1, keepdims=True))
 
 
 @pytest.fixture(scope="module")
 def world():
     rng = np.random.default_rng(0)
-    points = jnp.asarray(rng.uniform(-2, 2, (LANDMARKS, 3)) + np.array([30.0, 0, 0]), jnp.float32)
-    mask = jnp.arange(LANDMARKS) < 35
+    points = np.float32(rng.uniform([28, -2, -2], [32, 2, 2], (LANDMARKS, 3)))
+    mask = np.arange(LANDMARKS) < 35
     head = LandmarkTransformer(dim=32, blocks=2, tau=15.0)
-    code = code_of(_unit(rng, LANDMARKS), points, mask)
+    code = np.asarray(code_of(_unit(rng, LANDMARKS), points, mask))
     queries = _unit(rng, 10)
-    return head, jax.jit(head.init)(jax.random.key(0), queries, code), code, queries
+    return head, _initial(head, queries, code), code, queries
+
+
+def _initial(head, *inputs):
+    return jax.tree.map(np.asarray, jax.jit(head.init)(jax.random.key(0), *inputs))
+
+
+def _with(array, rows, columns, value):
+    changed = array.copy()
+    changed[rows, columns] = value
+    return changed
 
 
 def test_before_training_it_is_landmark_attention(world):
     head, variables, code, queries = world
-    allowed = jnp.asarray(np.random.default_rng(1).random((10, LANDMARKS)) < 0.6)
+    allowed = np.random.default_rng(1).random((10, LANDMARKS)) < 0.6
     for seen in (None, allowed):
         out = _apply(head, variables, queries, code, seen)
         same = attend(queries, code[:, :DIM], code[:, -3:], 15.0, code[:, DIM], seen)
@@ -52,7 +64,8 @@ def test_the_code_is_a_set_and_its_empty_rows_do_nothing(world):
     np.testing.assert_allclose(
         _apply(head, variables, queries, code[order]).xyz, out.xyz, atol=1e-2
     )
-    rubbish = code.at[35:, -3:].set(1e3).at[35:, :DIM].set(5.0)
+    empty = slice(35, None)
+    rubbish = _with(_with(code, empty, slice(-3, None), 1e3), empty, slice(DIM), 5.0)
     np.testing.assert_allclose(_apply(head, variables, queries, rubbish).xyz, out.xyz, atol=1e-2)
 
 
@@ -73,7 +86,8 @@ def test_moving_the_scene_moves_the_answers_alone(world):
     head, variables, code, queries = world
     variables = _trained(variables)
     out = _apply(head, variables, queries, code)
-    moved = _apply(head, variables, queries, code.at[:, -3:].add(5.0))
+    shift = np.r_[np.zeros(DIM + 1), 5.0, 5.0, 5.0].astype(np.float32)
+    moved = _apply(head, variables, queries, code + shift)
     np.testing.assert_allclose(moved.xyz, out.xyz + 5.0, atol=2e-3)
     np.testing.assert_allclose(moved.scale, out.scale, rtol=1e-2)
 
@@ -82,7 +96,7 @@ def test_a_query_that_sees_nothing_has_finite_answers_and_gradients(world):
     head, variables, code, queries = world
 
     def loss(variables, code):
-        out = _apply(head, variables, queries, code, jnp.zeros((10, LANDMARKS), bool))
+        out = _apply(head, variables, queries, code, np.zeros((10, LANDMARKS), bool))
         return jnp.sum(out.xyz) + jnp.sum(jnp.log(out.scale))
 
     value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(variables, code)
@@ -102,26 +116,30 @@ def test_bfloat16_operands_give_nearly_the_same(world):
 # With context.
 
 
-def _in_context(seed=0, noise=0.0):
-    """Features of one image of a wall, each of them as like a wrong landmark as like its own."""
-    rng = np.random.default_rng(seed)
+@pytest.fixture(scope="module")
+def context():
+    """Features of one image of a wall, each of them as like a wrong landmark as like its own.
+
+    The head, its variables, features, code, their pixels and points.
+    """
+    rng = np.random.default_rng(0)
     uv = rng.uniform(0.0, 1.0, (30, 2)).astype(np.float32)
     points = np.concatenate([3.0 * uv, np.full((30, 1), 2.0)], axis=1)
-    keys = np.asarray(_unit(rng, 30))
+    queries = _unit(rng, 30)
     wrong = points[rng.permutation(30)] + rng.normal(size=(30, 3))
     code = code_of(
-        jnp.asarray(np.tile(keys, (2, 1))),
-        jnp.asarray(np.concatenate([points, wrong]), jnp.float32),
-        jnp.ones(60, bool),
+        np.tile(queries, (2, 1)),
+        np.concatenate([points, wrong]).astype(np.float32),
+        np.ones(60, bool),
     )
     head = LandmarkTransformer(dim=16, blocks=3, tau=60.0, steady=True, context=6, candidates=4)
-    return head, jnp.asarray(keys), code, jnp.asarray(uv), points
+    code = np.asarray(code)
+    return head, _initial(head, queries[:1], code), queries, code, uv, points
 
 
-def test_context_changes_nothing_before_training():
-    head, queries, code, uv, _ = _in_context()
-    mask = jnp.arange(30) < 25
-    variables = jax.jit(head.init)(jax.random.key(0), queries[:1], code)
+def test_context_changes_nothing_before_training(context):
+    head, variables, queries, code, uv, _ = context
+    mask = np.arange(30) < 25
     out = _apply(head, variables, queries, code, None, uv, mask)
     same = attend(queries, code[:, :DIM], code[:, -3:], 60.0, code[:, DIM])
     np.testing.assert_allclose(out.xyz, same.xyz, atol=1e-4)
@@ -131,36 +149,42 @@ def test_context_changes_nothing_before_training():
     np.testing.assert_allclose(alone.xyz, same.xyz[:2], atol=1e-4)
 
 
-def test_neighbours_decide_between_landmarks_that_look_alike():
-    head, queries, code, uv, points = _in_context()
-    variables = jax.jit(head.init)(jax.random.key(0), queries, code)
+def test_neighbours_decide_between_landmarks_that_look_alike(context):
+    head, variables, queries, code, uv, points = context
 
     def error(support, mask=None):
         params = jax.tree_util.tree_map_with_path(
             lambda path, x: x + support if path[-1].key == "support" else x, variables
         )
-        mask = jnp.ones(30, bool) if mask is None else mask
+        mask = np.ones(30, bool) if mask is None else mask
         out = _apply(head, params, queries, code, None, uv, mask)
         return np.linalg.norm(out.xyz - points, axis=1)
 
     assert np.median(error(0.0)) > 0.5
     assert np.median(error(0.3)) < 0.1
-    np.testing.assert_allclose(error(0.3, jnp.zeros(30, bool)), error(0.0), atol=1e-4)
+    np.testing.assert_allclose(error(0.3, np.zeros(30, bool)), error(0.0), atol=1e-4)
 
 
-def test_context_hears_no_padding_and_does_not_depend_on_axes():
-    head, queries, code, uv, _ = _in_context()
-    variables = _trained(jax.jit(head.init)(jax.random.key(0), queries, code))
-    mask = jnp.arange(30) < 24
+def test_context_hears_no_padding_and_does_not_depend_on_axes(context):
+    head, variables, queries, code, uv, _ = context
+    variables = _trained(variables)
+    mask = np.arange(30) < 24
     out = _apply(head, variables, queries, code, None, uv, mask)
-    rubbish = queries.at[24:].set(0.0), uv.at[24:].set(0.5)
+    every, padding = slice(None), slice(24, None)
+    rubbish = _with(queries, padding, every, 0.0), _with(uv, padding, every, 0.5)
     other = _apply(head, variables, rubbish[0], code, None, rubbish[1], mask)
     np.testing.assert_allclose(other.xyz[:24], out.xyz[:24], atol=1e-4)
-    turn = jnp.asarray(np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0], jnp.float32)
-    moved = code.at[:, -3:].set(code[:, -3:] @ turn.T + jnp.array([1.0, -2.0, 0.5]))
+    turn = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0]
+
+    def motion(xyz):
+        return np.float32(xyz @ turn.T + [1.0, -2.0, 0.5])
+
+    moved = _with(code, every, slice(-3, None), motion(code[:, -3:]))
     there = _apply(head, variables, queries, moved, None, -uv, mask)  # the camera upside down
-    np.testing.assert_allclose(
-        there.xyz[:24], (out.xyz @ turn.T + jnp.array([1.0, -2.0, 0.5]))[:24], atol=2e-3
-    )
-    assert np.isfinite(jax.tree.leaves(jax.grad(lambda v: _apply(
-        head, v, queries, code, None, uv, mask).xyz[:24].sum())(variables))[0]).all()  # fmt: skip
+    np.testing.assert_allclose(there.xyz[:24], motion(np.asarray(out.xyz))[:24], atol=2e-3)
+
+    def total(variables):
+        return _apply(head, variables, queries, code, None, uv, mask).xyz[:24].sum()
+
+    gradients = jax.jit(jax.grad(total))(variables)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mapping_world import SECOND_ROOM, WorldSource, position_errors, register
+from mapping_world import SECOND_ROOM, WorldSource, position_errors
 
 from ace_jax.errors import UserError
 from ace_jax.mapping import landmark_store
@@ -10,14 +10,10 @@ from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.landmark_selection import admitted, claims, how_many
 from ace_jax.mapping.pipeline import describe, map_scene, resolved
 
+pytestmark = pytest.mark.usefixtures("world_features")
 FIRST = tuple(range(1, 19))
 SECOND = tuple(range(SECOND_ROOM + 1, SECOND_ROOM + 19))
 QUERIES = tuple(np.arange(2.5, 17, 3))
-
-
-@pytest.fixture(autouse=True)
-def _world_features(monkeypatch):
-    register(monkeypatch)
 
 
 def _mapped(views, known=None, has_depth=False, **changes):

@@ -12,13 +12,9 @@ from ace_jax.mapping.config import with_changes
 from ace_jax.mapping.images import mapping_image
 from ace_jax.mapping.pipeline import describe, map_scene
 
+pytestmark = pytest.mark.usefixtures("world_features")
 FIRST = tuple(np.arange(1, 17, 1.0))
 SECOND = tuple(SECOND_ROOM + np.arange(1, 17, 1.0))
-
-
-@pytest.fixture(autouse=True)
-def _world_features(monkeypatch):
-    register(monkeypatch)
 
 
 def _config(images=2):

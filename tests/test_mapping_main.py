@@ -1,64 +1,46 @@
 """The commands `ace_jax.mapping` and `ace_jax.relocalize`, as a user meets them."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import textwrap
 
 import cv2
 import numpy as np
 import pytest
-from repository import REPO
+from commands import run_commands
 from slam_scene import RoomSource, render
 
 from ace_jax.data.export import export
 
-# Runs commands in one process: importing JAX once is enough.
-_DRIVER = textwrap.dedent("""
-    import contextlib, io, json, runpy, sys, traceback
-    from absl import app, flags, logging
-    from ml_collections import config_flags
-
-    app.define_help_flags()
-    known = set(flags.FLAGS)
-    results = []
-    for module, *arguments in json.load(sys.stdin):
-        for name in list(flags.FLAGS):
-            if name in known:
-                flags.FLAGS[name].unparse()
-            else:
-                delattr(flags.FLAGS, name)
-        sys.argv = [module, *arguments]
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                runpy.run_module(f"ace_jax.{module}", run_name="__main__", alter_sys=True)
-                code = 0
-            except SystemExit as stop:
-                code = stop.code or 0
-            except BaseException:
-                traceback.print_exc()
-                code = 1
-        results.append([code, out.getvalue(), err.getvalue()])
-    json.dump(results, sys.__stdout__)
-""")
-
-
-def _run(commands, cwd):
-    environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    environment["ACE_JAX_WEIGHTS"] = str(cwd / "no-weights")  # SIFT, whatever this machine has
-    done = subprocess.run(
-        [sys.executable, "-c", _DRIVER],
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=cwd,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+ROOM = "--seq folder/room --data_root ."
+ASK = "relocalize --map map.safetensors"
+COMMANDS = {
+    "map": f"mapping {ROOM} --frames 0:40:2 --out map.safetensors "
+    "--config.points.source=estimated --config.landmarks.min_views=2",
+    "relocalize": f"{ASK} {ROOM} --frames 1:40:6 --out out",
+    "photos": f"{ASK} --images photos --intrinsics 262,262,159.5,119.5 --out photos_out "
+    "--submission aachen.txt",
+    "dark": f"{ASK} --images dark.png --intrinsics 262 --out dark_out",
+    "broken": f"{ASK} --seq folder/broken --data_root . --frames 1:8:2 --out broken_out",
+}
+MISTAKES = {
+    "no folder": "mapping --seq folder/none --data_root . --out m",
+    "missing --seq;": "mapping --out m",
+    "steps.x": f"mapping {ROOM} --out m --config.training.steps.x=3",
+    "stepz": f"mapping {ROOM} --out m --config.training.stepz=3",
+    "no such file": f"mapping {ROOM} --out m --config nothing",
+    "is a folder": f"mapping {ROOM} --out room",
+    "has no poses": "mapping --seq folder/noposes --data_root . --out m",
+    "unknown features": f"mapping {ROOM} --out m --config.features.name=orb",
+    "no weights": f"mapping {ROOM} --out m --config.features.name=xfeat",
+    "START:STOP:STEP": f"mapping {ROOM} --out m --frames a:b",
+    "must be trained": f"mapping {ROOM} --out m --config.head.name=tri_mlp",
+    "points.source": f"mapping {ROOM} --out m --config.points.source=lidar",
+    "no map none": f"relocalize --map none {ROOM}",
+    "not a readable": f"relocalize --map text.safetensors {ROOM}",
+    "either --seq": ASK,
+    "no image": f"{ASK} --images void",
+    "--intrinsics": f"{ASK} --images photos --intrinsics x",
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,30 +56,12 @@ def runs(tmp_path_factory):
     shutil.copytree(cwd / "room", cwd / "broken")
     broken = sorted((cwd / "broken" / "rgb").iterdir())[5]
     broken.write_bytes(broken.read_bytes()[:300])
-    mapping = ["mapping", "--seq", "folder/room", "--data_root", ".", "--frames", "0:40:2"]
-    settings = ["--config.points.source=estimated", "--config.landmarks.min_views=2"]
-    intrinsics = "262,262,159.5,119.5"
-    commands = {
-        "map": [*mapping, "--out", "map.safetensors", *settings],
-        "relocalize": [
-            *("relocalize", "--map", "map.safetensors", "--seq", "folder/room"),
-            *("--data_root", ".", "--frames", "1:40:6", "--out", "out"),
-        ],
-        "photos": [
-            *("relocalize", "--map", "map.safetensors", "--images", "photos"),
-            *("--intrinsics", intrinsics, "--out", "photos_out", "--submission", "aachen.txt"),
-        ],
-        "dark": [
-            *("relocalize", "--map", "map.safetensors", "--images", "dark.png"),
-            *("--intrinsics", "262", "--out", "dark_out"),
-        ],
-        "broken": [
-            *("relocalize", "--map", "map.safetensors", "--seq", "folder/broken"),
-            *("--data_root", ".", "--frames", "1:8:2", "--out", "broken_out"),
-        ],
-    }
-    results = dict(zip(commands, _run(list(commands.values()), cwd), strict=True))
-    return cwd, results
+    (cwd / "text.safetensors").write_text("hello")
+    shutil.copytree(cwd / "room", cwd / "noposes")
+    (cwd / "noposes" / "poses.txt").unlink()
+    commands = COMMANDS | MISTAKES
+    ended = run_commands([command.split() for command in commands.values()], cwd)
+    return cwd, dict(zip(commands, ended, strict=True))
 
 
 def test_mapping_writes_one_file_and_says_what_is_in_it(runs):
@@ -141,43 +105,13 @@ def test_a_frame_that_cannot_be_read_is_exit_code_1(runs):
     assert json.loads((cwd / "broken_out" / "metrics.json").read_text())["unread"] == 1
 
 
-def test_mistakes_are_one_line_and_exit_code_2(runs):
-    cwd, _ = runs
-    (cwd / "text.safetensors").write_text("hello")
-    (cwd / "noposes").mkdir(exist_ok=True)
-    shutil.copytree(cwd / "room", cwd / "noposes", dirs_exist_ok=True)
-    (cwd / "noposes" / "poses.txt").unlink()
-    room = ["--seq", "folder/room", "--data_root", "."]
-    mistakes = {
-        "no folder": ["mapping", "--seq", "folder/none", "--data_root", ".", "--out", "m"],
-        "missing --seq;": ["mapping", "--out", "m"],
-        "steps.x": ["mapping", *room, "--out", "m", "--config.training.steps.x=3"],
-        "stepz": ["mapping", *room, "--out", "m", "--config.training.stepz=3"],
-        "no such file": ["mapping", *room, "--out", "m", "--config", "nothing"],
-        "is a folder": ["mapping", *room, "--out", "room"],
-        "has no poses": ["mapping", "--seq", "folder/noposes", "--data_root", ".", "--out", "m"],
-        "unknown features": ["mapping", *room, "--out", "m", "--config.features.name=orb"],
-        "no weights": ["mapping", *room, "--out", "m", "--config.features.name=xfeat"],
-        "START:STOP:STEP": ["mapping", *room, "--out", "m", "--frames", "a:b"],
-        "must be trained": [
-            *("mapping", *room, "--out", "m", "--config.head.name=tri_mlp"),
-        ],
-        "points.source": ["mapping", *room, "--out", "m", "--config.points.source=lidar"],
-        "no map none": ["relocalize", "--map", "none", *room],
-        "not a readable": ["relocalize", "--map", "text.safetensors", *room],
-        "either --seq": ["relocalize", "--map", "map.safetensors"],
-        "no image": ["relocalize", "--map", "map.safetensors", "--images", "void"],
-        "--intrinsics": [
-            *("relocalize", "--map", "map.safetensors", "--images", "photos"),
-            *("--intrinsics", "x"),
-        ],
-    }
-    for text, (code, _, err) in zip(mistakes, _run(list(mistakes.values()), cwd), strict=True):
-        lines = [line for line in err.splitlines() if line.startswith("error:")]
-        assert code == 2, (text, err[-2000:])
-        assert len(lines) == 1, (text, err)
-        assert text in lines[0]
-        assert "Traceback" not in err
+@pytest.mark.parametrize("text", MISTAKES)
+def test_mistakes_are_one_line_and_exit_code_2(runs, text):
+    code, _, err = runs[1][text]
+    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    assert code == 2, err
+    assert text in line
+    assert "Traceback" not in err
 
 
 def test_a_black_image_is_a_failure_not_an_error(runs):

@@ -34,14 +34,10 @@ from ace_jax.models.map_code_transformer import MapCodeTransformer
 from ace_jax.weights import checkpoint, safetensors_io
 from ace_jax.weights.layout import to_checkpoint
 
+pytestmark = pytest.mark.usefixtures("world_features")
 FIRST, SECOND = tuple(range(1, 19)), tuple(range(SECOND_ROOM + 1, SECOND_ROOM + 19))
 QUERIES_FIRST = tuple(np.arange(2.5, 17, 2))
 QUERIES_SECOND = tuple(np.arange(SECOND_ROOM + 2.5, SECOND_ROOM + 17, 2))
-
-
-@pytest.fixture(autouse=True)
-def _world_features(monkeypatch):
-    register(monkeypatch)
 
 
 def _mlp(**training):
@@ -207,7 +203,7 @@ def test_landmarks_can_be_trained(first_map):
 def test_a_code_is_trained_under_a_frozen_transformer(tmp_path):
     head = MapCodeTransformer(dim=16, blocks=1, heads=2, code_dim=8)
     code = jnp.zeros((1, 8))
-    params = head.init(jax.random.key(0), jnp.zeros((1, 32)), code)["params"]
+    params = jax.jit(head.init)(jax.random.key(0), jnp.zeros((1, 32)), code)["params"]
     config = {"dim_emb": 16, "num_blocks": 1, "num_attention_heads": 2, "dim_map_emb": 8}
     config["dim_in"] = 32
     path = tmp_path / "transformer.safetensors"

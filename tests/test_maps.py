@@ -70,7 +70,7 @@ def test_options_with_constants_and_codes_without_weights(tmp_path):
     decode = HomogeneousDecode(beta=0.92431640625)
     head = HomogeneousMLP(width=8, decode=decode)
     features = np.zeros((1, 8), np.float32)
-    variables = jax.tree.map(np.asarray, head.init(jax.random.key(0), features))
+    variables = jax.tree.map(np.asarray, jax.jit(head.init)(jax.random.key(0), features))
     options = {"width": 8, "decode": decode}
     save_map(
         tmp_path / "a", _map(head="homogeneous_mlp", head_options=options, variables=variables)

@@ -32,8 +32,7 @@ def problems(seed: int, count: int):
 def test_truth_is_among_the_roots(dtype, tolerance, share):
     bearings, points, truth = problems(0, COUNT)
     with double_precision(dtype == np.float64):
-        poses, valid = solve_batch(bearings.astype(dtype), points.astype(dtype))
-        poses, valid = np.asarray(poses), np.asarray(valid)
+        poses, valid = solve(bearings, points, dtype)
     assert poses.dtype == dtype
     assert np.all(np.isfinite(poses))
     error = np.abs(poses - truth[:, None]).max(axis=(2, 3))
@@ -55,11 +54,11 @@ def solve_batch(bearings, points):
     return p3p(bearings, points)
 
 
-def solve(bearings, points, batch=(COUNT,)):
-    """Any number of problems, padded to `COUNT`: one compilation for all tests."""
+def solve(bearings, points, dtype=np.float32):
+    """Any number of problems, padded to `COUNT`, in two axes: one compilation for a precision."""
     padding = ((0, COUNT - len(bearings)), (0, 0), (0, 0))
     padded = (
-        np.pad(np.asarray(x, np.float32), padding).reshape(*batch, 3, 3) for x in (bearings, points)
+        np.pad(np.asarray(x, dtype), padding).reshape(4, -1, 3, 3) for x in (bearings, points)
     )
     poses, valid = solve_batch(*padded)
     count = len(bearings)
@@ -95,10 +94,3 @@ def test_non_finite_input_is_flagged_in_every_position():
     poses, valid = solve(bearings, points)
     assert np.all(np.isfinite(poses))
     assert not np.any(valid)
-
-
-def test_extra_batch_axes():
-    bearings, points, _ = problems(2, 64)
-    flat, nested = solve(bearings, points), solve(bearings, points, batch=(4, COUNT // 4))
-    np.testing.assert_array_equal(nested[1], flat[1])
-    np.testing.assert_allclose(nested[0], flat[0], atol=1e-4)

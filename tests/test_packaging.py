@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from commands import run_python
 from repository import REPO
 
 import ace_jax
@@ -178,9 +179,7 @@ def test_an_unknown_command_is_one_line_and_exit_code_2(capsys, typed, hint):
 
 def test_a_command_started_through_ace_jax_is_the_module_itself():
     direct, through = (
-        subprocess.run(
-            [sys.executable, "-m", *command, "--help"], capture_output=True, text=True, cwd=REPO
-        )
+        run_python("-m", *command, "--help")
         for command in (["ace_jax.evaluation"], ["ace_jax", "evaluation"])
     )
     assert through.returncode == direct.returncode == 0
@@ -190,9 +189,7 @@ def test_a_command_started_through_ace_jax_is_the_module_itself():
 @pytest.mark.parametrize("flag", ["--help", "--helpfull"])
 @pytest.mark.parametrize("command", [["-m", "ace_jax.data"], ["-m", "ace_jax", "data"]])
 def test_help_names_the_module_and_no_folder(command, flag):
-    done = subprocess.run(
-        [sys.executable, *command, flag], capture_output=True, text=True, cwd=REPO
-    )
+    done = run_python(*command, flag)
     assert done.returncode == 0, done.stderr
     title = "ace_jax.data" if flag == "--helpfull" else "Flags"
     assert f"\n{title}:\n  --" in done.stdout
@@ -204,12 +201,7 @@ def test_help_names_the_module_and_no_folder(command, flag):
     ("command", "field"), [("mapping", "head.name=landmark"), ("pretrain", "query.targets=query")]
 )
 def test_help_shows_the_fields_of_a_configuration(command, field):
-    done = subprocess.run(
-        [sys.executable, "-m", f"ace_jax.{command}", "--help"],
-        capture_output=True,
-        text=True,
-        cwd=REPO,
-    )
+    done = run_python("-m", f"ace_jax.{command}", "--help")
     assert done.returncode == 0, done.stderr
     assert f"\n  --config.{field}" in done.stdout
     assert all(len(line) <= 100 for line in done.stdout.splitlines())

@@ -1,7 +1,6 @@
 """Parts that a program registers or an installed package brings; a map that was made with one."""
 
-import os
-import subprocess
+import runpy
 import sys
 
 import numpy as np
@@ -135,28 +134,26 @@ def test_registered_heads_and_readers(monkeypatch):
     assert find_format("mine/x") == (FORMATS["folder"], "x")
 
 
-def test_the_example_maps_loads_and_asks(extractors, tmp_path):
+def test_the_example_maps_loads_and_asks(extractors, monkeypatch, tmp_path, capsys):
     export(RoomSource(16), tmp_path / "recording", "folder")
     path = tmp_path / "orb.safetensors"
     example = REPO / "examples" / "own_features.py"
-    done = subprocess.run(
-        [sys.executable, example, "folder/recording", tmp_path, "--out", path],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(REPO)},  # also where it is not installed
-    )
-    assert done.returncode == 0, done.stderr
-    found, median = done.stdout.split(": ")[1].split(" frames found, median error ")
+    known = dict(extractors._EXTRACTORS.data)
+    monkeypatch.setattr(sys, "argv", [str(example), "folder/recording", str(tmp_path)])
+    sys.argv += ["--out", str(path)]
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_path(str(example), run_name="__main__")
+    found, median = capsys.readouterr().out.split(": ")[1].split(" frames found, median error ")
     assert found == "8 of 8"
     assert float(median.split()[0]) < 2.0
 
-    # Here nobody has registered it.
+    # Nobody has registered it in a program of one's own.
+    monkeypatch.setattr(extractors._EXTRACTORS, "data", known)
     with pytest.raises(UserError, match=r"unknown features 'orb'; there are .* registered them"):
         Relocalizer.load(path)
-    orb = {"__name__": "example"}
-    exec(compile(example.read_text(), "example", "exec"), orb)
+    orb = runpy.run_path(str(example))["Orb"]
     relocalizer = Relocalizer.load(path)
-    assert isinstance(relocalizer.extractor, orb["Orb"])
+    assert type(relocalizer.extractor) is orb
     assert relocalizer.extractor.max_features == 1000
     frame = RoomSource(16)[3]
     answer = relocalizer(frame.rgb, frame.camera)

@@ -27,7 +27,7 @@ from ace_jax.geometry.rigid import difference
 
 CAMERA = Camera(500.0, 480.0, 320.0, 240.0, 640, 480)
 N = 100
-exp = jax.jit(se3.exp)
+exp, log = (jax.jit(f) for f in (se3.exp, se3.log))
 LOSSES = (
     robust_loss.squared,
     robust_loss.huber,
@@ -40,7 +40,7 @@ LOSSES = (
 def problem(seed: int, sigma: float = 1.0, outliers: int = 0):
     """camera_from_world (4, 4) and `Observations` with depth on every second point."""
     rng = np.random.default_rng(seed)
-    pose = np.asarray(exp(jnp.asarray(rng.normal(size=6), jnp.float32)))
+    pose = np.asarray(exp(rng.normal(size=6).astype(np.float32)))
     uv = rng.uniform([0, 0], [640, 480], size=(N, 2))
     depth = rng.uniform(1, 5, N)
     ray = np.concatenate([(uv - [320, 240]) / [500, 480], np.ones((N, 1))], axis=1)
@@ -51,6 +51,13 @@ def problem(seed: int, sigma: float = 1.0, outliers: int = 0):
     weights = rng.uniform(0.5, 1.5, N)
     arrays = (np.asarray(x, np.float32) for x in (points.T, uv.T, weights, inverse_depth))
     return pose, Observations(*arrays)
+
+
+_normal = jax.jit(lambda seed: jax.random.normal(jax.random.key(seed), (6,)))
+
+
+def _beside(pose: np.ndarray, twist: np.ndarray) -> np.ndarray:
+    return np.asarray(exp(np.float32(twist))) @ pose
 
 
 @jax.jit
@@ -92,18 +99,20 @@ def test_normal_equations_agree_with_autodiff():
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_weight_is_the_derivative(loss):
-    s = jnp.array([0.0, 0.3, 0.9, 1.2, 7.0])
-    derivative = jax.vmap(jax.grad(lambda x: loss(x)[0]))(s)
-    np.testing.assert_allclose(derivative, loss(s)[1], rtol=1e-5, atol=1e-6)
+    s = np.float32([0.0, 0.3, 0.9, 1.2, 7.0])
+    derivative, weight = jax.jit(
+        lambda s: (jax.vmap(jax.grad(lambda x: loss(x)[0]))(s), loss(s)[1])
+    )(s)
+    np.testing.assert_allclose(derivative, weight, rtol=1e-5, atol=1e-6)
 
 
 def test_converges_from_a_rough_pose_despite_outliers():
     for seed in range(10):
         pose, observations = problem(seed, outliers=20)
-        start = exp(0.01 * jax.random.normal(jax.random.key(seed), (6,))) @ pose
+        start = _beside(pose, 0.01 * _normal(seed))
         result = refine(start, observations, 10.0)
         assert result.success
-        error = se3.log(pose @ se3.invert(result.camera_from_world))
+        error = log(np.float32(pose @ np.linalg.inv(result.camera_from_world)))
         assert np.max(np.abs(error)) < 0.01
         rotation = np.asarray(result.camera_from_world)[:3, :3]
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-6)
@@ -111,14 +120,14 @@ def test_converges_from_a_rough_pose_despite_outliers():
 
 def test_exact_data_give_the_exact_pose():
     pose, observations = problem(3, sigma=0.0)
-    start = exp(jnp.full(6, 0.02)) @ pose
+    start = _beside(pose, np.full(6, 0.02))
     result = refine(start, observations, 100.0)
     np.testing.assert_allclose(result.camera_from_world, pose, atol=3e-6)
 
 
 def test_cost_never_rises():
     pose, observations = problem(4, outliers=20)
-    start = exp(jnp.full(6, 0.02)) @ pose
+    start = _beside(pose, np.full(6, 0.02))
     costs = [float(refine(start, observations, 10.0, steps).cost) for steps in range(12)]
     assert np.all(np.diff(costs) <= 1e-5 * costs[0])
     assert costs[-1] < 0.8 * costs[0]
@@ -130,7 +139,8 @@ def test_nothing_to_refine_leaves_the_pose():
     result = refine(pose, nothing)
     np.testing.assert_allclose(result.camera_from_world, pose, atol=1e-6)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result))
-    behind = se3.from_rotation_translation(jnp.eye(3), jnp.array([0.0, 0.0, -1e3])) @ pose
+    behind = pose.copy()
+    behind[2, 3] -= 1e3
     result = refine(behind, observations)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result))
 
@@ -143,7 +153,7 @@ def test_not_finite_initial_pose_is_flagged():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_does_not_vote(value):
     pose, observations = problem(7, sigma=0.5)
-    start = exp(jnp.full(6, 0.02)) @ pose
+    start = _beside(pose, np.full(6, 0.02))
     bad = {"points_3d": (1, 3), "points_2d": (0, 8), "weights": (14,), "inverse_depth": (21,)}
     arrays = {name: np.array(getattr(observations, name)) for name in bad}
     kept = {name: np.array(array) for name, array in arrays.items()}

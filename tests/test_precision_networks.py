@@ -33,7 +33,7 @@ def test_rounded_operands_do_not_change_what_the_landmark_transformer_is_sure_of
     queries = keys[:100]
     head = LandmarkTransformer(dim=64, blocks=2, tau=160.0)
     code = code_of(keys, points, np.ones(len(keys), bool))
-    found = rounded(head.apply, kind)(head.init(KEY, queries[:1], code), queries, code)
+    found = rounded(head.apply, kind)(jax.jit(head.init)(KEY, queries[:1], code), queries, code)
     # Each asks for itself: the scale is its floor, 1 mm.
     assert np.max(np.linalg.norm(found.xyz - points[: len(queries)], axis=1)) < 2e-3
     assert np.max(found.scale) < 5e-3
@@ -43,7 +43,7 @@ def test_rounded_operands_do_not_change_what_the_landmark_transformer_is_sure_of
 def test_rounded_operands_do_not_change_what_planes_are_sure_of(kind):
     head = create_head("tri_mlp", width=16, layers=1, cells=24)
     queries = _unit(np.random.default_rng(0), 4, 16)
-    variables = head.init(KEY, queries)
+    variables = jax.jit(head.init)(KEY, queries)
     params = jax.tree.map(jnp.zeros_like, variables["params"])
     cell = np.array([3, 11, 20])
     bias = np.zeros((3, 24, 24), np.float32)
@@ -88,7 +88,7 @@ def test_networks_keep_at_least_11_bits_forwards_and_backwards(name):
 @pytest.mark.parametrize("name", ["homogeneous_mlp", "tri_mlp", "map_code_transformer"])
 def test_rounded_operands_move_what_networks_answer_by_little(name):
     module, inputs = NETWORKS[name]
-    variables = module.init(KEY, *inputs)
+    variables = jax.jit(module.init)(KEY, *inputs)
     exact = jax.jit(module.apply)(variables, *inputs).xyz
     for kind in MANTISSA:
         moved = rounded(module.apply, kind)(variables, *inputs).xyz - exact
@@ -107,11 +107,14 @@ def test_sums_are_float32_where_operands_are_bfloat16():
 
 def test_the_residual_stream_is_float32_where_operands_are_bfloat16():
     module, inputs = NETWORKS["map_code_transformer"]
-    variables = module.init(KEY, *inputs)
+    variables = jax.eval_shape(module.init, KEY, *inputs)
     half = module.clone(dtype=jnp.bfloat16)
-    _, state = half.apply(
-        variables, *inputs, capture_intermediates=lambda m, _: type(m).__name__ == "_Block"
-    )
-    blocks = jax.tree.leaves(state["intermediates"])
+
+    def apply(variables):
+        return half.apply(
+            variables, *inputs, capture_intermediates=lambda m, _: type(m).__name__ == "_Block"
+        )
+
+    blocks = jax.tree.leaves(jax.eval_shape(apply, variables)[1]["intermediates"])
     assert len(blocks) == module.blocks
     assert all(x.dtype == jnp.float32 for x in blocks)

@@ -19,6 +19,7 @@ from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.mapping.pipeline import map_scene
 from ace_jax.mapping.presets import ace_g_cpu
 from ace_jax.models.landmark_attention import attend
+from ace_jax.pretrain import validation
 from ace_jax.pretrain.export import export
 from ace_jax.pretrain.forms import create_form
 from ace_jax.pretrain.scenes import Views
@@ -74,9 +75,10 @@ def test_the_random_forms_file_is_one_of_ace_g(tmp_path):
     shared = load_transformer(str(tmp_path / "t.safetensors"), None)
     assert (shared.head, shared.dim_in) == ("map_code_transformer", world.DIM)
     features, code = np.eye(world.DIM, dtype=np.float32)[:3], np.ones((4, 32), np.float32)
-    mine = form.apply(transformer, features, code, None)
+    mine = jax.jit(lambda *inputs: form.apply(*inputs, None))(transformer, features, code)
     scene = {"mean": jnp.zeros(3)}
-    theirs = shared.module.apply({"params": shared.params, "scene": scene}, features, code)
+    variables = {"params": shared.params, "scene": scene}
+    theirs = jax.jit(shared.module.apply)(variables, features, code)
     np.testing.assert_allclose(mine.xyz, theirs.xyz, atol=1e-6)
 
 
@@ -128,7 +130,8 @@ def test_figures_of_answers():
     assert sum(b.count for b in answers.calibration()) == 35
 
 
-def test_an_image_without_a_valid_patch_has_no_pose():
+def test_an_image_without_a_valid_patch_has_no_pose(monkeypatch):
+    monkeypatch.setattr(validation, "find_pose", lambda *_: np.eye(4))  # of all others
     config = world.config()
     asked = Views(**config.views).rows("query")
     scenes = [world.scene(n, config) for n in range(2)]
@@ -138,7 +141,8 @@ def test_an_image_without_a_valid_patch_has_no_pose():
     transformer = jax.jit(form.init_transformer)(jax.random.key(0))
     answers = Validator(config, form, scenes)(transformer, steps=1)
     images = len(scenes[0].mask[asked])
-    assert np.isinf(answers.poses.translation[[0, *range(images, 2 * images)]]).all()
+    without = [0, *range(images, 2 * images)]
+    assert np.flatnonzero(np.isinf(answers.poses.translation)).tolist() == without
     by_scene = answers.by_scene()
     assert np.isfinite(by_scene["right"][0])
     assert np.isnan(by_scene["right"][1])

@@ -1,15 +1,13 @@
-"""Absolute pose: recovery, masks, bad input, priors, depth, batches, gradients."""
+"""Absolute pose: recovery, masks, bad input, priors, depth, a batch, gradients."""
 
 import functools
-import os
-import subprocess
-import sys
 import textwrap
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import run_python
 
 from ace_jax.geometry import se3
 from ace_jax.geometry.absolute_pose import estimate_absolute_pose
@@ -326,21 +324,6 @@ def test_gradient_agrees_with_finite_differences():
         np.testing.assert_allclose(analytic, numeric, rtol=0.05)
 
 
-def test_vmapped_equals_single():
-    problems = [problem(seed, 0.2 + 0.05 * seed) for seed in range(8)]
-    uv, points = (np.stack([p[i] for p in problems]) for i in (0, 1))
-    keys = jax.random.split(KEY, 8)
-    focal = np.full(8, 525.0, np.float32)
-    cameras = Camera(focal, focal, focal * 0 + 320, focal * 0 + 240, 640, 480)
-    batch = jax.jit(jax.vmap(estimate_absolute_pose))(uv, points, cameras, keys)
-    for i in range(8):
-        one = solve(uv[i], points[i], CAMERA, keys[i])
-        np.testing.assert_allclose(
-            batch.camera_from_world[i], one.camera_from_world, atol=1e-5, rtol=1e-5
-        )
-        assert int(batch.num_inliers[i]) == int(one.num_inliers)
-
-
 def test_sharded_over_two_devices_equals_single(tmp_path):
     problems = [problem(seed, 0.4) for seed in range(4)]
     uv, points = (np.stack([p[i] for p in problems]) for i in (0, 1))
@@ -365,16 +348,10 @@ def test_sharded_over_two_devices_equals_single(tmp_path):
         else:
             raise AssertionError("an uneven batch was accepted")
     """
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_PLATFORMS": "cpu",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
+    done = run_python(
+        *("-c", textwrap.dedent(program), tmp_path),
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+        JAX_PLATFORMS="cpu",
     )
     assert done.returncode == 0, done.stderr[-2000:]
     poses = np.load(tmp_path / "poses.npy")

@@ -35,17 +35,13 @@ from ace_jax.mapping.report import write_report as write_map_report
 from ace_jax.relocalize import run
 from ace_jax.relocalize.queries import ImageQueries
 
+pytestmark = pytest.mark.usefixtures("world_features")
 VIEWS = tuple(range(1, 15))
 STEPS = (
     *(localize.scene_coordinates, localize.robust_pose, localize.guided_pose),
     *(localize._scene_coordinates_of_many, localize._robust_poses, localize._guided_poses),
 )
 MATRIX = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
-
-
-@pytest.fixture(autouse=True)
-def _world_features(monkeypatch):
-    register(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +61,8 @@ def map_files(tmp_path_factory):
 
 
 @pytest.fixture
-def relocalizer(map_files):
+def relocalizer(map_files, monkeypatch):
+    monkeypatch.setattr(relocalizer_module, "BATCH", 4)
     return Relocalizer.load(map_files[0])
 
 
@@ -101,7 +98,7 @@ def test_guided_search_sharpens_the_pose(relocalizer):
 
 def test_landmarks_found_where_a_pose_expects_them_confirm_it(relocalizer):
     image, settings = World(1).image(6.5), relocalizer.settings
-    few = dataclasses.replace(settings, max_queries=24, min_inliers=10_000)
+    few = dataclasses.replace(settings, max_queries=40, min_inliers=10_000)
     for changes, found in (
         ({}, True),
         ({"min_guided": 5_000}, False),
@@ -131,7 +128,7 @@ def test_the_same_seed_gives_the_same_pose(relocalizer):
 
 def test_few_queries_are_followed_by_all(relocalizer):
     relocalizer.settings = dataclasses.replace(
-        relocalizer.settings, max_queries=24, min_guided=1000
+        relocalizer.settings, max_queries=40, min_guided=1000, min_inliers=41
     )
     answer = relocalizer(World(1).image(5.5), CAMERA)
     assert answer.success
@@ -160,10 +157,9 @@ def test_depth_of_the_query_takes_part(relocalizer):
     assert _distance(answer, 7.5) < 0.01
 
 
-def test_many_images_at_once_have_the_answers_of_each(relocalizer, monkeypatch):
-    monkeypatch.setattr(relocalizer_module, "BATCH", 4)
+def test_many_images_at_once_have_the_answers_of_each(relocalizer):
     # Few queries, so that some images need a second attempt.
-    relocalizer.settings = dataclasses.replace(relocalizer.settings, max_queries=64)
+    relocalizer.settings = dataclasses.replace(relocalizer.settings, max_queries=40)
     views = [2.5, None, 4.5, SECOND_ROOM + 3.5, 6.5, 8.5]
     images = [np.zeros((480, 640, 3), np.uint8) if v is None else World(1).image(v) for v in views]
     found = relocalizer.locate_many(images, [CAMERA] * len(images))

@@ -2,13 +2,12 @@
 
 import os
 import re
-import subprocess
-import sys
 import textwrap
 import tomllib
 
 import pytest
 import yaml
+from commands import run_python
 from conftest import unexpected_skips
 from repository import REPO
 
@@ -138,13 +137,11 @@ def test_a_skipped_test_fails_where_nothing_may_be_skipped(tmp_path):
         ("more or passes", True, 1),
         ("more", False, 0),
     ):
-        environment = {**os.environ, "ACE_JAX_NO_SKIPS": "1" if strict else ""}
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", chosen, str(tmp_path)],
-            env=environment,
-            capture_output=True,
-            text=True,
+        done = run_python(
+            *("-m", "pytest", "-p", "no:cacheprovider", "-k", chosen, tmp_path),
             cwd=tmp_path,
+            ACE_JAX_NO_SKIPS="1" if strict else "",
+            PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",  # most of the start, and of no use here
         )
         assert done.returncode == code, done.stdout
         assert ("must not be skipped" in done.stdout) == bool(code)

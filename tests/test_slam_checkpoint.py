@@ -49,6 +49,7 @@ def killed(tmp_path_factory):
     return out
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_killed_run_goes_on(killed, tmp_path):
     assert [path.name for path in killed.iterdir()] == ["checkpoint.safetensors"]
     out = shutil.copytree(killed, tmp_path / "out")

@@ -99,7 +99,8 @@ def _random_operation(landmark_map: LandmarkMap, rng: np.random.Generator) -> No
         count = rng.integers(min(len(new), len(free)) + 1)
         landmark_map.observe(number, free[:count], new[:count])
     elif operation == "fuse" and len(alive) > 1:
-        landmark_map.fuse(int(alive[0]), int(alive[rng.integers(2)]))
+        # Also with itself, and with what is gone.
+        landmark_map.fuse(int(alive[0]), int(rng.choice([alive[rng.integers(2)], CAPACITY - 1])))
     elif operation == "forget":
         # Also features that have no landmark: bundle adjustment may have removed it meanwhile.
         landmark_map.forget(number, rng.permutation(FEATURES)[: rng.integers(FEATURES)])
@@ -111,7 +112,7 @@ def _random_operation(landmark_map: LandmarkMap, rng: np.random.Generator) -> No
         landmark_map.retire(number)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 60))
 def test_counters_agree_with_the_table(seed, steps):
     rng = np.random.default_rng(seed)
@@ -166,17 +167,6 @@ def test_forgetting_the_last_observation_removes_the_landmark():
     np.testing.assert_array_equal(landmark_map.observations[slots[:3]], [1, 2, 1])
 
 
-def test_forgetting_features_without_landmarks_touches_no_other():
-    landmark_map = make_map(0)
-    for _ in range(2):
-        create(landmark_map, landmark_map.add_keyframe(*make_keyframe()), np.arange(FEATURES))
-    assert landmark_map.valid.all()  # the last slot, too: index -1 must not be mistaken for it
-    before = landmark_map.observations.copy()
-    landmark_map.forget(0, np.arange(FEATURES))
-    np.testing.assert_array_equal(landmark_map.observations, before)
-    check(landmark_map)
-
-
 def test_fusing_hands_over_the_observers():
     landmark_map = make_map(2)
     kept, dropped = landmark_map.landmarks_of(0)[:2]
@@ -190,16 +180,6 @@ def test_fusing_hands_over_the_observers():
     shown = landmark_map.landmarks_of(np.arange(3))[:, :2]
     np.testing.assert_array_equal(shown, [[kept, NO_LANDMARK]] * 3)
     assert landmark_map.observations[kept] == 3
-
-
-def test_fusing_with_itself_or_with_what_is_gone_does_nothing():
-    landmark_map = make_map(3)
-    a, b = (int(s) for s in landmark_map.landmarks_of(0)[:2])
-    landmark_map.remove(np.array([b]))
-    for pair in ((a, a), (a, b), (b, a)):
-        landmark_map.fuse(*pair)
-        check(landmark_map)
-    assert landmark_map.valid[a]
 
 
 def test_culling_waits_and_spares_what_was_seen_again():

@@ -83,6 +83,18 @@ def check(recording: lw.Recording) -> None:
     assert np.isfinite(landmark_map.points[landmark_map.valid]).all()
 
 
+def test_nothing_compiles_after_warm_up():
+    """The first test, before another one has compiled what warming up might forget."""
+    closer = make_closer()
+    recording = lw.Recording(lw.ring_scene(), DRIFT)
+    for job in closer.warm_up(recording.landmark_map, lw.BLANK):
+        job()
+    with CompilationCounter() as compilations:
+        closures = follow(recording, lw.ring_path(150, 1.13), closer)
+    assert closures
+    assert compilations.count == 0
+
+
 def test_a_drifting_round_is_closed():
     recording, closures, closer = ring()
     assert len(closures) == closer.outcomes["closed"] == 1
@@ -205,18 +217,6 @@ def test_identical_rooms_are_told_apart_by_the_way_between_them():
     closures, closer = visit(places, scene, dataclasses.replace(CONFIG, drift=(4.0, 0.0)))
     assert all(closure.drift < 0.1 for closure in closures)
     assert closer.outcomes["more than drift"] > 3
-
-
-def test_nothing_compiles_after_warm_up():
-    config = dataclasses.replace(CONFIG, max_candidate_landmarks=1024, max_group_landmarks=512)
-    closer = make_closer(config)
-    recording = lw.Recording(lw.ring_scene(), DRIFT)
-    for job in closer.warm_up(recording.landmark_map, lw.BLANK):
-        job()
-    with CompilationCounter() as compilations:
-        closures = follow(recording, lw.ring_path(150, 1.13), closer)
-    assert closures
-    assert compilations.count == 0
 
 
 def test_maps_with_little_in_them():

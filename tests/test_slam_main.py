@@ -1,59 +1,18 @@
 """The command `python -m ace_jax.slam`: what it leaves, and one line for every mistake."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from repository import REPO
+from commands import Ended, run_commands, run_python
 from safetensors.numpy import save_file
 from slam_scene import RoomSource
 
 from ace_jax.data.export import export
-
-# Runs the command once for each list of flags that it reads: importing JAX once is enough.
-_DRIVER = textwrap.dedent("""
-    import contextlib, io, json, sys, traceback
-    from absl import flags
-    from ace_jax import errors
-    from ace_jax.slam import __main__ as slam
-
-    results = []
-    for arguments in json.load(sys.stdin):
-        for name in flags.FLAGS:
-            flags.FLAGS[name].unparse()
-        sys.argv = ["slam", *arguments]
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                code = errors.run(slam.main, optional=("PATH",))
-            except SystemExit as stop:
-                code = stop.code
-            except BaseException:
-                traceback.print_exc()
-                code = 1
-        results.append([code or 0, out.getvalue(), err.getvalue()])
-    json.dump(results, sys.__stdout__)
-""")
-
-
-def _python(*arguments: str, **options) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(REPO)}  # also where it is not installed
-    environment.pop("ACE_JAX_WEIGHTS", None)
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env=environment, **options
-    )
-
-
-def _command(*arguments: str, **options) -> subprocess.CompletedProcess:
-    return _python("-m", "ace_jax.slam", *arguments, **options)
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +92,9 @@ MISTAKES = {
 
 
 @pytest.fixture(scope="module")
-def answers(recording, tmp_path_factory) -> dict[str, tuple[int, str, str]]:
-    """Exit code, output and errors of every mistake."""
-    folder = tmp_path_factory.mktemp("mistakes")
+def folder(recording, tmp_path_factory) -> Path:
+    """Where the commands run, and what they are given."""
+    folder = tmp_path_factory.mktemp("commands")
     shutil.rmtree(_copy(recording, folder / "colour") / "depth")
     for path in (_copy(recording, folder / "empty") / "rgb").iterdir():
         path.unlink()
@@ -149,23 +108,51 @@ def answers(recording, tmp_path_factory) -> dict[str, tuple[int, str, str]]:
     (folder / "walk.mp4").write_bytes(b"")
     shutil.copytree(recording / "rgb", folder / "photos")
     shutil.copy(next((recording / "rgb").iterdir()), folder / "photo.png")
+    # Two frames spoilt; another ground truth.
+    mine = _copy(recording, folder / "mine")
+    names = sorted(path.name for path in (mine / "rgb").iterdir())
+    path = mine / "rgb" / names[4]
+    path.write_bytes(path.read_bytes()[:500])
+    cv2.imwrite(str(mine / "depth" / names[6]), np.zeros((24, 32), np.uint16))
+    times, poses = RoomSource(12).timestamps(), RoomSource(12).poses()
+    lines = []
+    for time, pose in zip(times, poses, strict=True):
+        lines.append(f"{time:.9f} " + " ".join(f"{x:.9f}" for x in (*pose[:3, 3], 0, 0, 0, 1)))
+    (folder / "truth.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+SESSION = "first/session.safetensors"
+RUNS = {
+    "first": ["slam", "--seq=folder/REC", "--features=sift", "--out=first"],
+    "again": ["slam", "--seq=folder/REC", f"--session={SESSION}", "--out=second"],
+    "merge": ["slam.merge", SESSION, SESSION, "--out", "both.safetensors"],
+    "merge one": ["slam.merge", SESSION, "--out", "one.safetensors"],
+    "path": ["slam", "TMP/unknown", "--intrinsics=262,262,159.5,119.5", "--features=sift",
+             "--max_frames=3"],
+    "own": ["slam", "--seq=folder/mine", "--features=sift", "--stride=2", "--seed=5",
+            "--poses=truth.txt"],
+    "help": ["slam", "--help"],
+}  # fmt: skip
+RUNS["path again"] = RUNS["path"]
+
+
+@pytest.fixture(scope="module")
+def answers(folder, recording) -> dict[str, Ended]:
+    """How every run and every mistake ended."""
 
     def filled(text: str) -> str:
         return text.replace("TMP", str(folder)).replace("REC", str(recording))
 
-    lists = []
-    for arguments, _ in MISTAKES.values():
-        has_out = any(argument.startswith("--out") for argument in arguments)
-        lists.append([filled(a) for a in [*arguments, *([] if has_out else ["--out=TMP/unused"])]])
-    done = _python("-c", _DRIVER, input=json.dumps(lists))
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)
-    told = {
-        name: (code, out, err.replace(str(folder), "TMP"))
-        for name, (code, out, err) in zip(MISTAKES, results, strict=True)
-    }
+    commands = {name: [filled(word) for word in words] for name, words in RUNS.items()}
+    for name, (words, _) in MISTAKES.items():
+        has_out = any(word.startswith("--out") for word in words)
+        commands[name] = ["slam", *map(filled, words), *([] if has_out else ["--out=unused"])]
+    done = dict(zip(commands, run_commands(list(commands.values()), folder), strict=True))
     assert not any((folder / "unused").glob("*")), "a mistake left files behind"
-    return told
+    return {
+        name: end._replace(err=end.err.replace(str(folder), "TMP")) for name, end in done.items()
+    }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -179,35 +166,27 @@ def test_a_mistake_is_told_in_one_line(answers, name):
         assert words in err
 
 
-def test_a_run_is_continued_and_two_are_merged(recording, tmp_path):
-    flags = [f"--seq=folder/{recording}", "--features=sift"]
-    assert _command(*flags, f"--out={tmp_path / 'first'}").returncode == 0
-    session = tmp_path / "first" / "session.safetensors"
-    again = _command(
-        f"--seq=folder/{recording}", f"--session={session}", f"--out={tmp_path / 'second'}"
-    )
-    assert again.returncode == 0, again.stderr
-    metrics = json.loads((tmp_path / "second" / "metrics.json").read_text())
+def test_a_run_is_continued_and_two_are_merged(answers, folder):
+    assert answers["first"].code == 0, answers["first"].err
+    assert answers["again"].code == 0, answers["again"].err
+    metrics = json.loads((folder / "second" / "metrics.json").read_text())
     assert metrics["coverage"] == 1.0
     assert metrics["features"] == "sift", "a session brings its features"
-    merged = tmp_path / "both.safetensors"
-    done = _python("-m", "ace_jax.slam.merge", str(session), str(session), "--out", str(merged))
-    assert done.returncode == 0, done.stderr
-    assert "lie in the first" in done.stdout
-    assert merged.is_file()
-    missing = _python("-m", "ace_jax.slam.merge", str(session), "--out", str(merged))
-    assert (missing.returncode, missing.stderr) == (2, "error: missing SECOND; see --help\n")
+    assert answers["merge"].code == 0, answers["merge"].err
+    assert "lie in the first" in answers["merge"].out
+    assert (folder / "both.safetensors").is_file()
+    assert answers["merge one"] == (2, "", "error: missing SECOND; see --help\n")
 
 
 def test_exit_code_of_the_real_command():
-    done = _command("--stride=-1")
+    done = run_python("-m", "ace_jax.slam", "--stride=-1")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_help_names_the_flags_and_the_recordings():
-    done = _command("--help")
-    assert done.returncode == 0
+def test_help_names_the_flags_and_the_recordings(answers):
+    code, out, _ = answers["help"]
+    assert code == 0
     for words in (
         "--seq",
         "--stride",
@@ -217,49 +196,29 @@ def test_help_names_the_flags_and_the_recordings():
         "synthetic/room0",
         "tum/",
     ):
-        assert words in done.stdout
-    flags = re.findall(r"^  --(?:\[no\])?(\w+)", done.stdout, re.MULTILINE)
+        assert words in out
+    flags = re.findall(r"^  --(?:\[no\])?(\w+)", out, re.MULTILINE)
     assert flags[0] == "seq"
     assert {"rerun", "intrinsics", "session"} < set(flags)
-    assert "default: None" not in done.stdout
+    assert "default: None" not in out
 
 
-def test_a_path_is_enough(recording, tmp_path):
+def test_a_path_is_enough(answers, folder):
     """An absolute path, intrinsics by a flag; run again, it says what it overwrites."""
-    folder = _copy(recording, tmp_path / "elsewhere" / "mine")
-    (folder / "intrinsics.json").unlink()
-    arguments = [str(folder), "--intrinsics=262,262,159.5,119.5", "--features=sift"]
-    for overwritten in (False, True):
-        done = _command(*arguments, "--max_frames=3", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert "results in runs/slam/mine" in done.stdout
-        assert ("which are overwritten" in done.stderr) is overwritten
-    header = (tmp_path / "runs/slam/mine/trajectory_live.tum").read_text().splitlines()[0]
+    for name, overwritten in (("path", False), ("path again", True)):
+        code, out, err = answers[name]
+        assert code == 0, err
+        assert "results in runs/slam/unknown" in out
+        assert ("which are overwritten" in err) is overwritten
+    header = (folder / "runs/slam/unknown/trajectory_live.tum").read_text().splitlines()[0]
     assert header == "# timestamp tx ty tz qx qy qz qw: camera to world, seconds, metres"
 
 
-def test_a_recording_of_ones_own(recording, tmp_path):
+def test_a_recording_of_ones_own(answers, folder):
     """Two frames spoilt; another ground truth; the default place for the results."""
-    folder = _copy(recording, tmp_path / "mine")
-    names = sorted(path.name for path in (folder / "rgb").iterdir())
-    path = folder / "rgb" / names[4]
-    path.write_bytes(path.read_bytes()[:500])
-    cv2.imwrite(str(folder / "depth" / names[6]), np.zeros((24, 32), np.uint16))
-    times, poses = RoomSource(12).timestamps(), RoomSource(12).poses()
-    lines = []
-    for time, pose in zip(times, poses, strict=True):
-        lines.append(f"{time:.9f} " + " ".join(f"{x:.9f}" for x in (*pose[:3, 3], 0, 0, 0, 1)))
-    (tmp_path / "truth.txt").write_text("\n".join(lines) + "\n")
-    done = _command(
-        "--seq=folder/mine",
-        "--features=sift",
-        "--stride=2",
-        "--seed=5",
-        f"--poses={tmp_path / 'truth.txt'}",
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    out = tmp_path / "runs" / "slam" / "folder" / "mine"
+    code, told, err = answers["own"]
+    assert code == 0, err
+    out = folder / "runs" / "slam" / "folder" / "mine"
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["frames"], metrics["frames_skipped"]) == (6, 2)
     assert metrics["frames_tracked"] == 4
@@ -268,7 +227,7 @@ def test_a_recording_of_ones_own(recording, tmp_path):
     header, *lines = (out / "trajectory.tum").read_text().splitlines()
     assert "camera to world" in header
     assert len(lines) == 4
-    assert "4 of 6 frames tracked (66.7 %)" in done.stdout
-    assert "ATE RMSE" in done.stdout
-    assert "skipped: " in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "4 of 6 frames tracked (66.7 %)" in told
+    assert "ATE RMSE" in told
+    assert "skipped: " in err
+    assert "Traceback" not in err

@@ -140,6 +140,7 @@ def test_only_so_many_maps_are_kept():
     assert list(system.atlas.tracked.values()) == [5, 6]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_session_is_never_given_up(tmp_path):
     recorded = run(RoomSource(16), make_system(), tmp_path).system
     _, landmark_map = load_session(tmp_path / "session.safetensors", CONFIG.max_landmarks)
@@ -166,6 +167,7 @@ class _Dying(RoomSource):
         return super().__getitem__(index)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_killed_run_goes_on_with_all_its_maps(tmp_path):
     checkpoint = SlamCheckpoint(tmp_path, "settings", seconds=0.0)
     with pytest.raises(_Killed):

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from slam_scene import RoomSource, make_system
 
 from ace_jax.data.depth_camera import DepthCamera
@@ -10,6 +11,7 @@ from ace_jax.data.registered_depth import RegisteredDepth
 from ace_jax.slam.run import run
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_depth_camera_is_in_the_metrics(tmp_path):
     source = RoomSource(3)
     found = DepthCamera(source.camera, np.eye(4), np.full(7, 1e-3), 0.5, 2.0, 0.2, 24, "given")

@@ -120,6 +120,7 @@ def test_the_map_can_be_loaded(whole):
     np.testing.assert_allclose(stored[0], points, atol=0.01)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_same_seed_gives_the_same_bits(whole, tmp_path):
     again = _run(tmp_path, RoomSource(FRAMES))
     for name in ("trajectory.tum", "trajectory_live.tum"):
@@ -128,6 +129,7 @@ def test_the_same_seed_gives_the_same_bits(whole, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("truth", ["none", "false"])
 def test_ground_truth_has_no_say_in_the_trajectory(whole, tmp_path, truth):
     done = _run(tmp_path, RoomSource(FRAMES, truth=truth))
@@ -150,6 +152,7 @@ def test_interrupting_keeps_what_was_computed(whole, tmp_path):
     assert done.text("trajectory_live.tum").splitlines() == live[: 1 + 20]  # after the header
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_bad_frames_are_counted_told_and_skipped(tmp_path, capfd):
     class Odd(RoomSource):
         def __getitem__(self, index):
@@ -184,6 +187,7 @@ def test_a_run_without_any_pose_still_leaves_whole_files(tmp_path, options):
     assert [line[0] for line in done.text().splitlines()] == ["#"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_duplicate_and_backward_timestamps_do_no_harm(tmp_path):
     class Wild(RoomSource):
         def timestamps(self):
@@ -195,6 +199,7 @@ def test_duplicate_and_backward_timestamps_do_no_harm(tmp_path):
     assert _run(tmp_path, Wild(12)).metrics["frames_tracked"] == 12
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_three_of_ten_frames_dropped(tmp_path):
     kept = np.flatnonzero(np.random.default_rng(0).random(40) > 0.3)
     done = _run(tmp_path, RoomSource(len(kept), order=tuple(kept.tolist())))
@@ -202,6 +207,7 @@ def test_three_of_ten_frames_dropped(tmp_path):
     assert done.metrics["ate_rmse_m"] < 0.01
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_rendered_recordings_are_rendered_before_the_clock_runs(tmp_path):
     prepared = []
 
@@ -254,6 +260,7 @@ def test_redkitchen(shared_dir, tmp_path):
     assert metrics["recompilations"] == 0
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_mapping_beside_tracking_is_reproducible_and_no_worse(whole, tmp_path):
     runs = [_run(tmp_path / str(i), RoomSource(FRAMES), mapping_lag=3) for i in range(2)]
     assert runs[0].text("trajectory_live.tum") == runs[1].text("trajectory_live.tum")
@@ -261,6 +268,7 @@ def test_mapping_beside_tracking_is_reproducible_and_no_worse(whole, tmp_path):
     assert runs[0].metrics["ate_rmse_m"] < 1.5 * whole.metrics["ate_rmse_m"] + 1e-3
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_at_its_own_pace_every_frame_is_taken_or_counted_as_late(tmp_path):
     source = RoomSource(FRAMES)
     system = make_system(mapping_lag=None)

@@ -1,14 +1,13 @@
 """Rendered sequences: geometry, pictures, cache. One picture size, so that one compile serves."""
 
 import os
-import subprocess
-import sys
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import run_python
 
 from ace_jax.data.frame import BadFrame
 from ace_jax.errors import UserError
@@ -242,8 +241,7 @@ def test_rays_of_many_rooms_at_once_are_those_of_each():
 
 
 def test_command_line_tells_what_is_wrong(cache):
-    command = [sys.executable, "-m", "ace_jax.synthetic", "--room", "attic", "--out", "unused"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = run_python("-m", "ace_jax.synthetic", "--room", "attic", "--out", "unused")
     assert result.returncode == 2
     assert "room0, room1, room2" in result.stderr
     assert "Traceback" not in result.stderr

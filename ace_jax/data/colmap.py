@@ -71,14 +71,11 @@ class Image:
 class Colmap(ImageRecording):
     """The registered images of a model, in the natural order of their names."""
 
-    def __init__(
-        self, folder: str | Path, *, image_folder: Path | None = None, name: str | None = None
-    ) -> None:
+    def __init__(self, folder: str | Path, *, name: str | None = None) -> None:
         """Opens a project.
 
         Args:
             folder: see the module.
-            image_folder: `images/` of the folder by default.
             name: for messages; the folder's name by default.
 
         Raises:
@@ -89,7 +86,6 @@ class Colmap(ImageRecording):
         cameras, entries = read_model(model_folder(folder))
         if not entries:
             raise UserError(f"{name}: the model has no registered images")
-        image_folder = image_folder or folder / "images"
         entries = sorted(entries, key=lambda entry: natural(entry.name))
         missing = {entry.camera_id for entry in entries} - cameras.keys()
         if missing:
@@ -98,7 +94,7 @@ class Colmap(ImageRecording):
         super().__init__(
             name,
             [cameras[entry.camera_id][0] for entry in entries],
-            [inside(image_folder, entry.name) for entry in entries],
+            [inside(folder / "images", entry.name) for entry in entries],
             [depth.get(Path(entry.name).stem) for entry in entries] if depth else None,
             names=[entry.name for entry in entries],
             timestamps=None,

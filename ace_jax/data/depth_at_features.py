@@ -5,16 +5,17 @@ import numpy as np
 MAX_BEND = (0.03, 0.01)  # of a surface, relative, and more per metre: a depth camera's noise
 
 
-def sample_depth(
-    depth: np.ndarray, uv: np.ndarray, edge_ratio: float = 0.05, planar_radius: float = 0.0
-) -> np.ndarray:
+# A neighbourhood whose spread exceeds this share of its depth is an edge, where colour and depth
+# are not known to show the same surface.
+EDGE_RATIO = 0.05
+
+
+def sample_depth(depth: np.ndarray, uv: np.ndarray, planar_radius: float = 0.0) -> np.ndarray:
     """Median depth of the 3x3 pixels around each feature; 0 at edges, holes and borders.
 
     Args:
         depth: (H, W) metres; 0, NaN and inf mean unknown.
         uv: (N, 2) pixels.
-        edge_ratio: a neighbourhood whose spread exceeds this share of its depth is an edge, where
-            colour and depth are not known to show the same surface.
         planar_radius: pixels around a feature that must be one surface, see `is_planar`; 0: no
             matter.
 
@@ -38,7 +39,7 @@ def sample_depth(
     every, last = np.arange(len(patch)), np.maximum(count, 1) - 1
     median = (patch[every, last // 2] + patch[every, (last + 1) // 2]) / 2
     spread = patch[every, last] - patch[:, 0]
-    good = enough & (spread < edge_ratio * median)
+    good = enough & (spread < EDGE_RATIO * median)
     if planar_radius > 0:
         good &= is_planar(depth, uv, median, planar_radius)
     return np.where(good, median, 0.0).astype(np.float32)

@@ -2,9 +2,8 @@
 7-Scenes (Brachmann et al., ICCV 2021)."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -12,14 +11,10 @@ from absl import logging
 from ace_jax.data.frame import (
     Frame,
     FrameSource,
-    inverse_depth_sigma,
-    own_cameras,
-    random_access,
-    timed,
 )
 from ace_jax.data.places import with_slashes
-from ace_jax.data.recording import iterate
 from ace_jax.data.stored_poses import clean_poses
+from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.geometry.rigid import from_quaternion, invert, slerp, to_quaternion
 
@@ -197,46 +192,22 @@ def image_stem(name: str) -> str:
     return name.removesuffix(".color")
 
 
-class PosedSource:
-    """A source with other poses; everything else is passed through."""
+class PosedSource(SubsetSource):
+    """A source with other poses, in metres; everything else is passed through."""
 
     def __init__(self, source: FrameSource, world_from_camera: np.ndarray) -> None:
         """Replaces the poses of `source` by (N, 4, 4) ones, NaN where a frame has none."""
         if world_from_camera.shape != (len(source), 4, 4):
             raise ValueError(f"{len(source)} frames, poses {world_from_camera.shape}")
-        self._source = source
+        super().__init__(source)
         self._poses = world_from_camera
-        self.name, self.camera, self.has_depth = source.name, source.camera, source.has_depth
-        self.inverse_depth_sigma = inverse_depth_sigma(source)
-        self.own_cameras = own_cameras(source)
-        self.timed = timed(source)
-        self.random_access = random_access(source)
-
-    def __len__(self) -> int:
-        return len(self._source)
+        self.metric = True
 
     def __getitem__(self, index: int) -> Frame:
-        frame = self._source[index]
+        frame = super().__getitem__(index)
         pose = self._poses[frame.index]
         known = np.isfinite(pose).all()
         return dataclasses.replace(frame, world_from_camera=pose.copy() if known else None)
-
-    def __iter__(self) -> Iterator[Frame]:
-        return iterate(self)
-
-    def prepare(self, indices: Iterable[int] | None = None) -> None:
-        """Lets a source that computes its frames do so; see `SyntheticSource.prepare`."""
-        source: Any = self._source
-        if hasattr(source, "prepare"):
-            source.prepare(indices)
-
-    def timestamps(self) -> np.ndarray:
-        """(N,) float64 seconds."""
-        return self._source.timestamps()
-
-    def names(self) -> list[str]:
-        """N frame names."""
-        return self._source.names()
 
     def poses(self) -> np.ndarray | None:
         """(N, 4, 4) float64 world_from_camera, NaN where a frame has none."""

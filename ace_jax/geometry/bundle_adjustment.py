@@ -180,9 +180,6 @@ def bundle_adjust(
         )
         return poses.at[:num_free].set(moved), points + jnp.stack(point_delta, axis=1)
 
-    def run(carry, used, iterations, robust):
-        return jax.lax.fori_loop(0, iterations, lambda _, c: step(*c, used, robust), carry)
-
     def residual_table(poses, points):
         """Residuals whose arrays are (K, L)."""
         return jax.vmap(residuals_in, (0, 0, None))(jnp.arange(len(poses)), poses, points)
@@ -198,16 +195,21 @@ def bundle_adjust(
     start = residual_table(problem.camera_from_world, problem.points)
     judged = problem.observed & start.in_front
     start_cost = cost(start, problem.camera_from_world)
-    carry = (problem.camera_from_world, problem.points)
-    carry = run(carry, problem.observed, robust_iterations, jnp.array(True))
-    inliers, _ = inlier_table(*carry)
-    carry = run(carry, inliers, plain_iterations, jnp.array(False))
-    inliers, residuals = inlier_table(*carry)
-    finite = jnp.all(jnp.isfinite(carry[0])) & jnp.all(jnp.isfinite(carry[1]))
-    success = finite & (cost(residuals, carry[0]) <= start_cost * 1.001)
+
+    # One loop for both kinds of iterations: the step, most of the program, is compiled once.
+    def iterate(i, carry):
+        *window, used = carry
+        used = jax.lax.cond(i == robust_iterations, lambda: inlier_table(*window)[0], lambda: used)
+        return *step(*window, used, i < robust_iterations), used
+
+    carry = problem.camera_from_world, problem.points, problem.observed
+    poses, points, _ = jax.lax.fori_loop(0, robust_iterations + plain_iterations, iterate, carry)
+    inliers, residuals = inlier_table(poses, points)
+    finite = jnp.all(jnp.isfinite(poses)) & jnp.all(jnp.isfinite(points))
+    success = finite & (cost(residuals, poses) <= start_cost * 1.001)
     return BundleResult(
-        camera_from_world=jnp.where(success, carry[0], problem.camera_from_world),
-        points=jnp.where(success, carry[1], problem.points),
+        camera_from_world=jnp.where(success, poses, problem.camera_from_world),
+        points=jnp.where(success, points, problem.points),
         inliers=jnp.where(success, inliers, problem.observed),
         success=success,
     )

@@ -223,18 +223,22 @@ def guided_pose(
     matches = guided_match_on_device(landmarks, features, start, camera, gates, most)
     found = matches >= 0
     points, pixels = landmarks.points[matches].T, features.uv.T
-    observations, now = Observations(points, pixels, found.astype(jnp.float32)), start
-    for sigma in _GUIDED_SIGMAS:
-        refined = refine_pose(
+    observations = Observations(points, pixels, found.astype(jnp.float32))
+
+    def refined(now: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+        result = refine_pose(
             now,
             observations,
             camera,
-            NoiseModel(sigma * scale, DEFAULT_NOISE.inverse_depth_sigma),
+            NoiseModel(sigma, DEFAULT_NOISE.inverse_depth_sigma),
             loss=robust_loss.cauchy,
             num_steps=_GUIDED_STEPS,
         )
-        now = refined.camera_from_world
-    found = found & (refined.success & (found.sum() >= settings.min_guided))
+        return result.camera_from_world, result.success
+
+    # A loop over the scales, so that the refinement is compiled once.
+    now, successes = jax.lax.scan(refined, start, jnp.array(_GUIDED_SIGMAS) * scale)
+    found = found & (successes[-1] & (found.sum() >= settings.min_guided))
     now = jnp.where(pose.success & found.any(), now, start)
     residuals = residuals_of(now, points, pixels, None, camera, NoiseModel(scale, 1.0))
     confirmed = jnp.sum(found & residuals.in_front & (residuals.pixel < _GUIDED_INLIER**2))
@@ -313,14 +317,15 @@ def attempt(
     found = stage("head", steps.scene_coordinates(head, settings, known, queries, features))
     # Another program than the refinement's, which depends on the map's size: maps share this one.
     guided = settings.guided_rounds if known.landmarks is not None else 0
-    pose, inliers = stage("solver", steps.robust_pose(settings, guided > 0, found, camera))
+    of_pose = settings.of_the_pose()
+    pose, inliers = stage("solver", steps.robust_pose(of_pose, guided > 0, found, camera))
     for _ in range(guided):
         pose = stage(
             "solver",
             steps.guided_pose(
                 known.landmarks,
                 settings.guided_landmarks,
-                settings,
+                of_pose,
                 features,
                 camera,
                 pose,

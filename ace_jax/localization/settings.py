@@ -47,6 +47,17 @@ class Settings:
     use_depth: bool = flax.struct.field(pytree_node=False, default=True)
     seed: int = 0
 
+    def of_the_pose(self) -> "Settings":
+        """Without what decides about correspondences alone: all maps share the pose's programs."""
+        return self.replace(
+            max_queries=0,
+            keep_share=1.0,
+            quantile_ratio=None,
+            guided_rounds=0,
+            guided_landmarks=0,
+            head_rows=0,
+        )
+
 
 def default_settings(scene_map: SceneMap) -> Settings:
     """What suits the map's kind of head."""

@@ -136,9 +136,9 @@ class Builder:
         color = np.asarray(palette[self.rng.integers(len(palette))], float)
         return self.shade(0.85 * color + 0.15 * color.mean(), 14)  # real things are duller
 
-    def wood(self, color=None, plank=(2.4, 0.16), gloss=0.06) -> dict:
+    def wood(self, plank=(2.4, 0.16), gloss=0.06) -> dict:
         """Wood with planks of (length, width) metres."""
-        color = self.shade(self.timber if color is None else color, 5)
+        color = self.shade(self.timber, 5)
         dark = np.asarray(color) * self.rng.uniform(0.45, 0.65)
         return self.material(Pattern.WOOD, [dark, color], plank, -1.0, 0.9, gloss)
 
@@ -152,11 +152,11 @@ class Builder:
         row = designs[self.rng.integers(len(designs))]
         return {**row, "colors": row["colors"].copy()}
 
-    def cloth(self, color=None) -> dict:
+    def cloth(self) -> dict:
         """Plaid or mottled cloth."""
         if self.style:
             return self.design(self.style.cloths)
-        color = self.pick(CLOTHS) if color is None else color
+        color = self.pick(CLOTHS)
         if self.rng.random() < 0.5:
             return self.plain(color, 0.9, 0.05, 0.6, 0.0)
         other, third = self.pick(CLOTHS), self.pick(VIVID)

@@ -11,7 +11,7 @@ _WRAP = np.deg2rad(80.0)  # to the side of the camera's heading; beyond it nobod
 _LAG = 0.5  # seconds; people do not follow the tremor of the camera
 
 
-def make_movers(poses: np.ndarray, percent: int, seed: int, rate: float = RATE) -> np.ndarray:
+def make_movers(poses: np.ndarray, percent: int, seed: int) -> np.ndarray:
     """People who cross the view from side to side at their own pace, and come again.
 
     Those who left on one side come back on the other, out of view: so a few suffice.
@@ -20,18 +20,17 @@ def make_movers(poses: np.ndarray, percent: int, seed: int, rate: float = RATE) 
         poses: (N, 4, 4) world_from_camera.
         percent: a key of `COVERAGES`, about the share of the image that they cover on average.
         seed: of their paths.
-        rate: frames per second.
 
     Returns:
         (N, M, 3) x, y in metres and yaw in radians of each at every frame.
     """
     count, nearest = COVERAGES[percent]
     rng = np.random.default_rng([seed, percent, 7])
-    times = np.arange(len(poses)) / rate
+    times = np.arange(len(poses)) / RATE
     forward = poses[:, :3, 2]
     heading = np.unwrap(np.arctan2(forward[:, 1], forward[:, 0]))
     smooth = np.concatenate([poses[:, :2, 3], heading[:, None]], -1)
-    smooth = gaussian_filter1d(smooth, _LAG * rate, axis=0, mode="nearest")
+    smooth = gaussian_filter1d(smooth, _LAG * RATE, axis=0, mode="nearest")
     out = np.empty((len(poses), count, 3))
     for k in range(count):
         pace = np.deg2rad(rng.uniform(14, 24)) * (-1) ** k

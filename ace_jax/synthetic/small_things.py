@@ -6,13 +6,13 @@ from ace_jax.synthetic.builder import CLOTHS, VIVID, Builder
 from ace_jax.synthetic.room import Pattern
 
 
-def book(b: Builder, x, y, z, thick, height, depth, lean=0.0) -> None:
+def book(b: Builder, x, y, z, thick, height, depth) -> None:
     """A standing book, its spine towards +y. Its shadow would fall on books: not worth it."""
     color = b.pick(VIVID)
     light = np.mean(color) > 120
     colors = [color, b.pick(VIVID), (30, 28, 30) if light else (230, 214, 170)]
     material = b.material(Pattern.SPINE, colors, 0.1, 0, 0.5, 0.03)
-    b.box((x, y, z + height / 2), (thick, depth, height), material, pitch=lean, shadow=False)
+    b.box((x, y, z + height / 2), (thick, depth, height), material, shadow=False)
 
 
 def book_row(b: Builder, x0, x1, y, z, room_above, depth) -> None:

@@ -116,16 +116,15 @@ def make_trajectory(
     raise ValueError("no free camera path: the room is too full or too low")
 
 
-def vary(poses: np.ndarray, seed: int, rate: float = RATE) -> np.ndarray:
+def vary(poses: np.ndarray, seed: int) -> np.ndarray:
     """A path that is never quite the same twice: off by about 3 cm and 2 degrees, slowly.
 
     Args:
         poses: (N, 4, 4) world_from_camera.
         seed: of the changes.
-        rate: frames per second.
     """
     rng = np.random.default_rng([seed, 2])
-    times = np.arange(len(poses)) / rate
+    times = np.arange(len(poses)) / RATE
     offset = np.zeros((len(poses), 6))
     for axis in range(6):
         for frequency in rng.uniform(0.03, 0.2, 4):
@@ -141,14 +140,13 @@ WALK_TURN = np.deg2rad(30.0)  # per second, of the heading; the head turns on to
 LOOK_AHEAD = 0.8  # metres along the way
 
 
-def make_walk(waypoints: np.ndarray, seed: int, speed: float, rate: float = RATE) -> np.ndarray:
+def make_walk(waypoints: np.ndarray, seed: int, speed: float) -> np.ndarray:
     """A hand-held walk along a way: looks ahead and about, slows down where it turns.
 
     Args:
         waypoints: (K, 2) metres, world; corners are cut by about 0.3 m.
         seed: of the head's and the hand's motion.
         speed: metres per second where the way is straight.
-        rate: frames per second.
 
     Returns:
         (N, 4, 4) float64 world_from_camera; N follows from the way.
@@ -172,7 +170,7 @@ def make_walk(waypoints: np.ndarray, seed: int, speed: float, rate: float = RATE
     pace = np.minimum(speed / np.maximum(length, 0.1), WALK_TURN / np.maximum(turning, 1e-3))
     pace = gaussian_filter1d(minimum_filter1d(pace, int(0.4 / step)), 0.2 / step, mode="nearest")
     elapsed = np.concatenate([[0], np.cumsum(step / pace[:-1])])
-    times = np.arange(0, elapsed[-1], 1 / rate)
+    times = np.arange(0, elapsed[-1], 1 / RATE)
 
     poses = np.tile(np.eye(4), (len(times), 1, 1))
     for j in range(2):

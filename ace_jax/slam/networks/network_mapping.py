@@ -22,6 +22,7 @@ from ace_jax.programs import program
 from ace_jax.slam.networks.config import NetworkConfig
 
 _FINAL = 1 << 30  # draws of the training after the stream; no frame has such an index
+_ROUND = 20  # steps on each window of keyframes that is drawn after the stream
 
 FIRST_LAYERS = {"tri_mlp": ("fc0",), "homogeneous_mlp": ("res3_conv1", "head_skip")}
 
@@ -330,13 +331,13 @@ class NetworkMap:
             self.config,
         )
 
-    def train_evenly(self, steps: int, round_steps: int = 20) -> None:
+    def train_evenly(self, steps: int) -> None:
         """Takes gradient steps on all keyframes alike, some steps on each drawn window."""
         filled = len(self.keyframe_at)
-        for number in range(0, steps, round_steps):
+        for number in range(0, steps, _ROUND):
             draw = self._random(_FINAL + number)
             window = draw.choice(filled, self._window_size).astype(np.int32)
-            self.train_on(window, min(round_steps, steps - number), _FINAL + number)
+            self.train_on(window, min(_ROUND, steps - number), _FINAL + number)
 
     def locate(
         self, features: Features, prior: np.ndarray | None, key: jax.Array

@@ -1,7 +1,6 @@
 """The progress line of a SLAM run."""
 
 import math
-from types import TracebackType
 from typing import TextIO
 
 import numpy as np
@@ -10,11 +9,11 @@ from ace_jax.evaluation.trajectory import RunningAte
 from ace_jax.progress import ProgressBar
 
 
-class Progress:
+class Progress(ProgressBar):
     """The progress bar with the state and the running error.
 
     The error is the ATE RMSE of the live poses so far: what evaluation would report if the stream
-    ended now. Use as a context manager; the last line is also written when the run is cut short.
+    ended now.
     """
 
     def __init__(self, frames: int, name: str = "", stream: TextIO | None = None) -> None:
@@ -25,12 +24,9 @@ class Progress:
             name: shown in front.
             stream: where to write; standard error unless given.
         """
-        self._bar = ProgressBar(frames, name, unit="frame", stream=stream)
+        super().__init__(frames, name, unit="frame", stream=stream)
         self._ate = RunningAte()
-        self._done = 0
-
-    def __enter__(self) -> "Progress":
-        return self
+        self._frames = 0
 
     def update(
         self,
@@ -45,7 +41,7 @@ class Progress:
             world_from_camera: (4, 4) that pose.
             ground_truth: (4, 4) the true one, in any world frame, if known. Only shown.
         """
-        self._done += 1
+        self._frames += 1
         status = "TRACKING" if tracking else "LOST"
         if tracking and world_from_camera is not None and ground_truth is not None:
             self._ate.add(
@@ -55,13 +51,4 @@ class Progress:
         rmse = self._ate.rmse()
         if not math.isnan(rmse):
             status += f", ATE {rmse * 100:.2f} cm"
-        self._bar.show(self._done, status)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leaves the final state on the screen or in the log."""
-        self._bar.close()
+        self.show(self._frames, status)
