@@ -297,7 +297,6 @@ def test_many_features_match_as_all_pairs_compared_say(on_device):
     count, others = 700, 500
     depth = rng.uniform(2, 4, others)
     uv = rng.uniform([5, 5], [314, 234], (others, 2))
-
     points = unproject_to_world(uv, depth, CAMERA, np.eye(4))
     away = np.linalg.norm(points, axis=1)
     block = Landmarks(
@@ -331,7 +330,7 @@ def test_many_features_match_as_all_pairs_compared_say(on_device):
         if similarity[landmark, best[landmark]] > 0.3:
             expected[best[landmark]] = landmark
     np.testing.assert_array_equal(found, expected)
-    assert (found >= 0).sum() > 200
+    assert (found >= 0).sum() > 150
 
 
 @pytest.mark.parametrize("radius", [0.4, 3.0, 20.0, 300.0, 1e4])
