@@ -6,6 +6,7 @@ import dataclasses
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from data_scene import rotation
@@ -287,6 +288,49 @@ def test_many_landmarks_of_any_length_and_the_first_in_view(on_device):
     np.testing.assert_array_equal(rows[found[found >= 0]], scene.expected()[found >= 0])
     first = np.sort(found[found >= 0])[:17]
     np.testing.assert_array_equal(np.sort(scene.match(most=17)[scene.match(most=17) >= 0]), first)
+
+
+def test_many_features_match_as_all_pairs_compared_say(on_device):
+    if not on_device:
+        pytest.skip("the host looks at pairs that are near")
+    rng = np.random.default_rng(5)
+    count, others = 700, 500
+    depth = rng.uniform(2, 4, others)
+    uv = rng.uniform([5, 5], [314, 234], (others, 2))
+    points = unproject_to_world(uv, depth, CAMERA, np.eye(4))
+    away = np.linalg.norm(points, axis=1)
+    block = Landmarks(
+        points=points.astype(np.float32),
+        descriptors=_unit(rng.normal(size=(others, 1, 8)).astype(np.float32)),
+        view_directions=(-points / away[:, None]).astype(np.float32),
+        distances=away.astype(np.float32),
+        views=np.full(others, 2, np.int32),
+    )
+    # Half of the features are in one corner.
+    pixels = rng.uniform([0, 0], [320, 240], (count, 2)) * np.where(
+        rng.random((count, 1)) < 0.5, 1, 0.2
+    )
+    descriptors = _unit(rng.normal(size=(count, 8)).astype(np.float32))
+    mask = rng.random(count) < 0.9
+    features = Features(
+        uv=jnp.asarray(pixels, jnp.float32),
+        descriptors=jnp.asarray(descriptors),
+        scores=jnp.ones(count),
+        mask=jnp.asarray(mask),
+        depth=jnp.zeros(count),
+    )
+    gates = MatchGates(15.0, 0.3)
+    match = jax.jit(lambda b: guided_match_on_device(b, features, jnp.eye(4), CAMERA, gates))
+    found = np.asarray(match(jax.tree.map(jnp.asarray, block)))
+    apart = np.linalg.norm(uv[:, None] - pixels, axis=2)
+    similarity = np.where((apart < 15) & mask, block.descriptors[:, 0] @ descriptors.T, -2.0)
+    expected = np.full(count, -1)
+    best = similarity.argmax(axis=1)
+    for landmark in np.argsort(similarity.max(axis=1)):
+        if similarity[landmark, best[landmark]] > 0.3:
+            expected[best[landmark]] = landmark
+    np.testing.assert_array_equal(found, expected)
+    assert (found >= 0).sum() > 150
 
 
 @pytest.mark.parametrize("radius", [0.4, 3.0, 20.0, 300.0, 1e4])

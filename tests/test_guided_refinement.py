@@ -46,15 +46,15 @@ def _scene(nearer=1.0):
     return landmarks, features
 
 
-def _error(landmarks, features, **settings):
-    """Metres between the refined pose and `POSE`, from a start 1 cm off it; and its inliers."""
+def _error(landmarks, features, off=0.01, few=False, **settings):
+    """Metres between the refined pose and `POSE`, from a start so far off it; and success."""
     start = np.linalg.inv(POSE)
-    start[0, 3] += 0.01
+    start[0, 3] += off
     query = QueryPose(jnp.asarray(start, jnp.float32), jnp.array(True), jnp.array(0), jnp.eye(6))
     landmarks = jax.tree.map(jnp.asarray, landmarks)
     row = camera_rows([CAMERA])[0].astype(np.float32)
     settings = Settings(min_guided=10, guided_similarity=0.5, **settings)
-    found = guided_pose(landmarks, COUNT, settings, features, row, query)
+    found = guided_pose(landmarks, COUNT, settings, few, features, row, query)
     pose = np.linalg.inv(np.asarray(found.camera_from_world, np.float64))
     return np.linalg.norm(pose[:3, 3] - POSE[:3, 3]), bool(found.success)
 
@@ -82,3 +82,14 @@ def test_how_much_nearer_depends_on_the_features(features, change):
         mean=np.zeros(3, np.float32),
     )
     assert default_settings(made).guided_scale_change == change
+
+
+def test_a_pose_from_few_features_is_searched_for_wider_and_must_be_sure():
+    landmarks, features = _scene()
+    # 7 cm are 12 pixels in the middle of the scene.
+    error, _ = _error(landmarks, features, off=0.07)
+    assert error > 1e-3
+    error, success = _error(landmarks, features, off=0.07, few=True, sure_guided=100)
+    assert success
+    assert error < 1e-4
+    assert not _error(landmarks, features, few=True, sure_guided=COUNT + 1)[1]

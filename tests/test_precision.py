@@ -167,7 +167,7 @@ def _guided():
 
     def refined(p):
         start = QueryPose(p, jnp.array(True), jnp.array(64), jnp.eye(6))
-        return guided_pose(landmarks, 64, settings, f, row, start).camera_from_world
+        return guided_pose(landmarks, 64, settings, False, f, row, start).camera_from_world
 
     return refined, (pose,)
 

@@ -1,6 +1,7 @@
 """Absolute pose: recovery, masks, bad input, priors, depth, a batch, gradients."""
 
 import functools
+import sys
 import textwrap
 
 import jax
@@ -201,6 +202,26 @@ def test_guided_sampling_needs_fewer_hypotheses():
     assert pose_error(guided.camera_from_world, pose)[0] < 1.0
     misleading = solve_with(uv, points, weights=(1.5 - weights).astype(np.float32))
     assert pose_error(misleading.camera_from_world, pose)[0] < 1.0
+
+
+def test_confident_points_end_the_search_sooner():
+    uv, points, _, pose, good = problem(7, 0.85)
+    # A third of the points are confident, and half of these are right.
+    confident = good | (np.random.default_rng(0).random(N) < 0.18)
+    weights = np.where(confident, 1.0, 0.9).astype(np.float32)
+    plain, guided = solve_with(uv, points), solve_with(uv, points, weights=weights)
+    assert 3 * int(guided.num_hypotheses) < int(plain.num_hypotheses)
+    assert pose_error(guided.camera_from_world, pose)[0] < 0.5
+
+
+def test_the_whole_consensus_is_found_whatever_is_drawn(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "N", 600)
+    for seed in range(5):
+        uv, points, *_ = problem(seed, 0.7, sigma=3.0)
+        found = [
+            int(solve(uv, points, CAMERA, jax.random.key(key)).num_inliers) for key in range(4)
+        ]
+        assert min(found) > 0.9 * max(found)
 
 
 def test_prior_is_used_when_it_is_good_and_harmless_when_it_is_bad():

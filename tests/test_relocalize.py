@@ -135,6 +135,20 @@ def test_few_queries_are_followed_by_all(relocalizer):
     assert len(answer.uv) == 192
 
 
+def test_what_few_features_tell_stands_if_many_landmarks_confirm_it(relocalizer):
+    image, settings = World(1).image(5.5), relocalizer.settings
+    for sure, asked in ((20, 64), (5_000, 192)):
+        relocalizer.settings = settings.replace(first_queries=64, sure_guided=sure)
+        answer, many = relocalizer(image, CAMERA), relocalizer.locate_many([image], [CAMERA])[0]
+        assert answer.success
+        assert len(answer.uv) == len(many.uv) == asked
+        assert _distance(answer, 5.5) < 0.01
+    # Elsewhere all are asked, in vain.
+    relocalizer.settings = settings.replace(first_queries=64)
+    answer = relocalizer(World(1).image(SECOND_ROOM + 3.5), CAMERA)
+    assert (answer.success, len(answer.uv)) == (False, 192)
+
+
 def test_the_filter_keeps_the_share_that_is_asked_for(map_files):
     image = World(1).image(5.5)
     for share in (0.3, 0.9):

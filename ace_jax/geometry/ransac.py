@@ -21,7 +21,8 @@ SUBSET_SIZE = 256  # points that score a chunk's hypotheses (size)
 _CHUNK_SIZE = 128  # minimal samples a chunk (size): more cost easy problems, fewer hard ones
 _SOLUTIONS = 4.0  # theory: poses that P3P gives at most for a minimal sample
 _LOG_FALSE_ALARMS = -4.6  # theory: log 0.01, accidental poses that are accepted in a search
-_MAX_RANKED = 256  # most confident points, for guided sampling (judged)
+_MAX_RANKED = 256  # most confident points, for guided sampling, at most (judged)
+_RANKED_SHARE = 0.4  # likewise, of all valid points
 
 
 @flax.struct.dataclass
@@ -39,6 +40,13 @@ class Sampler:
     count: jax.Array
     ranked: jax.Array | None
     seed: jax.Array
+
+    @property
+    def num_ranked(self) -> jax.Array:
+        """() int32, how many of the ranked points are drawn more often."""
+        share = (_RANKED_SHARE * self.count).astype(jnp.int32)
+        least = jnp.maximum(share, 2 * SAMPLE_SIZE)
+        return jnp.minimum(jnp.minimum(least, self.count), self.ranked.shape[0])
 
 
 def valid_points(
@@ -83,6 +91,21 @@ def make_sampler(key: jax.Array, valid: jax.Array, confidence: jax.Array | None)
 
 
 @flax.struct.dataclass
+class Subset:
+    """Points that vote on hypotheses.
+
+    Attributes:
+        indices: (S,) int32 into the points.
+        valid: (S,) bool, False where there are fewer valid points than S.
+        confident: (S,) bool, those among the sampler's most confident; None if it knows none.
+    """
+
+    indices: jax.Array
+    valid: jax.Array
+    confident: jax.Array | None
+
+
+@flax.struct.dataclass
 class Consensus:
     """Outcome of `search`.
 
@@ -90,14 +113,14 @@ class Consensus:
         pose: (4, 4) best pose after refinement; the identity if there is none.
         information: (6, 6) what the refinement returned with it.
         score: () MSAC score of the pose on the subset; 0 if there is none.
-        inlier_ratio: () share of the subset's points within the threshold.
+        needed: () minimal samples after which one without outliers was drawn with confidence.
         num_samples: () int32, minimal samples drawn.
     """
 
     pose: jax.Array
     information: jax.Array
     score: jax.Array
-    inlier_ratio: jax.Array
+    needed: jax.Array
     num_samples: jax.Array
 
 
@@ -106,7 +129,7 @@ def search(
     propose: Callable[[jax.Array], tuple[la.Matrix, jax.Array]],
     squared_ratio: Callable[[la.Matrix], jax.Array],
     refine: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]],
-    subset_valid: jax.Array,
+    subset: Subset,
     confidence: float | jax.Array,
     max_hypotheses: int | jax.Array,
     initial_pose: jax.Array | None,
@@ -120,7 +143,7 @@ def search(
         squared_ratio: poses, 3x4 components (*K), to squared errors over the squared threshold
             (*K, S) on the subset.
         refine: a pose (4, 4) to a better one, its information (6, 6), and success ().
-        subset_valid: (S,) who votes.
+        subset: the S points that vote.
         confidence: probability of having drawn an outlier-free sample, at which to stop.
         max_hypotheses: minimal samples at most; at least one chunk is drawn.
         initial_pose: (4, 4) one more hypothesis, or None.
@@ -129,7 +152,7 @@ def search(
     def score(rows: la.Matrix) -> jax.Array:
         """MSAC: the sum of 1 - (error / threshold)^2 over inliers."""
         votes = jnp.maximum(1.0 - squared_ratio(rows), 0.0)
-        return jnp.sum(jnp.where(subset_valid, votes, 0.0), axis=-1)
+        return jnp.sum(jnp.where(subset.valid, votes, 0.0), axis=-1)
 
     identity = jnp.eye(4, dtype=jnp.float32)
     if initial_pose is not None:
@@ -154,9 +177,14 @@ def search(
         def improve(pose: jax.Array) -> tuple[jax.Array, ...]:
             pose, information, success = refine(pose)
             rows = la.unstack_matrix(pose[:3])
-            inliers = jnp.sum(subset_valid & (squared_ratio(rows) < 1.0))
-            ratio = inliers / jnp.maximum(jnp.sum(subset_valid), 1)
-            return pose, information, jnp.where(success, score(rows), 0.0), ratio
+            inliers = squared_ratio(rows) < 1.0
+            ratios = [
+                jnp.sum(voters & inliers) / jnp.maximum(jnp.sum(voters), 1)
+                for voters in (subset.valid, subset.confident)
+                if voters is not None
+            ]
+            needed = required_samples(jnp.stack(ratios), confidence)
+            return pose, information, jnp.where(success, score(rows), 0.0), needed
 
         # Most chunks bring nothing better and skip the refinement (not under vmap).
         candidate = jax.lax.cond(winning_score > best[2], improve, lambda _: best, pose)
@@ -165,13 +193,12 @@ def search(
         return chunk + 1, best
 
     def unfinished(state: tuple) -> jax.Array:
-        chunk, (*_, inlier_ratio) = state
+        chunk, (*_, needed) = state
         drawn = chunk * _CHUNK_SIZE
-        needed = required_samples(inlier_ratio, confidence)
         return (drawn == 0) | ((drawn < max_hypotheses) & (drawn < needed))
 
     zero = jnp.zeros((), jnp.float32)
-    best = (identity, jnp.zeros((6, 6), jnp.float32), zero, zero)
+    best = (identity, jnp.zeros((6, 6), jnp.float32), zero, jnp.full((), jnp.inf, jnp.float32))
     chunks, best = jax.lax.while_loop(unfinished, draw_chunk, (jnp.int32(0), best))
     return Consensus(*best, num_samples=chunks * _CHUNK_SIZE)
 
@@ -196,7 +223,7 @@ def draw_minimal_sets(sampler: Sampler, chunk: jax.Array) -> tuple[jax.Array, ja
     rank = jnp.minimum((uniform * sampler.count).astype(jnp.int32), sampler.count - 1)
     indices = sampler.order[jnp.maximum(rank, 0)]
     if sampler.ranked is not None:
-        available = jnp.minimum(sampler.count, sampler.ranked.shape[0])
+        available = sampler.num_ranked
         growth = (jnp.arange(_CHUNK_SIZE) + 1.0) / _CHUNK_SIZE
         pool = jnp.minimum(available, 2.0 * SAMPLE_SIZE + growth * available)
         rank = jnp.minimum((uniform * pool).astype(jnp.int32), available - 1)
@@ -207,30 +234,34 @@ def draw_minimal_sets(sampler: Sampler, chunk: jax.Array) -> tuple[jax.Array, ja
     return indices, distinct
 
 
-def draw_subset(sampler: Sampler) -> tuple[jax.Array | slice, jax.Array]:
-    """Points that vote on hypotheses, spread evenly over the valid ones, each at most once.
-
-    Returns:
-        An index into the points' axis, S = min(N, SUBSET_SIZE) points, and valid (S,), False where
-        there are fewer valid points than that.
-    """
-    size = min(SUBSET_SIZE, sampler.order.shape[0])
+def draw_subset(sampler: Sampler) -> Subset:
+    """S = min(N, SUBSET_SIZE) points, spread evenly over the valid ones, each at most once."""
+    points = sampler.order.shape[0]
+    size = min(SUBSET_SIZE, points)
     slot = jnp.arange(size, dtype=jnp.uint32)
     jitter = _hash_to_uniform(slot, sampler.seed[::-1])
     few = sampler.count <= size
     stride = jnp.where(few, 1.0, sampler.count / size)
     rank = ((slot + jnp.where(few, 0.0, jitter)) * stride).astype(jnp.int32)
     valid = rank < sampler.count
-    return sampler.order[jnp.where(valid, rank, 0)], valid
+    indices, confident = sampler.order[jnp.where(valid, rank, 0)], None
+    if sampler.ranked is not None:
+        ranked = jnp.arange(sampler.ranked.shape[0]) < sampler.num_ranked
+        confident = valid & jnp.zeros(points, bool).at[sampler.ranked].set(ranked)[indices]
+    return Subset(indices, valid, confident)
 
 
 def required_samples(inlier_ratio: jax.Array, confidence: float | jax.Array) -> jax.Array:
     """Samples after which an outlier-free one was drawn with the given confidence.
 
     Fischler and Bolles, CACM 1981: log(1 - confidence) / log(1 - ratio^3).
+
+    Args:
+        inlier_ratio: (R,) of the points that the samples are drawn from, in turn.
+        confidence: probability.
     """
     good = jnp.clip(inlier_ratio**SAMPLE_SIZE, 1e-7, 1.0 - 1e-7)
-    return jnp.log1p(-jnp.asarray(confidence)) / jnp.log1p(-good)
+    return jnp.log1p(-jnp.asarray(confidence)) / jnp.mean(jnp.log1p(-good))
 
 
 def is_significant(

@@ -57,9 +57,9 @@ def estimate_rigid_transform(
     # The search is not differentiable; `conclude` restores the derivative at its end.
     columns_a, columns_b, inlier_weights, precision = jax.lax.stop_gradient(data)
     sampler = ransac.make_sampler(key, valid, None if weights is None else inlier_weights)
-    indices, subset_valid = ransac.draw_subset(sampler)
-    subset_a, subset_b = columns_a[:, indices], columns_b[:, indices]
-    subset_precision = precision[indices]
+    subset = ransac.draw_subset(sampler)
+    subset_a, subset_b = columns_a[:, subset.indices], columns_b[:, subset.indices]
+    subset_precision = precision[subset.indices]
     table = jnp.concatenate([columns_a, columns_b])
 
     def propose(indices: jax.Array) -> tuple[la.Matrix, jax.Array]:
@@ -89,7 +89,7 @@ def estimate_rigid_transform(
         propose,
         lambda rows: _squared_ratio(rows, subset_a, subset_b, subset_precision),
         refine,
-        subset_valid,
+        subset,
         confidence,
         max_hypotheses,
         initial_pose,

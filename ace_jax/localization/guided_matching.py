@@ -19,6 +19,7 @@ NO_MATCH = -1
 _FAR = -2.0  # similarity of a feature outside the search radius: below every cosine
 _MOST_CELLS = 256  # along a side, of the grid that `neighbours` sorts points into
 _BLOCK = 128  # landmarks at once: their similarities stay in the cache (measured on CPUs)
+_BAND = 128  # features at once, likewise
 
 
 def neighbours(
@@ -141,13 +142,16 @@ def guided_match_on_device(
     count = min(len(seen), most or len(seen))
     rows = jnp.nonzero(seen, size=count, fill_value=0)[0].astype(jnp.int32)
     total = jnp.minimum(seen.sum(), count)  # the rest takes no time
-    # Unseen landmarks are expected nowhere, and masked features are not there either: inf - inf is
-    # NaN, which is not near.
+    # Both sorted from top to bottom, a block of landmarks meets the features of a band. Unseen
+    # landmarks and masked features are infinitely low: they are in no band.
     place = jnp.where((jnp.arange(count) < total)[:, None], expected[rows], jnp.inf)
-    features_uv = jnp.where(features.mask[:, None], features.uv, jnp.inf)
-    table = features.descriptors.T
-    column = jnp.arange(len(features.mask), dtype=jnp.int32)
+    downwards = jnp.argsort(place[:, 1])
+    rows, place = rows[downwards], place[downwards]
+    theirs = jnp.where(features.mask[:, None], features.uv, jnp.inf)
+    column = jnp.argsort(theirs[:, 1]).astype(jnp.int32)
+    theirs, table = theirs[column], features.descriptors[column]
     _, appearances, dim = landmarks.descriptors.shape
+    band = min(_BAND, column.size)
 
     padding = -count % _BLOCK
     padded_rows = jnp.pad(rows, (0, padding))
@@ -157,24 +161,40 @@ def guided_match_on_device(
         start = index * _BLOCK
         known = landmarks.descriptors[jax.lax.dynamic_slice_in_dim(padded_rows, start, _BLOCK)]
         known = known / jnp.maximum(jnp.linalg.norm(known, axis=-1, keepdims=True), 1e-6)
+        known = known.reshape(-1, dim)
         at = jax.lax.dynamic_slice_in_dim(place, start, _BLOCK)
-        du = at[:, 0, None] - features_uv[None, :, 0]
-        dv = at[:, 1, None] - features_uv[None, :, 1]
-        near = du * du + dv * dv < gates.radius**2
-        similarity = (known.reshape(-1, dim) @ table).reshape(_BLOCK, appearances, -1).max(axis=1)
-        similarity = jnp.where(near, similarity, _FAR)
-        best = similarity.max(axis=1)
-        # XLA's argmax is slow on CPUs.
-        first = jnp.where(similarity >= best[:, None], column, column.size).min(axis=1)
+        lowest = jnp.where(jnp.isfinite(at[:, 1]), at[:, 1], -jnp.inf).max()
+        first = jnp.sum(theirs[:, 1] < at[0, 1] - gates.radius)
+        last = jnp.sum(theirs[:, 1] <= lowest + gates.radius)
+
+        def compare(step: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple:
+            best, feature = found
+            begin = jnp.minimum(first + step * band, column.size - band)
+            uv = jax.lax.dynamic_slice_in_dim(theirs, begin, band)
+            du = at[:, 0, None] - uv[None, :, 0]
+            dv = at[:, 1, None] - uv[None, :, 1]
+            near = du * du + dv * dv < gates.radius**2
+            similarity = known @ jax.lax.dynamic_slice_in_dim(table, begin, band).T
+            similarity = similarity.reshape(_BLOCK, appearances, -1).max(axis=1)
+            similarity = jnp.where(near, similarity, _FAR)
+            most_similar = similarity.max(axis=1)
+            # XLA's argmax is slow on CPUs.
+            index = jnp.arange(band, dtype=jnp.int32)
+            its = jnp.where(similarity >= most_similar[:, None], index, band - 1).min(axis=1)
+            better = most_similar > best
+            return jnp.maximum(best, most_similar), jnp.where(better, begin + its, feature)
+
+        nothing = jnp.full(_BLOCK, _FAR), jnp.zeros(_BLOCK, jnp.int32)
+        found = jax.lax.fori_loop(0, (last - first + band - 1) // band, compare, nothing)
         return tuple(
             jax.lax.dynamic_update_slice_in_dim(old, new, start, 0)
-            for old, new in zip(answer, (best, first), strict=True)
+            for old, new in zip(answer, found, strict=True)
         )
 
     nothing = jnp.full(count + padding, _FAR), jnp.zeros(count + padding, jnp.int32)
     answer = jax.lax.fori_loop(0, (total + _BLOCK - 1) // _BLOCK, block, nothing)
     best, feature = (x[:count] for x in answer)
-    feature = jnp.minimum(feature, column.size - 1)
+    feature = column[feature]
     matched = best > gates.min_cosine
     # Cosines differ by 2 at most.
     rank = best + 2.0 * (landmarks.views[rows] > 1) if established_first else best

@@ -29,9 +29,11 @@ from ace_jax.localization.places import Places, landmarks_near, nearest_places, 
 from ace_jax.localization.settings import Settings
 from ace_jax.programs import program
 
-# Pixels at 640 columns: what the first pose may be off by, and the scale of the loss (Cauchy's, as
-# PoseLib's) on a landmark's error: wide first, for the first pose decides which matches pull.
+# Guided matching: the search radius in pixels at 640 columns, and the scales of the loss (Cauchy's,
+# as PoseLib's) on a landmark's error: wide first, for the first pose decides which matches pull.
 _GUIDED_RADIUS, _GUIDED_SIGMAS = 8.0, (5.0, 1.25)
+# A pose from few features may be further off: a pass before, with one of so many landmarks.
+_WIDE_RADIUS, _WIDE_SIGMAS, _WIDE_SHARE = 16.0, (5.0,), 4
 _GUIDED_STEPS = 5  # of Gauss-Newton on each scale; it has converged by then
 _GUIDED_INLIER = 2.0  # pixels at 640 columns, of a match that confirms the refined pose
 
@@ -111,22 +113,36 @@ def localize(
         features: of the image; their depth, where it is known, takes part if `settings.use_depth`.
         camera: (6,) intrinsics.
     """
-    count = features.uv.shape[0]
-    first, _, _ = attempt(head, settings, known, features, camera, settings.max_queries)
-    if settings.max_queries >= count:
-        return first
-    return jax.lax.cond(
-        first.success,
-        lambda: first,
-        lambda: attempt(head, settings, known, features, camera, count)[0],
-    )
+    counts = queries_of(settings, known, features.uv.shape[0])
+
+    def answer(number: int) -> QueryPose:
+        pose, _, _ = attempt(head, settings, known, features, camera, counts[number])
+        if number + 1 == len(counts):
+            return pose
+        return jax.lax.cond(pose.success, lambda: pose, lambda: answer(number + 1))
+
+    return answer(0)
+
+
+def queries_of(settings: Settings, known: MapArrays, count: int) -> list[int]:
+    """How many of an image's features are asked about, attempt by attempt until one succeeds."""
+    few = [settings.first_queries] if _is_guided(settings, known) else []
+    return sorted({min(n, count) for n in (*few, settings.max_queries, count)})
+
+
+def _is_guided(settings: Settings, known: MapArrays) -> bool:
+    return known.landmarks is not None and settings.guided_rounds > 0
 
 
 @program(static_argnums=(0, 3))
 def scene_coordinates(
     head: Any, settings: Settings, known: MapArrays, queries: int, features: Features
 ) -> Correspondences:
-    """Scene coordinates of the `queries` most reliable features."""
+    """Scene coordinates of the `queries` most reliable features.
+
+    Of `settings.first_queries` or fewer, of features strong and weak alike: the strongest ones
+    alone may lie on one thing that was moved since.
+    """
     descriptors, uv, mask, depth = (
         features.descriptors,
         features.uv,
@@ -134,7 +150,11 @@ def scene_coordinates(
         features.depth,
     )
     if queries < uv.shape[0]:
-        rows = by_reliability(features.scores, uv, mask)[:queries]
+        rows = by_reliability(features.scores, uv, mask)
+        if queries <= settings.first_queries:
+            step = jnp.maximum(mask.sum() / queries, 1.0)
+            rows = rows[(step * jnp.arange(queries)).astype(jnp.int32)]
+        rows = rows[:queries]
         descriptors, uv, mask, depth = descriptors[rows], uv[rows], mask[rows], depth[rows]
     inputs = (descriptors,) if known.code is None else (descriptors, known.code)
     variables, near = known.variables, None
@@ -167,12 +187,15 @@ def robust_pose(
     few as it needs are enough.
     """
     camera = camera_of(camera)
+    # The certain ones are drawn more often; a third of the samples is enough then (redkitchen).
+    largest = jnp.max(jnp.where(found.voted, found.scale, 0.0))
     pose = estimate_absolute_pose(
         found.uv,
         found.xyz,
         camera,
         jax.random.key(settings.seed),
         mask=found.voted,
+        weights=1.0 / (1.0 + (found.scale / jnp.maximum(largest, 1e-9)) ** 2),
         depth=found.depth if settings.use_depth else None,
         # A threshold in pixels means another angle on an image of another size.
         threshold=settings.threshold * camera.pixel_scale,
@@ -196,6 +219,7 @@ def guided_pose(
     landmarks: Landmarks,
     most: int,
     settings: Settings,
+    few: bool,
     features: Features,
     camera: jax.Array,
     pose: QueryPose,
@@ -208,41 +232,54 @@ def guided_pose(
 
     It is a success if it was one with `settings.min_inliers`, or if `settings.min_guided` landmarks
     confirm it: found near their projections, where other places of the map do not compete, they
-    say more than as many answers of the head.
+    say more than as many answers of the head. A pose from few features needs `settings.sure_guided`
+    in any case.
     """
     if near is not None:
         landmarks = landmarks.replace(views=jnp.where(near, landmarks.views, 0))
-    camera = camera_of(camera)
+    camera, few = camera_of(camera), jnp.asarray(few)
     scale = camera.pixel_scale
-    gates = MatchGates(
-        _GUIDED_RADIUS * scale,
-        settings.guided_similarity,
-        max_scale_change=settings.guided_scale_change,
-    )
-    start = pose.camera_from_world
-    matches = guided_match_on_device(landmarks, features, start, camera, gates, most)
-    found = matches >= 0
-    points, pixels = landmarks.points[matches].T, features.uv.T
-    observations = Observations(points, pixels, found.astype(jnp.float32))
+    pixels, start = features.uv.T, pose.camera_from_world
 
-    def refined(now: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
-        result = refine_pose(
-            now,
-            observations,
-            camera,
-            NoiseModel(sigma, DEFAULT_NOISE.inverse_depth_sigma),
-            loss=robust_loss.cauchy,
-            num_steps=_GUIDED_STEPS,
+    def matched(
+        pose: jax.Array, radius: float, most: int, sigmas: Sequence[float]
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        gates = MatchGates(
+            radius * scale,
+            settings.guided_similarity,
+            max_scale_change=settings.guided_scale_change,
         )
-        return result.camera_from_world, result.success
+        matches = guided_match_on_device(landmarks, features, pose, camera, gates, most)
+        found, points = matches >= 0, landmarks.points[matches].T
+        observations = Observations(points, pixels, found.astype(jnp.float32))
 
-    # A loop over the scales, so that the refinement is compiled once.
-    now, successes = jax.lax.scan(refined, start, jnp.array(_GUIDED_SIGMAS) * scale)
-    found = found & (successes[-1] & (found.sum() >= settings.min_guided))
+        def refined(pose: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+            result = refine_pose(
+                pose,
+                observations,
+                camera,
+                NoiseModel(sigma, DEFAULT_NOISE.inverse_depth_sigma),
+                loss=robust_loss.cauchy,
+                num_steps=_GUIDED_STEPS,
+            )
+            return result.camera_from_world, result.success
+
+        # A loop over the scales, so that the refinement is compiled once.
+        pose, successes = jax.lax.scan(refined, pose, jnp.array(sigmas) * scale)
+        return pose, successes[-1], found, points
+
+    now = jax.lax.cond(
+        few,
+        lambda: matched(start, _WIDE_RADIUS, most // _WIDE_SHARE, _WIDE_SIGMAS)[0],
+        lambda: start,
+    )
+    now, success, found, points = matched(now, _GUIDED_RADIUS, most, _GUIDED_SIGMAS)
+    least = jnp.where(few, settings.sure_guided, settings.min_guided)
+    found = found & (success & (found.sum() >= least))
     now = jnp.where(pose.success & found.any(), now, start)
     residuals = residuals_of(now, points, pixels, None, camera, NoiseModel(scale, 1.0))
     confirmed = jnp.sum(found & residuals.in_front & (residuals.pixel < _GUIDED_INLIER**2))
-    enough = (pose.num_inliers >= settings.min_inliers) | (confirmed >= settings.min_guided)
+    enough = (~few & (pose.num_inliers >= settings.min_inliers)) | (confirmed >= least)
     return pose.replace(camera_from_world=now, success=pose.success & enough)
 
 
@@ -284,7 +321,7 @@ def _of_many(
 
 _scene_coordinates_of_many = _of_many(scene_coordinates, 4, static=(0, 3))
 _robust_poses = _of_many(robust_pose, 2)
-_guided_poses = _of_many(guided_pose, 3, static=(1,))
+_guided_poses = _of_many(guided_pose, 4, static=(1,))
 
 
 def attempt(
@@ -305,7 +342,7 @@ def attempt(
         known: the map's arrays.
         features: of the image, or of the images of a batch.
         camera: (6,) intrinsics, or (B, 6).
-        queries: how many features are asked about; static.
+        queries: how many features are asked about, see `queries_of`; static.
         stage: given the name ("head", "solver") and the result of each step; returns the result.
         steps: for one image, or for a batch (`steps_of_many`).
 
@@ -313,19 +350,21 @@ def attempt(
         The pose, its inliers (N,), and the correspondences that it comes from; or those of the
         batch.
     """
-    queries = min(queries, features.uv.shape[-2])
+    count = features.uv.shape[-2]
+    queries = min(queries, count)
     found = stage("head", steps.scene_coordinates(head, settings, known, queries, features))
     # Another program than the refinement's, which depends on the map's size: maps share this one.
-    guided = settings.guided_rounds if known.landmarks is not None else 0
-    of_pose = settings.of_the_pose()
-    pose, inliers = stage("solver", steps.robust_pose(of_pose, guided > 0, found, camera))
-    for _ in range(guided):
+    guided, of_pose = _is_guided(settings, known), settings.of_the_pose()
+    pose, inliers = stage("solver", steps.robust_pose(of_pose, guided, found, camera))
+    few = queries <= settings.first_queries and queries < count  # others follow, if need be
+    for _ in range(settings.guided_rounds if guided else 0):
         pose = stage(
             "solver",
             steps.guided_pose(
                 known.landmarks,
                 settings.guided_landmarks,
                 of_pose,
+                few,
                 features,
                 camera,
                 pose,

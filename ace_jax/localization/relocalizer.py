@@ -33,6 +33,7 @@ from ace_jax.localization.localize import (
     QueryPose,
     attempt,
     localize,
+    queries_of,
     steps_of_many,
 )
 from ace_jax.localization.places import places_of
@@ -196,11 +197,11 @@ class Relocalizer:
         times = _Times()
         row, count = camera_rows([camera])[0].astype(np.float32), features.uv.shape[0]
         settings = self._settings(depth is not None)
-        # As `localize`, but the second attempt is compiled only when one is needed.
-        for queries in (settings.max_queries, count):
+        # As `localize`, but a further attempt is compiled only when one is needed.
+        for queries in queries_of(settings, self._known, count):
             answer = attempt(self._head, settings, self._known, features, row, queries, times, ONE)
             pose, inliers, found = jax.device_get(answer)
-            if pose.success or queries >= count:
+            if pose.success:
                 break
         return self._localization(pose, inliers, found, times.ms)
 
@@ -267,7 +268,7 @@ class Relocalizer:
         count = features.uv.shape[1]
         answers: dict[int, tuple] = {}
         asked = np.arange(BATCH) < used
-        for queries in (settings.max_queries, count):
+        for queries in queries_of(settings, self._known, count):
             answer = jax.device_get(
                 attempt(
                     self._head,
@@ -283,7 +284,7 @@ class Relocalizer:
             for i in np.flatnonzero(asked).tolist():
                 answers[i] = jax.tree.map(lambda x, i=i: x[i], answer)
             asked = asked & ~answer[0].success
-            if queries >= count or not asked.any():
+            if not asked.any():
                 break
         ms = {stage: total / used for stage, total in times.ms.items()}
         return [self._localization(*answers[i], ms) for i in range(used)]

@@ -13,7 +13,9 @@ class Settings:
     """How a query is answered. What decides about shapes is static under jit, the rest is traced.
 
     Attributes:
-        max_queries: the most reliable features that are used first (of equally reliable ones an
+        first_queries: of a map of landmarks so many features are asked first, strong and weak ones
+            alike. Their pose is the answer if `sure_guided` landmarks confirm it.
+        max_queries: the most reliable features that are used else (of equally reliable ones an
             even choice over the image); all of them if these fail.
         keep_share: share of the answers, the most certain, that vote.
         quantile_ratio: if set, instead: answers with s < ratio x the 10 % quantile of s vote
@@ -22,6 +24,7 @@ class Settings:
         min_inliers: fewer is a failure.
         min_guided: with guided matching a pose of fewer inliers is a success as well, if so many
             landmarks are found within two pixels of their projections.
+        sure_guided: so many of them make sure that more features would not tell another pose.
         guided_rounds: refinements of the pose by guided matching, for maps of landmarks; 0: none.
         guided_landmarks: landmarks in view that a refinement uses at most; a room has 500 to 2000.
         guided_similarity: least cosine similarity of a landmark and a feature in it.
@@ -33,12 +36,14 @@ class Settings:
         seed: of the sampling; the same seed gives the same pose.
     """
 
+    first_queries: int = flax.struct.field(pytree_node=False, default=256)
     max_queries: int = flax.struct.field(pytree_node=False, default=1024)
     keep_share: float = flax.struct.field(pytree_node=False, default=0.6)
     quantile_ratio: float | None = flax.struct.field(pytree_node=False, default=None)
     threshold: float = 10.0
     min_inliers: int = 20
     min_guided: int = 10
+    sure_guided: int = 48
     guided_rounds: int = flax.struct.field(pytree_node=False, default=1)
     guided_landmarks: int = flax.struct.field(pytree_node=False, default=2048)
     guided_similarity: float = 0.8
@@ -51,6 +56,7 @@ class Settings:
         """Without what decides about correspondences alone: all maps share the pose's programs."""
         return self.replace(
             max_queries=0,
+            first_queries=0,
             keep_share=1.0,
             quantile_ratio=None,
             guided_rounds=0,

@@ -1,4 +1,4 @@
-"""Localization among several maps: the one with the most inliers answers."""
+"""Localization among several maps: the one with the largest share of inliers answers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,7 +25,10 @@ def locate_among(
     intrinsics: Camera | np.ndarray,
     depth: np.ndarray | None = None,
 ) -> Localization:
-    """Which of several scenes an image shows, and from where: the answer with the most inliers.
+    """Which of several scenes an image shows, and from where: the one with the most inliers.
+
+    Maps may have been asked about different numbers of features: the share of those that voted
+    counts.
 
     Features are extracted once for all maps that share them. Its arguments are those of a
     relocalizer's call.
@@ -76,7 +79,11 @@ def _extracted(
 
 def _best(answers: Sequence[Localization], feature_ms: Sequence[float]) -> Localization:
     """The best of the maps' answers to one image, with the time that all of them took."""
-    best = max(answers, key=lambda answer: (answer.success, answer.num_inliers))
+
+    def share(answer: Localization) -> float:
+        return answer.num_inliers / max(int(answer.voted.sum()), 1)
+
+    best = max(answers, key=lambda answer: (answer.success, share(answer)))
     ms = {stage: sum(answer.ms[stage] for answer in answers) for stage in best.ms}
     return dataclasses.replace(best, ms={"features": sum(feature_ms), **ms})
 
