@@ -48,8 +48,8 @@ RECORDINGS = [
         poses=SFM_POSES,
     ),
     *_strides("TUM fr1_rpy, 4 s", "tum/freiburg1_rpy", (1, 3)),
-    *_strides("hololens_lounge", "folder/folders/hololens_lounge", (1, 2)),
-    Row("realsense_lab", "folder/folders/realsense_lab"),
+    *_strides("hololens_lounge", "folder/folders/hololens_lounge", (1, 2, 3)),
+    *_strides("realsense_lab", "folder/folders/realsense_lab", (1, 2, 3)),
 ]
 HARD = [
     Row("room1, noisy", "synthetic/room1-noisy"),
