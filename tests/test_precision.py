@@ -30,7 +30,7 @@ from ace_jax.mapping.triangulation import triangulate
 from ace_jax.models.landmark_attention import attend, nearest
 from ace_jax.precision import full_precision, network_precision
 from ace_jax.slam.config import SlamConfig
-from ace_jax.slam.tracking.tracker import relocalize
+from ace_jax.slam.tracking.relocalization import relocalize
 from ace_jax.training import losses
 
 KEY = jax.random.key(0)

@@ -17,6 +17,7 @@ from ace_jax.geometry.readout_calibration import (
     readout_of_pair,
 )
 from ace_jax.geometry.rolling_shutter import Motion, unroll
+from ace_jax.slam.mapping.sensor_changes import set_readout
 from ace_jax.slam.sessions.session import restored_map, session_entries
 
 CAMERA = Camera(525.0, 525.0, 319.5, 239.5, 640, 480)
@@ -93,7 +94,7 @@ def test_another_readout_moves_keyframes_and_their_landmarks():
     camera = Camera(100.0, 100.0, 50.0, 50.0, 101, 101)
     keyframe.uv_rate = np.tile(np.float32([100.0, 0.0]), (len(keyframe.uv), 1))
     uv, points = keyframe.uv.copy(), landmark_map.points.copy()
-    landmark_map.set_readout(0.01, 0.0, camera)
+    set_readout(landmark_map, 0.01, 0.0, camera)
     np.testing.assert_allclose(keyframe.uv - uv, [[1.0, 0.0]] * len(uv), atol=1e-4)
     slots = landmark_map.landmarks_of(0)[:6]
     # One pixel, 2 m ahead, at a focal length of 100 pixels.

@@ -19,6 +19,7 @@ from ace_jax.localization.scene_map import load_map, part, save_map
 from ace_jax.slam.frame_poses import State
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.depth_edges import DepthEdges
+from ace_jax.slam.mapping.sensor_changes import calibrate_depth
 from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
 from ace_jax.slam.sessions.merging import merge
 from ace_jax.slam.sessions.session import load_session, with_session
@@ -84,7 +85,7 @@ def test_a_keyframe_is_corrected_by_the_bend_that_counts_when_it_comes(lag, monk
 
     def learn(bend):
         yield lambda: None
-        system.landmark_map.calibrate_depth(bend, CAMERA)
+        calibrate_depth(system.landmark_map, bend, CAMERA)
         corrected.append(len(system.landmark_map.keyframes))
 
     corrected = []
@@ -215,7 +216,7 @@ def test_merged_maps_have_one_bend(tmp_path):
     for system, bend in ((first, 0.5 * BEND), (second, 1.5 * BEND)):
         system.finish()
         system.landmark_map.calibrator = evidence(bend)
-        system.landmark_map.calibrate_depth(bend, CAMERA)
+        calibrate_depth(system.landmark_map, bend, CAMERA)
     edges = len(first.landmark_map.edges) + len(second.landmark_map.edges)
     merge(first, second.landmark_map)
     np.testing.assert_allclose(first.landmark_map.depth_calibration, BEND, atol=3e-4)

@@ -20,6 +20,7 @@ from ace_jax.slam.loops.loop_closing import LoopCloser
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframes
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.mapping_queue import Job
+from ace_jax.slam.mapping.sensor_changes import calibrate_depth
 from ace_jax.slam.tracking.tracker import Tracked, Tracker
 
 # (4, 4) camera_from_world of a keyframe's features in a map, or None.
@@ -125,7 +126,7 @@ def adopt_map(
         first.calibrator.include(second.calibrator)
     if second.shutter is not first.shutter:
         first.shutter.include(second.shutter)
-    first.calibrate_depth(first.calibrator.calibration, camera)
+    calibrate_depth(first, first.calibrator.calibration, camera)
     alive = first.valid[slots]
     slots = np.append(np.where(alive, slots, NO_LANDMARK), NO_LANDMARK)
     numbers = {number: known + i for number, i in place.items()}

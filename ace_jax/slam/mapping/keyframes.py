@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 
 from ace_jax.features.base import Features
+from ace_jax.geometry.camera import Camera
+from ace_jax.geometry.depth_calibration import recorrect_depth
 from ace_jax.geometry.rigid import centre, invert
 
 NO_LANDMARK = -1
@@ -80,6 +82,16 @@ class Keyframe:
             mask=self.mask,
             depth=self.depth,
         )
+
+    def unroll(self, seconds: float) -> None:
+        """Corrects pixels for a shutter's readout that is longer by some seconds."""
+        if self.uv_rate is not None and seconds:
+            self.uv = (self.uv + seconds * self.uv_rate).astype(np.float32)
+
+    def correct_depth(self, before: np.ndarray, after: np.ndarray, camera: Camera) -> None:
+        """Corrects depth by one calibration (12,) instead of another."""
+        if not np.array_equal(before, after):
+            self.depth = recorrect_depth(self.uv, self.depth, camera, before, after)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,11 +11,9 @@ import numpy as np
 from ace_jax.geometry.camera import MIN_DEPTH, Camera
 from ace_jax.geometry.depth_calibration import (
     COEFFICIENTS,
-    LEAST_CHANGE,
     DepthCalibrator,
-    recorrect_depth,
 )
-from ace_jax.geometry.host_camera import project, rays
+from ace_jax.geometry.host_camera import project
 from ace_jax.geometry.readout_calibration import ReadoutEstimator
 from ace_jax.geometry.rigid import transform
 from ace_jax.localization.landmarks import Landmarks
@@ -259,9 +257,9 @@ class LandmarkMap:
         to_slot = np.append(slots, NO_LANDMARK)  # the last entry is where -1 points
         for keyframe, indices in zip(keyframes, observed, strict=True):
             copy = dataclasses.replace(keyframe)
-            self._correct(copy, depth_calibration, self.depth_calibration, camera)
+            copy.correct_depth(depth_calibration, self.depth_calibration, camera)
             if readout is not None and self.readout is not None:
-                self._unroll(copy, self.readout - readout)
+                copy.unroll(self.readout - readout)
             number = self.keyframes.append(copy)
             self.observed.add_keyframe(number, to_slot[indices])
             linked = self.observed.link(number, np.flatnonzero(indices >= 0))
@@ -274,48 +272,6 @@ class LandmarkMap:
         """Deletes the least useful landmarks until `count` places are free."""
         if count > len(self._free):
             self._recycle(count - len(self._free))
-
-    def calibrate_depth(self, calibration: np.ndarray, camera: Camera) -> None:
-        """Corrects the depths of all keyframes by another calibration (12,); landmarks stay.
-
-        A change of less than `LEAST_CHANGE` is not worth it.
-        """
-        if np.abs(calibration - self.depth_calibration).max() < LEAST_CHANGE:
-            return
-        for keyframe in self.keyframes.values():
-            self._correct(keyframe, self.depth_calibration, calibration, camera)
-        self.depth_calibration = calibration
-
-    def set_readout(self, readout: float, before: float, camera: Camera) -> None:
-        """Corrects all keyframes and landmarks for a readout of other seconds than before.
-
-        A landmark moves as the features that show it do, on average.
-        """
-        moved, count = np.zeros((self.capacity, 3)), np.zeros(self.capacity)
-        for number, keyframe in self.keyframes.items():
-            features = np.flatnonzero(self.landmarks_of(number) >= 0)
-            slots, old = self.landmarks_of(number)[features], keyframe.uv[features]
-            self._unroll(keyframe, readout - before)
-            depth = transform(keyframe.camera_from_world, self.points[slots])[:, 2]
-            shift = rays(keyframe.uv[features], camera) - rays(old, camera)
-            moved[slots] += (shift * depth[:, None]) @ keyframe.camera_from_world[:3, :3]
-            count[slots] += 1
-        self.points += (moved / np.maximum(count, 1)[:, None]).astype(np.float32)
-        self.readout = readout
-        if self.settled_readout is None:
-            self.settled_readout = readout
-
-    @staticmethod
-    def _unroll(keyframe: Keyframe, seconds: float) -> None:
-        """Corrects pixels for a readout that is longer by some seconds."""
-        if keyframe.uv_rate is not None and seconds:
-            keyframe.uv = (keyframe.uv + seconds * keyframe.uv_rate).astype(np.float32)
-
-    @staticmethod
-    def _correct(keyframe: Keyframe, before: np.ndarray, after: np.ndarray, camera: Camera) -> None:
-        """Corrects depth by one calibration instead of another."""
-        if not np.array_equal(before, after):
-            keyframe.depth = recorrect_depth(keyframe.uv, keyframe.depth, camera, before, after)
 
     def observe(self, number: int, features: np.ndarray, slots: np.ndarray) -> None:
         """Notes that `features` of a keyframe show the landmarks `slots`, no slot twice."""

@@ -25,6 +25,7 @@ from ace_jax.slam.mapping.fusing import match_into
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK, Keyframe
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.mapping_queue import Job, MappingTask, together
+from ace_jax.slam.mapping.sensor_changes import calibrate_depth
 
 _bundle_adjust = program(bundle_adjust, static_argnames=("robust_iterations", "plain_iterations"))
 
@@ -258,7 +259,7 @@ class LocalMapper:
         for equations in found:
             if equations is not None:
                 landmark_map.calibrator.add(equations)
-                landmark_map.calibrate_depth(landmark_map.calibrator.calibration, self.camera)
+                calibrate_depth(landmark_map, landmark_map.calibrator.calibration, self.camera)
 
     def _with_planes(self, landmark_map: LandmarkMap, numbers: np.ndarray) -> list[int]:
         """Those of some keyframes, best first, that a depth image is registered to."""

@@ -19,6 +19,7 @@ from ace_jax.geometry.rigid import invert
 from ace_jax.geometry.rolling_shutter import unroll
 from ace_jax.slam.frame_poses import FramePoses
 from ace_jax.slam.mapping.atlas import Atlas
+from ace_jax.slam.mapping.sensor_changes import set_readout
 from ace_jax.slam.tracking.tracker import Tracked
 
 
@@ -116,7 +117,7 @@ class RollingShutter:
         landmark_map = self._atlas.landmark_map
         known = self.readout(frame)
         if landmark_map.readout is None:
-            landmark_map.set_readout(known, known, self._camera)
+            set_readout(landmark_map, known, known, self._camera)
         learned = landmark_map.shutter.readout(frame.readout)
         if abs(learned - known) >= LEAST_CHANGE:
-            landmark_map.set_readout(learned, known, self._camera)
+            set_readout(landmark_map, learned, known, self._camera)
