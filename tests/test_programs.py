@@ -55,6 +55,18 @@ def executables(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*") if path.is_file()]
 
 
+def test_what_the_user_says_of_fusions_stays(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=true")
+    assert programs._options.__wrapped__() == {}
+
+
+def test_a_compiler_without_the_flag_is_told_nothing(monkeypatch):
+    """XLA refuses what it does not know."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setattr(programs, "_WITHOUT_FUSIONS", {"xla_no_such_flag": False})
+    assert programs._options.__wrapped__() == {}
+
+
 def test_a_second_process_neither_traces_nor_compiles(folder):
     first = fresh(static_argnames="power")(X, 3.0, power=2)
     assert {"traced", "compiled"} <= set(_seen)
