@@ -124,7 +124,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
 
 
 def test_a_slow_view_drops_frames_and_holds_nobody_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(live.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(live, "require_rerun", lambda target: None)
     asleep = (sys.executable, "-c", "import time; print(flush=True); time.sleep(60)")
     monkeypatch.setattr(LiveView, "_COMMAND", asleep)
     view = LiveView(str(tmp_path / "x.rrd"), "room")
@@ -140,7 +140,7 @@ def test_a_slow_view_drops_frames_and_holds_nobody_up(tmp_path, monkeypatch):
 
 
 def test_a_broken_view_is_told_at_the_end_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(live.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(live, "require_rerun", lambda target: None)
     monkeypatch.setattr(
         LiveView, "_COMMAND", (sys.executable, "-c", "raise SystemExit('no such colour')")
     )
