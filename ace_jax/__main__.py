@@ -6,6 +6,7 @@ A command is a subpackage with a `__main__.py`, whose docstring begins with its 
 
 import ast
 import difflib
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,16 @@ def commands() -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `ace-jax ARGUMENTS`; returns the exit code unless the command exits by itself."""
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `... | head`; nothing more may be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     available = commands()
     if not arguments or arguments[0] in ("-h", "--help", "help"):

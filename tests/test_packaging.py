@@ -1,6 +1,7 @@
 """What is installed, and that the set-up commands are the same wherever they are written."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -217,3 +218,14 @@ def test_every_dependency_has_a_lower_bound_and_a_newest_tested_version():
         name, lowest = re.fullmatch(r"([\w-]+)>=([\d.]+)", bound).groups()
         newest = tested[name.lower().replace("-", "_")]
         assert newest >= [int(part) for part in lowest.split(".")], bound
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes")
+def test_a_reader_who_has_gone_is_no_error():
+    """As `ace-jax | head` does it."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "ace_jax"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=REPO)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
