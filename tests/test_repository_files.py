@@ -142,6 +142,7 @@ def test_a_skipped_test_fails_where_nothing_may_be_skipped(tmp_path):
             cwd=tmp_path,
             ACE_JAX_NO_SKIPS="1" if strict else "",
             PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",  # most of the start, and of no use here
+            PYTEST_ADDOPTS="",  # which may ask for plugins
         )
         assert done.returncode == code, done.stdout
         assert ("must not be skipped" in done.stdout) == bool(code)
