@@ -235,9 +235,8 @@ class LandmarkSlam:
         self, frame: Frame, measured: Features, predicted: np.ndarray | None
     ) -> Tracked | None:
         """Around the prediction, else from the last frame, else by relocalization; None: lost."""
-        unrolled = self.shutter.unrolled(frame, measured)
         if not self.landmark_map.keyframes:
-            return self._find_in_other_map(frame, unrolled)
+            return self._find_in_other_map(frame, self.shutter.unrolled(frame, measured))
         near = predicted is not None and not self.relocalize_always
         if near and (tracked := self._track_near(frame, measured, predicted)):
             return tracked
@@ -245,6 +244,7 @@ class LandmarkSlam:
             return tracked
         # The motion since the last frame: features without a prior, then dense alignment. Free
         # space asked from a wrong prediction says of what stands still that it has moved.
+        unrolled = self.shutter.unrolled(frame, measured)
         asked = [self._static(frame, unrolled, predicted), unrolled]
         last, noise = self.poses.last_tracked(), self.tracker.noise
         for pose in self.last_frame.poses_of(frame, asked, last, predicted, noise):
