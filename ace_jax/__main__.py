@@ -6,14 +6,13 @@ A command is a subpackage with a `__main__.py`, whose docstring begins with its 
 
 import ast
 import difflib
-import os
 import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ace_jax import __version__
-from ace_jax.errors import report
+from ace_jax.errors import report, stop_printing
 
 _PACKAGE = Path(__file__).resolve().parent
 # The order in which a newcomer needs them; commands not named here follow.
@@ -56,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(argv)
         sys.stdout.flush()
-    except BrokenPipeError:  # `... | head`; nothing more may be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        stop_printing()
         return 0
     return code
 

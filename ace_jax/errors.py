@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import logging
+import os
 import re
 import sys
 import traceback
@@ -51,6 +52,11 @@ def report(error: UserError | str) -> int:
     """Prints one line on stderr and returns the exit code of a user's error."""
     print(f"error: {UserError(str(error))}", file=sys.stderr)
     return EXIT_USER_ERROR
+
+
+def stop_printing() -> None:
+    """After a `BrokenPipeError` (`... | head`): nothing more may be written, at exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def limit_reached(error: BaseException) -> str | None:

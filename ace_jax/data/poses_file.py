@@ -8,10 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from absl import logging
 
-from ace_jax.data.frame import (
-    Frame,
-    FrameSource,
-)
+from ace_jax.data.frame import Frame, FrameSource
 from ace_jax.data.places import with_slashes
 from ace_jax.data.stored_poses import clean_poses
 from ace_jax.data.subset import SubsetSource

@@ -15,7 +15,7 @@ class Settings:
     Attributes:
         first_queries: of a map of landmarks so many features are asked first, strong and weak ones
             alike. Their pose is the answer if `sure_guided` landmarks confirm it.
-        max_queries: the most reliable features that are used else (of equally reliable ones an
+        max_queries: the most reliable features that are asked next (of equally reliable ones an
             even choice over the image); all of them if these fail.
         keep_share: share of the answers, the most certain, that vote.
         quantile_ratio: if set, instead: answers with s < ratio x the 10 % quantile of s vote

@@ -25,7 +25,7 @@ def locate_among(
     intrinsics: Camera | np.ndarray,
     depth: np.ndarray | None = None,
 ) -> Localization:
-    """Which of several scenes an image shows, and from where: the one with the most inliers.
+    """Which of several scenes an image shows, and from where.
 
     Maps may have been asked about different numbers of features: the share of those that voted
     counts.

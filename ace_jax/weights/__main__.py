@@ -18,12 +18,11 @@ Examples:
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ace_jax.errors import EXIT_INTERRUPTED, UserError, report
+from ace_jax.errors import EXIT_INTERRUPTED, UserError, report, stop_printing
 from ace_jax.weights import catalogue, checkpoint, store
 from ace_jax.weights.download import download
 
@@ -113,8 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except UserError as error:
         return report(error)
-    except BrokenPipeError:  # `... list | head`; nothing more may be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        stop_printing()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
