@@ -69,7 +69,6 @@ def _cpu_seconds(pid: int) -> float:
 def fuzz(
     count: int,
     kinds: list[str],
-    first: int = 0,
     shared: Path | None = None,
     seconds: float = float("inf"),
 ) -> tuple[Counter, list[str]]:
@@ -78,7 +77,6 @@ def fuzz(
     Args:
         count: how many.
         kinds: of `data_formats.WRITERS`, of `file_fuzz.USES`, or "archive"; in turn.
-        first: seed of the first.
         shared: folder with weights of other programs, if there is one.
         seconds: stop after these, with fewer than `count`.
 
@@ -88,7 +86,7 @@ def fuzz(
     deadline = time.monotonic() + seconds
     ends: Counter = Counter()
     problems: list[str] = []
-    seed, last = first, first + count
+    seed, last = 0, count
     context = multiprocessing.get_context("spawn")
     while seed < last:
         results = context.Queue()

@@ -1,14 +1,11 @@
-"""Readers of recordings: frames per second, detection of planted faults, fuzzing.
+"""Readers of recordings: frames per second, and detection of planted faults.
 
   python benchmarks/readers.py [--tables speed,faults] [--data_root DIR] [--docs docs/datasets.md]
-  python benchmarks/readers.py --fuzz 10000 [--seed 0]
 
 `speed` reads real recordings through the prefetcher as SLAM does, on `--cores` cores; the layouts
 for which there is no real file are exports of the same frames. `faults` plants each fault that
-`python -m ace_jax.data check` knows into both real recordings and says what it found. `--fuzz N`
-opens and reads N recordings of which files were mutated (bits, bytes, lengths, text), a share for
-each reader and for the archives, in processes whose memory is limited and which are killed if they
-hang: every one must end in frames, `UserError` or `BadFrame`, and write nothing outside its folder.
+`python -m ace_jax.data check` knows into both real recordings and says what it found. Damaged files
+are read by `reliability.py --tables files`.
 """
 
 import shutil
@@ -20,7 +17,6 @@ from pathlib import Path
 
 import cv2
 from absl import flags, logging
-from fuzzing import fuzz
 from machine import stamp, use_cores
 from markdown import asked, publish, table
 
@@ -36,14 +32,11 @@ from ace_jax.data.verbs.check import check
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from data_faults import FAULTS, VARIANTS, copy
-from data_formats import WRITERS
 
 _TABLES = flags.DEFINE_list("tables", ["speed", "faults"], "which tables")
 _DATA_ROOT = flags.DEFINE_string("data_root", "../shared/data", "folder with 7scenes/ and tum/")
 _CORES = flags.DEFINE_integer("cores", 2, "processor cores to use", lower_bound=1)
 _FRAMES = flags.DEFINE_integer("frames", 300, "frames to read for the table of speeds")
-_FUZZ = flags.DEFINE_integer("fuzz", 0, "how many mutated recordings to read; 0: make tables")
-_SEED = flags.DEFINE_integer("seed", 0, "of the mutations")
 _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose tables are replaced")
 
 KITCHEN, FREIBURG = "7scenes/redkitchen/seq-01", "tum/freiburg1_rpy"
@@ -129,32 +122,8 @@ def _found(report, fault: str | None) -> str:
     return seen if names == ([fault] if fault else []) else f"**{seen}**"
 
 
-# Fuzzing.
-
-
-def _fuzz_report(count: int, seed: int) -> int:
-    kinds = [*sorted(WRITERS), "archive"]
-    start, where = time.perf_counter(), stamp(())
-    ends, problems = fuzz(count, kinds, seed)
-    columns = ("read", "bad frames", "refused", "traceback")
-    rows = [[kind, *(str(ends[kind, column]) for column in columns)] for kind in kinds]
-    rows.append(["all", *(str(sum(ends[k, c] for k in kinds)) for c in columns)])
-    text = table(["reader", *columns], rows)
-    text += (
-        f"\n\n{sum(ends.values())} mutated recordings (seeds from {seed}), "
-        f"{time.perf_counter() - start:.0f} s; problems (tracebacks, hangs, crashes, more than "
-        f"1 GiB, files written): {len(problems)}.\n\n({where})"
-    )
-    publish("fuzz", text, _DOCS.value)
-    for problem in problems[:40]:
-        print(problem)
-    return 1 if problems else 0
-
-
-def main(_: Sequence[str]) -> int | None:
-    """Makes the tables, or fuzzes."""
-    if _FUZZ.value:
-        return _fuzz_report(_FUZZ.value, _SEED.value)
+def main(_: Sequence[str]) -> None:
+    """Makes the tables."""
     use_cores(_CORES.value)
     root = Path(_DATA_ROOT.value)
     made = {
@@ -167,7 +136,6 @@ def main(_: Sequence[str]) -> int | None:
     where = stamp(("opencv-python-headless", "pillow", "numpy"))
     for name, (header, rows) in zip(_TABLES.value, asked(made, _TABLES.value), strict=True):
         publish(name, f"{table(header, list(rows(root)))}\n\n({where})", _DOCS.value)
-    return None
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ into that file's `<!-- table: NAME -->` blocks. A run that fails, such as for a 
 not there, says why in its row.
 
 All tables with three seeds are 54 runs and an installation; `--quick` takes one seed and 60 frames
-and says nothing about accuracy. Long paths, faults and real time are in `slam_stress.py`.
+and says nothing about accuracy. Long paths and real time are in `slam_stress.py`.
 
 Protocol: constants were chosen on redkitchen 0-499 and the synthetic rooms, so redkitchen 0-799 is
 partly and TUM entirely unseen. ATE is SE(3)-aligned and never scaled; a figure over several seeds

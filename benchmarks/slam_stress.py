@@ -1,6 +1,6 @@
-"""SLAM in hard conditions: real time, loops, look-alike rooms, kidnapping, movers, long paths.
+"""SLAM in hard conditions: real time, loops, look-alike rooms, kidnapping, movers.
 
-  python benchmarks/slam_stress.py [--tables realtime,loops,kidnap,movers,length]
+  python benchmarks/slam_stress.py [--tables realtime,loops,kidnap,movers]
       [--skip noisy] [--data_root DIR] [--quick] [--docs docs/slam-figures.md]
 
 As `slam.py`: every number comes from `python -m ace_jax.slam`. The synthetic sequences are rendered
@@ -31,10 +31,7 @@ FOUND_WITHIN = 3  # frames after a teleport
 FALSE_POSE = 0.1  # metres; a pose that far off after a teleport is a false recovery
 MAPPED_FRAME = 1e-6  # seconds by which times of two files may differ
 
-_TABLES = flags.DEFINE_list(
-    "tables", ["realtime", "loops", "kidnap", "movers", "length"], "which tables"
-)
-_LENGTHS = flags.DEFINE_list("lengths", ["500", "2000", "5000"], "frames, for the table length")
+_TABLES = flags.DEFINE_list("tables", ["realtime", "loops", "kidnap", "movers"], "which tables")
 _SKIP = flags.DEFINE_list("skip", [], "leave out rows whose sequence contains one of these words")
 
 
@@ -189,31 +186,11 @@ def movers(run: Runner) -> str:
     return rows_table(header, _asked(rows), run, cells)
 
 
-def length(run: Runner) -> str:
-    """Time, memory and map as the path grows; the camera walks to and fro in the corridor."""
-    rows = [Row(f"{n} frames", f"synthetic/corridor-replay{n}") for n in _LENGTHS.value]
-
-    def cells(runs: Runs) -> list[str]:
-        return [
-            figures(runs.values("ms_p50"), 1),
-            figures(runs.values("ms_p95"), 1),
-            figures(runs.values("peak_memory_mb"), 0),
-            figures(runs.values("map_bytes"), 2, 1e-6),
-            figures(runs.values("keyframes"), 0),
-            figures(runs.values("coverage"), 1, 100),
-            figures(runs.values("ate_rmse_m"), 2, 100),
-        ]
-
-    header = ["path", "ms p50", "ms p95", "memory MiB", "map MB", "keyframes", "coverage %"]
-    return rows_table([*header, "ATE RMSE cm"], rows, run, cells)
-
-
 TABLES: dict[str, Callable[[Runner], str]] = {
     "realtime": realtime,
     "loops": loops,
     "kidnap": kidnap,
     "movers": movers,
-    "length": length,
 }
 
 
