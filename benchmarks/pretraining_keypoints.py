@@ -22,10 +22,10 @@ import jax
 import ml_collections
 import numpy as np
 from absl import flags
-from brute_force import BruteForce
 from machine import stamp
 from markdown import asked, publish, table
 from pretraining_runs import DOCS, FIRST_TEST, STEPS, WEIGHTS_DIR, WORK, Bench, interval
+from sift_matching import SiftMatching
 
 from ace_jax import errors
 from ace_jax.evaluation.relocalization import pose_errors
@@ -127,9 +127,9 @@ def brute_force(work: Path) -> dict[str, np.ndarray]:
         views, shares, seconds = Views(**config.views), [], []
         for number in range(_ROOMS.value):
             frames = source.images(number, views)
-            peer = BruteForce(frames[: views.mapping])
+            peer = SiftMatching(frames[: views.mapping])
             queries, began = frames[views.rows("query")], time.perf_counter()
-            found = [peer.pose(query) for query in queries]
+            found = [peer(query)[0] for query in queries]
             seconds.append((time.perf_counter() - began) / len(queries))
             errors_ = pose_errors(found, np.stack([q.world_from_camera for q in queries]))
             within = (errors_.translation <= 0.05) & (errors_.rotation <= 5.0)

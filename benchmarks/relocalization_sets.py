@@ -23,9 +23,7 @@ on with what is missing. With --nomake it prints the table of what there is. The
 - fox: every other photo of nerfstudio's fox mapped, the others asked; no depth, arbitrary scale:
   its figures are hundredths of its unit.
 
-`matching` is the strongest simple peer: 2048 RootSIFT features of the query at full resolution
-against those of every mapping image, one by one (ratio 0.8, mutual), points from the depth camera
-or triangulated over all pairs of images, PoseLib's LO-RANSAC (5 px, Cauchy loss of 1.25 px).
+`matching` is the strongest simple peer, see `sift_matching.py`.
 """
 
 import dataclasses
@@ -41,16 +39,15 @@ import numpy as np
 from absl import flags, logging
 from machine import stamp, use_cores
 from markdown import asked, publish, table
+from sift_matching import SiftMatching
 
 from ace_jax import errors
-from ace_jax.data.depth_at_features import sample_depth
 from ace_jax.data.frame import Frame, FrameSource
+from ace_jax.data.given_images import GivenImages
 from ace_jax.data.selection import open_frames
 from ace_jax.evaluation import relocalization as evaluation
-from ace_jax.features.sift import Sift
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.host_camera import intrinsic_matrix, project, rays, unproject_to_world
-from ace_jax.geometry.rigid import invert, transform
+from ace_jax.geometry.host_camera import intrinsic_matrix, rays
 from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import save_map
 from ace_jax.mapping import config as mapping_config
@@ -80,31 +77,15 @@ class Scene:
     queries: Sequence[Frame] | FrameSource
 
 
-class Frames:
-    """Frames in memory as a `FrameSource`."""
-
-    def __init__(self, name: str, frames: Sequence[Frame], depth: bool = True) -> None:
-        self.name, self.has_depth = name, depth
-        self._frames = [f if depth else dataclasses.replace(f, depth=None) for f in frames]
-        self.camera = frames[0].camera
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __getitem__(self, index: int) -> Frame:
-        return self._frames[index]
-
-    def timestamps(self) -> np.ndarray:
-        """(N,) seconds."""
-        return np.arange(len(self), dtype=np.float64)
-
-    def names(self) -> list[str]:
-        """N names."""
-        return [frame.name for frame in self._frames]
-
-    def poses(self) -> np.ndarray:
-        """(N, 4, 4) world_from_camera."""
-        return np.stack([frame.world_from_camera for frame in self._frames])
+def in_memory(name: str, frames: Sequence[Frame], depth: bool) -> FrameSource:
+    """Frames as a recording, with or without their depth."""
+    return GivenImages(
+        [f.rgb for f in frames],
+        frames[0].camera,
+        [f.world_from_camera for f in frames],
+        [f.depth for f in frames] if depth else None,
+        name=name,
+    )
 
 
 def kitchen(frames: str) -> FrameSource:
@@ -163,7 +144,7 @@ def rooms(depth: bool) -> list[Scene]:
     return [
         Scene(
             f"room-{n}{'' if depth else '-rgb'}",
-            Frames(f"room {n}", room(n)[VIEWS.rows("mapping")], depth),
+            in_memory(f"room {n}", room(n)[VIEWS.rows("mapping")], depth),
             room(n)[VIEWS.rows("query")],
         )
         for n in range(ROOMS)
@@ -236,133 +217,15 @@ class Default:
         return (found.world_from_camera if found.success else None), found.ms, found.num_inliers
 
 
-class Matching:
+class Matching(SiftMatching):
     """Brute-force matching of SIFT against every mapping image, and PoseLib."""
 
     label = "matching"
 
     def __init__(self, name: str, mapping: FrameSource) -> None:
         started = time.process_time()
-        self._sift = Sift(image_size=None, max_features=2048)
-        frames = list(mapping)
-        found = [self._features(frame) for frame in frames]
-        if mapping.has_depth:
-            points = []
-            for frame, (uv, _) in zip(frames, found, strict=True):
-                depth = sample_depth(frame.depth, uv)
-                camera_from_world = invert(frame.world_from_camera)
-                world = unproject_to_world(uv, depth, frame.camera, camera_from_world)
-                points.append((world, depth > 0))
-        else:
-            points = triangulated(frames, found)
-        self._images = [
-            (descriptors[known], world[known])
-            for (_, descriptors), (world, known) in zip(found, points, strict=True)
-        ]
-        # One byte a number of the descriptor, as SIFT is stored, and three floats.
-        self.bytes = sum(len(d) * (d.shape[1] + 12) for d, _ in self._images)
+        super().__init__(list(mapping))
         self.core_seconds = time.process_time() - started
-
-    def _features(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-        features = self._sift.extract(frame.rgb)
-        mask = np.asarray(features.mask)
-        return np.asarray(features.uv)[mask], np.asarray(features.descriptors)[mask]
-
-    def __call__(self, frame: Frame) -> tuple[np.ndarray | None, dict[str, float], int]:
-        import poselib
-
-        start = time.perf_counter()
-        uv, descriptors = self._features(frame)
-        extracted = time.perf_counter()
-        pixels, points = [], []
-        for theirs, world in self._images:
-            mine, its = matches(descriptors, theirs)
-            pixels.append(uv[mine])
-            points.append(world[its])
-        pixels, points = np.concatenate(pixels), np.concatenate(points)
-        matched = time.perf_counter()
-        pose, inliers = None, 0
-        if len(pixels) >= 5:
-            c = frame.camera
-            pinhole = {
-                "model": "PINHOLE",
-                "width": c.width,
-                "height": c.height,
-                "params": [float(x) for x in (c.fx, c.fy, c.cx, c.cy)],
-            }
-            found, info = poselib.estimate_absolute_pose(
-                pixels.astype(np.float64),
-                points.astype(np.float64),
-                pinhole,
-                {"max_reproj_error": 5.0, "min_iterations": 1000},
-                {"loss_type": "CAUCHY", "loss_scale": 1.25},
-            )
-            inliers = int(np.sum(info["inliers"]))
-            if inliers >= 5:
-                camera_from_world = np.eye(4)
-                camera_from_world[:3] = found.Rt
-                pose = invert(camera_from_world)
-        solved = time.perf_counter()
-        stages = (start, extracted, matched, solved)
-        ms = dict(zip(STAGES, 1e3 * np.diff(stages), strict=True))
-        return pose, ms, inliers
-
-
-def matches(mine: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mutual nearest neighbours that pass Lowe's ratio test: indices of (N, D) and (M, D)."""
-    if len(mine) < 2 or len(theirs) < 2:
-        return np.zeros(0, int), np.zeros(0, int)
-    similarity = mine @ theirs.T
-    rows = np.arange(len(mine))
-    best = similarity.argmax(axis=1)
-    top = similarity[rows, best]
-    mutual = similarity.argmax(axis=0)[best] == rows
-    similarity[rows, best] = -1.0
-    second = similarity.max(axis=1)
-    # Squared distances of unit vectors are 2 - 2 cos.
-    good = mutual & (1.0 - top < 0.8**2 * (1.0 - second))
-    return rows[good], best[good]
-
-
-def triangulated(
-    frames: Sequence[Frame], found: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """World points (N, 3) of each image's features by matching all pairs, and which are known.
-
-    The point nearest to all rays; a view that is more than 4 pixels off leaves, three times over.
-    """
-    count, poses = len(frames), [invert(f.world_from_camera) for f in frames]
-    seen = [np.full((len(uv), count), -1) for uv, _ in found]
-    for i in range(count):
-        for j in range(i):
-            mine, its = matches(found[i][1], found[j][1])
-            seen[i][mine, j], seen[j][its, i] = its, mine
-    result = []
-    for i in range(count):
-        seen[i][:, i] = np.arange(len(seen[i]))
-        rows, pixels = seen[i], np.zeros((len(seen[i]), count, 2))
-        directions, centres = np.zeros((len(rows), count, 3)), np.zeros((count, 3))
-        for j, frame in enumerate(frames):
-            pixels[:, j] = found[j][0][rows[:, j]]
-            ray = rays(pixels[:, j], frame.camera) @ frame.world_from_camera[:3, :3].T
-            directions[:, j] = ray / np.linalg.norm(ray, axis=1, keepdims=True)
-            centres[j] = frame.world_from_camera[:3, 3]
-        used = rows >= 0
-        for _ in range(3):
-            across = np.eye(3) - directions[..., :, None] * directions[..., None, :]
-            across = across * used[..., None, None]
-            normal = across.sum(axis=1) + 1e-9 * np.eye(3)
-            right = np.einsum("njab,jb->na", across, centres)
-            points = np.linalg.solve(normal, right[..., None])[..., 0]
-            for j, frame in enumerate(frames):
-                inside = transform(poses[j], points)
-                error = np.linalg.norm(project(inside, frame.camera) - pixels[:, j], axis=1)
-                good = (error < 4.0 * float(frame.camera.pixel_scale)) & (inside[:, 2] > 0)
-                used[:, j] &= good
-        cosine = np.einsum("njc,nc->nj", directions, directions[:, i])
-        parallax = np.where(used, cosine, 1.0).min(axis=1) < np.cos(np.deg2rad(1.5))
-        result.append((points, used[:, i] & (used.sum(axis=1) >= 2) & parallax))
-    return result
 
 
 METHODS: dict[str, Callable[[str, FrameSource], Any]] = {"default": Default, "matching": Matching}
