@@ -16,13 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from absl import flags
-from machine import stamp
+from machine import REPO, stamp
 from markdown import put_into, table
 
 from ace_jax import errors
 from ace_jax.errors import UserError
 
-REPO = Path(__file__).resolve().parent.parent
 # Command, what to do. In the directory: photo.png (no EXIF), notes.safetensors (no map), and a
 # recording `bare` of colour images alone, a folder `notes`, and walk.mp4.
 CASES = (

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from machine import stamp
+from machine import REPO, stamp
 from markdown import put_into
 
 from ace_jax import errors
 from ace_jax.errors import UserError
 
-REPO = Path(__file__).resolve().parent.parent
 _ROOM = "--seq synthetic/room0"
 COMMANDS = (
     "ace-jax",

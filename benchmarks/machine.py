@@ -4,15 +4,20 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ace_jax.errors import UserError
 from ace_jax.runtime import processor
+
+REPO = Path(__file__).resolve().parent.parent
+# Runs `python ARGUMENTS` with its output into a file; says what went wrong, if anything.
+Command = Callable[[Sequence[str], Path], str | None]
 
 
 def use_cores(count: int) -> None:
@@ -45,6 +50,22 @@ def stamp(packages: Sequence[str] = ("jax",)) -> str:
         f"{datetime.date.today()}, revision {revision()}, {count} of {processor()}, load "
         f"{os.getloadavg()[0]:.1f} at the start; {', '.join(versions)}"
     )
+
+
+def python(arguments: Sequence[str], log: Path) -> str | None:
+    """Runs the command; the line with the reason if it failed."""
+    with open(log, "a") as file:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(REPO)},
+        )
+    if done.returncode == 0:
+        return None
+    lines = log.read_text(errors="replace").splitlines()
+    told = [line for line in lines if re.match(r"error: |[\w.]*(Error|Exception)\b", line)]
+    return f"exit code {done.returncode}, {(told or lines or ['no message'])[-1]}"
 
 
 def printed_by(

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from doc_tables import JOBS, REPO, Job, faults, stamp_of
-from machine import revision, stamp
-from published_runs import Command, python
+from machine import Command, python, revision, stamp
 
 from ace_jax.files import write_json
 

@@ -2,40 +2,15 @@
 
 import dataclasses
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from machine import revision, stamp
+from machine import Command, python, revision, stamp
 from published_discovery import Found
 from published_protocols import BENCHMARKS
 
 from ace_jax.files import write_json
-
-REPO = Path(__file__).resolve().parent.parent
-# Runs `python ARGUMENTS` with its output into a file; says what went wrong, if anything.
-Command = Callable[[Sequence[str], Path], str | None]
-
-
-def python(arguments: Sequence[str], log: Path) -> str | None:
-    """Runs the command; the line with the reason if it failed."""
-    with open(log, "a") as file:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(REPO)},
-        )
-    if done.returncode == 0:
-        return None
-    lines = log.read_text(errors="replace").splitlines()
-    told = [line for line in lines if re.match(r"error: |[\w.]*(Error|Exception)\b", line)]
-    return f"exit code {done.returncode}, {(told or lines or ['no message'])[-1]}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,10 +25,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
+from machine import REPO
 from markdown import table
 from slam_runs import (
     QUICK_FRAMES,
-    REPO,
     SFM_POSES,
     Row,
     Runner,

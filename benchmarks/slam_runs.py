@@ -6,10 +6,8 @@ cores. A run that fails, such as for a recording that is not there, says why in 
 
 import dataclasses
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 from history_file import History, save
-from machine import revision, stamp, use_cores
+from machine import python, revision, stamp, use_cores
 from markdown import asked, publish, table
 
 from ace_jax.data.frame import FrameSource
@@ -25,7 +23,6 @@ from ace_jax.data.registry import open_sequence
 from ace_jax.evaluation.files import read_trajectory
 from ace_jax.evaluation.trajectory import Trajectory, compare
 
-REPO = Path(__file__).resolve().parent.parent
 QUICK_FRAMES = 60
 SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
 
@@ -212,7 +209,7 @@ class Runner:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
                 say(f"{row.label}, seed {seed}")
-                failure = _slam(arguments, folder / "log.txt")
+                failure = python(["-m", "ace_jax.slam", *arguments], folder / "log.txt")
                 if failure:
                     runs.failure = failure
                     say(f"  {failure}")
@@ -221,22 +218,6 @@ class Runner:
             runs.folders.append(folder)
             runs.metrics.append(_read_json(folder / "metrics.json"))
         return runs
-
-
-def _slam(arguments: Sequence[str], log: Path) -> str | None:
-    """Runs the command; what went wrong, if anything."""
-    with open(log, "w") as file:
-        done = subprocess.run(
-            [sys.executable, "-m", "ace_jax.slam", *arguments],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(REPO)},
-        )
-    if done.returncode == 0:
-        return None
-    lines = log.read_text().splitlines()
-    told = [line for line in lines if re.match(r"error: |[\w.]*(Error|Exception)\b", line)]
-    return f"exit code {done.returncode}, {(told or lines or ['no message'])[-1]}"
 
 
 def _read_json(path: Path):

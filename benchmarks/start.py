@@ -20,14 +20,12 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from machine import printed_by, stamp
+from machine import REPO, printed_by, stamp
 from markdown import table
 
 from ace_jax import errors, runtime
 from ace_jax.data.registry import open_sequence
 from ace_jax.errors import UserError
-
-REPO = Path(__file__).resolve().parent.parent
 
 # What a process does; `times` takes the seconds after its imports, and when it is ready.
 _BEGIN = """
