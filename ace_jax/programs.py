@@ -16,14 +16,9 @@ import hashlib
 import importlib.metadata
 import inspect
 import os
-import pickle
-import secrets
-import shutil
 import sys
 import threading
-import time
-import zlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,17 +27,13 @@ import jax
 import numpy as np
 from absl import logging
 
-from ace_jax.files import replacing
+from ace_jax import executables
 from ace_jax.runtime import enable_compilation_cache
 
 KEEP_ENV = "ACE_JAX_PROGRAMS"
-LOADED = "/ace_jax/program_loaded"  # an event of `jax.monitoring`, with its seconds
 _PACKAGES = ("ace_jax",)  # whose code `_code` knows
-_KEPT_REVISIONS = 4  # of the package, by whose code executables are found
 _PLAIN = (bool, int, float)  # Python's numbers, which are traced as weakly typed scalars
 _CACHE_SETTINGS = ("jax_compilation_cache", "jax_persistent_cache", "jax_enable_compilation_cache")
-_WITHOUT_FUSIONS = {"xla_cpu_use_fusion_emitters": False}
-_hit = threading.local()
 
 
 def program(
@@ -153,21 +144,22 @@ class Program:
         if folder is None or not self._is_known() or not all(map(_tells_all, key[0])):
             return self._jit
         name = f"{self.__module__}.{self.__qualname__}"
-        called = _digest(name, repr(key), _tracer(), _compiler())
+        called = executables.digest(name, repr(key), _tracer(), executables.compiler())
         index = folder / _code() / called
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            loaded = _load(folder / index.read_text())
+            loaded = executables.load(folder / index.read_text())
             if loaded is not None:
                 return loaded
         lowered = self._jit.lower(*args, **kwargs)
         signature = str((lowered.in_tree, lowered.out_tree, lowered.in_avals, lowered.out_info))
-        file = f"{self.__name__}-{_digest(lowered.as_text(), signature, _compiler())}"
-        loaded = _load(folder / file)
+        content = executables.digest(lowered.as_text(), signature, executables.compiler())
+        file = f"{self.__name__}-{content}"
+        loaded = executables.load(folder / file)
         if loaded is None:
-            loaded, new = _compile(lowered)
-            if not (new and _save(folder / file, loaded)):
+            loaded, new = executables.compile_lowered(lowered)
+            if not (new and executables.save(folder / file, loaded)):
                 return loaded
-        _write(index, lambda path: path.write_text(file))
+        executables.write_whole(index, lambda path: path.write_text(file))
         return loaded
 
     def _is_known(self) -> bool:
@@ -189,7 +181,7 @@ def store() -> Path | None:
 
 @functools.cache
 def _switch_on() -> Path | None:
-    jax.monitoring.register_event_listener(_note)
+    jax.monitoring.register_event_listener(executables.note)
     folder = enable_compilation_cache()
     return None if folder is None else folder / "ace_jax"
 
@@ -242,40 +234,6 @@ def _tells_all(pairs: tuple) -> bool:
     )
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-@functools.cache
-def _compiler() -> str:
-    """What an executable depends on beside the lowered program and the processor."""
-    first = jax.devices()[0]
-    return repr(
-        [
-            *(importlib.metadata.version(name) for name in ("jax", "jaxlib")),
-            first.client.platform_version,
-            first.device_kind,
-            jax.device_count(),
-            os.environ.get("XLA_FLAGS"),
-            os.environ.get("LIBTPU_INIT_ARGS"),
-            _options(),
-        ]
-    )
-
-
-@functools.cache
-def _options() -> dict[str, Any]:
-    """On CPUs XLA compiles a quarter faster without its fusion emitters; programs run as fast."""
-    said = os.environ.get("XLA_FLAGS", "")
-    if jax.default_backend() != "cpu" or any(flag in said for flag in _WITHOUT_FUSIONS):
-        return {}
-    try:
-        jax.jit(lambda x: x + 1).lower(0.0).compile(compiler_options=_WITHOUT_FUSIONS)
-    except Exception:  # another version of XLA knows no such option
-        return {}
-    return _WITHOUT_FUSIONS
-
-
 @functools.cache
 def _tracer() -> str:
     """What a lowered program depends on beside the code of this package and the arguments."""
@@ -296,106 +254,3 @@ def _code() -> str:
         found.update(path.relative_to(root).as_posix().encode())
         found.update(path.read_bytes())
     return f"code-{found.hexdigest()[:16]}"
-
-
-def _compile(lowered: Any) -> tuple[Any, bool]:
-    """The executable of a lowered function, and whether XLA has made it now.
-
-    What JAX's cache gives cannot be written again: XLA for CPUs then misses functions.
-    """
-    with _cache_hits() as hits:
-        compiled = lowered.compile(compiler_options=_options())
-    if not hits:
-        return compiled, True
-    # An option that changes what XLA prints when it is debugged: the cache has nothing under it.
-    unique = {"xla_debug_buffer_assignment_show_max": 1000 + secrets.randbelow(1 << 20)}
-    try:
-        with _cache_hits() as hits:
-            return lowered.compile(compiler_options=_options() | unique), not hits
-    except Exception:  # a device that knows no such option
-        return compiled, False
-
-
-def _load(path: Path) -> Callable[..., Any] | None:
-    """The executable of a file; None: there is none, or it is damaged."""
-    from jax.experimental import serialize_executable
-
-    start = time.perf_counter()
-    try:
-        content = zlib.decompress(path.read_bytes())
-        if b"lapack_" in content:
-            _prepare_lapack()
-        loaded = serialize_executable.deserialize_and_load(
-            *pickle.loads(content), execution_devices=jax.devices()[:1]
-        )
-        jax.monitoring.record_event_duration_secs(LOADED, time.perf_counter() - start)
-        return loaded
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # whatever a damaged or foreign file is read as
-        logging.info("the compiled program %s cannot be loaded: %s", path, error)
-        return None
-
-
-@functools.cache
-def _prepare_lapack() -> None:
-    """Gives XLA for CPUs the addresses of LAPACK's functions, as lowering does: calls crash else.
-
-    Raises:
-        AttributeError: another version of JAX does it otherwise.
-    """
-    from jaxlib import lapack
-
-    lapack.prepare_lapack_call("potrf_ffi", np.dtype(np.float32))
-
-
-def _save(path: Path, compiled: Any) -> bool:
-    """Keeps an executable; tells whether that was possible."""
-    from jax.experimental import serialize_executable
-
-    try:
-        content = zlib.compress(pickle.dumps(serialize_executable.serialize(compiled)), 1)
-    except (ValueError, TypeError, NotImplementedError, RuntimeError, pickle.PicklingError):
-        return False
-    return _write(path, lambda temporary: temporary.write_bytes(content))
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> bool:
-    """Writes a file as a whole; tells whether that was possible."""
-    try:
-        if not path.parent.is_dir():
-            _drop_old_revisions(path.parent.parent)
-        with replacing(path) as temporary:
-            write(temporary)
-    except OSError as error:
-        logging.log_first_n(
-            logging.WARNING,
-            "compiled programs are not kept: cannot write %s (%s)",
-            1,
-            path.parent,
-            error.strerror,
-        )
-        return False
-    return True
-
-
-def _drop_old_revisions(folder: Path) -> None:
-    """Forgets by which calls earlier code found its executables, the latest revisions apart."""
-    with contextlib.suppress(OSError):
-        known = sorted(folder.glob("code-*"), key=lambda path: path.stat().st_mtime)
-        for old in known[: 1 - _KEPT_REVISIONS]:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _note(event: str, **_: Any) -> None:
-    if event == "/jax/compilation_cache/cache_hits":
-        _hit.count = getattr(_hit, "count", 0) + 1
-
-
-@contextlib.contextmanager
-def _cache_hits() -> Iterator[list[int]]:
-    """Collects whether JAX's cache had what this thread compiled meanwhile."""
-    before, hits = getattr(_hit, "count", 0), []
-    yield hits
-    if (now := getattr(_hit, "count", 0)) > before:
-        hits.append(now - before)

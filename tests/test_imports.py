@@ -16,6 +16,7 @@ LAYERS = (
     {"errors", "precision", "config_flag"},
     {"files", "progress", "pickle_reader", "plugins"},
     {"runtime", "downloads", "archives"},
+    {"executables"},
     {"programs"},
     {"geometry"},
     {"data", "models"},

@@ -13,7 +13,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from repository import REPO
 
-from ace_jax import programs, runtime
+from ace_jax import executables, programs, runtime
 from ace_jax.geometry.camera import Camera
 from ace_jax.programs import in_threads, program
 
@@ -51,20 +51,20 @@ def fresh(function=wave, **options):
     return program(function, **options)
 
 
-def executables(folder: Path) -> list[Path]:
+def kept(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*") if path.is_file()]
 
 
 def test_what_the_user_says_of_fusions_stays(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=true")
-    assert programs._options.__wrapped__() == {}
+    assert executables._options.__wrapped__() == {}
 
 
 def test_a_compiler_without_the_flag_is_told_nothing(monkeypatch):
     """XLA refuses what it does not know."""
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    monkeypatch.setattr(programs, "_WITHOUT_FUSIONS", {"xla_no_such_flag": False})
-    assert programs._options.__wrapped__() == {}
+    monkeypatch.setattr(executables, "_WITHOUT_FUSIONS", {"xla_no_such_flag": False})
+    assert executables._options.__wrapped__() == {}
 
 
 def test_a_second_process_neither_traces_nor_compiles(folder):
@@ -95,7 +95,7 @@ def test_another_call_is_another_program(folder, args, options):
         np.testing.assert_array_equal(found[name], expected[name])
         assert found[name].dtype == expected[name].dtype
         assert found[name].weak_type == expected[name].weak_type
-    assert len(executables(folder)) == 2
+    assert len(kept(folder)) == 2
 
 
 def test_values_are_not_part_of_a_program(folder):
@@ -106,7 +106,7 @@ def test_values_are_not_part_of_a_program(folder):
     pixels = fresh(seen_by)
     for cx in (4.0, 7.0):
         np.testing.assert_allclose(pixels(camera.replace(cx=cx), X)[0], 2.0 * X + cx)
-    assert len(executables(folder)) == 2
+    assert len(kept(folder)) == 2
     pixels(camera.replace(width=65), X)  # the size is static
     assert pixels._cache_size() == 2
 
@@ -125,7 +125,7 @@ def test_old_revisions_are_forgotten(folder, monkeypatch):
     for day in range(8):
         monkeypatch.setattr(programs, "_code", lambda day=day: f"code-{day}")
         fresh()(X)
-    assert len(list(folder.glob("code-*"))) <= programs._KEPT_REVISIONS
+    assert len(list(folder.glob("code-*"))) <= executables.KEPT_REVISIONS
     assert (folder / "code-7").is_dir()
 
 
@@ -144,7 +144,7 @@ def test_what_jax_has_kept_is_kept_whole_too(folder, monkeypatch, tmp_path):
         jax.jit(wave)(X)
         assert list((tmp_path / "jax").glob("jit_wave-*"))
         fresh()(X)
-        assert len(executables(folder)) == 1
+        assert len(kept(folder)) == 1
         np.testing.assert_allclose(fresh()(X)["wave"], np.sin(X) * 2.0, rtol=1e-6)
         assert _seen == []
     finally:
@@ -156,7 +156,7 @@ def test_what_jax_has_kept_is_kept_whole_too(folder, monkeypatch, tmp_path):
 @pytest.mark.parametrize("damage", [b"", b"not a program", None])
 def test_a_damaged_file_is_compiled_again(folder, damage):
     fresh()(X)
-    (file,) = executables(folder)
+    (file,) = kept(folder)
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2] if damage is None else damage)
     np.testing.assert_allclose(fresh()(X)["wave"], np.sin(X) * 2.0, rtol=1e-6)
@@ -195,7 +195,7 @@ def test_functions_that_depend_on_more_than_their_arguments_are_not_kept(folder,
     fresh()(X)  # code that is not known, as another package's
     with_function = fresh(lambda x, of: of(x), static_argnames="of")
     np.testing.assert_allclose(with_function(X, jnp.sin), np.sin(X), rtol=1e-6)
-    assert executables(folder) == []
+    assert kept(folder) == []
 
 
 def test_it_is_a_function_of_jax(folder):
@@ -229,6 +229,7 @@ def test_jobs_run_in_threads():
 def test_the_library_compiles_in_one_way():
     """Whoever writes `jax.jit` forgets the cache; the exceptions hold no program of a command."""
     allowed = {
+        "executables.py",
         "programs.py",
         "export/artifact.py",  # traced and written, not run
         "export/standalone.py",  # works without this package
@@ -249,7 +250,7 @@ def test_an_executable_that_fails_is_not_used(folder, monkeypatch):
     def fails(*_, **__):
         raise jax.errors.JaxRuntimeError("NOT_FOUND: Function not found")
 
-    monkeypatch.setattr(programs, "_load", lambda path: fails)
+    monkeypatch.setattr(executables, "load", lambda path: fails)
     again = fresh()
     for _ in range(2):
         np.testing.assert_allclose(again(X)["wave"], np.sin(X) * 2.0, rtol=1e-6)

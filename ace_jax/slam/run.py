@@ -18,9 +18,9 @@ from ace_jax.data.playback import Arrival, Player
 from ace_jax.data.prefetch import Prefetcher
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError, limit_reached
+from ace_jax.executables import LOADED
 from ace_jax.features import registry
 from ace_jax.geometry.rigid import invert
-from ace_jax.programs import LOADED
 from ace_jax.runtime import peak_memory_mb
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import State, TrackedFrame

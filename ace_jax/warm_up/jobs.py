@@ -14,9 +14,10 @@ import numpy as np
 from ace_jax.api.mapping import map_images
 from ace_jax.api.slam import Slam
 from ace_jax.errors import UserError
+from ace_jax.executables import LOADED
 from ace_jax.geometry.camera import Camera
 from ace_jax.localization.relocalizer import Relocalizer
-from ace_jax.programs import LOADED, store
+from ace_jax.programs import store
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 _DISTANCE = 2.0  # metres to the wall that all pictures show
