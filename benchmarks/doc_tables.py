@@ -90,7 +90,7 @@ JOBS = {
         "relocalization-figures.md",
         ("main", "light", "filter", "update", "scenes", "images"),
         3.0,
-        "XFeat's weights",
+        "XFeat's weights, poselib",
     ),
     "relocalization-sets": Job(
         "relocalization_sets.py --data_root={data} --out={work} --docs={docs}",

@@ -8,9 +8,7 @@ Protocol (7-Scenes redkitchen, sequence 1, SfM poses, f = 525.505): maps are mad
 (in between) and 700-799 (later). Every row is a map file made by `ace_jax.mapping` and read by
 `ace_jax.relocalize`, in this process, on `--cores` cores; what is compiled before is in the cache
 on disk, as in a second run of a user. Times are the wall clock's; *core s* is processor time, which
-tells more where other processes run. `matching` is the recipe of hloc in small: RootSIFT of the
-query against all of the mapping images' by nearest neighbour, points from the depth camera,
-OpenCV's RANSAC and refinement.
+tells more where other processes run. `matching` is the strongest simple peer, `sift_matching.py`.
 """
 
 import dataclasses
@@ -25,26 +23,22 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jax
 import numpy as np
 from absl import flags, logging
 from machine import stamp, use_cores
 from markdown import asked, publish, table
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from sift_matching import SiftMatching
 
 from ace_jax import errors
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.selection import open_frames
 from ace_jax.evaluation import relocalization as evaluation
-from ace_jax.geometry.host_camera import intrinsic_matrix
-from ace_jax.geometry.rigid import invert
 from ace_jax.localization.relocalizer import Relocalizer
 from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.localization.several_maps import load_maps, locate_among
-from ace_jax.mapping.images import extract_images
 from ace_jax.mapping.pipeline import map_scene
-from ace_jax.mapping.points import world_points
 from ace_jax.runtime import enable_compilation_cache
 
 SEQUENCE = "7scenes/redkitchen/seq-01"
@@ -242,91 +236,21 @@ def _row(name: str, results: dict[str, Any]) -> list[str]:
     return [row.label, made, f"{size / 1e6:.2f}", times, *cells]
 
 
-class _Matcher:
-    """Nearest-neighbour matching of SIFT with points from depth, and OpenCV's PnP."""
-
-    def __init__(self) -> None:
-        from ace_jax.features.sift import Sift
-
-        started, used = time.perf_counter(), time.process_time()
-        mapping = source(MAPPING)
-        self.camera = mapping.camera
-        self._sift = Sift(image_size=(640, 480), max_features=2048)
-        images = extract_images(mapping, range(len(mapping)), self._sift, use_depth=True)
-        descriptors, points = [], []
-        for image in images:
-            known = image.mask & (image.depth > 0)
-            points.append(world_points(image, image.depth)[known])
-            descriptors.append(image.descriptors[known].astype(np.float32))
-        self._points = np.concatenate(points)
-        self._table = jax.device_put(np.concatenate(descriptors).T)
-        self._nearest = jax.jit(lambda q, t: (lambda s: (s.argmax(1), s.max(1)))(q @ t))
-        self.bytes = self._points.size * 4 + self._table.size * 4
-        self.seconds = time.perf_counter() - started, time.process_time() - used
-
-    def __call__(self, rgb: np.ndarray) -> tuple[np.ndarray | None, dict[str, float]]:
-        start = time.perf_counter()
-        features = jax.device_get(self._sift.extract(rgb))
-        extracted = time.perf_counter()
-        index, similarity = jax.device_get(self._nearest(features.descriptors, self._table))
-        good = features.mask & (similarity > 0.9)
-        matched = time.perf_counter()
-        matrix = intrinsic_matrix(self.camera)
-        pose = None
-        if good.sum() >= 6:
-            found, turn, shift, inliers = cv2.solvePnPRansac(
-                self._points[index[good]],
-                features.uv[good].astype(np.float64),
-                matrix,
-                None,
-                reprojectionError=4.0,
-                iterationsCount=1000,
-                confidence=0.9999,
-                flags=cv2.SOLVEPNP_P3P,
-            )
-            if found and len(inliers) >= 6:
-                chosen = inliers[:, 0]
-                turn, shift = cv2.solvePnPRefineLM(
-                    self._points[index[good]][chosen],
-                    features.uv[good][chosen].astype(np.float64),
-                    matrix,
-                    None,
-                    turn,
-                    shift,
-                )
-                camera_from_world = np.eye(4)
-                camera_from_world[:3, :3] = cv2.Rodrigues(turn)[0]
-                camera_from_world[:3, 3] = shift[:, 0]
-                pose = invert(camera_from_world)
-        solved = time.perf_counter()
-        return pose, {
-            "features": 1e3 * (extracted - start),
-            "head": 1e3 * (matched - extracted),
-            "solver": 1e3 * (solved - matched),
-        }
-
-    def answer(self, kind: str) -> tuple[dict[str, float], dict[str, float]]:
-        """Figures and median milliseconds of the queries of a kind."""
-        queries = frames_of(kind)
-        self(queries[0].rgb)
-        found = [self(frame.rgb) for frame in queries]
-        poses = [pose for pose, _ in found]
-        figures = _figures(poses, queries.poses())
-        ms = {stage: float(np.median([m[stage] for _, m in found])) for stage in found[0][1]}
-        return figures, ms
-
-
 def _matching_row(results: dict[str, Any]) -> list[str]:
-    matcher = _Matcher()
+    started, used = time.perf_counter(), time.process_time()
+    matching = SiftMatching(list(source(MAPPING)))
+    made = f"{time.perf_counter() - started:.0f} ({time.process_time() - used:.0f})"
     cells, ms = [], {}
     for kind in QUERIES:
-        figures, ms = matcher.answer(kind)
-        results[f"matching/{kind}"] = {**figures, "ms": ms, "bytes": matcher.bytes}
+        queries = frames_of(kind)
+        matching(queries[0])
+        found = [matching(frame) for frame in queries]
+        figures = _figures([pose for pose, _, _ in found], queries.poses())
+        ms = {stage: float(np.median([m[stage] for _, m, _ in found])) for stage in STAGES}
+        results[f"matching/{kind}"] = {**figures, "ms": ms, "bytes": matching.bytes}
         cells += accuracy(figures)
     times = " / ".join(f"{ms[stage]:.1f}" for stage in STAGES)
-    made = f"{matcher.seconds[0]:.0f} ({matcher.seconds[1]:.0f})"
-    label = "matching: SIFT, nearest neighbour, OpenCV PnP"
-    return [label, made, f"{matcher.bytes / 1e6:.1f}", times, *cells]
+    return ["SIFT matching, PoseLib", made, f"{matching.bytes / 1e6:.1f}", times, *cells]
 
 
 def _gamma(value: float) -> Callable[[np.ndarray], np.ndarray]:
