@@ -79,6 +79,10 @@ def render(i: int, room: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rgb, depth.astype(np.float32)
 
 
+class Killed(BaseException):
+    """The end of a process, as far as one process can play it."""
+
+
 @dataclasses.dataclass
 class RoomSource:
     """A `FrameSource`.
@@ -89,6 +93,7 @@ class RoomSource:
         foreign: frames that show another room.
         bad: frames that cannot be read.
         interrupt_at: the frame at which the user presses Ctrl-C.
+        killed_at: the frame at which the process is killed.
         truth: what the source claims to know about poses: `exact`, `none` or `false`.
         order: which view each frame shows, instead of 0, 1, 2, ...
     """
@@ -98,6 +103,7 @@ class RoomSource:
     foreign: tuple[int, ...] = ()
     bad: tuple[int, ...] = ()
     interrupt_at: int | None = None
+    killed_at: int | None = None
     truth: str = "exact"
     has_depth: bool = True
     order: tuple[int, ...] | None = None
@@ -112,6 +118,8 @@ class RoomSource:
             raise IndexError(index)
         if index == self.interrupt_at:
             raise KeyboardInterrupt
+        if index == self.killed_at:
+            raise Killed
         if index in self.bad:
             raise BadFrame(f"frame {index} is truncated")
         rgb, depth = render(self._view(index), int(index in self.foreign))

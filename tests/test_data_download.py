@@ -3,7 +3,6 @@
 import concurrent.futures
 import dataclasses
 import hashlib
-import http.server
 import io
 import stat
 import tarfile
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import run_python
 from data_scene import PlaneSource
-from local_server import serving
+from local_server import Files, serving
 from repository import REPO
 
 from ace_jax import archives
@@ -46,29 +45,9 @@ def tree(folder: Path, prefix: str = "") -> dict[str, bytes]:
 def server(monkeypatch):
     monkeypatch.delenv("ACE_JAX_OFFLINE")
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        files: dict = {}  # noqa: RUF012
-        breaks: list = []  # noqa: RUF012
-
-        def do_GET(self):
-            data = self.files.get(self.path)
-            if data is None:
-                self.send_error(404)
-                return
-            header = self.headers.get("Range")
-            start = int(header[6:-1]) if header else 0
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(data) - start))
-            self.end_headers()
-            end = start + self.breaks.pop() if self.breaks else len(data)
-            self.wfile.write(data[start:end])
-
-        def log_message(self, *_):
-            pass
-
-    Handler.files, Handler.breaks = {}, []
-    with serving(Handler) as Handler.url:
-        yield Handler
+    handler = Files.of()
+    with serving(handler) as handler.url:
+        yield handler
 
 
 def serve(server, monkeypatch, name, data, **changes):

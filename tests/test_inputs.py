@@ -1,5 +1,7 @@
 """What users hand over: every usual form gives the same, everything else one clear line."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -118,6 +120,7 @@ def test_intrinsics(intrinsics):
     [
         (np.eye(4), r"not an array \(4, 4\)"),
         ([5, 6, 3.5], r"not an array \(3,\)"),
+        (np.zeros((3, 3)), "intrinsics"),
         (MATRIX.T, r"not an array \(3, 3\), whose last row is not 0 0 1"),
         ("camera", "intrinsics must be"),
         ([5, -6, 3.5, 2.5], "5 -6 3.5 2.5"),
@@ -129,6 +132,17 @@ def test_intrinsics(intrinsics):
 def test_intrinsics_that_are_none(intrinsics, words):
     with pytest.raises(UserError, match=words):
         as_camera(intrinsics, 8, 6)
+
+
+def test_the_message_shows_the_matrix_that_is_meant():
+    with pytest.raises(UserError) as raised:
+        as_camera(np.eye(4), 640, 480)
+    (rows,) = re.findall(r"\[(.*)\]", str(raised.value))
+    assert [row.split() for row in rows.split(";")] == [
+        ["fx", "0", "cx"],
+        ["0", "fy", "cy"],
+        ["0", "0", "1"],
+    ]
 
 
 def test_poses():

@@ -43,13 +43,6 @@ def test_readme_and_ci_have_the_same_two_setup_commands():
         assert f"bash -c '{command}'" in ci
 
 
-def test_links_of_the_readme_exist():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (REPO / "README.md").read_text())
-    assert links
-    missing = [link for link in links if not (REPO / link).exists()]
-    assert not missing
-
-
 def test_only_our_package_is_installed():
     setuptools = pytest.importorskip("setuptools")
     config = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["setuptools"]

@@ -1,7 +1,6 @@
 """Our figures beside published ones: runs, tables, the page, downloads."""
 
 import dataclasses
-import http.server
 import json
 import os
 import re
@@ -13,7 +12,7 @@ import tarfile
 import data_formats
 import pytest
 from data_scene import PlaneSource
-from local_server import serving
+from local_server import Files, serving
 from published_layouts import LAYOUTS, Stub, as_short_as_the_miniatures, measured, tum
 from repository import REPO
 
@@ -155,23 +154,8 @@ def archives(monkeypatch, tmp_path):
         archive.add(
             tmp_path / "made/tum/rgbd_dataset_freiburg1_desk", "rgbd_dataset_freiburg1_desk"
         )
-    data, asked = (tmp_path / "desk.tgz").read_bytes(), []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path.rpartition("/")[2])
-            if not self.path.endswith("freiburg1_desk.tgz"):
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    with serving(Handler) as url:
+    handler = Files.of({"/rgbd_dataset_freiburg1_desk.tgz": (tmp_path / "desk.tgz").read_bytes()})
+    with serving(handler) as url:
         known = catalogue.DATA_SETS["tum"]
         parts = [
             dataclasses.replace(part, url=f"{url}/{part.url.rpartition('/')[2]}")
@@ -179,7 +163,7 @@ def archives(monkeypatch, tmp_path):
         ]
         changed = dataclasses.replace(known, parts=tuple(parts))
         monkeypatch.setitem(catalogue.DATA_SETS, "tum", changed)
-        yield asked
+        yield handler.asked
 
 
 def test_what_is_missing_is_fetched_run_and_removed(tmp_path, archives, caplog):
@@ -190,12 +174,12 @@ def test_what_is_missing_is_fetched_run_and_removed(tmp_path, archives, caplog):
     assert set(records) == {("tum", "freiburg1_desk"), ("tum", "freiburg1_rpy")}
     assert [path.name for path in (root / "tum").iterdir()] == ["rgbd_dataset_freiburg1_rpy"]
     assert "tum/freiburg1_room is not fetched" in caplog.text
-    assert "rgbd_dataset_freiburg1_rpy.tgz" not in archives
+    assert "/rgbd_dataset_freiburg1_rpy.tgz" not in archives
     archives.clear()
     records = measured(root, out, stub, names=["tum"], download=True)
     assert len(stub.calls) == 2  # finished, although the frames are not here any more
     assert len(records) == 2
-    assert "rgbd_dataset_freiburg1_desk.tgz" not in archives
+    assert "/rgbd_dataset_freiburg1_desk.tgz" not in archives
 
 
 def test_what_was_fetched_can_be_kept(tmp_path, archives):

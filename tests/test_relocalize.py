@@ -19,7 +19,6 @@ from mapping_world import (
 from PIL import Image
 
 from ace_jax.data.frame import BadFrame
-from ace_jax.data.inputs import as_camera
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
 from ace_jax.evaluation.explorer import unpacked
@@ -235,25 +234,6 @@ def test_several_maps_tell_which_scene_it_is(map_files):
         assert answer.scene == f"room{seed}"
         assert _distance(answer, 4.5, seed) < 0.01
     assert not locate_among(relocalizers, World(3).image(4.5), CAMERA).success
-
-
-@pytest.mark.parametrize(
-    "intrinsics", [np.eye(4), np.full((3, 3), np.nan), np.zeros((3, 3)), CAMERA.replace(width=320)]
-)
-def test_impossible_intrinsics_are_one_line(intrinsics):
-    with pytest.raises(UserError, match="intrinsics"):
-        as_camera(intrinsics, 640, 480)
-
-
-def test_the_message_shows_the_matrix_that_is_meant():
-    with pytest.raises(UserError) as raised:
-        as_camera(np.eye(4), 640, 480)
-    (rows,) = re.findall(r"\[(.*)\]", str(raised.value))
-    assert [row.split() for row in rows.split(";")] == [
-        ["fx", "0", "cx"],
-        ["0", "fy", "cy"],
-        ["0", "0", "1"],
-    ]
 
 
 def test_a_run_writes_what_others_read(map_files, tmp_path):

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, make_system
+from slam_scene import CAMERA, CONFIG, FEATURES, Killed, RoomSource, make_system
 
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
@@ -17,19 +17,6 @@ from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
 from ace_jax.slam.sessions.session import load_session
 
 FRAMES, KILLED_AT = 30, 17
-
-
-class Killed(BaseException):
-    """The end of a process, as far as one process can play it."""
-
-
-class Dying(RoomSource):
-    """A source at whose frame `KILLED_AT` the process is killed."""
-
-    def __getitem__(self, index):
-        if index == KILLED_AT:
-            raise Killed
-        return super().__getitem__(index)
 
 
 def _continued(path):
@@ -44,7 +31,7 @@ def killed(tmp_path_factory):
     out = tmp_path_factory.mktemp("killed")
     checkpoint = SlamCheckpoint(out, "settings", seconds=0.0)
     with pytest.raises(Killed):
-        run(Dying(FRAMES), make_system(), out, checkpoint=checkpoint)
+        run(RoomSource(FRAMES, killed_at=KILLED_AT), make_system(), out, checkpoint=checkpoint)
     checkpoint.close()
     return out
 

@@ -6,7 +6,16 @@ import json
 import cv2
 import numpy as np
 import pytest
-from slam_scene import CAMERA, CONFIG, FEATURES, RoomSource, make_system, render, world_from_camera
+from slam_scene import (
+    CAMERA,
+    CONFIG,
+    FEATURES,
+    Killed,
+    RoomSource,
+    make_system,
+    render,
+    world_from_camera,
+)
 
 from ace_jax.data.frame import Frame
 from ace_jax.data.poses_file import read_poses
@@ -156,22 +165,12 @@ def test_a_session_is_never_given_up(tmp_path):
     assert len(later.poses.trajectory(live=False, number=1)[0]) > 10
 
 
-class _Killed(BaseException):
-    pass
-
-
-class _Dying(RoomSource):
-    def __getitem__(self, index: int) -> Frame:
-        if index == 26:
-            raise _Killed
-        return super().__getitem__(index)
-
-
 @pytest.mark.usefixtures("without_pictures")
 def test_a_killed_run_goes_on_with_all_its_maps(tmp_path):
     checkpoint = SlamCheckpoint(tmp_path, "settings", seconds=0.0)
-    with pytest.raises(_Killed):
-        run(_Dying(**vars(THERE_AND_BACK)), make_system(), tmp_path, checkpoint=checkpoint)
+    killed = dataclasses.replace(THERE_AND_BACK, killed_at=26)
+    with pytest.raises(Killed):
+        run(killed, make_system(), tmp_path, checkpoint=checkpoint)
     checkpoint.close()
     checkpoint = SlamCheckpoint(tmp_path, "settings", seconds=0.0)
     assert checkpoint.unfinished()

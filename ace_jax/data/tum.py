@@ -48,8 +48,6 @@ class Tum(ImageRecording):
         self,
         folder: str | Path,
         *,
-        undistort: bool = True,
-        interpolate: bool = True,
         intrinsics: Intrinsics | None = None,
         readout: float = KINECT_READOUT,
         name: str | None = None,
@@ -59,8 +57,6 @@ class Tum(ImageRecording):
         Args:
             folder: the sequence's folder; its name tells the family (freiburg1, 2 or 3), whose
                 calibration serves unless the folder holds an `intrinsics.json`.
-            undistort: resample the images to a pinhole camera; False leaves them as stored.
-            interpolate: ground truth between its samples, see `Trajectory.at`.
             intrinsics: of data sets that share the layout and have another camera.
             readout: seconds of the rolling shutter, see `Recording`.
             name: for messages; the folder's name by default.
@@ -99,8 +95,7 @@ class Tum(ImageRecording):
         intrinsics = _intrinsics(folder, intrinsics)
         poses = None
         if (folder / "groundtruth.txt").exists():
-            trajectory = read_trajectory(folder / "groundtruth.txt")
-            poses = trajectory.at(times, interpolate=interpolate)
+            poses = read_trajectory(folder / "groundtruth.txt").at(times)
         super().__init__(
             name,
             intrinsics.camera(*first_size(files, name)),
@@ -110,7 +105,7 @@ class Tum(ImageRecording):
             timestamps=times,
             poses=poses,
             units_per_metre=intrinsics.depth_scale,
-            distortion=intrinsics.lens() if undistort else None,
+            distortion=intrinsics.lens(),
             readout=readout,
         )
 

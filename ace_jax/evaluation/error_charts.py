@@ -6,6 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ace_jax.evaluation.charts import BLUE, GREEN, RED
+from ace_jax.evaluation.plots import with_gaps
 from ace_jax.evaluation.trajectory import (
     RelativeErrors,
     Statistics,
@@ -96,7 +97,8 @@ def drift_figure(over: dict[float, RelativeErrors]) -> Figure:
 
 def _over_time(axis: Axes, seconds: np.ndarray, values: np.ndarray, label: str) -> None:
     found = Statistics.of(values)
-    axis.plot(*_lifted(seconds, values), color="0.5", linewidth=1.0)
+    curve = with_gaps(np.stack([seconds, values], axis=1), seconds)
+    axis.plot(*curve.T, color="0.5", linewidth=1.0)
     low = max(found.mean - found.std, 0.0)
     axis.axhspan(low, found.mean + found.std, color=BLUE, alpha=0.15, linewidth=0, label="std")
     for name, colour, style in (("mean", BLUE, "-"), ("median", GREEN, "--"), ("rmse", RED, "-.")):
@@ -108,13 +110,6 @@ def _over_time(axis: Axes, seconds: np.ndarray, values: np.ndarray, label: str) 
     axis.margins(x=0)
     axis.legend(frameon=False, fontsize=8, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 0.98))
     _tidy(axis)
-
-
-def _lifted(seconds: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The curve with a gap where the camera was lost."""
-    steps = np.diff(seconds)
-    gaps = np.flatnonzero(steps > 3.0 * np.median(steps)) + 1 if len(steps) else []
-    return np.insert(seconds, gaps, np.nan), np.insert(values, gaps, np.nan)
 
 
 def _tidy(axis: Axes) -> None:

@@ -101,7 +101,7 @@ def trajectory_figure(
     for view, axis, label in ((top, 1, "across (m)"), (side, 2, "up (m)")):
         if reference is not None and ground_truth is not None:
             view.plot(
-                *_broken(reference[:, [0, axis]], ground_truth.timestamps).T,
+                *with_gaps(reference[:, [0, axis]], ground_truth.timestamps).T,
                 color=_GREY,
                 linewidth=2.5,
                 label="ground truth",
@@ -143,7 +143,7 @@ def _draw_estimate(
 ) -> LineCollection | None:
     """Draws points (N, 2), segments coloured by the error of their end; returns those, if any."""
     if errors is None or len(points) < 2:
-        view.plot(*_broken(points, timestamps).T, color="C0", linewidth=1.6, label="estimate")
+        view.plot(*with_gaps(points, timestamps).T, color="C0", linewidth=1.6, label="estimate")
         return None
     matched = errors.estimate_index
     points, timestamps = points[matched], timestamps[matched]
@@ -174,7 +174,7 @@ def _breaks(timestamps: np.ndarray) -> np.ndarray:
     return steps > _GAP * np.median(steps) if len(steps) else np.zeros(0, bool)
 
 
-def _broken(points: np.ndarray, timestamps: np.ndarray) -> np.ndarray:
+def with_gaps(points: np.ndarray, timestamps: np.ndarray) -> np.ndarray:
     """The points (N, 2) with a NaN row in each gap, where Matplotlib lifts the pen."""
     return np.insert(points, np.flatnonzero(_breaks(timestamps)) + 1, np.nan, axis=0)
 

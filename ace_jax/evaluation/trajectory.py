@@ -191,14 +191,12 @@ class RelativeErrors:
     """Relative pose errors over stretches of one length; K of them.
 
     Attributes:
-        first: (K,) where each begins, and
-        last: ends, as positions in the matched poses.
+        first: (K,) where each begins, as positions in the matched poses.
         trans_m: (K,) translation of the errors, metres.
         rot_deg: (K,) their rotation, degrees.
     """
 
     first: np.ndarray
-    last: np.ndarray
     trans_m: np.ndarray
     rot_deg: np.ndarray
 
@@ -232,7 +230,6 @@ def relative_errors(
     relative = _relative(p, q, first, last)
     return RelativeErrors(
         first=first,
-        last=last,
         trans_m=np.linalg.norm(relative[:, :3, 3], axis=-1),
         rot_deg=np.degrees(rotation_angle(relative)),
     )

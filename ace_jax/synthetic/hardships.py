@@ -55,7 +55,7 @@ def kept_of_gaps(count: int) -> list[int]:
 
 
 class ImpairedSource(SubsetSource):
-    """Another source whose pictures are impaired; depth, times and poses stay.
+    """Another source whose images are impaired, each by itself; times and poses stay.
 
     Attributes:
         name: of this source.

@@ -35,7 +35,7 @@ import numpy as np
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.geometry.camera import Camera
-from ace_jax.synthetic.bent import BentSource
+from ace_jax.synthetic.bent import bend
 from ace_jax.synthetic.furnished_rooms import make_room
 from ace_jax.synthetic.hardships import ImpairedSource, darken, kept_of_gaps, shake
 from ace_jax.synthetic.layouts import corridor_and_rooms, rooms_that_look_alike
@@ -204,9 +204,7 @@ def open_synthetic(
     sensor = Sensor() if parts.noisy else None
     source = SyntheticSource(f"synthetic/{rendered}", scene, poses, camera, sensor)
     full = f"synthetic/{parts}"
-    if parts.bent:
-        source = BentSource(source, full)
-    for asked, impair in ((parts.dark, darken), (parts.shaken, shake)):
+    for asked, impair in ((parts.bent, bend), (parts.dark, darken), (parts.shaken, shake)):
         if asked:
             source = ImpairedSource(source, full, impair)
     if parts.gaps:

@@ -131,7 +131,7 @@ class LoopCloser:
 
         Yields computations; the value of a `yield` is what the computation returned. One search
         at a time. The map may grow in between; it is changed only in the step that returns a
-        closure, after which the caller owes its own poses the `LoopClosure.correction`.
+        closure.
         """
         if number < self._rest_until:
             return None

@@ -47,9 +47,6 @@ class LoopClosure:
         inliers: old landmarks matched in them, together.
         drift: metres between where the newest keyframe was and where it belongs.
         drift_angle: radians, the same for its direction.
-        correction: (4, 4) new_world_from_old_world for everything relative to the newest
-            keyframes: a camera_from_world that was computed before becomes
-            `camera_from_world @ invert(correction)`.
         fused: landmarks that turned out to be one.
     """
 
@@ -59,7 +56,6 @@ class LoopClosure:
     inliers: int
     drift: float
     drift_angle: float
-    correction: np.ndarray
     fused: int
 
 
@@ -141,7 +137,6 @@ def correct(
         inliers=sum(p.inliers for p in places),
         drift=drift,
         drift_angle=angle,
-        correction=moved[-1],
         fused=fused,
     )
 
