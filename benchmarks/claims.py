@@ -1,4 +1,4 @@
-"""What README claims in figures: each with its table, script, revision and verdict.
+"""Figures that README states: each with its table, script, revision and verdict.
 
   python benchmarks/claims.py [--docs docs/benchmarks.md]
 

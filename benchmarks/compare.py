@@ -1,4 +1,4 @@
-"""What moved between two runs of a benchmark, beyond noise.
+"""Compares two runs of a benchmark: which figures changed by more than their noise.
 
   python benchmarks/compare.py OLD NEW [--margin 0.1] [--all]
 

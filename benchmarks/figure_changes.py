@@ -1,4 +1,4 @@
-"""Which figures moved between two runs of a benchmark, beyond noise."""
+"""Figures of two runs of a benchmark that differ by more than their noise."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Keypoints or cells, and context: poses and coordinates in hard rooms that took no part.
+"""Pre-training with keypoints or grid cells, with and without context: results in unseen rooms.
 
   python benchmarks/pretraining_keypoints.py --tables features --rooms 8 --docs docs/pretraining.md
   python benchmarks/pretraining_keypoints.py --tables context --rooms 8 --train_rooms 24

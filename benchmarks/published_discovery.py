@@ -1,4 +1,4 @@
-"""What of the papers' benchmarks lies under a data root, and whether it is all of it."""
+"""Finds sequences of the papers' benchmarks under a data root, and whether they are complete."""
 
 import dataclasses
 import re

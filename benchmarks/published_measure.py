@@ -1,4 +1,4 @@
-"""Runs what is here of the papers' benchmarks, or what can be fetched."""
+"""Runs the papers' benchmarks on the sequences that are there or can be downloaded."""
 
 import itertools
 import sys

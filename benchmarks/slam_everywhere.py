@@ -1,4 +1,4 @@
-"""SLAM with its defaults on every recording at hand, easy and hard: is it kept, and is it right?
+"""SLAM with its defaults on every recording: coverage, false poses and accuracy.
 
   python benchmarks/slam_everywhere.py [--tables recordings,hard] [--data_root DIR]
       [--docs docs/slam-figures.md]

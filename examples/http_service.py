@@ -1,4 +1,4 @@
-"""Where was this photo taken? A small HTTP service around an exported map, without ace_jax.
+"""A small HTTP service that localizes photos in an exported map, without ace_jax.
 
   python -m ace_jax.export kitchen.safetensors --out relocalizer
   python examples/http_service.py relocalizer --port 8000

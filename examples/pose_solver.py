@@ -1,4 +1,4 @@
-"""The pose solver alone: where is the camera that sees known points at these pixels?
+"""The pose solver alone: the camera pose from 2D-3D correspondences.
 
 python examples/pose_solver.py
 """

@@ -1,4 +1,4 @@
-"""Where was each frame of a recording taken? A typed script over the public API.
+"""A typed script over the public API: camera poses of all frames of a recording in a map.
 
   python examples/typed_user_script.py MAP RECORDING DATA_ROOT
 

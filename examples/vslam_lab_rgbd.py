@@ -1,4 +1,4 @@
-"""A baseline's program for VSLAM-LAB, mode rgbd: a sequence in, a trajectory out.
+"""The program of a VSLAM-LAB baseline, mode rgbd: a sequence in, a trajectory out.
 
   python examples/vslam_lab_rgbd.py --sequence_path SEQUENCE --calibration_yaml FILE \\
       --rgb_csv FILE --exp_folder OUT --exp_it 0

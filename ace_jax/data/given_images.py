@@ -1,4 +1,4 @@
-"""Images that a program hands over, as a recording."""
+"""A recording made of arrays and image files that a program has: see `ace_jax.map_images`."""
 
 import os
 from collections.abc import Sequence

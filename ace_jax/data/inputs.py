@@ -1,4 +1,4 @@
-"""What users hand over from Python: accepted in the usual forms, or refused in one line.
+"""Inputs of the Python API: images, depth, intrinsics and poses in their usual forms, checked.
 
 An image is a file or an array (colour, with alpha, or grey; 8 bit, or floats from 0 to 1); depth an
 array in metres; intrinsics a `Camera`, a (3, 3) matrix or [fx, fy, cx, cy].

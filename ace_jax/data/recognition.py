@@ -1,4 +1,4 @@
-"""What kind of recording a folder or file is, by what it holds."""
+"""Recognises the format of a recording by the content of its folder or file."""
 
 import dataclasses
 import importlib

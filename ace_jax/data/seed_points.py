@@ -1,4 +1,4 @@
-"""Points in colour from posed depth images: what Gaussian splatting and NeRFs begin with."""
+"""Coloured points from posed depth images, to initialise Gaussian splatting or a NeRF."""
 
 import dataclasses
 

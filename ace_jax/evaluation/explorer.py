@@ -1,4 +1,4 @@
-"""The part of a report that can be explored: a map in 3D, cameras, trajectories, and images.
+"""The interactive view of a report: a map in 3D, cameras, trajectories, and images.
 
 Everything is in the page: three.js (`web/three.min.js`), what it draws, as JSON, and the images.
 Without WebGL the page shows a picture of the map instead; without JavaScript, that and the

@@ -1,4 +1,4 @@
-"""Lengths for people: centimetres, or the scene's own units where its scale is not known."""
+"""Formatting of lengths: centimetres, or scene units where the scale of a map is not known."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Finds where images were taken: an exported relocalizer of ace_jax, without ace_jax.
+"""Camera poses of images in an exported map; runs without ace_jax.
 
 This file lies beside the exported program and needs `jax`, `flatbuffers`, `numpy`
 and `opencv-python-headless`.

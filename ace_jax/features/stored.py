@@ -1,4 +1,4 @@
-"""Features that another program extracted: those of an hloc feature file, by the image's name."""
+"""Features that another program extracted, read from an hloc feature file by image name."""
 
 import jax.numpy as jnp
 import numpy as np

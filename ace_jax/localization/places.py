@@ -1,4 +1,4 @@
-"""The places of a large map: a query attends to the landmarks of the images that look most like it.
+"""Image retrieval for large maps: a query attends to landmarks of the most similar images only.
 
 A place is a mapping image: the landmarks that it sees, and a signature of its features. Signatures
 are aggregated residuals to a few visual words (VLAD: Jegou et al., CVPR 2010; each word of unit

@@ -1,4 +1,4 @@
-"""The relocalizer: one map, one image, one pose.
+"""The relocalizer: the camera pose of an image in a map.
 
     relocalizer = Relocalizer.load("kitchen.safetensors")
     result = relocalizer(image, camera)

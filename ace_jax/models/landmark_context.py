@@ -1,4 +1,4 @@
-"""Context for the landmark transformer: what the other features of an image say of a match.
+"""Context for the landmark transformer: the other features of an image support or reject a match.
 
 Alone, a feature knows which landmarks look like it. Its neighbours in the image know where they
 are, or where they may be: landmarks that neighbours in the image match should be neighbours in

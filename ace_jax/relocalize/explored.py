@@ -1,4 +1,4 @@
-"""What the report of a relocalization run lets one explore: the map, and the queries in it."""
+"""Data of the interactive view in a relocalization report: the map, and the queries in it."""
 
 from collections.abc import Sequence
 

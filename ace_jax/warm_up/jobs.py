@@ -1,4 +1,4 @@
-"""What is compiled ahead: each job does once, on pictures made up here, what its users will do."""
+"""Warm-up jobs: each runs one typical computation on made-up images, to compile its programs."""
 
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""What changes in a map where more is learned of its sensor: depth calibration, readout time."""
+"""Updates of a map when the calibration of its sensor changes: depth correction, readout time."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What the report of a SLAM run lets one explore: the map, the camera's path, frame by frame."""
+"""Data of the interactive view in a SLAM report: the map, the trajectory, and single frames."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
