@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from kitchen import SEQUENCE, SFM_POSES
 from machine import stamp
 from markdown import publish, table
 
@@ -29,7 +30,7 @@ _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose table is replaced
 
 RIGHT = (0.03, np.deg2rad(1.5))
 AGREED = 0.9
-KITCHEN = ("7scenes/redkitchen/seq-01", "", "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt")
+KITCHEN = (SEQUENCE, "", SFM_POSES)
 ROWS: dict[str, tuple[tuple[str, str, str | None], dict]] = {
     "redkitchen, every 3rd frame": (KITCHEN, {"stride": 3}),
     "redkitchen, every 10th": (KITCHEN, {"stride": 10}),

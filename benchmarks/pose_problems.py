@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from kitchen import SEQUENCE, with_sfm_poses
 from scipy.spatial.transform import Rotation
 
 from ace_jax.data.registry import open_sequence
@@ -110,12 +111,7 @@ def real_problems(data_root: Path, gap: int, ratio: float) -> Iterator[Problem]:
         gap: frames between the two images.
         ratio: a match's distance over that to the second nearest, at most; 1 keeps all.
     """
-    source = open_sequence(
-        "7scenes/redkitchen/seq-01",
-        data_root,
-        poses=data_root / "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt",
-        focal=525.505,
-    )
+    source = open_sequence(SEQUENCE, data_root, **with_sfm_poses(data_root))
     sift = Sift(image_size=None, max_features=2000)
     for index in REAL_FRAMES:
         if index + gap >= len(source):

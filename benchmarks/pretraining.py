@@ -27,6 +27,7 @@ import jax
 import ml_collections
 import numpy as np
 from absl import flags
+from kitchen import SEQUENCE, SFM_POSES
 from machine import stamp
 from markdown import asked, publish, table
 from pretraining_runs import (
@@ -318,13 +319,10 @@ def head_name(head: Head) -> str:
     return head.label.translate(str.maketrans(" ", "_", "`',"))
 
 
-SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
-
-
 def redkitchen(bench: Bench) -> str:
     """7-Scenes redkitchen: mapped on 0-599, asked in between (9 mod 12) and on 700-799."""
     root = Path(_DATA_ROOT.value)
-    source = open_sequence("7scenes/redkitchen/seq-01", root, poses=root / SFM_POSES)
+    source = open_sequence(SEQUENCE, root, poses=root / SFM_POSES)
     between, later = list(range(9, 600, 12)), list(range(700, 800, 4))
     frames = [source[i] for i in [*range(0, 600, 6), *between, *later]]
     views = {"mapping": 100, "held_out": 0, "query": len(between) + len(later)}

@@ -16,6 +16,7 @@ import fault_runs
 import soak_run
 from absl import flags
 from fuzzing import fuzz
+from kitchen import SEQUENCE, SFM_POSES
 from machine import stamp, use_cores
 from markdown import asked, publish, table
 
@@ -39,9 +40,6 @@ _KILLS = flags.DEFINE_integer("kills", 100, "how many SIGKILLs")
 _SOAK = flags.DEFINE_integer("soak", 30_000, "frames of the long run")
 _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose tables are replaced")
 
-KITCHEN = "7scenes/redkitchen/seq-01"
-SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
-
 
 def _weights() -> str | None:
     beside = Path(_DATA_ROOT.value).parent / "weights"
@@ -51,7 +49,7 @@ def _weights() -> str | None:
 def faults_real() -> str:
     """Faults of the stream of a real recording."""
     source = open_sequence(
-        KITCHEN,
+        SEQUENCE,
         _DATA_ROOT.value,
         max_frames=_FRAMES.value,
         poses=str(Path(_DATA_ROOT.value) / SFM_POSES),
@@ -104,7 +102,7 @@ def soak() -> str:
     samples = soak_run.soak(source, _weights(), every)
     text = f"synthetic/corridor, to and fro, {length} frames:\n\n"
     text += f"{table(soak_run.HEADER, [s.cells() for s in samples])}\n\n{soak_run.verdict(samples)}"
-    kitchen = open_sequence(KITCHEN, _DATA_ROOT.value)
+    kitchen = open_sequence(SEQUENCE, _DATA_ROOT.value)
     count = length // 3
     loops = ReplaySource(kitchen, to_and_fro(len(kitchen), count), "redkitchen, to and fro")
     samples = soak_run.soak(loops, _weights(), every)

@@ -25,6 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 from absl import flags, logging
+from kitchen import FOCAL, SEQUENCE, SFM_POSES
 from machine import stamp, use_cores
 from markdown import asked, publish, table
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -41,9 +42,6 @@ from ace_jax.localization.several_maps import load_maps, locate_among
 from ace_jax.mapping.pipeline import map_scene
 from ace_jax.runtime import enable_compilation_cache
 
-SEQUENCE = "7scenes/redkitchen/seq-01"
-SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
-FOCAL = 525.505
 MAPPING = "0:600:6"
 QUERIES = {"in between": "9:600:12", "later": "700:800"}
 TUNING = {"in between": "3:600:12", "later": "600:700"}

@@ -37,6 +37,7 @@ from typing import Any
 import cv2
 import numpy as np
 from absl import flags, logging
+from kitchen import SEQUENCE, with_sfm_poses
 from machine import stamp, use_cores
 from markdown import asked, publish, table
 from sift_matching import SiftMatching
@@ -90,9 +91,8 @@ def in_memory(name: str, frames: Sequence[Frame], depth: bool) -> FrameSource:
 
 def kitchen(frames: str) -> FrameSource:
     """7-Scenes redkitchen."""
-    root, name = Path(_DATA_ROOT.value), "7scenes/redkitchen/seq-01"
-    poses = root / "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
-    return open_frames(name, root, frames=frames, poses=poses, focal=525.505)
+    root = Path(_DATA_ROOT.value)
+    return open_frames(SEQUENCE, root, frames=frames, **with_sfm_poses(root))
 
 
 def folder(name: str, frames: str | None = None) -> FrameSource:

@@ -25,11 +25,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
+from kitchen import SEQUENCE, SFM_POSES
 from machine import REPO
 from markdown import table
 from slam_runs import (
     QUICK_FRAMES,
-    SFM_POSES,
     Row,
     Runner,
     Runs,
@@ -59,7 +59,7 @@ def _accuracy_rows() -> list[Row]:
     kitchen = [
         Row(
             f"redkitchen 0-799{', every third frame' if stride > 1 else ''}",
-            "7scenes/redkitchen/seq-01",
+            SEQUENCE,
             frames=-(-800 // stride),
             stride=stride,
             poses=SFM_POSES,
@@ -76,7 +76,7 @@ def _head_rows() -> list[Row]:
     return [
         Row(
             f"{head}, {features}",
-            "7scenes/redkitchen/seq-01",
+            SEQUENCE,
             frames=300,
             poses=SFM_POSES,
             head=head,

@@ -21,6 +21,7 @@ from unittest import mock
 
 import numpy as np
 from absl import flags
+from kitchen import SEQUENCE, SFM_POSES
 from machine import stamp
 from markdown import asked, publish, table
 
@@ -53,10 +54,9 @@ _DOCS = flags.DEFINE_string("docs", None, "Markdown file whose table is replaced
 
 # Rooms that nobody tuned on.
 sequences.ROOMS |= {"room5": sequences.RoomRecipe(21, 5), "room6": sequences.RoomRecipe(22, 6)}
-SFM = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
 REAL: dict[str, tuple[str, str, dict]] = {
-    "kitchen/3": ("7scenes/redkitchen/seq-01", "", {"stride": 3, "poses": SFM}),
-    "kitchen/10": ("7scenes/redkitchen/seq-01", "", {"stride": 10, "poses": SFM}),
+    "kitchen/3": (SEQUENCE, "", {"stride": 3, "poses": SFM_POSES}),
+    "kitchen/10": (SEQUENCE, "", {"stride": 10, "poses": SFM_POSES}),
     "fr1_rpy": ("tum/freiburg1_rpy", "", {}),
     "lounge": ("folder/hololens_lounge", "folders", {}),
     "lab": ("folder/realsense_lab", "folders", {}),

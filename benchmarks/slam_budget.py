@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from kitchen import SEQUENCE, SFM_POSES
 from machine import stamp
 from markdown import publish, table
 
@@ -26,8 +27,6 @@ from ace_jax.geometry import host_camera, rigid
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.tracking.frame_features import MEDIAN_OF_RAYLEIGH
 
-SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
-
 GAP = 10  # frames between the two of a pair
 SEARCH = 10.0  # pixels around the expected place
 MIN_COSINE = 0.8
@@ -36,7 +35,7 @@ WRONG = 5.0  # pixels; more is a wrong match
 RECORDINGS = {
     "room0": ("synthetic/room0", 300, None),
     "room0-noisy": ("synthetic/room0-noisy", 300, None),
-    "redkitchen 0-799": ("7scenes/redkitchen/seq-01", 800, SFM_POSES),
+    "redkitchen 0-799": (SEQUENCE, 800, SFM_POSES),
     "TUM fr1_rpy": ("tum/freiburg1_rpy", None, None),
 }
 

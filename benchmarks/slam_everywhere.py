@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import flags
+from kitchen import SEQUENCE, SFM_POSES
 from slam_peers import odometry
-from slam_runs import SFM_POSES, Row, Runner, Runs, figures, make_tables, rows_table
+from slam_runs import Row, Runner, Runs, figures, make_tables, rows_table
 
 from ace_jax import errors
 from ace_jax.data.frame import FrameSource
@@ -43,7 +44,7 @@ def _strides(label: str, sequence: str, strides: Sequence[int], **options) -> li
 RECORDINGS = [
     *_strides(
         "redkitchen 0-799",
-        "7scenes/redkitchen/seq-01",
+        SEQUENCE,
         (1, 3, 6, 10),
         poses=SFM_POSES,
     ),

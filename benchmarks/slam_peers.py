@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from kitchen import SEQUENCE, SFM_POSES
 from markdown import table
-from slam_runs import SFM_POSES, Row, Runner, figures, make_tables
+from slam_runs import Row, Runner, figures, make_tables
 
 from ace_jax import errors
 from ace_jax.data.frame import Frame, FrameSource
@@ -26,7 +27,7 @@ SCALE = 1000.0  # of depth images: millimetres
 
 ROWS = [
     Row("synthetic/room0", "synthetic/room0"),
-    Row("redkitchen 0-299", "7scenes/redkitchen/seq-01", frames=300, poses=SFM_POSES),
+    Row("redkitchen 0-299", SEQUENCE, frames=300, poses=SFM_POSES),
     Row("TUM fr1_rpy, first 4 s", "tum/freiburg1_rpy"),
 ]
 

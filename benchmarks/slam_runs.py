@@ -24,7 +24,6 @@ from ace_jax.evaluation.files import read_trajectory
 from ace_jax.evaluation.trajectory import Trajectory, compare
 
 QUICK_FRAMES = 60
-SFM_POSES = "7scenes/redkitchen/seq-01-sfm-pseudo-gt.txt"
 
 # Figures that are kept in benchmarks/history/: fields of metrics.json, and what they are times.
 _HISTORY = {

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import flags
+from kitchen import SEQUENCE, SFM_POSES
 from slam_runs import (
-    SFM_POSES,
     Row,
     Runner,
     Runs,
@@ -41,7 +41,7 @@ def _asked(rows: list[Row]) -> list[Row]:
 
 def _real_rows() -> list[Row]:
     return [
-        Row("redkitchen 0-799", "7scenes/redkitchen/seq-01", frames=800, poses=SFM_POSES),
+        Row("redkitchen 0-799", SEQUENCE, frames=800, poses=SFM_POSES),
         Row("TUM fr1_rpy, first 4 s", "tum/freiburg1_rpy"),
     ]
 
