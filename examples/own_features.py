@@ -1,4 +1,4 @@
-"""A custom feature extractor: a map is made with it, saved, loaded, and queried.
+"""A feature extractor of one's own: a map made with it, saved, loaded, and asked.
 
   python examples/own_features.py folder/my_recording my_data --out orb.safetensors
 
