@@ -1,6 +1,6 @@
 """Runs every command of the documentation once, as a new user would.
 
-  python benchmarks/first_steps.py [--docs docs/first-steps.md] [--only WORDS]
+  python benchmarks/first_steps.py [--docs docs/first-steps.md]
 
 Builds the wheel, installs it with its dependencies into a fresh environment, and runs the commands
 below in an empty directory with an empty cache and no weights. Prints command, output, wall and
@@ -33,12 +33,11 @@ COMMANDS = (
     f"ace-jax relocalize --map room.safetensors {_ROOM} --frames 1:150:10 --out runs/photos",
     "ace-jax export room.safetensors --out relocalizer",
     "ace-jax synthetic --room room0 --frames 60 --out my_recording --layout folder",
-    "ace-jax data check folder/my_recording --data_root .",
-    "ace-jax data info folder/my_recording --data_root .",
-    "ace-jax data convert folder/my_recording --data_root . --to colmap --out my_colmap",
-    "ace-jax slam --seq folder/my_recording --data_root . --out runs/mine",
-    "ace-jax mapping --seq folder/my_recording --data_root . "
-    "--poses runs/mine/trajectory.tum --out mine.safetensors",
+    "ace-jax data check my_recording",
+    "ace-jax data info my_recording",
+    "ace-jax data convert my_recording --to colmap --out my_colmap",
+    "ace-jax slam my_recording --out runs/mine",
+    "ace-jax mapping --seq my_recording --poses runs/mine/trajectory.tum --out mine.safetensors",
     "ace-jax relocalize --map mine.safetensors --images my_recording/rgb/000007.png "
     "--intrinsics my_recording/intrinsics.json --out runs/photo",
     "ace-jax weights list",
