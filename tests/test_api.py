@@ -32,6 +32,7 @@ PAGE = (REPO / "docs/camera.md").read_text()
 def test_names_are_about_ten_and_typed():
     names = set(ace_jax.__all__) - {"__version__"}
     assert names == set(ace_jax._MODULES) <= set(dir(ace_jax))
+    assert "TYPE_CHECKING" not in dir(ace_jax)
     assert 10 <= len(names) <= 13
     (block,) = (node for node in ast.walk(ast.parse(SOURCE)) if isinstance(node, ast.If)
                 and ast.unparse(node.test) == "TYPE_CHECKING")  # fmt: skip
@@ -158,6 +159,12 @@ def test_a_pose_and_why_there_is_none(fake):
     assert (tracked.timestamp, lost.timestamp) == (0.0, pytest.approx(1 / 30))
 
 
+@pytest.mark.parametrize("camera", [CAMERA, [262.0, 262.0, 159.5, 119.5]])
+def test_nothing_to_finish(fake, camera):
+    with pytest.raises(UserError, match="no frame was tracked"):
+        fake(camera).finish()
+
+
 def test_the_size_is_the_first_images(fake):
     slam = fake([262.0, 262.0, 159.5, 119.5], seed=np.int64(4))
     with pytest.raises(UserError, match="no frame was tracked yet"):
@@ -206,6 +213,8 @@ def test_a_frozen_map_needs_no_depth(fake, tmp_path):
         ({"camera": CAMERA, "frozen": True}, "give a session"),
         ({"camera": CAMERA, "features": "orb"}, "'orb'"),
         ({"camera": CAMERA, "session": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"camera": [262.0, 262.0, 159.5, 119.5], "features": "orb"}, "'orb'"),
+        ({"camera": [262.0, 262.0, 159.5, 119.5], "session": "nowhere"}, "no session nowhere"),
     ],
 )
 def test_a_wrong_option_is_one_line(arguments, words):
@@ -287,7 +296,7 @@ def test_the_solver_refuses_what_does_not_fit():
     for arguments, words in (
         ((uv[:, :1], points, camera), r"points_2d has shape \(60, 1\), not \(60, 2\)"),
         ((uv, points[:5], camera), r"points_3d has shape \(5, 3\), not \(60, 3\)"),
-        ((uv, points, np.eye(3)), "give an ace_jax.Camera"),
+        ((uv, points, np.eye(3)), "the image's size, too: give an ace_jax.Camera"),
         ((uv, points, camera, 0.5), "a seed is an integer"),
     ):
         with pytest.raises(UserError, match=words):

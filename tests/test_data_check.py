@@ -116,6 +116,7 @@ def test_steps_are_judged_where_times_are_known(tmp_path, timed, faults):
 def test_photos_without_times_are_no_trajectory(shared_dir):
     source = open_sequence("nerfstudio/nerfstudio_fox", shared_dir / "data")
     assert not list(structure.poses(source))
+    assert "scene units" in info(source)
 
 
 def test_all_images_of_another_size(tmp_path):

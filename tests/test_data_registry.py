@@ -71,7 +71,7 @@ def test_part_and_poses(root, tmp_path):
         ("tum/freiburg3_x", ["rgbd_dataset_freiburg3_x.tgz", "https://"]),
         ("replica/office9", ["there: room0", "Replica.zip"]),
         ("folder/nothing", ["rgb/", "intrinsics.json"]),
-        ("kitti/00", ["7scenes/SCENE/SEQ", "tum/SEQUENCE"]),
+        ("kitti/00", ["7scenes/SCENE/SEQ", "ace-jax data list"]),
         ("7scenes", ["no sequence '7scenes'"]),
         ("", ["no sequence ''"]),
     ],
@@ -87,8 +87,13 @@ def test_what_is_missing_is_told_in_one_line(root, name, words):
 
 def test_a_folder_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no sequence 'hall': no such folder or file, and names"):
+    with pytest.raises(UserError, match="no sequence 'hall': no such folder or file, and no name"):
         open_sequence("hall", "data")
+    with pytest.raises(UserError, match=r"no such folder or file$"):
+        open_sequence(str(tmp_path / "hall"), "data")
+    (tmp_path / "kitchen").mkdir()
+    with pytest.raises(UserError, match="did you mean 'kitchen'"):
+        open_sequence("kichen", "data")
     with pytest.raises(UserError, match="no folder hall, neither here nor in data: it should hold"):
         open_sequence("folder/hall", "data")
 

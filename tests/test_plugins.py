@@ -92,7 +92,7 @@ def test_an_installed_package_brings_a_head_and_a_reader(install, tmp_path):
     found, rest = find_format("mine/kitchen")
     assert found.load().open_named(rest, tmp_path) == ("kitchen", tmp_path)
     assert "mine/..." in listing(tmp_path)
-    with pytest.raises(UserError, match=r"names are 7scenes.*, mine/\.\.\."):
+    with pytest.raises(UserError, match="no sequence 'other/kitchen'"):
         find_format("other/kitchen")
 
 

@@ -33,7 +33,7 @@ MISTAKES = {
         ["7scenes/redkitchen not found", "TMP/nowhere", "download", "--data_root"],
     ),
     "no such room": (["--seq=synthetic/room99"], ["'room99'", "room0"]),
-    "unknown kind": (["--seq=kitti/00"], ["no sequence 'kitti/00'", "folder/PATH"]),
+    "unknown kind": (["--seq=kitti/00"], ["no sequence 'kitti/00'", "ace-jax data list"]),
     "no depth": (["--seq=folder/TMP/colour"], ["no depth", "RGB-D"]),
     "no frames": (["--seq=folder/TMP/empty"], ["no PNG or JPEG images in", "rgb"]),
     "no intrinsics": (["--seq=folder/TMP/unknown"], ["intrinsics.json"]),

@@ -36,7 +36,7 @@ from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.reporting.losses import Loss, losses
 from ace_jax.slam.reporting.other_maps import OtherMap, other_maps, write_other_maps
 from ace_jax.slam.reporting.outputs import write_points_ply
-from ace_jax.slam.run import SystemOptions, create_system
+from ace_jax.slam.run import SystemOptions, create_system, plan_system
 from ace_jax.slam.sessions.session import with_session
 
 
@@ -177,7 +177,15 @@ class Slam:
         if isinstance(camera, Camera):
             self._start(check_camera(camera))
         else:
-            as_camera(camera, 1, 1)  # an impossible one is refused here
+            self._check_options(as_camera(camera, 1, 1))
+
+    def _check_options(self, camera: Camera) -> None:
+        """Refuses now what would be refused at the first image, which tells the camera's size."""
+        session = self._options.session
+        if session is None:
+            plan_system(cast(FrameSource, _Stream(camera)), self._options)
+        elif not session.exists():
+            raise UserError(f"there is no session {session}")
 
     def _start(self, camera: Camera) -> LandmarkSlam:
         self._system = create_system(cast(FrameSource, _Stream(camera)), self._options)
@@ -258,7 +266,9 @@ class Slam:
             UserError: there was no frame.
         """
         if self._result is None:
-            system = self.system
+            system = self._system
+            if system is None or not system.frames:
+                raise UserError("no frame was tracked yet: nothing to finish")
             system.finish()
             scene_map, known = system.scene_map(), system.landmark_map
             self._result = SlamResult(

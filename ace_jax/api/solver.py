@@ -48,7 +48,10 @@ def estimate_absolute_pose(
         UserError: shapes that do not fit; no pose is no error but `success` False.
     """
     if not isinstance(camera, Camera):
-        raise UserError("give an ace_jax.Camera(fx, fy, cx, cy, width, height)")
+        raise UserError(
+            "the solver needs the image's size, too: give an "
+            "ace_jax.Camera(fx, fy, cx, cy, width, height)"
+        )
     if not any(isinstance(value, Tracer) for value in camera.intrinsics):
         camera = Camera.of_floats(check_camera(camera))
     count = _shape(points_2d)[0] if _shape(points_2d) else 0

@@ -1,6 +1,7 @@
 """Names of recordings: `7scenes/redkitchen/seq-01`, `tum/freiburg1_rpy`, or a path."""
 
 import dataclasses
+import difflib
 import importlib
 import os
 from pathlib import Path
@@ -71,14 +72,22 @@ def find_format(name: str) -> tuple[Format, str]:
     kind, _, rest = name.rstrip("/").partition("/")
     known = FORMATS.find(kind) if rest else None
     if known is None:
-        forms = ", ".join([known.form for known in FORMATS.values()] + _installed())
-        raise UserError(f"no sequence {name!r}: no such folder or file, and names are {forms}")
+        raise UserError(f"no sequence {name!r}: {_nearest(name)}")
     return known, rest
 
 
-def _installed() -> list[str]:
-    """The forms of names that installed packages read, which are not imported for it."""
-    return [f"{point.name}/..." for point in FORMATS.installed()]
+def _nearest(name: str) -> str:
+    """What a name may have meant that is neither a path nor one of `FORMATS`."""
+    missing = "no such folder or file"
+    if Path(name).expanduser().is_absolute():
+        return missing
+    here = [path.name for path in Path().iterdir()] if "/" not in name else []
+    if close := difflib.get_close_matches(name, here, 1):
+        return f"{missing}; did you mean {close[0]!r}?"
+    return (
+        f"{missing}, and no name of a recording, such as synthetic/room0 or 7scenes/SCENE/SEQ: "
+        "`ace-jax data list` shows all"
+    )
 
 
 def path_of(name: str) -> Path | None:

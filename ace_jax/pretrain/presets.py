@@ -19,7 +19,7 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
 
 
 def cpu() -> ml_collections.ConfigDict:
-    """An hour on two cores: XFeat, codes of up to 4096 landmarks, procedural rooms."""
+    """An hour on two cores: SIFT, codes of up to 4096 landmarks, procedural rooms."""
     return settings.base()
 
 

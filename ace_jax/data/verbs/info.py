@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ace_jax.data.frame import FrameSource, timed
+from ace_jax.data.frame import FrameSource, metric, timed
 
 
 def facts(source: FrameSource) -> dict[str, str]:
@@ -48,7 +48,8 @@ def _poses(source: FrameSource) -> str:
     centres = poses[known, :3, 3]
     if len(centres) > 1:
         length = np.linalg.norm(np.diff(centres, axis=0), axis=1).sum()
-        text += f"; path of {length:.2f} m"
+        unit = "m" if metric(source) else "scene units (their scale in metres is not known)"
+        text += f"; path of {length:.2f} {unit}"
     return text
 
 
