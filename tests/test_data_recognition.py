@@ -163,6 +163,7 @@ def test_intrinsics_in_a_file(tmp_path):
     [
         ("photos", "no depth; SLAM needs RGB-D: put colour into rgb/ and depth into"),
         ("colour", "no depth; SLAM needs RGB-D: put depth into"),
+        ("kitchen/rgb", r"the colour images alone; give .*kitchen, which has depth"),
         ("walk.mp4", "no depth in a video"),
         ("folder/PATH/colour", "no depth"),
         ("video/PATH/walk.mp4", "no depth in a video"),
@@ -171,6 +172,7 @@ def test_intrinsics_in_a_file(tmp_path):
 def test_what_cannot_have_depth_is_told_before_its_intrinsics(root, tmp_path, name, words):
     shutil.copytree(root / "a-folder" / "rgb", tmp_path / "photos")
     shutil.copytree(root / "a-folder" / "rgb", tmp_path / "colour" / "rgb")
+    shutil.copytree(root / "a-folder", tmp_path / "kitchen")
     (tmp_path / "walk.mp4").touch()
     path = name.replace("PATH", str(tmp_path)) if "PATH" in name else str(tmp_path / name)
     with pytest.raises(UserError, match=words):

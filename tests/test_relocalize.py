@@ -394,6 +394,8 @@ def test_images_take_intrinsics_from_wherever_they_are(tmp_path):
     assert queries[0].rgb.shape == (48, 64, 3)
     assert queries.names() == ["a.jpg"]
     assert queries.poses() is None
+    (tmp_path / "rgb").mkdir()
+    assert ImageQueries(_write(tmp_path / "rgb/b.png")).camera.fy == 81  # the recording's
 
 
 @pytest.mark.parametrize("given", ["abc", "1,2", "0", "nan", "1,2,3,x"])

@@ -41,7 +41,8 @@ class ImageQueries:
             path: the image or the folder.
             intrinsics: a file as `intrinsics.json`, or map-free's `intrinsics.txt` with a line for
                 each image, or `fx,fy,cx,cy`, or `f` in pixels; None for the folder's
-                `intrinsics.json`, else each image's EXIF.
+                `intrinsics.json` (that of the recording, if the folder is its `rgb`), else each
+                image's EXIF.
 
         Raises:
             UserError: no images there, or their intrinsics are not known.
@@ -128,8 +129,10 @@ class _FocalLength:
 
 def _given(text: str | None, folder: Path) -> Intrinsics | ImageIntrinsics | _FocalLength | None:
     if text is None:
-        beside = folder / FILE_NAME
-        return _undistorted(read_intrinsics(beside), beside) if beside.is_file() else None
+        # In a recording, `rgb` and its intrinsics are side by side.
+        places = [folder, folder.parent] if folder.name == "rgb" else [folder]
+        found = [place / FILE_NAME for place in places if (place / FILE_NAME).is_file()]
+        return _undistorted(read_intrinsics(found[0]), found[0]) if found else None
     if Path(text).is_file() and Path(text).suffix == ".txt":
         return ImageIntrinsics(text)
     if Path(text).is_file():
