@@ -43,8 +43,8 @@ _SCALE = flags.DEFINE_float(
 _INTRINSICS = flags.DEFINE_string(
     "intrinsics",
     None,
-    "intrinsics of --images: a file, fx,fy,cx,cy or a focal length (default: intrinsics.json beside "
-    "the images, else their EXIF)",
+    "intrinsics of --images: a file, fx,fy,cx,cy or a focal length (default: intrinsics.json "
+    "beside the images, else their EXIF)",
 )
 _OUT = flags.DEFINE_string("out", "runs/relocalize", "output folder")
 _SUBMISSION = flags.DEFINE_string(
