@@ -19,6 +19,7 @@ from ace_jax.data.registered_depth import RegisteredDepth, register_depth, regis
 from ace_jax.data.registry import open_sequence
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
+from ace_jax.synthetic.source import SyntheticSource
 
 # Like a RealSense's: the depth camera beside the colour camera sees more.
 RIG = Rig(turn=(0.006, -0.010, 0.008), place=(0.035, -0.004, 0.003), ratio=0.75)
@@ -254,6 +255,16 @@ def test_a_live_source_is_not_touched(room, capsys):
         register_depth(source)
     assert source.read == []
     assert not Live.random_access
+
+
+def test_a_rendered_source_is_not_rendered_for_it(room, capsys):
+    source = Frames(room[0])
+    source.rendered = True
+    for seen in (source, SubsetSource(source, stride=1)):
+        assert registered(seen, wanted=False) is seen
+    assert source.read == []
+    assert capsys.readouterr().err == ""
+    assert SyntheticSource.rendered
 
 
 def test_colour_alone_and_a_focal_length_for_nothing(room):

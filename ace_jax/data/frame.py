@@ -112,6 +112,11 @@ def metric(source: "FrameSource") -> bool:
     return getattr(source, "metric", True)
 
 
+def rendered(source: "FrameSource") -> bool:
+    """Whether frames are computed when they are first read, which takes long."""
+    return getattr(source, "rendered", False)
+
+
 # Rendered depth is exact; what is left is where on a slanted surface a feature really lies.
 RENDERED_INVERSE_DEPTH_SIGMA = 0.004
 

@@ -10,7 +10,7 @@ import numpy as np
 from ace_jax.data import depth_camera
 from ace_jax.data.checks import registration
 from ace_jax.data.depth_camera import DepthCamera
-from ace_jax.data.frame import BadFrame, Frame, FrameSource, random_access
+from ace_jax.data.frame import BadFrame, Frame, FrameSource, random_access, rendered
 from ace_jax.data.registration import DepthRegistration
 from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
@@ -113,9 +113,12 @@ def registered(source: FrameSource, wanted: bool, focal: float | None = None) ->
 def unregistered(source: FrameSource) -> str | None:
     """A line that says that depth is not registered to colour, and what to do; None if it may be.
 
-    A few frames are read, none of a source that cannot be read in any order.
+    A few frames are read, none of a source that cannot be read in any order. Nor of one that is
+    rendered: its depth is registered, and it is to be rendered while programs are compiled.
     """
     if not source.has_depth or not random_access(source) or len(source) < _LEAST_FRAMES:
+        return None
+    if rendered(source):
         return None
     found = registration.align(_spread(source, LOOK_FRAMES))
     if found is None or not found.unregistered or found.centre > _CLEAR * found.peak:

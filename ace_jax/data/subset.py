@@ -14,6 +14,7 @@ from ace_jax.data.frame import (
     metric,
     own_cameras,
     random_access,
+    rendered,
     timed,
 )
 from ace_jax.data.recording import iterate
@@ -64,6 +65,7 @@ class SubsetSource:
         self.timed = timed(source)
         self.random_access = random_access(source)
         self.metric = metric(source)
+        self.rendered = rendered(source)
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -63,11 +63,13 @@ class SyntheticSource:
         name: for example `synthetic/room0`.
         camera: intrinsics.
         has_depth: True.
+        rendered: True: see `data.frame.rendered`.
         scene: what is rendered.
         folder: the cache folder of this sequence.
     """
 
     has_depth = True
+    rendered = True
     inverse_depth_sigma = RENDERED_INVERSE_DEPTH_SIGMA
 
     def __init__(
