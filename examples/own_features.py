@@ -28,7 +28,7 @@ class Orb:
 
     def __init__(self, max_features: int = 500) -> None:
         self.max_features = max_features
-        self._detector = cv2.ORB_create(max_features)
+        self._detector = cv2.ORB.create(max_features)
 
     def extract(self, rgb: np.ndarray) -> Features:
         grey = cv2.cvtColor(as_rgb(rgb), cv2.COLOR_RGB2GRAY)
@@ -38,7 +38,7 @@ class Orb:
         descriptors = np.zeros((n, self.dim), np.float32)
         if count:
             uv[:count] = [k.pt for k in keypoints]
-            signs = np.unpackbits(bits, axis=1).astype(np.float32) * 2 - 1
+            signs = np.unpackbits(np.uint8(bits), axis=1).astype(np.float32) * 2 - 1
             descriptors[:count] = signs / 16  # unit length
         mask = np.arange(n) < count
         return Features(
