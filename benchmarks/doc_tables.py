@@ -185,7 +185,6 @@ UNSTAMPED = {
     ("encoders.md", "parity"),
     ("encoders.md", "speed"),
     ("slam-figures.md", "budget"),
-    ("troubleshooting.md", "failures"),
 }
 
 
