@@ -155,7 +155,7 @@ def require_depth(kind: str, path: Path, name: str) -> None:
             "ace-jax relocalize --seq, or ace-jax slam --frozen --session"
         )
     if kind == "folder" and path.is_dir() and not (path / "depth").is_dir():
-        if path.name == "rgb" and (path.parent / "depth").is_dir():
+        if (path.parent / "depth").is_dir():
             raise UserError(f"{name}: the colour images alone; give {path.parent}, which has depth")
         rgb = "" if (path / "rgb").is_dir() else "colour into rgb/ and "
         raise UserError(
