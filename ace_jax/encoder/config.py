@@ -30,7 +30,7 @@ def rooms(weight: float = 1.0, **changes: Any) -> dict[str, Any]:
 
     They are rendered once and kept: 5 MB a room.
     """
-    given = {"count": 400, "image_size": (400, 300), "difficulty": _ROOM, "keep_images": True}
+    given = {"count": 100, "image_size": (400, 300), "difficulty": _ROOM, "keep_images": True}
     return scenes.procedural(weight, **(given | changes)) | {"views": dict(_VIEWS)}
 
 
@@ -49,7 +49,7 @@ def base() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         {
             "seed": 0,
-            "steps": 8000,
+            "steps": 1500,
             "image_size": (320, 240),  # at which keypoints are found and described
             "points": 400,  # keypoints of an image
             "pairs": 4,  # of a step

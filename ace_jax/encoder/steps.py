@@ -23,7 +23,9 @@ from ace_jax.precision import full_precision
 
 _SCALE = 16.0  # of cosines, to begin with
 _LARGEST_SCALE = 200.0
-_NEVER = -1e9
+# Of what takes no part: logits, and a cosine that is farther than any. Moderate, as XLA's fused
+# gradients of numbers near 1e10 were not finite.
+_NO_LOGIT, _NO_COSINE = -1e4, -4.0
 
 
 @flax.struct.dataclass
@@ -113,8 +115,8 @@ def _of_pair(
     right = cosine[rows, at]
     usable = masks[0][:, None] & masks[1][None] & ~doubtful
     own = jnp.zeros_like(usable).at[rows, at].set(matched)
-    rivals = jnp.where(usable & ~own, cosine, _NEVER)
-    logits = scale * jnp.where(usable, cosine, _NEVER)
+    rivals = jnp.where(usable & ~own, cosine, _NO_COSINE)
+    logits = jnp.where(usable, scale * cosine, _NO_LOGIT)
     # A row's softmax is over the second image's keypoints, a column's over the first's.
     forward = jax.nn.logsumexp(logits, axis=1)
     backward = jax.nn.logsumexp(logits, axis=0)[at]
