@@ -1,4 +1,4 @@
-"""Pairs of images for the encoder: correspondences are exact, draws repeat, mistakes are one line."""
+"""Pairs of images for the encoder: exact correspondences, draws that repeat, plain mistakes."""
 
 import dataclasses
 
@@ -141,7 +141,7 @@ def test_a_mixture_draws_by_weight():
     assert 0.18 < np.mean(drawn) < 0.32
     with pytest.raises(UserError, match="weights > 0"):
         pairs.PairMixture([Constant(0)], [0.0], seed=0)
-    with pytest.raises(UserError, match="config.sources is empty"):
+    with pytest.raises(UserError, match="sources is empty"):
         pairs.PairMixture([], [], seed=0)
 
 

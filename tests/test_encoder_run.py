@@ -1,4 +1,4 @@
-"""Encoder pre-training: it learns, it resumes, its file is an extractor, its mistakes are one line."""
+"""Encoder pre-training: it learns and resumes, its file is an extractor, mistakes are one line."""
 
 import json
 
