@@ -148,16 +148,18 @@ def _picture(view: np.ndarray, dial: Dial, share: float, rng: np.random.Generato
     height, width = view.shape[:2]
     angle = rng.uniform(0.0, 2.0 * np.pi)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    along = ((x / width - 0.5) * np.cos(angle) + (y / height - 0.5) * np.sin(angle))[..., None]
-    gain = _amount(rng, dial.exposure, dial, share) + along * _amount(
-        rng, dial.falloff, dial, share
+    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    along = ((x / width - 0.5) * c + (y / height - 0.5) * s)[..., None]
+    exposure, falloff = (
+        np.float32(_amount(rng, most, dial, share)) for most in (dial.exposure, dial.falloff)
     )
-    gain = gain + np.array([_amount(rng, dial.cast, dial, share) for _ in range(3)])
-    exponent = np.exp(_amount(rng, dial.gamma, dial, share))
-    grey = 255.0 * np.clip(view * np.exp(gain), 0.0, 1.0) ** exponent
+    cast = np.array([_amount(rng, dial.cast, dial, share) for _ in range(3)], np.float32)
+    light = np.exp(exposure + falloff * along) * np.exp(cast)
+    exponent = float(np.exp(_amount(rng, dial.gamma, dial, share)))
+    grey = 255.0 * cv2.pow(np.clip(view * light, 0.0, 1.0), exponent)
     sigma = abs(_amount(rng, dial.noise, dial, share))
     if sigma > 0:
-        grey = grey + sigma * rng.standard_normal(grey.shape, np.float32)
+        grey = grey + np.float32(sigma) * rng.standard_normal(grey.shape, np.float32)
     picture = np.clip(grey + 0.5, 0, 255).astype(np.uint8)
     if rng.random() < dial.jpeg:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*_JPEG))]

@@ -49,7 +49,7 @@ def base() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         {
             "seed": 0,
-            "steps": 1500,
+            "steps": 1000,
             "image_size": (320, 240),  # at which keypoints are found and described
             "points": 400,  # keypoints of an image
             "pairs": 4,  # of a step
@@ -74,7 +74,7 @@ def base() -> ml_collections.ConfigDict:
                 "clip": 1.0,
             },
             "validation": {
-                "every": 500,
+                "every": 250,
                 "pairs": 8,  # of each condition
                 "points": 600,
                 "source": rooms(first=900_000, count=8),
