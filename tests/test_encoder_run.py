@@ -20,6 +20,7 @@ from ace_jax.features.neighbourhood import neighbourhoods
 from ace_jax.models.patch_descriptor import PatchDescriptor, input_shape, multiply_adds
 from ace_jax.pretrain.journal import read_metrics
 from ace_jax.weights import checkpoint, safetensors_io
+from ace_jax.weights.__main__ import main as weights_command
 
 STEPS = 6
 
@@ -77,7 +78,7 @@ def test_it_learns_a_tiny_problem(inputs):
 def test_padding_and_doubtful_keypoints_change_nothing():
     module = PatchDescriptor(octaves=1, dim=8, widths=(8,))
     config = get_config("smoke")
-    params = init(config, module).params
+    params = jax.jit(lambda: init(config, module).params)()
     batch = _problem(module)
     masks, partner, doubtful = (np.array(x) for x in (batch.masks, batch.partner, batch.doubtful))
     gone = partner[:, 0].copy()
@@ -92,10 +93,11 @@ def test_padding_and_doubtful_keypoints_change_nothing():
     other = held.replace(first=np.array(held.first), second=np.array(held.second))
     other.first[:, 0] = 1e3
     other.second[rows, gone] = -1e3
-    one, two = (losses(params, module, each) for each in (held, other))
+    judge = jax.jit(lambda p, batch: losses(p, module, batch))
+    one, two = (judge(params, each) for each in (held, other))
     for name in one:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-5)
-    grad = jax.grad(lambda p: losses(p, module, held)["info_nce"])(params)
+    grad = jax.jit(jax.grad(lambda p: losses(p, module, held)["info_nce"]))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grad))
 
 
@@ -152,6 +154,13 @@ def test_interrupted_and_continued_it_has_the_same_parameters(
     assert one == two
     with pytest.raises(UserError, match="another configuration"):
         encoder_run.run(world.config(photographs, steps=STEPS, points=32), tmp_path)
+
+
+def test_its_file_says_what_it_is(whole, capsys):
+    assert weights_command(["info", str(whole[0] / "descriptor.safetensors")]) in (None, 0)
+    told = capsys.readouterr().out
+    assert "descriptor network" in told
+    assert "python -m ace_jax.encoder" in told
 
 
 def test_its_file_is_an_extractor(whole):
