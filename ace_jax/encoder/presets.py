@@ -19,7 +19,7 @@ def get_config(variant: str = "cpu") -> ml_collections.ConfigDict:
 
 
 def cpu() -> ml_collections.ConfigDict:
-    """Half an hour of one core: a dense network on histograms of gradient directions."""
+    """Minutes of one core, rendering included: a dense network on gradient histograms."""
     return settings.base()
 
 
