@@ -17,8 +17,8 @@ from ace_jax.errors import report, stop_printing
 _PACKAGE = Path(__file__).resolve().parent
 # The order in which a newcomer needs them; commands not named here follow.
 _ORDER = (
-    *("slam", "mapping", "relocalize", "pretrain", "export", "data", "weights", "evaluation"),
-    *("viewer", "warm-up"),
+    *("slam", "mapping", "relocalize", "pretrain", "encoder", "export", "data", "weights"),
+    *("evaluation", "viewer", "warm-up"),
 )
 # For bash, and for zsh through its emulation. A command's flags are asked for once a shell.
 _COMPLETION = r"""[ -z "$ZSH_VERSION" ] || { autoload -U +X bashcompinit && bashcompinit; }

@@ -113,6 +113,14 @@ JOBS = {
         2.0,
         "torch, timm, onnxruntime, weights",
     ),
+    "encoders-learned": Job(
+        "encoders.py --tables=learned --cores=1 --descriptor={work}/encoder/descriptor.safetensors "
+        "--shared={shared} --out={work} --docs={docs}",
+        "encoders.md",
+        ("learned",),
+        0.3,
+        "`python -m ace_jax.encoder --config cpu` run to its end in the work folder's `encoder`",
+    ),
     "readers": Job(
         "readers.py --data_root={data} --docs={docs}", "datasets.md", ("faults", "speed"), 0.3
     ),

@@ -52,9 +52,10 @@ class Row:
     label: str
     name: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    weights: str = ""  # under SHARED/weights
+    weights: str = ""  # under SHARED/weights; LEARNED: the file that is given
 
 
+LEARNED = "given by --descriptor"
 _EDGEPOINT2 = ("T32", "S64", "M64", "E64")
 _OCTAVES = {"levels": 3}
 _HALF_OCTAVES = {"levels": 4, "level_ratio": 2**0.5}
@@ -67,6 +68,10 @@ ROWS: dict[str, Row] = {
     "blobs_oriented_octaves": Row("`blobs`, oriented, 3 octaves", "blobs", _ORIENTED | _OCTAVES),
     "blobs_oriented_half_octaves": Row(
         "`blobs`, oriented, 4 half octaves", "blobs", _ORIENTED | _HALF_OCTAVES
+    ),
+    "learned_blobs": Row("`learned_blobs`, upright", "learned_blobs", weights=LEARNED),
+    "learned_blobs_half_octaves": Row(
+        "`learned_blobs`, upright, 4 half octaves", "learned_blobs", _HALF_OCTAVES, LEARNED
     ),
     "sift": Row("`sift`", "sift"),
     "xfeat": Row("`xfeat`", "xfeat", weights="xfeat.onnx"),
@@ -334,8 +339,10 @@ def _core_ms(extractors: Mapping[str, FeatureExtractor], image: np.ndarray) -> d
     return {name: 1e3 * float(np.median(taken)) for name, taken in times.items()}
 
 
-def _extractor(row: Row, shared: Path) -> FeatureExtractor:
+def _extractor(row: Row, shared: Path, descriptor: Path | None) -> FeatureExtractor:
     weights = shared / "weights" / row.weights if row.weights else None
+    if row.weights == LEARNED:
+        weights = descriptor
     return registry.create(row.name, weights, max_features=FEATURES, **row.options)
 
 
@@ -366,7 +373,9 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def matching(shared: Path, out: Path, names: list[str], reuse: bool) -> str:
+def matching(
+    shared: Path, out: Path, names: list[str], reuse: bool, descriptor: Path | None = None
+) -> str:
     """The tables, with what they were measured on.
 
     Args:
@@ -374,22 +383,26 @@ def matching(shared: Path, out: Path, names: list[str], reuse: bool) -> str:
         out: folder that keeps each row's figures, and the costs, which are measured together.
         names: of `ROWS`; empty for all.
         reuse: take what is already in `out`.
+        descriptor: weights of the rows of `learned_blobs`, which are left out without.
     """
     for size in _EDGEPOINT2:
         registry.register(f"edgepoint2_{size.lower()}", EdgePoint2)
-    rows = dict(zip(names or ROWS, asked(ROWS, names or list(ROWS), "row"), strict=True))
+    known = {n: row for n, row in ROWS.items() if descriptor or row.weights != LEARNED}
+    rows = dict(zip(names or known, asked(known, names or list(known), "row"), strict=True))
     figures = {}
     for name, row in rows.items():
         stored = out / f"matching-{name}.json"
         if not (reuse and stored.is_file()):
-            write_json(stored, _figures(_extractor(row, shared), shared / "data"))
+            write_json(stored, _figures(_extractor(row, shared, descriptor), shared / "data"))
         figures[name] = json.loads(stored.read_text())
     stored = out / "cost.json"
     cost = json.loads(stored.read_text()) if reuse and stored.is_file() else {}
     if not rows.keys() <= cost.keys():
         image = _pairs("kitchen", shared / "data")[0][1].first
         cost = {"stamp": _stamp()}
-        cost |= _core_ms({name: _extractor(row, shared) for name, row in rows.items()}, image)
+        cost |= _core_ms(
+            {name: _extractor(row, shared, descriptor) for name, row in rows.items()}, image
+        )
         write_json(stored, cost)
     return _text(rows, figures, cost)
 

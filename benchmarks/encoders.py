@@ -2,6 +2,7 @@
 
   python benchmarks/encoders.py [--tables parity,speed,matching] [--shared DIR] [--docs FILE]
   python benchmarks/encoders.py --tables matching --cores=1 [--rows blobs,sift] [--reuse]
+  python benchmarks/encoders.py --tables learned --cores=1 --descriptor FILE
 
 `parity` needs the oracle values in `SHARED/golden`; `speed` also torch, timm and onnxruntime;
 `matching` the recordings in `SHARED/data` (see encoder_matching.py): its rows are kept in `--out`
@@ -41,6 +42,9 @@ _TABLES = flags.DEFINE_list("tables", ["parity", "speed", "matching"], "which ta
 _ROWS = flags.DEFINE_list("rows", [], "only these rows of the table of matching")
 _OUT = flags.DEFINE_string("out", "runs/benchmarks/encoders", "folder that keeps rows of matching")
 _REUSE = flags.DEFINE_bool("reuse", False, "take rows of matching that are already in --out")
+_DESCRIPTOR = flags.DEFINE_string(
+    "descriptor", None, "weights of the rows `learned_blobs`, which are left out without"
+)
 _SHARED = flags.DEFINE_string("shared", "../shared", "folder with golden/, weights/ and data/")
 _CORES = flags.DEFINE_integer("cores", 2, "processor cores to use", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 20.0, "time for each pair in the table of speeds")
@@ -274,13 +278,28 @@ def speed(shared: Path) -> str:
 
 def matching(shared: Path) -> str:
     """What each extractor's features are worth under roll, scale, blur and so on."""
-    return encoder_matching.matching(shared, Path(_OUT.value), _ROWS.value, _REUSE.value)
+    descriptor = Path(_DESCRIPTOR.value) if _DESCRIPTOR.value else None
+    return encoder_matching.matching(
+        shared, Path(_OUT.value), _ROWS.value, _REUSE.value, descriptor
+    )
+
+
+def learned(shared: Path) -> str:
+    """The same of a descriptor that `python -m ace_jax.encoder` has trained, beside RootSIFT."""
+    rows = _ROWS.value or ["blobs", "learned_blobs", "blobs_half_octaves",
+                           "learned_blobs_half_octaves"]  # fmt: skip
+    if not _DESCRIPTOR.value:
+        raise errors.UserError("the table of learned descriptors needs --descriptor FILE")
+    return encoder_matching.matching(
+        shared, Path(_OUT.value) / "learned", rows, _REUSE.value, Path(_DESCRIPTOR.value)
+    )
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "parity": parity,
     "speed": speed,
     "matching": matching,
+    "learned": learned,
 }
 
 
@@ -288,7 +307,9 @@ def main(_: Sequence[str]) -> None:
     """Makes the tables."""
     enable_compilation_cache()
     for name, make in zip(_TABLES.value, asked(TABLES, _TABLES.value), strict=True):
-        where = "" if name == "matching" else f"\n\n{stamp()}"  # its rows have their own
+        where = (
+            "" if name in ("matching", "learned") else f"\n\n{stamp()}"
+        )  # its rows have their own
         try:
             text = make(Path(_SHARED.value))
         except ImportError as missing:

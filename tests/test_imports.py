@@ -26,6 +26,7 @@ LAYERS = (
     {"evaluation"},
     {"viewer"},
     {"mapping", "slam", "relocalize", "pretrain", "export"},  # the commands: none knows another
+    {"encoder"},  # trains features on the scenes of `pretrain`, and logs as it does
     {"api"},  # what `import ace_jax` offers
     {"warm_up"},  # does once what users of the API will do
     {"__main__"},

@@ -192,7 +192,12 @@ def test_help_names_the_module_and_no_folder(command, flag):
 
 
 @pytest.mark.parametrize(
-    ("command", "field"), [("mapping", "head.name=landmark"), ("pretrain", "query.targets=query")]
+    ("command", "field"),
+    [
+        ("mapping", "head.name=landmark"),
+        ("pretrain", "query.targets=query"),
+        ("encoder", "network.inputs=histograms"),
+    ],
 )
 def test_help_shows_the_fields_of_a_configuration(command, field):
     done = run_python("-m", f"ace_jax.{command}", "--help")

@@ -1,6 +1,7 @@
 """Blob keypoints with RootSIFT descriptors: no weights needed, one jitted function."""
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -82,26 +83,27 @@ def features_of(
     level_ratio: float,
 ) -> Features:
     """Pure: features of an image (H, W, 3) uint8; positions are multiplied by `scale` (2,)."""
-    grey = luminance(image)
-    height, width = grey.shape
     found = []
-    for level in range(levels):
-        smaller = level_ratio**level
-        size = tuple(max(1, round(side / smaller / 4)) * 4 for side in (height, width))
-        if level:
-            grey = jax.image.resize(grey, size, "linear")
+    for grey, factor in levels_of(luminance(image), levels, level_ratio):
         uv, scores = blobs.detect(grey, count, threshold, sigma)
         orientation = root_sift.orientations(grey, uv) if oriented else None
         descriptors = root_sift.describe(root_sift.pooled_directions(grey), uv, orientation)
-        found.append(
-            (
-                to_image(uv, jnp.array([width / size[1], height / size[0]], jnp.float32)),
-                descriptors,
-                scores,
-            )
-        )
+        found.append((to_image(uv, factor), descriptors, scores))
     uv, descriptors, scores = (jnp.concatenate(parts) for parts in zip(*found, strict=True))
     if levels > 1:
         scores, index = top(scores, count)
         uv, descriptors = uv[index], descriptors[index]
     return sparse_features(uv, descriptors, scores, scale)
+
+
+def levels_of(
+    grey: jax.Array, levels: int, level_ratio: float
+) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """The image (H, W) in its sizes, and (2,) by how much each is smaller along x and y."""
+    height, width = grey.shape
+    for level in range(levels):
+        smaller = level_ratio**level
+        size = tuple(max(1, round(side / smaller / 4)) * 4 for side in (height, width))
+        if level:
+            grey = jax.image.resize(grey, size, "linear")
+        yield grey, jnp.array([width / size[1], height / size[0]], jnp.float32)

@@ -10,6 +10,7 @@ from ace_jax.errors import UserError
 from ace_jax.features.base import FeatureExtractor
 from ace_jax.features.blob_features import Blobs
 from ace_jax.features.dense import AceDense, DinoV2Dense
+from ace_jax.features.learned_blobs import LearnedBlobs
 from ace_jax.features.sift import Sift
 from ace_jax.features.superpoint import SuperPointSparse
 from ace_jax.features.xfeat import XFeatBlobs, XFeatDense, XFeatSparse
@@ -18,6 +19,7 @@ from ace_jax.weights import catalogue
 
 _BUILT_IN: dict[str, Callable[..., Any]] = {
     "blobs": Blobs,
+    "learned_blobs": LearnedBlobs,
     "sift": Sift,
     "xfeat": XFeatSparse,
     "xfeat_blobs": XFeatBlobs,

@@ -51,7 +51,7 @@ _HEAD = flags.DEFINE_string(
 _FEATURES = flags.DEFINE_string(
     "features",
     "auto",
-    "blobs, sift, xfeat or xfeat_blobs (the last two need weights); auto: blobs",
+    "blobs, sift, xfeat, xfeat_blobs or learned_blobs (the last three need weights); auto: blobs",
 )
 _WEIGHTS_DIR = flags.DEFINE_string(
     "weights_dir", None, "folder with pretrained weights (default: $ACE_JAX_WEIGHTS or the cache)"

@@ -34,13 +34,19 @@ def shake(frame: Frame) -> Frame:
         return frame
     length = max(3, round(BLUR_LENGTH * frame.rgb.shape[1] / 640))
     angle = np.random.default_rng([frame.index, 2]).uniform(0, np.pi)
+    kernel = motion_kernel(length, angle)
+    rgb = cv2.filter2D(frame.rgb, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return dataclasses.replace(frame, rgb=rgb)
+
+
+def motion_kernel(length: int, angle: float) -> np.ndarray:
+    """(L, L) float32 kernel of the blur by a straight motion of `length` pixels."""
     middle = (length - 1) / 2
     steps = np.linspace(-middle, middle, 8 * length)
     kernel = np.zeros((length, length), np.float32)
     rows = np.rint(middle + np.sin(angle) * steps).astype(int)
     np.add.at(kernel, (rows, np.rint(middle + np.cos(angle) * steps).astype(int)), 1)
-    rgb = cv2.filter2D(frame.rgb, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT_101)
-    return dataclasses.replace(frame, rgb=rgb)
+    return kernel / kernel.sum()
 
 
 def kept_of_gaps(count: int) -> list[int]:

@@ -51,7 +51,8 @@ def _info(arguments: argparse.Namespace) -> None:
     print(f"tensors       {len(loaded.state)}, {numbers / 1e6:.2f} M numbers, {', '.join(kinds)}")
     print(f"config        {json.dumps(loaded.config)}")
     for key in ("name", "source", "source_sha256", "checksum", "licence"):
-        print(f"{key:13} {described[key]}")
+        if key in described:  # what we trained has no source of another format
+            print(f"{key:13} {described[key]}")
 
 
 def _convert(arguments: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ from ace_jax.weights import (
     formats,
     landmark_transformer,
     limits,
+    patch_descriptor,
     safetensors_io,
     store,
     superpoint,
@@ -71,6 +72,12 @@ FAMILIES: dict[str, Family] = {
         landmark_transformer.recognises,
         landmark_transformer.convert,
         landmark_transformer.build,
+    ),
+    "patch_descriptor": Family(
+        "descriptor network",
+        patch_descriptor.recognises,
+        patch_descriptor.convert,
+        patch_descriptor.build,
     ),
     "ace_g_map": Family("ACE-G map", ace.recognises_map, ace.convert_map, ace.build_map),
 }

@@ -1,0 +1,1 @@
+"""Pre-training of encoders: a small descriptor network, on pairs of images with exact matches."""
