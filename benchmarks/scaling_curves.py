@@ -1,0 +1,297 @@
+"""What SLAM, mapping, queries and solvers cost against the size of the job: tables and a picture.
+
+  python benchmarks/scaling_curves.py [--short] [--out DIR] [--only frames,mapping,batch,devices]
+      [--docs PAGE]
+
+Each curve is measured by a process of its own, and kept in --out: an interrupted run goes on where
+it was. `--short` takes minutes; without it, a night's run goes to 30,000 frames and 1,000 mapping
+images. Frames are those of a rendered room, to and fro.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from machine import printed_by, stamp
+from markdown import asked, publish, table
+
+from ace_jax import errors
+from ace_jax.errors import UserError
+
+REPO = Path(__file__).resolve().parent.parent
+PICTURE = "scaling-curves.svg"  # in docs/images
+
+_OUT = flags.DEFINE_string("out", "runs/scaling_curves", "folder for what was measured")
+_ONLY = flags.DEFINE_list("only", None, "which curves (default: all)")
+_SHORT = flags.DEFINE_bool("short", False, "small sizes alone")
+_DOCS = flags.DEFINE_string("docs", None, "Markdown file whose tables are replaced")
+_MEASURE = flags.DEFINE_string(
+    "measure", None, "a curve and its sizes, as this script calls itself"
+)
+
+Rows = list[list[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A table and a panel of the picture.
+
+    Attributes:
+        measure: from the sizes to rows of numbers, the size first.
+        header: names of the columns.
+        plotted: number of the column that is drawn against the first.
+        short: sizes that take minutes.
+        full: sizes of a night's run.
+        devices: whether every size is a process of its own with so many fake devices.
+    """
+
+    measure: Callable[[list[int]], Rows]
+    header: tuple[str, ...]
+    plotted: int
+    short: tuple[int, ...]
+    full: tuple[int, ...]
+    devices: bool = False
+
+
+def _memory_maps() -> int:
+    """Entries in this process's table of memory maps; the kernel allows 65,530."""
+    with open("/proc/self/maps") as lines:
+        return sum(1 for _ in lines)
+
+
+def measure_frames(sizes: list[int]) -> Rows:
+    """SLAM of one long recording: a row where each size is reached, over the frames before it."""
+    from soak_run import _resident
+
+    from ace_jax.data.prefetch import Prefetcher
+    from ace_jax.data.registry import open_sequence
+    from ace_jax.slam.run import SystemOptions, create_system
+
+    source = open_sequence(f"synthetic/room0-replay{max(sizes)}", "data")
+    source.prepare()
+    system = create_system(source, SystemOptions())
+    rows, core = [], [time.process_time()]
+    with Prefetcher(source, ahead=2) as frames:
+        for number, frame in enumerate(frames, 1):
+            system.process(dataclasses.replace(frame, world_from_camera=None))
+            core.append(time.process_time())
+            if number in sizes:
+                spent = np.diff(core) * 1e3
+                rows.append(
+                    [
+                        number,
+                        float(np.median(spent)),
+                        float(np.percentile(spent, 95)),
+                        len(system.landmark_map.keyframes),
+                        len(system.landmark_map),
+                        _resident(),
+                        _memory_maps(),
+                    ]
+                )
+                core = core[-1:]
+    return rows
+
+
+def _posed(count: int) -> tuple[list[Any], Any]:
+    """So many frames of the room, evenly spaced, and its camera."""
+    from ace_jax.data.registry import open_sequence
+
+    source = open_sequence("synthetic/room0", "data", max_frames=None)
+    chosen = np.unique(np.linspace(0, len(source) - 2, count).astype(int))
+    source.prepare(chosen.tolist())
+    return [source[int(index)] for index in chosen], source.camera
+
+
+def _map_of(frames: list[Any], camera: Any) -> Any:
+    from ace_jax.api.mapping import map_images
+
+    poses = [frame.world_from_camera for frame in frames]
+    depth = [frame.depth for frame in frames]
+    return map_images([frame.rgb for frame in frames], poses, camera, depth)
+
+
+def measure_mapping(sizes: list[int]) -> Rows:
+    """Mapping so many images, and queries of that map. The smallest map is made twice."""
+    from soak_run import _resident
+
+    from ace_jax.localization.relocalizer import Relocalizer
+
+    rows = []
+    queries, camera = _posed(21)
+    for size in (sizes[0], *sizes):  # the first for its programs
+        frames, _ = _posed(size)
+        wall, core = time.perf_counter(), time.process_time()
+        scene_map = _map_of(frames, camera)
+        wall, core = time.perf_counter() - wall, time.process_time() - core
+        relocalizer = Relocalizer.of(scene_map)
+        relocalizer(queries[0].rgb, camera)
+        spent = []
+        for frame in queries:
+            before = time.process_time()
+            answer = relocalizer(frame.rgb, camera)
+            spent.append((time.process_time() - before) * 1e3)
+        points = relocalizer.points()
+        landmarks = 0 if points is None else len(points)
+        rows.append([len(frames), core, wall, landmarks, float(np.median(spent)), _resident()])
+        del answer
+    return rows[1:]
+
+
+def measure_batch(sizes: list[int]) -> Rows:
+    """Queries of one map, so many at once; features are known."""
+    from ace_jax.localization.relocalizer import Relocalizer, timed_features
+
+    frames, camera = _posed(24)
+    relocalizer = Relocalizer.of(_map_of(frames, camera))
+    features = [timed_features(relocalizer.extractor, frame.rgb)[0] for frame in frames]
+    rows = []
+    for size in sizes:
+        asked_for = (features * (size // len(features) + 1))[:size]
+        for _ in range(2):  # the first compiles
+            wall, core = time.perf_counter(), time.process_time()
+            if size == 1:
+                relocalizer.locate(asked_for[0], camera)
+            else:
+                relocalizer.locate_features(asked_for, [camera] * size)
+            wall, core = time.perf_counter() - wall, time.process_time() - core
+        rows.append([size, 1e3 * wall / size, 1e3 * core / size])
+    return rows
+
+
+def measure_devices(sizes: list[int]) -> Rows:
+    """64 absolute poses, shared by so many fake devices of the same cores."""
+    import jax
+    from jax.sharding import Mesh
+
+    from ace_jax.geometry.absolute_pose import estimate_absolute_pose
+    from ace_jax.geometry.batch import over_images
+    from ace_jax.geometry.camera import Camera
+
+    (size,) = sizes
+    random = np.random.default_rng(0)
+    points = random.uniform((-1, -1, 1), (1, 1, 4), (64, 256, 3)).astype(np.float32)
+    pixels = (500 * points[..., :2] / points[..., 2:] + (320, 240)).astype(np.float32)
+    wrong = random.uniform(size=(64, 256)) < 0.5
+    pixels[wrong] = random.uniform(0, 480, (wrong.sum(), 2))
+    ones = np.ones(64, np.float32)
+    cameras = Camera(500 * ones, 500 * ones, 320 * ones, 240 * ones, 640, 480)
+    mesh = Mesh(np.array(jax.devices()[:size]), ("images",))
+    solve = jax.jit(over_images(estimate_absolute_pose, mesh))
+    keys, walls, cores = jax.random.split(jax.random.key(0), 64), [], []
+    for _ in range(6):
+        wall, core = time.perf_counter(), time.process_time()
+        found = np.asarray(solve(pixels, points, cameras, keys).success)
+        walls.append(time.perf_counter() - wall)
+        cores.append(time.process_time() - core)
+    if not found.all():
+        raise UserError("a pose was not found")
+    return [[size, 1e3 * float(np.median(walls[1:])), 1e3 * float(np.median(cores[1:]))]]
+
+
+CURVES = {
+    "frames": Curve(
+        measure_frames,
+        ("frames", "core-ms p50", "core-ms p95", "keyframes", "landmarks", "resident MiB", "maps"),
+        1,
+        (100, 250, 500, 1000),
+        (100, 300, 1000, 3000, 10_000, 30_000),
+    ),
+    "mapping": Curve(
+        measure_mapping,
+        ("images", "core-s", "wall s", "landmarks", "core-ms a query", "resident MiB"),
+        1,
+        (12, 24, 48),
+        (12, 25, 50, 100, 200, 299),
+    ),
+    "batch": Curve(
+        measure_batch,
+        ("queries at once", "wall ms each", "core-ms each"),
+        2,
+        (1, 4, 16, 64),
+        (1, 2, 4, 8, 16, 32, 64, 256),
+    ),
+    "devices": Curve(
+        measure_devices,
+        ("fake devices", "wall ms of 64 poses", "core-ms"),
+        1,
+        (1, 2, 4, 8),
+        (1, 2, 4, 8),
+        devices=True,
+    ),
+}
+
+
+def main(_: Sequence[str]) -> None:
+    """Measures what is not there yet, and prints the tables."""
+    if _MEASURE.value:
+        name, *sizes = _MEASURE.value.split(",")
+        print(json.dumps(CURVES[name].measure([int(size) for size in sizes])))
+        return
+    names = _ONLY.value or list(CURVES)
+    asked(CURVES, names, "curve")
+    out = Path(_OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
+    found = {name: _kept(out, name, CURVES[name]) for name in names}
+    for name, (rows, where) in found.items():
+        cells = [[f"{x:.0f}" if x >= 100 or x == int(x) else f"{x:.1f}" for x in r] for r in rows]
+        length = "A short run" if _SHORT.value else "A full run"
+        publish(
+            f"curve-{name}",
+            f"{table(CURVES[name].header, cells)}\n\n{length}: {where}.",
+            _DOCS.value,
+        )
+    picture = Path(_DOCS.value).parent / "images" / PICTURE if _DOCS.value else out / PICTURE
+    if len(found) == len(CURVES):
+        _draw({name: rows for name, (rows, _) in found.items()}, picture)
+
+
+def _kept(out: Path, name: str, curve: Curve) -> tuple[Rows, str]:
+    """The rows of a curve, measured now or kept from before; and where that was."""
+    file = out / f"{name}-{'short' if _SHORT.value else 'full'}.json"
+    if not file.exists():
+        where, sizes = stamp(), curve.short if _SHORT.value else curve.full
+        calls = [[size] for size in sizes] if curve.devices else [list(sizes)]
+        rows = [row for call in calls for row in _measured(name, call, curve.devices)]
+        file.write_text(json.dumps([rows, where]))
+    rows, where = json.loads(file.read_text())
+    return rows, where
+
+
+def _measured(name: str, sizes: list[int], devices: bool) -> Rows:
+    environment = dict(os.environ) | {"PYTHONPATH": str(REPO)}
+    if devices:
+        environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sizes[0]}"
+    measure = f"--measure={','.join(map(str, [name, *sizes]))}"
+    return printed_by(name, [__file__, measure], environment)
+
+
+def _draw(found: dict[str, Rows], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from ace_jax.evaluation.plots import save_figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (name, rows) in zip(figure.subplots(2, 2).ravel(), found.items(), strict=True):
+        curve, values = CURVES[name], np.array(rows)
+        axes.plot(values[:, 0], values[:, curve.plotted], marker="o")
+        axes.set_xscale("log")
+        axes.set_xticks(values[:, 0], [f"{x:.0f}" for x in values[:, 0]], minor=False)
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(curve.header[0])
+        axes.set_ylabel(curve.header[curve.plotted])
+        axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(path, figure)
+
+
+if __name__ == "__main__":
+    errors.run(main)
