@@ -19,6 +19,11 @@ from ace_jax import programs, runtime
 if tuple(map(int, jax.lib.__version__.split(".")[:2])) < (0, 11):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 runtime.enable_compilation_cache()
+# LLVM without optimization compiles up to four times faster, and most programs run a few times on
+# small arrays; files that are marked `optimized` have them compiled as users do. Processes that
+# tests start inherit it.
+QUICK_ENV = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+jax.config.update("jax_disable_most_optimizations", os.environ.setdefault(QUICK_ENV, "1") == "1")
 # Tests replace code and constants while they run, which only JAX's own cache takes notice of.
 os.environ[programs.KEEP_ENV] = "0"
 refuse_unstated()
@@ -76,6 +81,20 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(outputs, "plot_trajectory", lambda *_, **__: None)
     monkeypatch.setattr(results, "write_report", lambda *_: None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _optimized(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compiles the programs of a file with `pytestmark = pytest.mark.optimized` as users do."""
+    if request.node.get_closest_marker("optimized") is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(QUICK_ENV, "0")
+        before = jax.config.jax_disable_most_optimizations
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 # Linux gives a process 65,530 memory maps, of which XLA takes about six for each program, and
