@@ -1,6 +1,7 @@
 """Absolute pose: recovery, masks, bad input, priors, depth, a batch, gradients."""
 
 import functools
+import os
 import sys
 import textwrap
 
@@ -371,7 +372,7 @@ def test_sharded_over_two_devices_equals_single(tmp_path):
     """
     done = run_python(
         *("-c", textwrap.dedent(program), tmp_path),
-        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+        XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2",
         JAX_PLATFORMS="cpu",
     )
     assert done.returncode == 0, done.stderr[-2000:]
