@@ -31,6 +31,23 @@ refuse_unstated()
 os.environ["ACE_JAX_OFFLINE"] = "1"
 
 
+MOST_PROCESSES = 4  # each takes up to 3 GB
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite, if no path, number of processes or debugger is asked for, is shared."""
+    given = vars(config.option)
+    if (
+        config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        and given.get("numprocesses", 1) is None  # pytest-xdist is there, and this is no worker
+        and not hasattr(config, "workerinput")
+        and not (given["usepdb"] or given["collectonly"] or given["keyword"])
+    ):
+        config.option.numprocesses = min(os.cpu_count() or 1, MOST_PROCESSES)
+        config.option.dist = "loadfile"
+
+
 # What no machine of a CI has: real recordings and weights, ROS 2; and what is no test there, such
 # as the method `test_session` of TensorFlow's test case.
 MAY_BE_SKIPPED = (
