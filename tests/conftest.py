@@ -23,7 +23,8 @@ runtime.enable_compilation_cache()
 # small arrays; files that are marked `optimized` have them compiled as users do. Processes that
 # tests start inherit it.
 QUICK_ENV = "JAX_DISABLE_MOST_OPTIMIZATIONS"
-jax.config.update("jax_disable_most_optimizations", os.environ.setdefault(QUICK_ENV, "1") == "1")
+QUICK = os.environ.setdefault(QUICK_ENV, "1") == "1"
+jax.config.update("jax_disable_most_optimizations", QUICK)
 # Tests replace code and constants while they run, which only JAX's own cache takes notice of.
 os.environ[programs.KEEP_ENV] = "0"
 refuse_unstated()
@@ -108,10 +109,9 @@ def _optimized(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(QUICK_ENV, "0")
-        before = jax.config.jax_disable_most_optimizations
         jax.config.update("jax_disable_most_optimizations", False)
         yield
-        jax.config.update("jax_disable_most_optimizations", before)
+        jax.config.update("jax_disable_most_optimizations", QUICK)
 
 
 # Linux gives a process 65,530 memory maps, of which XLA takes about six for each program, and
