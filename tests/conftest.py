@@ -19,11 +19,34 @@ from ace_jax import programs, runtime
 if tuple(map(int, jax.lib.__version__.split(".")[:2])) < (0, 11):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 runtime.enable_compilation_cache()
+# LLVM without optimization compiles up to four times faster, and most programs run a few times on
+# small arrays; files that are marked `optimized` have them compiled as users do. Processes that
+# tests start inherit it.
+QUICK_ENV = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+QUICK = os.environ.setdefault(QUICK_ENV, "1") == "1"
+jax.config.update("jax_disable_most_optimizations", QUICK)
 # Tests replace code and constants while they run, which only JAX's own cache takes notice of.
 os.environ[programs.KEEP_ENV] = "0"
 refuse_unstated()
 # Tests have the weights that the machine has; those of downloads fetch from this machine alone.
 os.environ["ACE_JAX_OFFLINE"] = "1"
+
+
+MOST_PROCESSES = 4  # each takes up to 3 GB
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite, if no path, number of processes or debugger is asked for, is shared."""
+    given = vars(config.option)
+    if (
+        config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        and given.get("numprocesses", 1) is None  # pytest-xdist is there, and this is no worker
+        and not hasattr(config, "workerinput")
+        and not (given["usepdb"] or given["collectonly"] or given["keyword"])
+    ):
+        config.option.numprocesses = min(os.cpu_count() or 1, MOST_PROCESSES)
+        config.option.dist = "loadfile"
 
 
 # What no machine of a CI has: real recordings and weights, ROS 2; and what is no test there, such
@@ -76,6 +99,19 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(outputs, "plot_trajectory", lambda *_, **__: None)
     monkeypatch.setattr(results, "write_report", lambda *_: None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _optimized(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compiles the programs of a file with `pytestmark = pytest.mark.optimized` as users do."""
+    if request.node.get_closest_marker("optimized") is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(QUICK_ENV, "0")
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
+        jax.config.update("jax_disable_most_optimizations", QUICK)
 
 
 # Linux gives a process 65,530 memory maps, of which XLA takes about six for each program, and

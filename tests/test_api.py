@@ -264,7 +264,8 @@ def test_no_such_preset():
         ace_jax.map_images(RoomSource(3), config="fast")
 
 
-def _correspondences(count: int = 60):
+def _correspondences(count: int = 200):
+    """As many as the example of the solver has, whose program they share."""
     rng = np.random.default_rng(0)
     camera = world_camera(525.0)
     points = rng.uniform([-2, -1.5, 2], [2, 1.5, 5], (count, 3))
@@ -283,7 +284,7 @@ def test_the_solver_takes_numpy_and_integer_seeds():
     ]
     for pose in poses:
         assert pose.success
-        assert int(pose.num_inliers) == 50
+        assert int(pose.num_inliers) == 190
         np.testing.assert_allclose(pose.camera_from_world[:3, 3], -shift, atol=1e-3)
         # A threshold that is given makes another program, which may round otherwise.
         np.testing.assert_allclose(
@@ -294,8 +295,8 @@ def test_the_solver_takes_numpy_and_integer_seeds():
 def test_the_solver_refuses_what_does_not_fit():
     uv, points, camera, _ = _correspondences()
     for arguments, words in (
-        ((uv[:, :1], points, camera), r"points_2d has shape \(60, 1\), not \(60, 2\)"),
-        ((uv, points[:5], camera), r"points_3d has shape \(5, 3\), not \(60, 3\)"),
+        ((uv[:, :1], points, camera), r"points_2d has shape \(200, 1\), not \(200, 2\)"),
+        ((uv, points[:5], camera), r"points_3d has shape \(5, 3\), not \(200, 3\)"),
         ((uv, points, np.eye(3)), "the image's size, too: give an ace_jax.Camera"),
         ((uv, points, camera, 0.5), "a seed is an integer"),
     ):

@@ -9,6 +9,8 @@ from ace_jax.geometry.dense_alignment import align, dense_image
 from ace_jax.geometry.rigid import difference, invert
 from ace_jax.slam.frame_poses import State
 
+pytestmark = pytest.mark.optimized
+
 
 def _between(i: int, j: int) -> np.ndarray:
     return invert(world_from_camera(j)) @ world_from_camera(i)

@@ -17,6 +17,8 @@ from ace_jax.slam.mapping import local_mapping
 from ace_jax.slam.run import run
 from ace_jax.slam.sessions.session import load_session
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def tracked():

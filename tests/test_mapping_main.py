@@ -11,6 +11,7 @@ from slam_scene import RoomSource, render
 
 from ace_jax.data.export import export
 
+pytestmark = pytest.mark.optimized
 ROOM = "--seq folder/room --data_root ."
 ASK = "relocalize --map map.safetensors"
 COMMANDS = {

@@ -25,8 +25,8 @@ STEPS = 6
 
 
 def _start(folder, devices=1, save_every=2, kill_at=0, hosts=(), report=False):
-    count = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": count, "PYTHONPATH": str(REPO), "JAX_PLATFORMS": "cpu"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(REPO), "JAX_PLATFORMS": "cpu"}
     if report:
         environment["WITH_REPORT"] = "1"
     arguments = [str(x) for x in (folder, STEPS, save_every, kill_at, *hosts)]

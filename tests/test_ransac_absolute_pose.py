@@ -1,6 +1,7 @@
 """Absolute pose: recovery, masks, bad input, priors, depth, a batch, gradients."""
 
 import functools
+import os
 import sys
 import textwrap
 
@@ -333,16 +334,20 @@ def test_gradient_agrees_with_finite_differences():
     gradients, _ = gradient(*arguments(uv, points))
     rng = np.random.default_rng(0)
     for index, (array, step) in enumerate(((uv, 3e-2), (points, 3e-4))):
-        direction = rng.normal(size=array.shape) * good[:, None]
-        values = []
-        for sign in (1, -1):
-            moved = [uv, points]
-            moved[index] = array + sign * step * direction
-            pose = solve_with(*moved).camera_from_world
-            values.append(float(jnp.sum(jnp.sin(pose))))
-        numeric = (values[0] - values[1]) / (2 * step)
-        analytic = float(np.sum(np.asarray(gradients[index]) * direction))
-        np.testing.assert_allclose(analytic, numeric, rtol=0.05)
+        numeric, analytic = [], []
+        for _ in range(8):
+            direction = rng.normal(size=array.shape) * good[:, None]
+            values = []
+            for sign in (1, -1):
+                moved = [uv, points]
+                moved[index] = array + sign * step * direction
+                pose = solve_with(*moved).camera_from_world
+                values.append(float(jnp.sum(jnp.sin(pose))))
+            numeric.append((values[0] - values[1]) / (2 * step))
+            analytic.append(float(np.sum(np.asarray(gradients[index]) * direction)))
+        # Together: along one direction there may be next to none, and rounding is all that is left.
+        error = np.linalg.norm(np.subtract(analytic, numeric))
+        assert error < 0.05 * np.linalg.norm(numeric)
 
 
 def test_sharded_over_two_devices_equals_single(tmp_path):
@@ -371,7 +376,7 @@ def test_sharded_over_two_devices_equals_single(tmp_path):
     """
     done = run_python(
         *("-c", textwrap.dedent(program), tmp_path),
-        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+        XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2",
         JAX_PLATFORMS="cpu",
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -20,6 +20,8 @@ from ace_jax.geometry.rolling_shutter import Motion, unroll
 from ace_jax.slam.mapping.sensor_changes import set_readout
 from ace_jax.slam.sessions.session import restored_map, session_entries
 
+pytestmark = pytest.mark.optimized
+
 CAMERA = Camera(525.0, 525.0, 319.5, 239.5, 640, 480)
 TURN, OTHER = (
     Motion(np.array([0.2, 1.2, 0.3]), np.array([0.1, 0.0, 0.1])),

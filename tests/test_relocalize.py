@@ -14,7 +14,6 @@ from mapping_world import (
     WorldSource,
     camera,
     register,
-    small_config,
 )
 from PIL import Image
 
@@ -34,7 +33,7 @@ from ace_jax.mapping.report import write_report as write_map_report
 from ace_jax.relocalize import run
 from ace_jax.relocalize.queries import ImageQueries
 
-pytestmark = pytest.mark.usefixtures("world_features")
+pytestmark = pytest.mark.usefixtures("world_features", "small_batches")
 VIEWS = tuple(range(1, 15))
 STEPS = (
     *(localize.scene_coordinates, localize.robust_pose, localize.guided_pose),
@@ -43,14 +42,23 @@ STEPS = (
 MATRIX = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
 
 
-@pytest.fixture(scope="module")
-def map_files(tmp_path_factory):
-    """Maps of two worlds."""
-    folder = tmp_path_factory.mktemp("maps")
-    config = with_changes(
+@pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setattr(relocalizer_module, "BATCH", 4)
+
+
+def _config():
+    """Of all maps, so that they share their programs."""
+    return with_changes(
         features={"name": "world", "options": {}},
         landmarks={"coarse": 256, "detail": 512, "capacity": 1024, "min_similarity": 0.7},
     )
+
+
+@pytest.fixture(scope="module")
+def map_files(tmp_path_factory):
+    """Maps of two worlds."""
+    folder, config = tmp_path_factory.mktemp("maps"), _config()
     with pytest.MonkeyPatch.context() as patch:
         register(patch)
         for seed in (1, 2):
@@ -60,8 +68,7 @@ def map_files(tmp_path_factory):
 
 
 @pytest.fixture
-def relocalizer(map_files, monkeypatch):
-    monkeypatch.setattr(relocalizer_module, "BATCH", 4)
+def relocalizer(map_files):
     return Relocalizer.load(map_files[0])
 
 
@@ -136,14 +143,14 @@ def test_few_queries_are_followed_by_all(relocalizer):
 
 def test_what_few_features_tell_stands_if_many_landmarks_confirm_it(relocalizer):
     image, settings = World(1).image(5.5), relocalizer.settings
-    for sure, asked in ((20, 64), (5_000, 192)):
-        relocalizer.settings = settings.replace(first_queries=64, sure_guided=sure)
+    for sure, asked in ((20, 40), (5_000, 192)):
+        relocalizer.settings = settings.replace(first_queries=40, sure_guided=sure)
         answer, many = relocalizer(image, CAMERA), relocalizer.locate_many([image], [CAMERA])[0]
         assert answer.success
         assert len(answer.uv) == len(many.uv) == asked
         assert _distance(answer, 5.5) < 0.01
     # Elsewhere all are asked, in vain.
-    relocalizer.settings = settings.replace(first_queries=64)
+    relocalizer.settings = settings.replace(first_queries=40)
     answer = relocalizer(World(1).image(SECOND_ROOM + 3.5), CAMERA)
     assert (answer.success, len(answer.uv)) == (False, 192)
 
@@ -201,7 +208,7 @@ def test_images_of_all_sizes_share_one_program(relocalizer):
 
 
 def test_a_scene_without_scale_is_reported_in_its_units(tmp_path, caplog):
-    config = small_config()
+    config = _config()
     config.checks.images = 2
     mapped = WorldSource(tuple(range(1, 25)), World(1))
     mapped.metric = False

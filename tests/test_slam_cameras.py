@@ -16,6 +16,8 @@ from ace_jax.localization.scene_map import save_map
 from ace_jax.slam.run import SystemOptions, create_system, run
 from ace_jax.slam.sessions.session import with_session
 
+pytestmark = pytest.mark.optimized
+
 
 def zoomed(i: int) -> Camera:
     """A phone's camera, which focuses and stabilises its picture: another one for each frame."""

@@ -16,6 +16,8 @@ from ace_jax.slam.run import run
 from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
 from ace_jax.slam.sessions.session import load_session
 
+pytestmark = pytest.mark.optimized
+
 FRAMES, KILLED_AT = 30, 17
 
 

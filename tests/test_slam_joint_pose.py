@@ -16,6 +16,8 @@ from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.tracking.joint_pose import FrameMotion, joint_pose
 from ace_jax.slam.tracking.tracker import Tracked
 
+pytestmark = pytest.mark.optimized
+
 NOISE = NoiseModel(pixel_sigma=1.0, inverse_depth_sigma=0.0075)
 N, KNOWN = 200, 30
 TRUTH = np.eye(4, dtype=np.float32)

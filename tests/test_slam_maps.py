@@ -30,6 +30,8 @@ from ace_jax.slam.sessions.session import load_session
 from ace_jax.slam.tracking import loss
 from ace_jax.slam.tracking.frame_features import blank_features
 
+pytestmark = pytest.mark.optimized
+
 AWAY = range(12, 30)
 # Twelve frames in a room, eighteen in another one, then back.
 THERE_AND_BACK = RoomSource(38, order=(*range(12), *range(18), *range(10, 18)), foreign=tuple(AWAY))

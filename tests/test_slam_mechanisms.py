@@ -17,6 +17,8 @@ from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.mapping.local_mapping import LocalMapper
 from ace_jax.slam.tracking.tracker import Tracker
 
+pytestmark = pytest.mark.optimized
+
 COUNT, DIM = 240, 64
 CONFIG = SlamConfig()
 GATES = MatchGates(radius=np.float32(10.0), min_cosine=0.75)

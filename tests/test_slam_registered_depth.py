@@ -10,6 +10,8 @@ from ace_jax.data.depth_camera import DepthCamera
 from ace_jax.data.registered_depth import RegisteredDepth
 from ace_jax.slam.run import run
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_depth_camera_is_in_the_metrics(tmp_path):

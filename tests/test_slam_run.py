@@ -24,6 +24,8 @@ from ace_jax.slam.run import (
     run,
 )
 
+pytestmark = pytest.mark.optimized
+
 FRAMES = 36
 FILES = {
     *("report.html", "trajectory.tum", "trajectory_live.tum", "map.safetensors", "points.ply"),

@@ -25,6 +25,8 @@ from ace_jax.slam.sessions.merging import merge
 from ace_jax.slam.sessions.session import load_session, with_session
 from ace_jax.slam.sessions.tracking_state import tracking_state
 
+pytestmark = pytest.mark.optimized
+
 BEND = np.array([0.003, -0.008, 0.004, -0.006, 0.003, -0.006,
                  -0.004, 0.006, -0.004, 0.008, -0.003, 0.006])  # fmt: skip
 CLOSE = 0.01  # metres between a run that was resumed and the undisturbed one

@@ -13,6 +13,8 @@ from ace_jax.slam.frame_poses import State
 from ace_jax.slam.sessions.merging import merge
 from ace_jax.slam.sessions.session import load_session, with_session
 
+pytestmark = pytest.mark.optimized
+
 FRAMES = 24
 
 

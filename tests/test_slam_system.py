@@ -13,6 +13,8 @@ from ace_jax.slam.frame_poses import State
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.landmark_map import LandmarkMap
 
+pytestmark = pytest.mark.optimized
+
 
 def _run(
     source: RoomSource, system: LandmarkSlam | None = None, **options

@@ -19,6 +19,8 @@ from ace_jax.viewer import flag, live
 from ace_jax.viewer.live import LiveView, View
 from ace_jax.viewer.painter import uncertainty_colours
 
+pytestmark = pytest.mark.optimized
+
 
 def _views(count):
     for i in range(count):
