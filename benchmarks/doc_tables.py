@@ -81,8 +81,8 @@ JOBS = {
     "slam-dense": Job(
         "dense_alignment.py --data_root={data} --docs={docs}",
         "slam-figures.md",
-        ("dense",),
-        0.3,
+        ("dense", "steps"),
+        0.4,
         "open3d",
     ),
     "relocalization": Job(

@@ -6,20 +6,39 @@ import pytest
 from slam_scene import CAMERA, RoomSource, make_system, render, world_from_camera
 
 from ace_jax.geometry.dense_alignment import align, dense_image
-from ace_jax.geometry.rigid import difference, invert
+from ace_jax.geometry.host_camera import project, unproject_to_world
+from ace_jax.geometry.pose_refinement import refine_pose_with_gating
+from ace_jax.geometry.reprojection import NoiseModel, Observations
+from ace_jax.geometry.rigid import difference, invert, transform
 from ace_jax.slam.frame_poses import State
 
 pytestmark = pytest.mark.optimized
+
+NOISE = NoiseModel(1.0, 0.0075)
 
 
 def _between(i: int, j: int) -> np.ndarray:
     return invert(world_from_camera(j)) @ world_from_camera(i)
 
 
-def _aligned(template, image, start=None):
+def _aligned(template, image, start=None, observations=None):
     start = np.eye(4) if start is None else start
     images = (dense_image(*x, CAMERA) for x in (template, image))
-    return align(*images, CAMERA, np.asarray(start, np.float32))
+    start = np.asarray(start, np.float32)
+    return align(*images, CAMERA, start, observations, NOISE)
+
+
+def _keypoints(depth: np.ndarray, motion: np.ndarray, uv: np.ndarray) -> Observations:
+    """Keypoints (N, 2) of a template with its depth, where a motion shows them."""
+    z = depth[uv[:, 1], uv[:, 0]]
+    points = unproject_to_world(uv.astype(float), z, CAMERA, np.eye(4))
+    there = transform(motion, points)
+    return Observations(
+        points.T.astype(np.float32),
+        project(there, CAMERA).T.astype(np.float32),
+        (z > 0).astype(np.float32),
+        (1.0 / there[:, 2]).astype(np.float32),
+    )
 
 
 @pytest.mark.parametrize(("i", "j"), [(0, 1), (3, 7), (20, 14)])
@@ -84,6 +103,41 @@ def test_a_bare_wall_does_not_tell_where_along_it():
     wall, grey = np.full((240, 320), 1.5, np.float32), np.full((240, 320, 3), 128, np.uint8)
     found = _aligned((grey, wall), (grey, wall))
     assert found.deviation[0] > 0.3
+
+
+def test_keypoints_tell_where_along_a_bare_wall():
+    wall, grey = np.full((240, 320), 1.5, np.float32), np.full((240, 320, 3), 128, np.uint8)
+    motion = np.eye(4)
+    motion[0, 3] = 0.05
+    uv = np.random.default_rng(0).integers(20, 200, (30, 2))
+    seen = _keypoints(wall, motion, uv)
+    found = _aligned((grey, wall), (grey, wall), observations=seen)
+    np.testing.assert_allclose(found.pose, motion, atol=0.002)
+    assert found.deviation[0] < 0.02
+    unseen = seen.replace(weights=np.zeros(30, np.float32))
+    alone = _aligned((grey, wall), (grey, wall), observations=unseen)
+    np.testing.assert_array_equal(alone.pose, _aligned((grey, wall), (grey, wall)).pose)
+
+
+def test_all_pixels_mend_what_keypoints_in_a_corner_leave_uncertain():
+    (rgb, depth), image, true = render(3), render(9), _between(3, 9)
+    rng = np.random.default_rng(1)
+    corner = rng.integers(10, 60, (40, 2))
+    seen = _keypoints(depth, true, corner)
+    seen = seen.replace(points_2d=seen.points_2d + rng.normal(0, 1.0, (2, 40)).astype(np.float32))
+    alone, _ = refine_pose_with_gating(
+        true.astype(np.float32),
+        seen.points_3d.T,
+        seen.points_2d.T,
+        1.0 / seen.inverse_depth,
+        seen.weights > 0,
+        CAMERA,
+        NOISE,
+    )
+    both = _aligned((rgb, depth), image, alone, seen).pose
+    off = [difference(np.asarray(pose), true)[0] for pose in (alone, both)]
+    assert off[0] > 0.01  # so there is something to mend
+    assert off[1] < 0.3 * off[0]
 
 
 def test_without_depth_there_is_no_overlap():

@@ -111,6 +111,26 @@ def test_free_space_seen_from_a_wrong_prediction_hides_nothing_from_the_last_fra
     np.testing.assert_allclose(tracked.live_camera_from_world, truth, atol=0.02)
 
 
+def test_few_features_in_common_with_the_last_frame_keep_the_camera(monkeypatch):
+    """After a wide step into what the map does not show yet."""
+    system = make_system(new_maps=False)
+    frames = list(RoomSource(7, order=(*range(6), 11)))
+    for frame in frames[:-1]:
+        system.process(frame)
+    features, last = system.observe(frames[-1]), system.poses.last_tracked()
+    motion = system.last_frame.by_features(features, last, system.tracker.noise)
+    some = np.zeros_like(features.mask)
+    some[np.flatnonzero(motion.seen)[::3][:30]] = True
+    assert some.sum() == 30
+    monkeypatch.setattr(system.last_frame, "by_pixels", lambda *_: None)
+    monkeypatch.setattr(system.tracker, "_relocalize", lambda *_: None)
+    monkeypatch.setattr(system, "_track_near", lambda *_: None)
+    tracked = system.process(frames[-1], features.replace(mask=some))
+    assert system.state is State.TRACKING
+    truth = invert(world_from_camera(11)) @ world_from_camera(0)
+    np.testing.assert_allclose(tracked.live_camera_from_world, truth, atol=0.02)
+
+
 @pytest.mark.parametrize("few", [True, False])
 def test_it_is_asked_only_where_few_landmarks_agree(monkeypatch, few):
     system = make_system(new_maps=False)

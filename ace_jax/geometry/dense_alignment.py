@@ -6,7 +6,9 @@ is seen in the other image (Steinbruecker et al., ICCV Workshops 2011) and its d
 surface there (Newcombe et al., KinectFusion, ISMAR 2011), jointly as in Park et al. (ICCV 2017).
 Both are weighted by Student's t-distribution, whose scale is estimated from the residuals (Kerl et
 al., IROS 2013), and the other image may be brighter and of other contrast (Engel et al., DSO,
-PAMI 2018), as auto exposure makes it.
+PAMI 2018), as auto exposure makes it. Matched keypoints may give residuals as well: a few in one
+corner of the image leave the motion uncertain, where all pixels determine it; many are more precise
+than the pixels of small images.
 """
 
 import cv2
@@ -18,6 +20,9 @@ import numpy as np
 
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, unproject
 from ace_jax.geometry.interpolation import sample_bilinear
+from ace_jax.geometry.pose_refinement import normal_equations
+from ace_jax.geometry.reprojection import CHI2_PIXEL_DEPTH, NoiseModel, Observations
+from ace_jax.geometry.robust_loss import cauchy
 from ace_jax.precision import full_precision
 from ace_jax.programs import program
 
@@ -220,7 +225,7 @@ def _weights(error: jax.Array, scale: jax.Array) -> jax.Array:
     return (FREEDOM + 1) / (FREEDOM + (error / scale) ** 2) / scale**2
 
 
-def _normal_equations(found: _Residuals, scales: tuple[jax.Array, jax.Array]):
+def _dense_equations(found: _Residuals, scales: tuple[jax.Array, jax.Array]):
     """Hessian (8, 8) and gradient (8,)."""
     photometric = (
         found.brightness_rows * (_weights(found.brightness, scales[0]) * found.seen)[:, None]
@@ -239,11 +244,15 @@ def _scales(found: _Residuals) -> tuple[jax.Array, jax.Array]:
     )
 
 
+def _independent(found: _Residuals) -> jax.Array:
+    """Share () of the residuals' information that counts."""
+    count = jnp.sum(found.seen) + jnp.sum(found.on_surface)
+    return jnp.minimum(INDEPENDENT / jnp.maximum(count, 1), 1.0)
+
+
 def _deviation(hessian: jax.Array, found: _Residuals) -> jax.Array:
     """Largest standard deviations (2,) of translation and rotation, gain and offset unknown."""
-    count = jnp.sum(found.seen) + jnp.sum(found.on_surface)
-    share = jnp.minimum(INDEPENDENT / jnp.maximum(count, 1), 1.0)
-    information = hessian * share + jnp.diag(jnp.array([1e-3] * 6 + [1.0] * 2))
+    information = hessian * _independent(found) + jnp.diag(jnp.array([1e-3] * 6 + [1.0] * 2))
     covariance = jnp.linalg.inv(information)
     largest = [jnp.linalg.eigvalsh(covariance[i : i + 3, i : i + 3])[-1] for i in (0, 3)]
     return jnp.sqrt(jnp.stack(largest))
@@ -256,6 +265,8 @@ def align(
     image: DenseImage,
     camera: Camera,
     start: jax.Array,
+    observations: Observations | None = None,
+    noise: NoiseModel | None = None,
 ) -> DenseAlignment:
     """Aligns an image with a template.
 
@@ -264,6 +275,9 @@ def align(
         image: in this one.
         camera: intrinsics of both images in their original size.
         start: (4, 4) image_from_template, right to about a tenth of the view.
+        observations: keypoints of the template (camera axes, metres) where they are in the image,
+            which determine the motion too; None: there are none.
+        noise: standard deviations of these.
 
     Returns:
         The alignment; whether it is right is for the caller to judge by `overlap`, `agreement` and
@@ -274,6 +288,18 @@ def align(
     lit = jnp.all(contrasts > MIN_CONTRAST)
     templates, images = _pyramid(template), _pyramid(image)
     pose, tone = start.astype(jnp.float32), jnp.array([1.0, 0.0], jnp.float32)
+
+    observations = None if observations is None else observations.cleaned()
+
+    def equations(found: _Residuals, pose: jax.Array) -> tuple[jax.Array, jax.Array]:
+        hessian, gradient = _dense_equations(found, _scales(found))
+        if observations is None:
+            return hessian, gradient
+        scale = CHI2_PIXEL_DEPTH**0.5
+        sparse, _ = normal_equations(pose, observations, camera, noise, scale, cauchy)
+        sparse /= _independent(found)
+        return hessian.at[:6, :6].add(sparse[:6, :6]), gradient.at[:6].add(sparse[:6, 6])
+
     for index in range(LEVELS):
         height, width = templates[index].brightness.shape
         small = camera.resized(width, height)
@@ -283,7 +309,7 @@ def align(
         def step(_, state, of=of, to=to, small=small):
             pose, tone = state
             found = _residuals(of, to, small, pose, tone, lit)
-            hessian, gradient = _normal_equations(found, _scales(found))
+            hessian, gradient = equations(found, pose)
             # A weak prior on gain and offset alone, and a ridge that only dead directions feel.
             ridge = jnp.diag(jnp.concatenate([1e-6 * jnp.diag(hessian)[:6] + 1e-3, jnp.ones(2)]))
             delta = -jnp.linalg.solve(hessian + ridge, gradient)
@@ -292,7 +318,7 @@ def align(
 
         pose, tone = jax.lax.fori_loop(0, ITERATIONS[index], step, (pose, tone))
     found = _residuals(of, to, small, pose, tone, lit)
-    hessian, _ = _normal_equations(found, _scales(found))
+    hessian, _ = equations(found, pose)
     shown = jnp.sum(found.shown)
     alike = jnp.abs(found.brightness) < MAX_BRIGHTNESS
     close = ~found.on_surface | (jnp.abs(found.depth) < MAX_INVERSE_DEPTH)

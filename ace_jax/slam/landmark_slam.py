@@ -349,7 +349,8 @@ class LandmarkSlam:
         """Few landmarks may agree with a wrong pose; not so with the last frame's features."""
         last, noise = self.poses.last_tracked(), self.tracker.noise
         motion = self.last_frame.by_features(tracked.features, last, noise)
-        if motion is None:
+        least = self.config.relocalized_factor * self.config.min_inliers
+        if motion is None or motion.seen.sum() < least:
             return tracked
         around = self._track_near(frame, measured, motion.camera_from_world)
         if around is not None and around.num_landmarks > tracked.num_landmarks:

@@ -1,9 +1,10 @@
 """Motion since the last tracked frame, without map or prediction: features, then dense alignment.
 
 Its features are matched to the new ones wherever they are in the image: a wide step (few frames a
-second, frames dropped, a fast turn) does not matter, only that both show the same. Features need
-texture and sharp images; where there are too few of them (blur, a bare floor), dense alignment of
-all pixels still tells the motion, if it is small.
+second, frames dropped, a fast turn) does not matter, only that both show the same. From there dense
+alignment of features and all pixels together makes the motion precise. Features need texture and
+sharp images; where there are too few of them (blur, a bare floor), all pixels alone still tell the
+motion, if it is small.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,15 @@ import numpy as np
 from ace_jax.data.frame import Frame
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
-from ace_jax.geometry.dense_alignment import DenseImage, align, dense_image, small_size
+from ace_jax.geometry.dense_alignment import (
+    DenseAlignment,
+    DenseImage,
+    align,
+    dense_image,
+    small_size,
+)
 from ace_jax.geometry.host_camera import unproject_to_world
-from ace_jax.geometry.reprojection import NoiseModel
+from ace_jax.geometry.reprojection import NoiseModel, Observations
 from ace_jax.geometry.rigid import invert, transform
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
@@ -51,9 +58,9 @@ class LastFrame:
     def warm_up(self, features: Features, noise: NoiseModel) -> list[Job]:
         """Calls that compile everything, with blank input."""
         width, height = small_size(self._camera)
-        blank = DenseImage(*np.zeros((2, height, width), np.float32))
+        blank, start = DenseImage(*np.zeros((2, height, width), np.float32)), np.eye(4)
         return [
-            lambda: align(blank, blank, self._camera, np.eye(4, dtype=np.float32)),
+            lambda: self._dense(blank, blank, start, _observations(features), noise),
             lambda: self._align(features, features, noise, 0),
         ]
 
@@ -84,12 +91,12 @@ class LastFrame:
             return
         for asked in features:
             if (motion := self.by_features(asked, last, noise)) is not None:
-                yield motion.camera_from_world
+                yield self.by_both(frame, asked, motion, last, noise)
                 break
         # A camera that is lost for longer than that has moved too far.
         if predicted is None and frame.timestamp - self.frame.timestamp > MAX_INTERVAL:
             return
-        if (pose := self.by_pixels(frame, last, predicted)) is not None:
+        if (pose := self.by_pixels(frame, last, predicted, noise)) is not None:
             yield pose
 
     def by_features(
@@ -124,7 +131,7 @@ class LastFrame:
             gates = self._gates.replace(radius=np.float32(radius * self._camera.pixel_scale))
             found = match_and_optimize(block, features, pose, self._camera, gates, noise)
             pose = found.camera_from_world
-        if found.num_inliers < config.relocalized_factor * config.min_inliers:
+        if found.num_inliers < config.min_inliers:
             return None
         points = transform(invert(last), block.points[np.maximum(found.matches, 0)])
         return FrameMotion(
@@ -157,8 +164,34 @@ class LastFrame:
         )
         return block, aligned
 
+    def by_both(
+        self,
+        frame: Frame,
+        features: Features,
+        motion: FrameMotion,
+        last: np.ndarray,
+        noise: NoiseModel,
+    ) -> np.ndarray:
+        """Pose by features and all pixels together.
+
+        Args:
+            frame: the new one.
+            features: N of it.
+            motion: by these features, see `by_features`.
+            last: (4, 4) camera_from_world of the remembered frame, as known now.
+            noise: standard deviations.
+
+        Returns:
+            (4, 4) float32 camera_from_world.
+        """
+        points = transform(last, motion.points)
+        observations = _observations(features, points, motion.seen)
+        start = motion.camera_from_world @ invert(last)
+        found = self._dense(self._template(), self._image(frame), start, observations, noise)
+        return (np.asarray(found.pose, np.float64) @ last).astype(np.float32)
+
     def by_pixels(
-        self, frame: Frame, last: np.ndarray, predicted: np.ndarray | None
+        self, frame: Frame, last: np.ndarray, predicted: np.ndarray | None, noise: NoiseModel
     ) -> np.ndarray | None:
         """Pose by dense alignment (Newcombe et al. 2011; Kerl et al. 2013), or None.
 
@@ -166,19 +199,18 @@ class LastFrame:
             frame: the new one.
             last: (4, 4) camera_from_world of the remembered frame, as known now.
             predicted: (4, 4) camera_from_world that is tried first; then the last pose is.
+            noise: standard deviations, which no feature is there to make use of.
 
         Returns:
             (4, 4) float32 camera_from_world.
         """
-        if self._small is None:
-            self._small = dense_image(self.frame.rgb, self.frame.depth, self._camera)
-        image = dense_image(frame.rgb, frame.depth, self._camera)
+        template, image = self._template(), self._image(frame)
         starts = [np.eye(4)]
         if predicted is not None:
             starts.insert(0, predicted @ invert(last))
-        config = self._config
+        config, nothing = self._config, _observations(self._features)
         for start in starts:
-            aligned = align(self._small, image, self._camera, start.astype(np.float32))
+            aligned = self._dense(template, image, start, nothing, noise)
             found = jax.tree.map(np.asarray, aligned)  # compared on the host, nothing compiles
             if (
                 found.agreement > config.dense_agreement
@@ -188,3 +220,36 @@ class LastFrame:
             ):
                 return (np.asarray(found.pose, np.float64) @ last).astype(np.float32)
         return None
+
+    def _dense(
+        self,
+        template: DenseImage,
+        image: DenseImage,
+        start: np.ndarray,
+        observations: Observations,
+        noise: NoiseModel,
+    ) -> DenseAlignment:
+        return align(template, image, self._camera, start.astype(np.float32), observations, noise)
+
+    def _template(self) -> DenseImage:
+        """The remembered frame, small."""
+        if self._small is None:
+            self._small = self._image(self.frame)
+        return self._small
+
+    def _image(self, frame: Frame) -> DenseImage:
+        return dense_image(frame.rgb, frame.depth, self._camera)
+
+
+def _observations(
+    features: Features, points: np.ndarray | None = None, seen: np.ndarray | None = None
+) -> Observations:
+    """N features as observations of points (N, 3); only those that are `seen` (N,) count."""
+    count, known = len(features.mask), features.depth > 0
+    points = np.zeros((count, 3)) if points is None else points
+    return Observations(
+        np.asarray(points, np.float32).T,
+        np.asarray(features.uv, np.float32).T,
+        np.zeros(count, np.float32) if seen is None else seen.astype(np.float32),
+        np.where(known, 1.0 / np.where(known, features.depth, 1.0), 0.0).astype(np.float32),
+    )
