@@ -5,7 +5,7 @@ import types
 
 import numpy as np
 import pytest
-from slam_scene import CAMERA, RoomSource, make_system, world_from_camera
+from slam_scene import CAMERA, RoomSource, make_system, render, world_from_camera
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.host_camera import project
@@ -75,7 +75,7 @@ def test_the_last_frame_is_searched_once_for_a_wide_step_with_few_landmarks(monk
     system = make_system(new_maps=False)
     system.tracker.config = dataclasses.replace(system.config, few_landmarks=10_000)
     views, asked, searched = (*range(6), 11), [], []
-    for name, calls in (("by_features", asked), ("_by_features", searched)):
+    for name, calls in (("_searched", asked), ("_by_features", searched)):
         method = getattr(system.last_frame, name)
         monkeypatch.setattr(
             system.last_frame, name, lambda *a, m=method, c=calls: c.append(1) or m(*a)
@@ -111,24 +111,49 @@ def test_free_space_seen_from_a_wrong_prediction_hides_nothing_from_the_last_fra
     np.testing.assert_allclose(tracked.live_camera_from_world, truth, atol=0.02)
 
 
-def test_few_features_in_common_with_the_last_frame_keep_the_camera(monkeypatch):
-    """After a wide step into what the map does not show yet."""
+def _wide_step():
+    """A system after six frames, and the next one, into what the map does not show yet."""
     system = make_system(new_maps=False)
-    frames = list(RoomSource(7, order=(*range(6), 11)))
-    for frame in frames[:-1]:
+    *frames, next_frame = RoomSource(7, order=(*range(6), 11))
+    for frame in frames:
         system.process(frame)
-    features, last = system.observe(frames[-1]), system.poses.last_tracked()
+    return system, next_frame
+
+
+def _with_few(motion: FrameMotion, count: int) -> np.ndarray:
+    """Which features (N,) are `count` of those that have been found again."""
+    some = np.zeros_like(motion.seen)
+    some[np.flatnonzero(motion.seen)[::3][:count]] = True
+    assert some.sum() == count
+    return some
+
+
+@pytest.mark.parametrize("count", [30, 12])
+def test_few_features_in_common_with_the_last_frame_keep_the_camera(monkeypatch, count):
+    system, frame = _wide_step()
+    features, last = system.observe(frame), system.poses.last_tracked()
     motion = system.last_frame.by_features(features, last, system.tracker.noise)
-    some = np.zeros_like(features.mask)
-    some[np.flatnonzero(motion.seen)[::3][:30]] = True
-    assert some.sum() == 30
     monkeypatch.setattr(system.last_frame, "by_pixels", lambda *_: None)
-    monkeypatch.setattr(system.tracker, "_relocalize", lambda *_: None)
     monkeypatch.setattr(system, "_track_near", lambda *_: None)
-    tracked = system.process(frames[-1], features.replace(mask=some))
+    tracked = system.process(frame, features.replace(mask=_with_few(motion, count)))
     assert system.state is State.TRACKING
     truth = invert(world_from_camera(11)) @ world_from_camera(0)
     np.testing.assert_allclose(tracked.live_camera_from_world, truth, atol=0.02)
+
+
+@pytest.mark.parametrize("count", [30, 12])
+def test_so_few_features_need_pixels_that_agree(count):
+    """Twelve features may be chance where the image shows another room; thirty are not."""
+    system, frame = _wide_step()
+    features, last = system.observe(frame), system.poses.last_tracked()
+    noise = system.tracker.noise
+    motion = system.last_frame.by_features(features, last, noise)
+    few = dataclasses.replace(motion, seen=_with_few(motion, count))
+    rgb, depth = render(3, room=1)
+    another = dataclasses.replace(frame, rgb=rgb, depth=depth)
+    assert system.last_frame.by_both(frame, features, few, last, noise) is not None
+    found = system.last_frame.by_both(another, features, few, last, noise)
+    assert (found is None) == (count < system.config.min_inliers)
 
 
 @pytest.mark.parametrize("few", [True, False])

@@ -23,14 +23,14 @@ from ace_jax.geometry.dense_alignment import (
     small_size,
 )
 from ace_jax.geometry.host_camera import unproject_to_world
-from ace_jax.geometry.reprojection import NoiseModel, Observations
+from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel, Observations
 from ace_jax.geometry.rigid import invert, transform
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
 from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.loops import verification
 from ace_jax.slam.mapping.mapping_queue import Job
-from ace_jax.slam.tracking.guided_pose import match_and_optimize
+from ace_jax.slam.tracking.guided_pose import match_and_optimize, pixel_errors
 from ace_jax.slam.tracking.joint_pose import FrameMotion
 
 
@@ -90,8 +90,10 @@ class LastFrame:
         if self.frame is None or last is None or frame.depth is None:
             return
         for asked in features:
-            if (motion := self.by_features(asked, last, noise)) is not None:
-                yield self.by_both(frame, asked, motion, last, noise)
+            motion = self._searched(asked, last, noise)
+            pose = None if motion is None else self.by_both(frame, asked, motion, last, noise)
+            if pose is not None:
+                yield pose
                 break
         # A camera that is lost for longer than that has moved too far.
         if predicted is None and frame.timestamp - self.frame.timestamp > MAX_INTERVAL:
@@ -112,6 +114,16 @@ class LastFrame:
                 none.
             noise: standard deviations.
         """
+        motion = self._searched(features, last, noise)
+        return motion if motion is not None and self._suffices(motion) else None
+
+    def _suffices(self, motion: FrameMotion) -> bool:
+        return int(np.sum(motion.seen)) >= self._config.min_inliers
+
+    def _searched(
+        self, features: Features, last: np.ndarray | None, noise: NoiseModel
+    ) -> FrameMotion | None:
+        """As `by_features`, however few features agree."""
         if self.frame is None or last is None:
             return None
         asked = features.uv, features.mask, last
@@ -131,7 +143,7 @@ class LastFrame:
             gates = self._gates.replace(radius=np.float32(radius * self._camera.pixel_scale))
             found = match_and_optimize(block, features, pose, self._camera, gates, noise)
             pose = found.camera_from_world
-        if found.num_inliers < config.min_inliers:
+        if found.num_inliers == 0:
             return None
         points = transform(invert(last), block.points[np.maximum(found.matches, 0)])
         return FrameMotion(
@@ -171,23 +183,30 @@ class LastFrame:
         motion: FrameMotion,
         last: np.ndarray,
         noise: NoiseModel,
-    ) -> np.ndarray:
-        """Pose by features and all pixels together.
+    ) -> np.ndarray | None:
+        """Pose by features and all pixels together; None: few features, and pixels do not agree.
 
         Args:
             frame: the new one.
             features: N of it.
-            motion: by these features, see `by_features`.
+            motion: by these features, however few.
             last: (4, 4) camera_from_world of the remembered frame, as known now.
             noise: standard deviations.
 
         Returns:
             (4, 4) float32 camera_from_world.
         """
-        points = transform(last, motion.points)
+        points = transform(last, motion.points).astype(np.float32)
         observations = _observations(features, points, motion.seen)
         start = motion.camera_from_world @ invert(last)
         found = self._dense(self._template(), self._image(frame), start, observations, noise)
+        config = self._config
+        if not self._suffices(motion):
+            errors = pixel_errors(points, features.uv, found.pose, self._camera)[motion.seen]
+            near = errors < np.sqrt(CHI2_PIXEL) * noise.pixel_sigma
+            confirmed = _accepted(found, *config.confirming, config.dense_deviation)
+            if not confirmed or np.mean(near) < 0.5:
+                return None
         return (np.asarray(found.pose, np.float64) @ last).astype(np.float32)
 
     def by_pixels(
@@ -210,14 +229,9 @@ class LastFrame:
             starts.insert(0, predicted @ invert(last))
         config, nothing = self._config, _observations(self._features)
         for start in starts:
-            aligned = self._dense(template, image, start, nothing, noise)
-            found = jax.tree.map(np.asarray, aligned)  # compared on the host, nothing compiles
-            if (
-                found.agreement > config.dense_agreement
-                and found.overlap > config.dense_overlap
-                and found.deviation[0] < config.dense_deviation[0]
-                and found.deviation[1] < config.dense_deviation[1]
-            ):
+            found = self._dense(template, image, start, nothing, noise)
+            least = config.dense_agreement, config.dense_overlap
+            if _accepted(found, *least, config.dense_deviation):
                 return (np.asarray(found.pose, np.float64) @ last).astype(np.float32)
         return None
 
@@ -229,7 +243,9 @@ class LastFrame:
         observations: Observations,
         noise: NoiseModel,
     ) -> DenseAlignment:
-        return align(template, image, self._camera, start.astype(np.float32), observations, noise)
+        start = start.astype(np.float32)
+        found = align(template, image, self._camera, start, observations, noise)
+        return jax.tree.map(np.asarray, found)  # compared on the host, nothing compiles
 
     def _template(self) -> DenseImage:
         """The remembered frame, small."""
@@ -239,6 +255,18 @@ class LastFrame:
 
     def _image(self, frame: Frame) -> DenseImage:
         return dense_image(frame.rgb, frame.depth, self._camera)
+
+
+def _accepted(
+    found: DenseAlignment, agreement: float, overlap: float, deviation: tuple[float, float]
+) -> bool:
+    """Whether enough pixels agree, of a part of the image that is large enough."""
+    return bool(
+        found.agreement > agreement
+        and found.overlap > overlap
+        and found.deviation[0] < deviation[0]
+        and found.deviation[1] < deviation[1]
+    )
 
 
 def _observations(
