@@ -146,7 +146,7 @@ def _dense_table() -> str:
 
 
 def _step_errors(source: FrameSource, apart: int, pairs: int) -> np.ndarray:
-    """Of each pair whose features tell a motion: features in common, three errors in metres."""
+    """Of each pair with 20 features in common, or more: how many, three errors in metres."""
     config, camera, extractor = SlamConfig(), source.camera, registry.create("blobs", None)
     features = FrameFeatures(camera, extractor, config)
     noise = FeatureNoise.of_config(config, camera, 0.0).model
@@ -158,7 +158,7 @@ def _step_errors(source: FrameSource, apart: int, pairs: int) -> np.ndarray:
         seen = [features.calibrated(features.raw(f), calibration) for f in (template, image)]
         last.remember(template, seen[0])
         motion = last.by_features(seen[1], np.eye(4), noise)
-        if motion is None:
+        if motion is None or motion.seen.sum() < config.min_inliers:
             continue
         small = (dense_image(f.rgb, f.depth, camera) for f in (template, image))
         poses = [

@@ -75,7 +75,7 @@ def test_the_last_frame_is_searched_once_for_a_wide_step_with_few_landmarks(monk
     system = make_system(new_maps=False)
     system.tracker.config = dataclasses.replace(system.config, few_landmarks=10_000)
     views, asked, searched = (*range(6), 11), [], []
-    for name, calls in (("_searched", asked), ("_by_features", searched)):
+    for name, calls in (("by_features", asked), ("_by_features", searched)):
         method = getattr(system.last_frame, name)
         monkeypatch.setattr(
             system.last_frame, name, lambda *a, m=method, c=calls: c.append(1) or m(*a)

@@ -90,7 +90,7 @@ class LastFrame:
         if self.frame is None or last is None or frame.depth is None:
             return
         for asked in features:
-            motion = self._searched(asked, last, noise)
+            motion = self.by_features(asked, last, noise)
             pose = None if motion is None else self.by_both(frame, asked, motion, last, noise)
             if pose is not None:
                 yield pose
@@ -106,7 +106,8 @@ class LastFrame:
     ) -> FrameMotion | None:
         """Pose of a new frame by mutual matches and RANSAC, then guided matching; or None.
 
-        Asked again about the same features, it has the same answer at once.
+        However few features agree: see `FrameMotion.seen`. Asked again about the same features, it
+        has the same answer at once.
 
         Args:
             features: of the new frame, with depth.
@@ -114,16 +115,6 @@ class LastFrame:
                 none.
             noise: standard deviations.
         """
-        motion = self._searched(features, last, noise)
-        return motion if motion is not None and self._suffices(motion) else None
-
-    def _suffices(self, motion: FrameMotion) -> bool:
-        return int(np.sum(motion.seen)) >= self._config.min_inliers
-
-    def _searched(
-        self, features: Features, last: np.ndarray | None, noise: NoiseModel
-    ) -> FrameMotion | None:
-        """As `by_features`, however few features agree."""
         if self.frame is None or last is None:
             return None
         asked = features.uv, features.mask, last
@@ -201,7 +192,7 @@ class LastFrame:
         start = motion.camera_from_world @ invert(last)
         found = self._dense(self._template(), self._image(frame), start, observations, noise)
         config = self._config
-        if not self._suffices(motion):
+        if np.sum(motion.seen) < config.min_inliers:
             errors = pixel_errors(points, features.uv, found.pose, self._camera)[motion.seen]
             near = errors < np.sqrt(CHI2_PIXEL) * noise.pixel_sigma
             confirmed = _accepted(found, *config.confirming, config.dense_deviation)
