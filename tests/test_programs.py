@@ -241,7 +241,8 @@ def test_the_library_compiles_in_one_way():
         if re.search(r"(?<!`)\bjax\.jit\b(?!`)", path.read_text(encoding="utf-8"))
     }
     # Pre-training switches the cache on by itself, and places arrays on several devices.
-    assert {name for name in found if not name.startswith("pretrain/")} <= allowed
+    training = "pretrain/", "encoder/"
+    assert {name for name in found if not name.startswith(training)} <= allowed
 
 
 def test_an_executable_that_fails_is_not_used(folder, monkeypatch):
