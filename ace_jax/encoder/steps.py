@@ -20,6 +20,7 @@ import optax
 from ace_jax.encoder.batches import Batch
 from ace_jax.models.patch_descriptor import PatchDescriptor, input_shape
 from ace_jax.precision import full_precision
+from ace_jax.training.schedules import warmup_cosine
 
 _SCALE = 16.0  # of cosines, to begin with
 _LARGEST_SCALE = 200.0
@@ -46,9 +47,7 @@ class EncoderState:
 def optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """AdamW with warm-up, then cosine decay to zero over the run."""
     options = config.optimizer
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, options.learning_rate, options.warmup, max(config.steps, options.warmup + 1)
-    )
+    schedule = warmup_cosine(options.learning_rate, options.warmup, config.steps)
     return optax.chain(
         optax.clip_by_global_norm(options.clip),
         optax.adamw(schedule, weight_decay=options.weight_decay),

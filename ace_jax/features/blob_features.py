@@ -1,7 +1,7 @@
 """Blob keypoints with RootSIFT descriptors: no weights needed, one jitted function."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -83,27 +83,48 @@ def features_of(
     level_ratio: float,
 ) -> Features:
     """Pure: features of an image (H, W, 3) uint8; positions are multiplied by `scale` (2,)."""
-    found = []
-    for grey, factor in levels_of(luminance(image), levels, level_ratio):
-        uv, scores = blobs.detect(grey, count, threshold, sigma)
+
+    def described(grey: jax.Array, uv: jax.Array) -> jax.Array:
         orientation = root_sift.orientations(grey, uv) if oriented else None
-        descriptors = root_sift.describe(root_sift.pooled_directions(grey), uv, orientation)
-        found.append((to_image(uv, factor), descriptors, scores))
-    uv, descriptors, scores = (jnp.concatenate(parts) for parts in zip(*found, strict=True))
-    if levels > 1:
-        scores, index = top(scores, count)
-        uv, descriptors = uv[index], descriptors[index]
-    return sparse_features(uv, descriptors, scores, scale)
+        return root_sift.describe(root_sift.pooled_directions(grey), uv, orientation)
+
+    detect = functools.partial(blobs.detect, count=count, threshold=threshold, sigma=sigma)
+    found = at_levels(luminance(image), levels, level_ratio, detect, described)
+    return sparse_features(*found, scale)
 
 
-def levels_of(
-    grey: jax.Array, levels: int, level_ratio: float
-) -> Iterator[tuple[jax.Array, jax.Array]]:
-    """The image (H, W) in its sizes, and (2,) by how much each is smaller along x and y."""
+def at_levels(
+    grey: jax.Array,
+    levels: int,
+    level_ratio: float,
+    detect: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    describe: Callable[[jax.Array, jax.Array], jax.Array],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Keypoints of an image (H, W) in several sizes, the strongest of all.
+
+    Args:
+        grey: 0..255.
+        levels: number of sizes.
+        level_ratio: of the sides of two successive ones.
+        detect: from an image to N keypoints (N, 2) in its pixels, and their scores (N,).
+        describe: from an image and keypoints (N, 2) in it to descriptors (N, D).
+
+    Returns:
+        (N, 2) pixels of the image given, (N, D), (N,) scores.
+    """
     height, width = grey.shape
+    found = []
     for level in range(levels):
         smaller = level_ratio**level
         size = tuple(max(1, round(side / smaller / 4)) * 4 for side in (height, width))
         if level:
             grey = jax.image.resize(grey, size, "linear")
-        yield grey, jnp.array([width / size[1], height / size[0]], jnp.float32)
+        uv, scores = detect(grey)
+        factor = jnp.array([width / size[1], height / size[0]], jnp.float32)
+        found.append((to_image(uv, factor), describe(grey, uv), scores))
+    count = len(found[0][0])
+    uv, descriptors, scores = (jnp.concatenate(parts) for parts in zip(*found, strict=True))
+    if levels > 1:
+        scores, index = top(scores, count)
+        uv, descriptors = uv[index], descriptors[index]
+    return uv, descriptors, scores

@@ -1,16 +1,15 @@
 """Blob keypoints described by a small network that `python -m ace_jax.encoder` trains."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ace_jax.features import blobs
 from ace_jax.features.base import Features
-from ace_jax.features.blob_features import levels_of
-from ace_jax.features.extractor import NetworkExtractor, luminance, sparse_features, to_image
-from ace_jax.features.keypoints import top
+from ace_jax.features.blob_features import at_levels
+from ace_jax.features.extractor import NetworkExtractor, luminance, sparse_features
 from ace_jax.features.neighbourhood import describe
 from ace_jax.models.patch_descriptor import PatchDescriptor
 from ace_jax.weights import store
@@ -68,14 +67,8 @@ class LearnedBlobs(NetworkExtractor):
 
     def features_of(self, params: Any, image: jax.Array, scale: jax.Array) -> Features:
         """See `NetworkExtractor`."""
-        grey = luminance(image)
-        found = []
-        for smaller, factor in levels_of(grey, *self._levels):
-            uv, scores = blobs.detect(smaller, **self._options)
-            descriptors = describe(self.module, params, smaller, uv)
-            found.append((to_image(uv, factor), descriptors, scores))
-        uv, descriptors, scores = (jnp.concatenate(parts) for parts in zip(*found, strict=True))
-        if len(found) > 1:
-            scores, index = top(scores, self.max_features)
-            uv, descriptors = uv[index], descriptors[index]
-        return sparse_features(uv, descriptors, scores, scale)
+        detect = functools.partial(blobs.detect, **self._options)
+        described = functools.partial(describe, self.module, params)
+        return sparse_features(
+            *at_levels(luminance(image), *self._levels, detect, described), scale
+        )

@@ -30,7 +30,7 @@ from ace_jax.pretrain.forms import Form
 from ace_jax.pretrain.patches import ScenePatches
 from ace_jax.pretrain.scenes import Views
 from ace_jax.training import losses
-from ace_jax.training.schedules import one_cycle, scale_by_name
+from ace_jax.training.schedules import one_cycle, scale_by_name, warmup_cosine
 
 LOSSES = {"laplace": losses.coordinate_nll, "student_t": losses.student_t_nll}
 _MAPPING, _QUERY, _CODE = range(3)  # streams of a step's key
@@ -80,9 +80,7 @@ class Steps:
 def transformer_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """AdamW with warm-up and cosine decay over the run's query steps."""
     options = config.transformer_optimizer
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, options.learning_rate, options.warmup, max(config.steps, options.warmup + 1)
-    )
+    schedule = warmup_cosine(options.learning_rate, options.warmup, config.steps)
     return optax.chain(
         optax.clip_by_global_norm(options.clip),
         optax.adamw(schedule, b2=options.b2, eps=options.eps, weight_decay=options.weight_decay),

@@ -7,6 +7,11 @@ import jax.numpy as jnp
 import optax
 
 
+def warmup_cosine(peak: float, warmup: int, steps: int) -> optax.Schedule:
+    """From 0 to `peak` over `warmup` steps, then back to 0 along a cosine until `steps`."""
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1))
+
+
 def one_cycle(
     peak: float,
     steps: int,
