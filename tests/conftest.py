@@ -17,7 +17,10 @@ from ace_jax import programs, runtime
 # compiles tests' programs as it does kept ones, see `programs`; it aborts where a version of it
 # does not know a flag.
 if tuple(map(int, jax.lib.__version__.split(".")[:2])) < (0, 11):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+    )
 runtime.enable_compilation_cache()
 # LLVM without optimization compiles up to four times faster, and most programs run a few times on
 # small arrays; files that are marked `optimized` have them compiled as users do. Processes that
@@ -25,6 +28,13 @@ runtime.enable_compilation_cache()
 QUICK_ENV = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 QUICK = os.environ.setdefault(QUICK_ENV, "1") == "1"
 jax.config.update("jax_disable_most_optimizations", QUICK)
+# Programs that say from which lines their operations come take longer to write down.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+jax.config.update(
+    "jax_traceback_in_locations_limit", int(os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"])
+)
+# Tracing makes a great many objects that stay; looking through them again and again takes time.
+gc.set_threshold(50_000, 20, 50)
 # Tests replace code and constants while they run, which only JAX's own cache takes notice of.
 os.environ[programs.KEEP_ENV] = "0"
 refuse_unstated()

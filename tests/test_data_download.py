@@ -4,16 +4,16 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import io
+import shutil
 import stat
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-from commands import run_python
+from commands import run_commands
 from data_scene import PlaneSource
 from local_server import Files, serving
-from repository import REPO
 
 from ace_jax import archives
 from ace_jax.data import catalogue
@@ -214,40 +214,48 @@ def test_two_threads_may_unpack_the_same_archive(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def command(*arguments, cwd=REPO):
-    return run_python("-m", "ace_jax.data", *arguments, cwd=cwd)
+RUNS = {
+    "info": "info folder/own",
+    "convert": "convert folder/own --to=colmap --out=model",
+    "check": "check folder/wrong --picture=seen.png",
+}
+MISTAKES = {
+    "no verb 'chekc'": "chekc x",
+    "info takes a name": "info",
+    "list takes no name": "list x",
+    "no folder": "convert folder/x",
+    "missing VERB": "",
+}
 
 
-def test_command(tmp_path):
-    export(PlaneSource(12), tmp_path / "own", "folder")
-    shown = command("info", f"folder/{tmp_path / 'own'}")
-    assert shown.returncode == 0
-    assert "64 x 48" in shown.stdout
-    out = tmp_path / "model"
-    made = command("convert", f"folder/{tmp_path / 'own'}", "--to=colmap", f"--out={out}")
-    assert made.returncode == 0, made.stderr
-    assert "12 of 12 frames" in made.stdout
-    (tmp_path / "own/times.txt").unlink()
-    bad = tmp_path / "own/intrinsics.json"
-    bad.write_text(bad.read_text().replace('"cx": 31.5', '"cx": 63.5'))
-    found = command("check", f"folder/{tmp_path / 'own'}", f"--picture={tmp_path / 'seen.png'}")
-    assert found.returncode == 1
-    assert "intrinsics" in found.stdout
-    assert (tmp_path / "seen.png").exists()
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Where the commands ran, and how each of them ended."""
+    folder = tmp_path_factory.mktemp("commands")
+    export(PlaneSource(12), folder / "own", "folder")
+    wrong = shutil.copytree(folder / "own", folder / "wrong") / "intrinsics.json"
+    wrong.with_name("times.txt").unlink()
+    wrong.write_text(wrong.read_text().replace('"cx": 31.5', '"cx": 63.5'))
+    commands = RUNS | MISTAKES
+    root = [f"--data_root={folder}"]
+    ended = run_commands([["data", *words.split(), *root] for words in commands.values()], folder)
+    return folder, dict(zip(commands, ended, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["chekc", "x"], "no verb 'chekc'"),
-        (["info"], "info takes a name"),
-        (["list", "x"], "list takes no name"),
-        (["convert", "folder/x"], "no folder"),
-        ([], "missing VERB"),
-    ],
-)
-def test_mistakes_are_one_line(arguments, words):
-    result = command(*arguments)
-    assert result.returncode == 2
-    assert words in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+def test_command(answers):
+    folder, ended = answers
+    assert ended["info"].code == 0
+    assert "64 x 48" in ended["info"].out
+    assert ended["convert"].code == 0, ended["convert"].err
+    assert "12 of 12 frames" in ended["convert"].out
+    assert ended["check"].code == 1
+    assert "intrinsics" in ended["check"].out
+    assert (folder / "seen.png").exists()
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_mistakes_are_one_line(answers, words):
+    code, _, err = answers[1][words]
+    assert code == 2
+    assert words in err
+    assert len(err.splitlines()) == 1

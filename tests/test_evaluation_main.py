@@ -1,21 +1,27 @@
 """The command `python -m ace_jax.evaluation`: what it prints, and how it fails."""
 
 import json
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import run_python
+from commands import run_commands
 
-import ace_jax
 from ace_jax.data.pose_writers import write_trajectory_tum
 from ace_jax.errors import UserError
 from ace_jax.evaluation.files import read_trajectory
 from ace_jax.evaluation.trajectory import Trajectory, compare, errors_summary, errors_table
 from ace_jax.geometry.rigid import from_quaternion, invert, to_quaternion
 
-PACKAGE_ROOT = Path(ace_jax.__file__).parent.parent
+MISTAKES = {
+    "missing.tum: No such file": "missing.tum good.tum",
+    "no overlap": "good.tum later.tum",
+    "missing GT": "good.tum",
+    "Unknown command line flag": "good.tum good.tum --detla=1",
+}
+RUNS = {
+    "whole": "estimate.tum truth.txt --frames=12 --json=out.json --plot=out.png",
+    "help": "--help",
+}
 
 
 def _poses(count: int = 12) -> np.ndarray:
@@ -31,50 +37,37 @@ def _write_named(path, poses, pattern="seq-01/frame-{:06d}.color.png", first=0):
     path.write_text("\n".join(lines) + "\n")
 
 
-def _run(*arguments: object) -> subprocess.CompletedProcess:
-    return run_python("-m", "ace_jax.evaluation", *arguments, cwd=Path.cwd())
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Where the commands ran, and how each of them ended."""
+    folder, poses = tmp_path_factory.mktemp("commands"), _poses()
+    write_trajectory_tum(folder / "estimate.tum", np.arange(9) / 30, poses[:9])
+    write_trajectory_tum(folder / "good.tum", np.arange(12.0), poses)
+    write_trajectory_tum(folder / "later.tum", np.arange(12.0) + 1000, poses)
+    _write_named(folder / "truth.txt", poses)
+    commands = RUNS | MISTAKES
+    ended = run_commands([["evaluation", *words.split()] for words in commands.values()], folder)
+    return folder, dict(zip(commands, ended, strict=True))
 
 
-def test_table_json_and_plot(tmp_path):
-    poses = _poses()
-    times = np.arange(12) / 30
-    write_trajectory_tum(tmp_path / "estimate.tum", times[:9], poses[:9])
-    _write_named(tmp_path / "truth.txt", poses)
-    done = _run(
-        tmp_path / "estimate.tum",
-        tmp_path / "truth.txt",
-        "--frames=12",
-        f"--json={tmp_path / 'out.json'}",
-        f"--plot={tmp_path / 'out.png'}",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "75.0% of 12 frames" in done.stdout
-    assert "ATE (cm)" in done.stdout
-    summary = json.loads((tmp_path / "out.json").read_text())
+def test_table_json_and_plot(answers):
+    folder, ended = answers
+    code, out, err = ended["whole"]
+    assert code == 0, err
+    assert "75.0% of 12 frames" in out
+    assert "ATE (cm)" in out
+    summary = json.loads((folder / "out.json").read_text())
     assert summary["ate_trans_m"]["rmse"] < 1e-6
     assert summary["matched"] == 9
-    assert (tmp_path / "out.png").stat().st_size > 10_000
+    assert (folder / "out.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["missing.tum", "good.tum"], "missing.tum: No such file"),
-        (["good.tum", "later.tum"], "no overlap"),
-        (["good.tum"], "missing GT"),
-        (["good.tum", "good.tum", "--detla=1"], "Unknown command line flag"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    write_trajectory_tum("good.tum", np.arange(12.0), _poses())
-    write_trajectory_tum("later.tum", np.arange(12.0) + 1000, _poses())
-    done = _run(*arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stdout == ""
+@pytest.mark.parametrize("message", MISTAKES)
+def test_bad_input_is_one_line_and_exit_code_2(answers, message):
+    code, out, err = answers[1][message]
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -87,11 +80,11 @@ def test_a_file_that_is_no_trajectory_is_refused(tmp_path, content):
         read_trajectory(tmp_path / "other.tum", fps=30.0)
 
 
-def test_help_shows_examples_and_succeeds():
-    done = _run("--help")
-    assert done.returncode == 0
-    assert "Examples:" in done.stdout
-    assert "--max_difference" in done.stdout
+def test_help_shows_examples_and_succeeds(answers):
+    code, out, _ = answers[1]["help"]
+    assert code == 0
+    assert "Examples:" in out
+    assert "--max_difference" in out
 
 
 def test_named_poses_get_their_times_from_the_frame_numbers(tmp_path):

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from commands import run_python
+from commands import run_commands, run_python
 from repository import REPO
 
 import ace_jax
@@ -171,39 +171,30 @@ def test_an_unknown_command_is_one_line_and_exit_code_2(capsys, typed, hint):
     assert len(error.splitlines()) == 1
 
 
-def test_a_command_started_through_ace_jax_is_the_module_itself():
+@pytest.mark.parametrize(("flag", "title"), [("--help", "Flags"), ("--helpfull", "ace_jax.data")])
+def test_help_names_the_module_and_no_folder_however_it_was_started(flag, title):
     direct, through = (
-        run_python("-m", *command, "--help")
-        for command in (["ace_jax.evaluation"], ["ace_jax", "evaluation"])
+        run_python("-m", *command, flag) for command in (["ace_jax.data"], ["ace_jax", "data"])
     )
-    assert through.returncode == direct.returncode == 0
+    assert through.returncode == direct.returncode == 0, direct.stderr
     assert through.stdout == direct.stdout
-
-
-@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
-@pytest.mark.parametrize("command", [["-m", "ace_jax.data"], ["-m", "ace_jax", "data"]])
-def test_help_names_the_module_and_no_folder(command, flag):
-    done = run_python(*command, flag)
-    assert done.returncode == 0, done.stderr
-    title = "ace_jax.data" if flag == "--helpfull" else "Flags"
-    assert f"\n{title}:\n  --" in done.stdout
+    assert f"\n{title}:\n  --" in direct.stdout
     for folder in {str(REPO), sys.prefix, sys.base_prefix, "__main__"}:
-        assert folder not in done.stdout
+        assert folder not in direct.stdout
 
 
-@pytest.mark.parametrize(
-    ("command", "field"),
-    [
-        ("mapping", "head.name=landmark"),
-        ("pretrain", "query.targets=query"),
-        ("encoder", "network.inputs=histograms"),
-    ],
-)
-def test_help_shows_the_fields_of_a_configuration(command, field):
-    done = run_python("-m", f"ace_jax.{command}", "--help")
-    assert done.returncode == 0, done.stderr
-    assert f"\n  --config.{field}" in done.stdout
-    assert all(len(line) <= 100 for line in done.stdout.splitlines())
+def test_help_shows_the_fields_of_a_configuration(tmp_path):
+    fields = {
+        "mapping": "head.name=landmark",
+        "pretrain": "query.targets=query",
+        "encoder": "network.inputs=histograms",
+    }
+    for done, field in zip(
+        run_commands([[name, "--help"] for name in fields], tmp_path), fields.values(), strict=True
+    ):
+        assert done.code == 0, done.err
+        assert f"\n  --config.{field}" in done.out
+        assert all(len(line) <= 100 for line in done.out.splitlines())
 
 
 def test_every_dependency_has_a_lower_bound_and_a_newest_tested_version():

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from absl.testing import flagsaver
+from commands import run_commands
 from repository import REPO
 from slam_scene import CAMERA, RoomSource, make_system
 
@@ -72,24 +73,20 @@ def test_without_the_extra_there_is_one_line(monkeypatch):
         LiveView("x.rrd", "room")
 
 
-@pytest.mark.parametrize(
-    ("command", "package"),
-    [
-        ("slam --seq nothing --rerun", "rerun"),
-        ("slam --seq nothing --mesh", "open3d"),
-        ("mapping --seq nothing --out map --rerun", "rerun"),
-        ("relocalize --seq nothing --map map --out out --rerun", "rerun"),
-    ],
-)
-def test_a_missing_extra_is_told_before_the_recording_is_opened(command, package):
-    name, *arguments = command.split()
-    code = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; runpy.run_module("
-    code += f"'ace_jax.{name}', run_name='__main__')"
-    done = subprocess.run(
-        [sys.executable, "-c", code, package, *arguments], cwd=REPO, capture_output=True, text=True
+def test_a_missing_extra_is_told_before_the_recording_is_opened(tmp_path):
+    missing = "import sys; sys.modules.update(rerun=None, open3d=None)"
+    (tmp_path / "sitecustomize.py").write_text(missing)
+    commands = (
+        "slam --seq nothing --rerun",
+        "slam --seq nothing --mesh",
+        "mapping --seq nothing --out map --rerun",
+        "relocalize --seq nothing --map map --out out --rerun",
     )
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: --\w+ needs the extra `\w+`: pip install .*\n", done.stderr)
+    for code, _, err in run_commands(
+        [command.split() for command in commands], tmp_path, PYTHONPATH=f"{tmp_path}:{REPO}"
+    ):
+        assert code == 2
+        assert re.fullmatch(r"error: --\w+ needs the extra `\w+`: pip install .*\n", err)
 
 
 def test_a_recording_is_written_and_can_be_read(tmp_path):
