@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,3 +78,8 @@ def run_commands(commands: Sequence[Sequence[str]], cwd: Path, **environment: st
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return [Ended(*each) for each in json.loads(done.stdout)]
+
+
+def run_named(commands: Mapping[str, Sequence[str]], cwd: Path) -> dict[str, Ended]:
+    """`run_commands`, each by a name."""
+    return dict(zip(commands, run_commands(list(commands.values()), cwd), strict=True))

@@ -226,12 +226,13 @@ def test_a_wrong_option_is_one_line(arguments, words):
 WORLD, VIEWS, INTRINSICS = World(1), range(1, 15), [525.0, 525.0, 320.0, 240.0]
 
 
-@pytest.fixture
-def world_map(monkeypatch):
+@pytest.fixture(scope="module")
+def world_map():
     """Of images and poses."""
-    register(monkeypatch)
     images, poses = ([get(view) for view in VIEWS] for get in (WORLD.image, WORLD.pose))
-    return ace_jax.map_images(images, poses, INTRINSICS, config=small_config(), seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch)
+        yield ace_jax.map_images(images, poses, INTRINSICS, config=small_config(), seed=1)
 
 
 def test_map_images_and_ask(world_map, tmp_path):
@@ -344,7 +345,7 @@ def test_the_batch(world_map, tmp_path):
 def test_an_own_head(short, tmp_path, monkeypatch):
     monkeypatch.setitem(HEADS, "two_layers", None)  # taken back afterwards
     names = _example("own_head")
-    scene_map = names["main"](str(short), str(tmp_path / "map.safetensors"), steps=400)
+    scene_map = names["main"](str(short), str(tmp_path / "map.safetensors"), steps=250)
     assert scene_map.head == "two_layers"
     relocalizer = ace_jax.Relocalizer.load(tmp_path / "map.safetensors")
     answer = relocalizer(RoomSource(16)[7].rgb, CAMERA)

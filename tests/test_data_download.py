@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from commands import run_commands
+from commands import run_named
 from data_scene import PlaneSource
 from local_server import Files, serving
 
@@ -236,10 +236,11 @@ def answers(tmp_path_factory):
     wrong = shutil.copytree(folder / "own", folder / "wrong") / "intrinsics.json"
     wrong.with_name("times.txt").unlink()
     wrong.write_text(wrong.read_text().replace('"cx": 31.5', '"cx": 63.5'))
-    commands = RUNS | MISTAKES
-    root = [f"--data_root={folder}"]
-    ended = run_commands([["data", *words.split(), *root] for words in commands.values()], folder)
-    return folder, dict(zip(commands, ended, strict=True))
+    commands = {
+        name: ["data", *words.split(), f"--data_root={folder}"]
+        for name, words in (RUNS | MISTAKES).items()
+    }
+    return folder, run_named(commands, folder)
 
 
 def test_command(answers):

@@ -21,6 +21,8 @@ from ace_jax.data.subset import SubsetSource
 from ace_jax.errors import UserError
 from ace_jax.synthetic.source import SyntheticSource
 
+pytestmark = pytest.mark.optimized
+
 # Like a RealSense's: the depth camera beside the colour camera sees more.
 RIG = Rig(turn=(0.006, -0.010, 0.008), place=(0.035, -0.004, 0.003), ratio=0.75)
 FRAMES = 24

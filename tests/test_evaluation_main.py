@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from commands import run_commands
+from commands import run_named
 
 from ace_jax.data.pose_writers import write_trajectory_tum
 from ace_jax.errors import UserError
@@ -45,9 +45,8 @@ def answers(tmp_path_factory):
     write_trajectory_tum(folder / "good.tum", np.arange(12.0), poses)
     write_trajectory_tum(folder / "later.tum", np.arange(12.0) + 1000, poses)
     _write_named(folder / "truth.txt", poses)
-    commands = RUNS | MISTAKES
-    ended = run_commands([["evaluation", *words.split()] for words in commands.values()], folder)
-    return folder, dict(zip(commands, ended, strict=True))
+    commands = {name: ["evaluation", *words.split()] for name, words in (RUNS | MISTAKES).items()}
+    return folder, run_named(commands, folder)
 
 
 def test_table_json_and_plot(answers):

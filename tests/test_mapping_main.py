@@ -6,7 +6,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from commands import run_commands
+from commands import run_named
 from slam_scene import RoomSource, render
 
 from ace_jax.data.export import export
@@ -60,9 +60,8 @@ def runs(tmp_path_factory):
     (cwd / "text.safetensors").write_text("hello")
     shutil.copytree(cwd / "room", cwd / "noposes")
     (cwd / "noposes" / "poses.txt").unlink()
-    commands = COMMANDS | MISTAKES
-    ended = run_commands([command.split() for command in commands.values()], cwd)
-    return cwd, dict(zip(commands, ended, strict=True))
+    commands = {name: command.split() for name, command in (COMMANDS | MISTAKES).items()}
+    return cwd, run_named(commands, cwd)
 
 
 def test_mapping_writes_one_file_and_says_what_is_in_it(runs):

@@ -5,26 +5,17 @@ import shutil
 
 import numpy as np
 import pytest
-from slam_scene import CAMERA, CONFIG, FEATURES, Killed, RoomSource, make_system
+from slam_scene import CONFIG, Killed, RoomSource, make_system, resumed
 
 from ace_jax.data.poses_file import read_poses
 from ace_jax.errors import UserError
-from ace_jax.features.sift import Sift
 from ace_jax.localization.scene_map import load_map, save_map
-from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.run import run
 from ace_jax.slam.sessions.checkpoint import SlamCheckpoint
-from ace_jax.slam.sessions.session import load_session
 
 pytestmark = pytest.mark.optimized
 
 FRAMES, KILLED_AT = 30, 17
-
-
-def _continued(path):
-    _, landmark_map = load_session(path, CONFIG.max_landmarks)
-    extractor = Sift(image_size=None, max_features=FEATURES)
-    return LandmarkSlam(CAMERA, extractor, CONFIG, landmark_map=landmark_map, close_loops=False)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +42,7 @@ def test_a_killed_run_goes_on(killed, tmp_path):
             asked.append(index)
             return super().__getitem__(index)
 
-    result = run(Watched(FRAMES), _continued(checkpoint.path), out, checkpoint=checkpoint)
+    result = run(Watched(FRAMES), resumed(checkpoint.path), out, checkpoint=checkpoint)
     known = asked[0]  # the report asks for others when all is done
     assert KILLED_AT - 5 <= known <= KILLED_AT  # what was saved was not processed again
     metrics = result.metrics
@@ -84,7 +75,7 @@ def test_what_cannot_be_continued_is_one_line(killed, tmp_path):
     ):
         extra = content.extra | {name: spoil(content.extra[name])}
         save_map(checkpoint.path, type(content)(**{**vars(content), "extra": extra}))
-        system = _continued(checkpoint.path)
+        system = resumed(checkpoint.path)
         with pytest.raises(UserError, match="not a complete checkpoint"):
             checkpoint.restore(system)
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:1000])
@@ -114,7 +105,7 @@ def test_frames_of_retired_keyframes_come_back_where_they_were(tmp_path):
     checkpoint = SlamCheckpoint(tmp_path, "settings", seconds=0.0)
     checkpoint.frame_done(system, 60)
     checkpoint.close()
-    later = _continued(checkpoint.path)
+    later = resumed(checkpoint.path)
     assert len(later.landmark_map.keyframes) == len(system.landmark_map.keyframes) <= 5
     assert checkpoint.restore(later) == 60
     for ours, theirs in zip(later.final_trajectory(), system.final_trajectory(), strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from commands import Ended, run_commands, run_python
+from commands import Ended, run_named, run_python
 from safetensors.numpy import save_file
 from slam_scene import RoomSource
 
@@ -148,7 +148,7 @@ def answers(folder, recording) -> dict[str, Ended]:
     for name, (words, _) in MISTAKES.items():
         has_out = any(word.startswith("--out") for word in words)
         commands[name] = ["slam", *map(filled, words), *([] if has_out else ["--out=unused"])]
-    done = dict(zip(commands, run_commands(list(commands.values()), folder), strict=True))
+    done = run_named(commands, folder)
     assert not any((folder / "unused").glob("*")), "a mistake left files behind"
     return {
         name: end._replace(err=end.err.replace(str(folder), "TMP")) for name, end in done.items()

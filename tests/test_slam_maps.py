@@ -14,6 +14,7 @@ from slam_scene import (
     RoomSource,
     make_system,
     render,
+    resumed,
     world_from_camera,
 )
 
@@ -154,9 +155,7 @@ def test_only_so_many_maps_are_kept():
 @pytest.mark.usefixtures("without_pictures")
 def test_a_session_is_never_given_up(tmp_path):
     recorded = run(RoomSource(16), make_system(), tmp_path).system
-    _, landmark_map = load_session(tmp_path / "session.safetensors", CONFIG.max_landmarks)
-    extractor = Sift(image_size=None, max_features=FEATURES)
-    later = LandmarkSlam(CAMERA, extractor, CONFIG, landmark_map=landmark_map)
+    later = resumed(tmp_path / "session.safetensors", close_loops=True)
     source = RoomSource(20, foreign=tuple(range(20)))
     for frame in source:
         later.process(frame)
@@ -176,9 +175,7 @@ def test_a_killed_run_goes_on_with_all_its_maps(tmp_path):
     checkpoint.close()
     checkpoint = SlamCheckpoint(tmp_path, "settings", seconds=0.0)
     assert checkpoint.unfinished()
-    _, landmark_map = load_session(checkpoint.path, CONFIG.max_landmarks)
-    extractor = Sift(image_size=None, max_features=FEATURES)
-    system = LandmarkSlam(CAMERA, extractor, CONFIG, landmark_map=landmark_map, close_loops=False)
+    system = resumed(checkpoint.path)
     metrics = run(THERE_AND_BACK, system, tmp_path, checkpoint=checkpoint).metrics
     first, second = metrics["maps"]
     assert (first["map"], first["frames_tracked"]) == (0, 20)

@@ -1,10 +1,11 @@
 """What is learned of a sensor: one correction for all depths, kept in sessions, merged."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
-from slam_scene import CAMERA, CONFIG, RoomSource, make_system, resumed
+from slam_scene import CAMERA, CONFIG, RoomSource, make_system, render, resumed
 
 from ace_jax.errors import UserError
 from ace_jax.geometry.depth_calibration import (
@@ -34,16 +35,18 @@ V, U = np.mgrid[: CAMERA.height, : CAMERA.width]
 PIXELS = np.stack([U, V], -1).reshape(-1, 2).astype(float)
 
 
-@dataclasses.dataclass
+@functools.cache
+def _bent_depth(view: int) -> np.ndarray:
+    depth = render(view)[1]
+    bent = recorrect_depth(PIXELS, depth.reshape(-1), CAMERA, BEND, np.zeros(COEFFICIENTS))
+    return bent.reshape(depth.shape)
+
+
 class BentRoom(RoomSource):
     """The room as a sensor sees it whose depth is bent."""
 
     def __getitem__(self, index):
-        frame = super().__getitem__(index)
-        depth = recorrect_depth(
-            PIXELS, frame.depth.reshape(-1), CAMERA, BEND, np.zeros(COEFFICIENTS)
-        )
-        return dataclasses.replace(frame, depth=depth.reshape(frame.depth.shape))
+        return dataclasses.replace(super().__getitem__(index), depth=_bent_depth(index))
 
 
 def evidence(bend: np.ndarray, weight: float = 1e9) -> DepthCalibrator:

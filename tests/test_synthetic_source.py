@@ -21,6 +21,8 @@ from ace_jax.synthetic.sequences import CAMERA, open_synthetic
 from ace_jax.synthetic.source import DEPTH_SCALE
 from ace_jax.synthetic.surfaces import find_surfaces
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
