@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from data_scene import plane_depth, pose, texture
 
+from ace_jax.data import seven_scenes
 from ace_jax.data.frame import BadFrame, FrameSource
 from ace_jax.data.images import read_depth
 from ace_jax.data.poses_file import with_poses
@@ -189,7 +190,7 @@ def test_registration_agrees_with_sfm_poses_on_a_real_sequence(shared_dir):
     assert error < 0.75 * unregistered
 
 
-def test_colour_and_depth_edges_coincide_on_a_real_sequence(shared_dir):
+def test_colour_and_depth_edges_coincide_on_a_real_sequence(shared_dir, monkeypatch):
     """Colour changes most where registered depth jumps, not some pixels beside it.
 
     The near side of a jump is up to two pixels too wide, a trait of the sensor.
@@ -199,7 +200,8 @@ def test_colour_and_depth_edges_coincide_on_a_real_sequence(shared_dir):
         pytest.skip(f"no {folder}")
     shifts = range(-12, 13, 2)
     for centre, aligned in ((DEPTH_CENTRE, True), ((320.0, 240.0), False)):
-        source = SevenScenes(folder, depth_centre=centre)
+        monkeypatch.setattr(seven_scenes, "DEPTH_CENTRE", centre)
+        source = SevenScenes(folder)
         contrast = np.zeros((len(shifts), len(shifts)))
         for i in range(0, 480, 48):
             frame = source[i]

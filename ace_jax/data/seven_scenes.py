@@ -55,7 +55,6 @@ class SevenScenes(ImageRecording):
         folder: str | Path,
         *,
         focal: float = COLOUR_FOCAL,
-        depth_centre: tuple[float, float] = DEPTH_CENTRE,
         name: str | None = None,
     ) -> None:
         """Opens a sequence.
@@ -64,7 +63,6 @@ class SevenScenes(ImageRecording):
             folder: the sequence's folder.
             focal: focal length of the colour camera, pixels. 525 is the sensor's nominal value; the
                 SfM pseudo ground truth states 525.505.
-            depth_centre: principal point of the depth camera, pixels.
             name: for messages; the folder's last two names by default.
 
         Raises:
@@ -84,7 +82,7 @@ class SevenScenes(ImageRecording):
             camera = read_intrinsics(folder / FILE_NAME).camera(640, 480)
         else:
             camera = Camera(focal, focal, 320.0, 240.0, 640, 480)
-            depth_camera = Camera(DEPTH_FOCAL, DEPTH_FOCAL, *depth_centre, 640, 480)
+            depth_camera = Camera(DEPTH_FOCAL, DEPTH_FOCAL, *DEPTH_CENTRE, 640, 480)
             registration = DepthRegistration(depth_camera, camera, COLOUR_FROM_DEPTH)
             depth_from_colour = invert(COLOUR_FROM_DEPTH)
         super().__init__(

@@ -29,7 +29,6 @@ class Report:
         poses: (N, 4, 4) as the source gives them, or None.
         matches: points matched between frames; None without poses, or if nothing matched.
         verdict: of the matches between frames; None without poses, or if nothing matched.
-        alignment: of depth with colour; None without depth, or if there were no edges.
     """
 
     facts: dict[str, str]
@@ -38,7 +37,6 @@ class Report:
     poses: np.ndarray | None
     matches: motion.Matches | None
     verdict: motion.Verdict | None
-    alignment: registration.Alignment | None
 
     def text(self) -> str:
         """The report for people."""
@@ -78,8 +76,7 @@ def check(source: FrameSource, *, anchors: int = ANCHORS, edge_frames: int = EDG
     shown = list(frames.values())
     findings += structure.intrinsics(source)
     findings += structure.depth_range(shown)
-    alignment = registration.align([frames[i] for i in spread if i in frames])
-    findings += registration.judge(alignment)
+    findings += registration.judge(registration.align([frames[i] for i in spread if i in frames]))
     poses, verdict = source.poses(), None
     matches = None if poses is None else motion.match(frames, pairs)
     if matches is not None and poses is not None:
@@ -87,7 +84,7 @@ def check(source: FrameSource, *, anchors: int = ANCHORS, edge_frames: int = EDG
         if not _explained(findings):
             findings += motion.judge(verdict, matches.camera)
     described = facts(source) | _seen(shown, verdict)
-    return Report(described, findings, frames, poses, matches, verdict, alignment)
+    return Report(described, findings, frames, poses, matches, verdict)
 
 
 # What already says why points do not land where they should.
