@@ -15,7 +15,7 @@ from ace_jax.geometry.camera import unproject
 from ace_jax.localization.scene_map import load_map, save_map
 from ace_jax.models.scene_coordinate_heads import create_head
 from ace_jax.slam.frame_poses import State
-from ace_jax.slam.networks.config import HEAD_OPTIONS, LOSSES, NetworkConfig
+from ace_jax.slam.networks.config import HEAD_OPTIONS, NetworkConfig
 from ace_jax.slam.networks.distillation import DistilledNetworkSlam
 from ace_jax.slam.networks.network_mapping import (
     NetworkMap,
@@ -130,22 +130,14 @@ def test_a_full_buffer_keeps_the_first_keyframe():
     assert 19 in network.keyframe_at
 
 
-@pytest.mark.parametrize("kind", LOSSES)
-def test_coordinate_loss_is_smooth_and_blind_to_masked_rows(kind):
+def test_coordinate_loss_is_smooth_and_blind_to_masked_rows():
     error = jnp.array([[0.0, 0, 0], [0.3, 0.4, 0], [9.0, 9, 9]])
     mask = jnp.array([True, True, False])
-    value, gradient = jax.value_and_grad(coordinate_loss)(error, mask, kind)
-    np.testing.assert_allclose(value, {"euclidean": 0.255, "squared": 0.125}[kind], atol=1e-3)
+    value, gradient = jax.value_and_grad(coordinate_loss)(error, mask)
+    np.testing.assert_allclose(value, 0.255, atol=1e-3)
     assert np.isfinite(gradient).all()
     np.testing.assert_array_equal(gradient[2], 0)
-    assert float(coordinate_loss(error, jnp.zeros(3, bool), kind)) == 0
-
-
-def test_losses_are_called_what_they_are_and_earlier_names_are_read():
-    assert NetworkConfig().loss == NetworkConfig(loss="l1").loss == "euclidean"
-    assert NetworkConfig(loss="l2").loss == "squared"
-    with pytest.raises(ValueError, match="there are euclidean, squared"):
-        NetworkConfig(loss="l3")
+    assert float(coordinate_loss(error, jnp.zeros(3, bool))) == 0
 
 
 def _make(**options):

@@ -7,7 +7,6 @@ HEAD_OPTIONS = {
     "tri_mlp": {"width": 512, "layers": 1, "cells": 16},
     "homogeneous_mlp": {"width": 256, "blocks": 0},
 }
-LOSSES = ("euclidean", "squared")  # length of the error, or its square; neither is an L1 norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +30,6 @@ class NetworkConfig:
         first_steps (steps; size): gradient steps on the first frame.
         final_steps (steps; size): gradient steps after the stream's end, over all keyframes.
         learning_rate (1/step; tuned K): of Adam.
-        loss (name; tuned K): "euclidean" (the distance) or "squared" (its square); "l1" and "l2"
-            are earlier names.
         extent (m; tuned K): half of the extent of TriMLP's planes around the first frame's points.
         depth_range (m; tuned K): (nearest, farthest) depth of points to learn.
         capacity (keyframes; size): keyframes in the buffer.
@@ -57,7 +54,6 @@ class NetworkConfig:
     first_steps: int = 150
     final_steps: int = 400
     learning_rate: float = 3e-3
-    loss: str = "euclidean"
     extent: float = 6.0
     depth_range: tuple[float, float] = (0.3, 6.0)
     capacity: int = 400
@@ -68,9 +64,3 @@ class NetworkConfig:
     inlier_threshold: tuple[float, float] = (0.04, 0.015)
     same_pose: float = 0.02
     inlier_factor: float = 1.2
-
-    def __post_init__(self) -> None:
-        earlier = {"l1": "euclidean", "l2": "squared"}
-        object.__setattr__(self, "loss", earlier.get(self.loss, self.loss))
-        if self.loss not in LOSSES:
-            raise ValueError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")

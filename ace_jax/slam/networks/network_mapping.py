@@ -60,12 +60,11 @@ def predict(head: nn.Module, state: NetworkState, descriptors: jax.Array) -> Sce
     return head.apply({"params": state.params, "scene": state.scene}, descriptors)
 
 
-def coordinate_loss(error: jax.Array, mask: jax.Array, kind: str) -> jax.Array:
-    """Mean over `mask` (B,) of the length or squared length, see `LOSSES`, of error (B, 3)."""
-    squared = jnp.sum(error**2, -1)
+def coordinate_loss(error: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean length, over `mask` (B,), of error (B, 3)."""
     # The offset keeps the root's gradient finite at zero.
-    value = jnp.sqrt(squared + 1e-4) if kind == "euclidean" else squared
-    return jnp.sum(jnp.where(mask, value, 0.0)) / jnp.maximum(mask.sum(), 1)
+    length = jnp.sqrt(jnp.sum(error**2, -1) + 1e-4)
+    return jnp.sum(jnp.where(mask, length, 0.0)) / jnp.maximum(mask.sum(), 1)
 
 
 @program(static_argnames=("head", "config"), donate_argnames=("state",))
@@ -95,7 +94,7 @@ def train(
 
     def loss(params, descriptors, targets, mask):
         predicted = predict(head, state.replace(params=params), descriptors)
-        return coordinate_loss(predicted.xyz - targets, mask, config.loss)
+        return coordinate_loss(predicted.xyz - targets, mask)
 
     def step(index, carry):
         params, moments = carry
