@@ -12,8 +12,6 @@ from ace_jax.geometry.reprojection import NoiseModel, Observations
 from ace_jax.geometry.rigid import difference, invert, transform
 from ace_jax.slam.frame_poses import State
 
-pytestmark = pytest.mark.optimized
-
 NOISE = NoiseModel(1.0, 0.0075)
 
 
