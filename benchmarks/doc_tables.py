@@ -179,8 +179,8 @@ JOBS = {
     "scaling-curves": Job(
         "scaling_curves.py --out={work} --docs={docs}",
         "scaling.md",
-        ("curve-frames", "curve-mapping", "curve-batch", "curve-devices"),
-        2.0,
+        ("curve-frames", "curve-mapping", "curve-density", "curve-batch", "curve-devices"),
+        4.0,
     ),
     "claims": Job("claims.py --docs={docs}", "benchmarks.md", ("claims",), 0.0),
     "published": Job(

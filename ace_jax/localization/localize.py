@@ -150,7 +150,8 @@ def scene_coordinates(
         features.mask,
         features.depth,
     )
-    if queries < uv.shape[0]:
+    count = uv.shape[0]
+    if queries < count:
         rows = by_reliability(features.scores, uv, mask)
         if queries <= settings.first_queries:
             step = jnp.maximum(mask.sum() / queries, 1.0)
@@ -161,7 +162,9 @@ def scene_coordinates(
     variables, near = known.variables, None
     if known.places is not None:
         found = nearest_places(known.places, features.descriptors, features.mask)
-        rows = min(settings.head_rows, head.landmarks)
+        # The first attempt is most of a query's time, and others follow.
+        share = 2 if queries <= settings.first_queries < count else 1
+        rows = min(settings.head_rows // share, head.landmarks)
         total = len(known.landmarks.points)
         near = landmarks_near(known.places, found, rows, head.landmarks, total)
         head, variables = head.clone(landmarks=rows), rows_of(variables, near[:rows])
@@ -248,9 +251,7 @@ def guided_pose(
             settings.guided_similarity,
             max_scale_change=settings.guided_scale_change,
         )
-        matches = guided_match_on_device(
-            landmarks, features, pose, camera, gates, most, among=near
-        )
+        matches = guided_match_on_device(landmarks, features, pose, camera, gates, most, among=near)
         found, points = matches >= 0, landmarks.points[matches].T
         observations = Observations(points, pixels, found.astype(jnp.float32))
 

@@ -1,5 +1,7 @@
 """Floor plans of buildings, and camera paths through them."""
 
+import itertools
+
 import numpy as np
 
 from ace_jax.synthetic.building import Building, Link, both_ways
@@ -127,7 +129,7 @@ _LOOK_AROUND = 0.42  # metres, radius of the round in the middle of a room
 def floor_of_rooms() -> tuple[Building, np.ndarray]:
     """Fifty furnished rooms in five rows of ten, and a walk through all of them, row by row.
 
-    In the middle of each room the camera goes round once, so that it sees every wall. The first K
+    In the middle of each room the camera goes round, so that it sees most of the walls. The first K
     fiftieths of the walk are a building of K rooms: a scene that grows and stays as dense.
 
     Returns:
@@ -139,7 +141,7 @@ def floor_of_rooms() -> tuple[Building, np.ndarray]:
     cells = [(x if y % 2 == 0 else columns - 1 - x, y) for y in range(rows) for x in range(columns)]
     offsets = np.array([(size[0] * x, size[1] * y, 0.0) for x, y in cells])
     links = []
-    for room, (here, there) in enumerate(zip(cells[:-1], cells[1:], strict=True)):
+    for room, (here, there) in enumerate(itertools.pairwise(cells)):
         step = there[0] - here[0], there[1] - here[1]
         face = {(1, 0): 1, (-1, 0): 0, (0, 1): 3}[step]
         links.append(Link(room, Doorway(face, 2.6 if room % 2 else 1.1), room + 1))
