@@ -1,4 +1,4 @@
-"""What SLAM, mapping, queries and solvers cost against the size of the job: tables and a picture.
+"""What SLAM, mapping, queries and solvers cost against the size of the job, as tables.
 
   python benchmarks/scaling_curves.py [--short] [--out DIR] [--docs PAGE]
       [--only frames,mapping,density,batch,devices]
@@ -29,7 +29,6 @@ from ace_jax import errors
 from ace_jax.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent
-PICTURE = "scaling-curves.svg"  # in docs/images
 FLOOR = "synthetic/floor-small"
 
 _OUT = flags.DEFINE_string("out", "runs/scaling_curves", "folder for what was measured")
@@ -45,12 +44,11 @@ Rows = list[list[float]]
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A table and a panel of the picture.
+    """A table.
 
     Attributes:
         measure: from the sizes to rows of numbers, the size first.
         header: names of the columns.
-        plotted: number of the column that is drawn against the first.
         short: sizes that take minutes.
         full: sizes of a night's run.
         devices: whether every size is a process of its own with so many fake devices.
@@ -58,7 +56,6 @@ class Curve:
 
     measure: Callable[[list[int]], Rows]
     header: tuple[str, ...]
-    plotted: int
     short: tuple[int, ...]
     full: tuple[int, ...]
     devices: bool = False
@@ -249,23 +246,20 @@ CURVES = {
     "frames": Curve(
         measure_frames,
         ("frames", "core-ms p50", "core-ms p95", "keyframes", "landmarks", "resident MiB", "maps"),
-        1,
         (100, 250, 500, 1000),
         (100, 300, 1000, 3000, 10_000, 30_000),
     ),
-    "mapping": Curve(measure_mapping, _OF_MAPS, 2, (80, 400), (80, 400, 1000, 4000)),
-    "density": Curve(measure_density, _OF_MAPS, 9, (50, 100), (50, 100, 250, 1000)),
+    "mapping": Curve(measure_mapping, _OF_MAPS, (80, 400), (80, 400, 1000, 4000)),
+    "density": Curve(measure_density, _OF_MAPS, (50, 100), (50, 100, 250, 1000)),
     "batch": Curve(
         measure_batch,
         ("queries at once", "wall ms each", "core-ms each"),
-        2,
         (1, 4, 16, 64),
         (1, 2, 4, 8, 16, 32, 64, 256),
     ),
     "devices": Curve(
         measure_devices,
         ("fake devices", "wall ms of 64 poses", "core-ms"),
-        1,
         (1, 2, 4, 8),
         (1, 2, 4, 8),
         devices=True,
@@ -292,9 +286,6 @@ def main(_: Sequence[str]) -> None:
             f"{table(CURVES[name].header, cells)}\n\n{length}: {where}.",
             _DOCS.value,
         )
-    picture = Path(_DOCS.value).parent / "images" / PICTURE if _DOCS.value else out / PICTURE
-    if len(found) == len(CURVES):
-        _draw({name: rows for name, (rows, _) in found.items()}, picture)
 
 
 def _kept(out: Path, name: str, curve: Curve) -> tuple[Rows, str]:
@@ -315,31 +306,6 @@ def _measured(name: str, sizes: list[int], devices: bool) -> Rows:
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sizes[0]}"
     measure = [f"--measure={','.join(map(str, [name, *sizes]))}", f"--out={_OUT.value}"]
     return printed_by(name, [__file__, *measure], environment)
-
-
-def _draw(found: dict[str, Rows], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from ace_jax.evaluation.plots import save_figure
-
-    figure = Figure(figsize=(13, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(2, 3).ravel()
-    for axes in panels[len(found) :]:
-        axes.set_axis_off()
-    for axes, (name, rows) in zip(panels, found.items(), strict=False):
-        curve, values = CURVES[name], np.array(rows)
-        axes.plot(values[:, 0], values[:, curve.plotted], marker="o")
-        axes.set_xscale("log")
-        axes.set_xticks(values[:, 0], [f"{x:.0f}" for x in values[:, 0]], minor=False)
-        axes.minorticks_off()
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(curve.header[0])
-        axes.set_ylabel(curve.header[curve.plotted])
-        axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_figure(path, figure)
 
 
 if __name__ == "__main__":
