@@ -177,9 +177,15 @@ JOBS = {
         "first_steps.py --docs={docs}", "first-steps.md", ("first_steps",), 0.5, "a package index"
     ),
     "scaling-curves": Job(
-        "scaling_curves.py --out={work} --docs={docs}",
+        "scaling_curves.py --only=frames,batch,devices --out={work} --docs={docs}",
         "scaling.md",
-        ("curve-frames", "curve-mapping", "curve-batch", "curve-devices"),
+        ("curve-frames", "curve-batch", "curve-devices"),
+        2.0,
+    ),
+    "scaling-maps": Job(
+        "scaling_curves.py --only=mapping,density --out={work} --docs={docs}",
+        "scaling.md",
+        ("curve-mapping", "curve-density"),
         2.0,
     ),
     "claims": Job("claims.py --docs={docs}", "benchmarks.md", ("claims",), 0.0),

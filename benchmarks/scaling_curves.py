@@ -1,16 +1,20 @@
-"""What SLAM, mapping, queries and solvers cost against the size of the job: tables and a picture.
+"""What SLAM, mapping, queries and solvers cost against the size of the job, as tables.
 
-  python benchmarks/scaling_curves.py [--short] [--out DIR] [--only frames,mapping,batch,devices]
-      [--docs PAGE]
+  python benchmarks/scaling_curves.py [--short] [--out DIR] [--docs PAGE]
+      [--only frames,mapping,density,batch,devices]
 
 Each curve is measured by a process of its own, and kept in --out: an interrupted run goes on where
-it was. `--short` takes minutes; without it, a night's run goes to 30,000 frames and 1,000 mapping
-images. Frames are those of a rendered room, to and fro.
+it was. `--short` takes minutes; without it, a night's run goes to 30,000 frames of a rendered room,
+to and fro, and to maps of 4,000 images of a rendered floor of rooms. Maps are made by the command,
+all of the images; queries are frames between mapped ones, at most 80, their features known. The
+peak is that of the command's resident memory.
 """
 
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +29,7 @@ from ace_jax import errors
 from ace_jax.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent
-PICTURE = "scaling-curves.svg"  # in docs/images
+FLOOR = "synthetic/floor-small"
 
 _OUT = flags.DEFINE_string("out", "runs/scaling_curves", "folder for what was measured")
 _ONLY = flags.DEFINE_list("only", None, "which curves (default: all)")
@@ -40,12 +44,11 @@ Rows = list[list[float]]
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A table and a panel of the picture.
+    """A table.
 
     Attributes:
         measure: from the sizes to rows of numbers, the size first.
         header: names of the columns.
-        plotted: number of the column that is drawn against the first.
         short: sizes that take minutes.
         full: sizes of a night's run.
         devices: whether every size is a process of its own with so many fake devices.
@@ -53,7 +56,6 @@ class Curve:
 
     measure: Callable[[list[int]], Rows]
     header: tuple[str, ...]
-    plotted: int
     short: tuple[int, ...]
     full: tuple[int, ...]
     devices: bool = False
@@ -116,31 +118,73 @@ def _map_of(frames: list[Any], camera: Any) -> Any:
     return map_images([frame.rgb for frame in frames], poses, camera, depth)
 
 
+def _mapped(frames: range) -> tuple[Path, float, float]:
+    """The map of these frames of the floor, made by the command, its core-seconds and peak MiB."""
+    from ace_jax.data.registry import open_sequence
+
+    path = Path(_OUT.value).resolve() / f"floor-{frames.start}_{frames.stop}_{frames.step}"
+    path, used = path.with_suffix(".safetensors"), path.with_suffix(".json")
+    if not used.exists():
+        open_sequence(FLOOR, "data").prepare(frames)
+        command = [sys.executable, "-m", "ace_jax.mapping", f"--seq={FLOOR}", f"--out={path}"]
+        command += [f"--frames={frames.start}:{frames.stop}:{frames.step}"]
+        command += ["--config.max_frames=4096"]  # all of them, however near each other
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise UserError(f"{' '.join(command[1:])} failed")
+        used.write_text(json.dumps([usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))
+    return path, *json.loads(used.read_text())
+
+
+def _answers(path: Path, frames: range) -> tuple[list[float], list[float]]:
+    """Of queries to a map: % within 10, 5, 2 and 1 cm, their median in cm, wrong rooms; core-ms."""
+    from ace_jax.data.registry import open_sequence
+    from ace_jax.localization.relocalizer import Relocalizer, timed_features
+
+    source = open_sequence(FLOOR, "data")
+    source.prepare(frames)
+    relocalizer, room_at = Relocalizer.load(path), source.scene.room_at
+    relocalizer(source[frames[0]].rgb, source.camera)  # compiles
+    apart, spent, wrong = [], [], 0
+    for index in frames:
+        frame = source[index]
+        features, _ = timed_features(relocalizer.extractor, frame.rgb)
+        before = time.process_time()
+        answer = relocalizer.locate(features, frame.camera)
+        spent.append((time.process_time() - before) * 1e3)
+        found, true = (pose[:3, 3] for pose in (answer.world_from_camera, frame.world_from_camera))
+        apart.append(100 * float(np.linalg.norm(found - true)) if answer.success else np.inf)
+        wrong += answer.success and apart[-1] > 10 and room_at(found) != room_at(true)
+    within = [100 * float(np.mean(np.array(apart) < bound)) for bound in (10, 5, 2, 1)]
+    return [*within, float(np.median(apart)), float(wrong)], spent
+
+
+def _row(size: int, mapped: range, queries: range, same: range) -> list[float]:
+    """Figures of one map, see `CURVES`; `same` are queries that every map is asked."""
+    from ace_jax.localization.scene_map import load_map
+
+    path, core, peak = _mapped(mapped)
+    figures, spent = _answers(path, queries)
+    if same != queries:
+        _, spent = _answers(path, same)
+    landmarks, bytes_ = load_map(path).info["landmarks"], path.stat().st_size
+    costs = [core, peak, bytes_ / 1e6, landmarks, float(np.median(spent))]
+    return [size, *costs, *figures]
+
+
 def measure_mapping(sizes: list[int]) -> Rows:
-    """Mapping so many images, and queries of that map. The smallest map is made twice."""
-    from soak_run import _resident
+    """A floor that grows, as densely mapped: every sixth frame of the walk's beginning."""
+    return [
+        _row(n, range(0, 6 * n, 6), range(3, 6 * n, max(6, 6 * n // 400 * 6)), range(3, 480, 6))
+        for n in sizes
+    ]
 
-    from ace_jax.localization.relocalizer import Relocalizer
 
-    rows = []
-    queries, camera = _posed(21)
-    for size in (sizes[0], *sizes):  # the first for its programs
-        frames, _ = _posed(size)
-        wall, core = time.perf_counter(), time.process_time()
-        scene_map = _map_of(frames, camera)
-        wall, core = time.perf_counter() - wall, time.process_time() - core
-        relocalizer = Relocalizer.of(scene_map)
-        relocalizer(queries[0].rgb, camera)
-        spent = []
-        for frame in queries:
-            before = time.process_time()
-            answer = relocalizer(frame.rgb, camera)
-            spent.append((time.process_time() - before) * 1e3)
-        points = relocalizer.points()
-        landmarks = 0 if points is None else len(points)
-        rows.append([len(frames), core, wall, landmarks, float(np.median(spent)), _resident()])
-        del answer
-    return rows[1:]
+def measure_density(sizes: list[int]) -> Rows:
+    """The first eleven rooms of the floor, from so many images evenly spread over the walk."""
+    queries = range(3, 6000, 90)
+    return [_row(n, range(0, 6000, 6000 // n), queries, queries) for n in sizes]
 
 
 def measure_batch(sizes: list[int]) -> Rows:
@@ -194,32 +238,28 @@ def measure_devices(sizes: list[int]) -> Rows:
     return [[size, 1e3 * float(np.median(walls[1:])), 1e3 * float(np.median(cores[1:]))]]
 
 
+_OF_MAPS = (
+    *("images", "core-s", "peak MiB", "map MB", "landmarks", "core-ms a query"),
+    *("% 10 cm", "% 5 cm", "% 2 cm", "% 1 cm", "median cm", "wrong rooms"),
+)
 CURVES = {
     "frames": Curve(
         measure_frames,
         ("frames", "core-ms p50", "core-ms p95", "keyframes", "landmarks", "resident MiB", "maps"),
-        1,
         (100, 250, 500, 1000),
         (100, 300, 1000, 3000, 10_000, 30_000),
     ),
-    "mapping": Curve(
-        measure_mapping,
-        ("images", "core-s", "wall s", "landmarks", "core-ms a query", "resident MiB"),
-        1,
-        (12, 24, 48),
-        (12, 25, 50, 100, 200, 299),
-    ),
+    "mapping": Curve(measure_mapping, _OF_MAPS, (80, 400), (80, 400, 1000, 4000)),
+    "density": Curve(measure_density, _OF_MAPS, (50, 100), (50, 100, 250, 1000)),
     "batch": Curve(
         measure_batch,
         ("queries at once", "wall ms each", "core-ms each"),
-        2,
         (1, 4, 16, 64),
         (1, 2, 4, 8, 16, 32, 64, 256),
     ),
     "devices": Curve(
         measure_devices,
         ("fake devices", "wall ms of 64 poses", "core-ms"),
-        1,
         (1, 2, 4, 8),
         (1, 2, 4, 8),
         devices=True,
@@ -239,16 +279,13 @@ def main(_: Sequence[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     found = {name: _kept(out, name, CURVES[name]) for name in names}
     for name, (rows, where) in found.items():
-        cells = [[f"{x:.0f}" if x >= 100 or x == int(x) else f"{x:.1f}" for x in r] for r in rows]
+        cells = [[f"{x:.0f}" if x >= 100 else f"{x:.3g}" for x in row] for row in rows]
         length = "A short run" if _SHORT.value else "A full run"
         publish(
             f"curve-{name}",
             f"{table(CURVES[name].header, cells)}\n\n{length}: {where}.",
             _DOCS.value,
         )
-    picture = Path(_DOCS.value).parent / "images" / PICTURE if _DOCS.value else out / PICTURE
-    if len(found) == len(CURVES):
-        _draw({name: rows for name, (rows, _) in found.items()}, picture)
 
 
 def _kept(out: Path, name: str, curve: Curve) -> tuple[Rows, str]:
@@ -267,30 +304,8 @@ def _measured(name: str, sizes: list[int], devices: bool) -> Rows:
     environment = dict(os.environ) | {"PYTHONPATH": str(REPO)}
     if devices:
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sizes[0]}"
-    measure = f"--measure={','.join(map(str, [name, *sizes]))}"
-    return printed_by(name, [__file__, measure], environment)
-
-
-def _draw(found: dict[str, Rows], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from ace_jax.evaluation.plots import save_figure
-
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (name, rows) in zip(figure.subplots(2, 2).ravel(), found.items(), strict=True):
-        curve, values = CURVES[name], np.array(rows)
-        axes.plot(values[:, 0], values[:, curve.plotted], marker="o")
-        axes.set_xscale("log")
-        axes.set_xticks(values[:, 0], [f"{x:.0f}" for x in values[:, 0]], minor=False)
-        axes.minorticks_off()
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(curve.header[0])
-        axes.set_ylabel(curve.header[curve.plotted])
-        axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_figure(path, figure)
+    measure = [f"--measure={','.join(map(str, [name, *sizes]))}", f"--out={_OUT.value}"]
+    return printed_by(name, [__file__, *measure], environment)
 
 
 if __name__ == "__main__":

@@ -320,7 +320,11 @@ def test_many_features_match_as_all_pairs_compared_say(on_device):
         depth=jnp.zeros(count),
     )
     gates = MatchGates(15.0, 0.3)
-    match = jax.jit(lambda b: guided_match_on_device(b, features, jnp.eye(4), CAMERA, gates))
+    match = jax.jit(
+        lambda b, among=None: guided_match_on_device(
+            b, features, jnp.eye(4), CAMERA, gates, among=among
+        )
+    )
     found = np.asarray(match(jax.tree.map(jnp.asarray, block)))
     apart = np.linalg.norm(uv[:, None] - pixels, axis=2)
     similarity = np.where((apart < 15) & mask, block.descriptors[:, 0] @ descriptors.T, -2.0)
@@ -331,6 +335,14 @@ def test_many_features_match_as_all_pairs_compared_say(on_device):
             expected[best[landmark]] = landmark
     np.testing.assert_array_equal(found, expected)
     assert (found >= 0).sum() > 150
+    # Of some rows, padded with one that is none: as if there were no others.
+    rows = np.flatnonzero(rng.random(others) < 0.4).astype(np.int32)
+    block.views[np.setdiff1d(np.arange(others), rows)] = 0
+    among = jnp.asarray([*rows, others, others])
+    alone = np.asarray(match(jax.tree.map(jnp.asarray, block)))
+    block.views[:] = 2
+    np.testing.assert_array_equal(match(jax.tree.map(jnp.asarray, block), among=among), alone)
+    assert 50 < (alone >= 0).sum() < 150
 
 
 @pytest.mark.parametrize("radius", [0.4, 3.0, 20.0, 300.0, 1e4])

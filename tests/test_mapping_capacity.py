@@ -81,6 +81,12 @@ def test_the_store_grows_with_what_the_images_see(monkeypatch):
     )
 
 
+def test_what_no_image_has_a_claim_to_does_not_lack_room():
+    made = _mapped(FIRST, coarse=32, coarse_per_image=20, detail=8, detail_per_image=30)
+    assert made.info["landmarks"] < 100  # of 400 that several images see
+    assert made.info["landmarks_left_out"] == 0
+
+
 def test_the_head_follows_the_scene_and_not_the_number_of_images():
     def rows(views):
         return _mapped(views, coarse_per_image=60).head_options["landmarks"]

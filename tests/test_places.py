@@ -73,12 +73,12 @@ def test_as_many_places_are_searched_as_have_room():
     known = places.Places(*(np.zeros(1) for _ in range(4)), jnp.asarray(listed))
     order = jnp.array([2, 3, 0, 1])
     for room, head, rest in ((2, {3, 4}, {8}), (3, {3, 4, 5}, {8}), (5, {0, 1, 3, 4, 5}, {7, 8})):
-        chosen, near = places.landmarks_near(known, order, room, 6, 9)
-        assert {int(row) for row in chosen if row < 6} == head
-        assert set(np.flatnonzero(near)) == head | rest
+        near = places.landmarks_near(known, order, room, 6, 9)
+        assert {int(row) for row in near[:room] if row < 6} == head
+        assert {int(row) for row in near if row < 9} == head | rest
     # The best place is searched in any case, as far as there is room.
-    chosen, _ = places.landmarks_near(known, order, 1, 6, 9)
-    assert chosen.tolist() == [3]
+    near = places.landmarks_near(known, order, 1, 6, 9)
+    assert near.tolist() == [3, 4]
 
 
 def test_landmarks_without_images_are_grouped_as_images_would_see_them():

@@ -134,6 +134,22 @@ def test_rooms_that_look_alike_are_seen_once():
     assert sum(bool(a & b) for a, b in zip(posters, elsewhere, strict=True)) > 15, "other posters"
 
 
+def test_the_floor_is_walked_room_by_room():
+    source = open_synthetic("floor")
+    poses, building = source.poses(), source.scene
+    linear, angular = speeds(poses)
+    assert linear.max() <= 1.0
+    assert np.rad2deg(angular.max()) <= 60
+    assert building.clearance(poses[::40, :3, 3]).min() > 0.28
+    assert _rooms_on_the_way(building, poses) == list(range(50))
+    # Each room has things of its own, and of eight directions five at least are looked in.
+    assert len({room.boxes.center.tobytes() for room in building.rooms}) == 50
+    at = np.array([building.room_at(p) for p in poses[::10, :3, 3]])
+    yaw = np.arctan2(poses[::10, 1, 2], poses[::10, 0, 2])
+    for room in range(50):
+        assert len(np.unique(np.floor(yaw[at == room] / (np.pi / 4)))) >= 5
+
+
 def test_doorways_stay_free():
     doors = [Doorway(1, 1.7), Doorway(2, 1.6)]
     for seed in range(6):

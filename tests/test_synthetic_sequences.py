@@ -32,6 +32,7 @@ SMALL = Camera(131.25, 131.25, 79.5, 59.5, 160, 120)  # the usual camera's view,
         ("room1-bent-noisy", "room1-noisy-bent"),
         ("room2-gaps-noisy-loops2", "room2-loops2-noisy-gaps"),
         ("room0-shaken-dark-bare", "room0-bare-dark-shaken"),
+        ("floor-small-noisy", "floor-noisy-small"),
     ],
 )
 def test_names_have_one_form(name, canonical):
@@ -45,7 +46,7 @@ def test_names_have_one_form(name, canonical):
         "room0-noisy-noisy", "room0-loops", "room0-loops1", "room0-loops101", "room0-movers30",
         "room0-loops3-movers20", "noisy", "corridor-loops2", "alike-movers20", "room0-replay",
         "room0-replay0", "room0-replay1000001", "room0-kidnap-replay5", "room0-kidnap2",
-        "corridor0", "corridor-bare", "room0-gaps-kidnap", "room0-dark2",
+        "corridor0", "corridor-bare", "room0-gaps-kidnap", "room0-dark2", "floor-small-small",
     ],
 )  # fmt: skip
 def test_unknown_names_are_told_the_known_ones(name):
@@ -65,6 +66,16 @@ def test_a_bent_sensor_bends_depth_alone():
     assert 0.01 < np.abs(ratio).max() < 0.1
     assert np.median(np.abs(np.diff(ratio, axis=0))) < 0.01 * np.abs(ratio).max()
     assert len(open_synthetic("room0-bent-replay7", frames=2, camera=SMALL)) == 7
+
+
+def test_small_pictures_show_the_same():
+    large, small = (open_synthetic(name, frames=2) for name in ("room1", "room1-small"))
+    assert small.folder != large.folder
+    assert (small.camera.width, small.camera.fx) == (320, large.camera.fx / 2)
+    depth = small[0].depth
+    assert depth.shape == (240, 320)
+    apart = np.abs(large[0].depth[::2, ::2] - depth)
+    assert np.median(apart) < 0.02 * np.median(depth)
 
 
 def test_a_sequence_has_a_length():

@@ -109,6 +109,16 @@ def guided_match(
     return matches
 
 
+def _geometry_of(landmarks: Landmarks, rows: jax.Array) -> Landmarks:
+    """Landmarks of these rows (K,), empty for a row too large; their descriptors stay where they
+    are."""
+    arrays = {
+        name: getattr(landmarks, name).at[rows].get(mode="fill", fill_value=0)
+        for name in ("points", "view_directions", "distances", "views")
+    }
+    return landmarks.replace(**arrays)
+
+
 @full_precision
 def guided_match_on_device(
     landmarks: Landmarks,
@@ -118,6 +128,7 @@ def guided_match_on_device(
     gates: MatchGates,
     most: int | None = None,
     established_first: bool = False,
+    among: jax.Array | None = None,
 ) -> jax.Array:
     """One-to-one matches of features to landmarks near their projections, inside a program.
 
@@ -134,11 +145,14 @@ def guided_match_on_device(
         established_first: landmarks found in two images or more come before the others where
             several take one feature: while landmarks are made, what one image saw else takes
             features away from the landmark that it should have been. Static.
+        among: (K,) int32 rows of the landmarks that take part, M for none: a query in a large map
+            looks at few of them. None: all.
 
     Returns:
         (N,) int32 landmark of each feature, -1 where there is none.
     """
-    expected, seen = visible(landmarks, camera_from_world, camera, gates)
+    candidates = landmarks if among is None else _geometry_of(landmarks, among)
+    expected, seen = visible(candidates, camera_from_world, camera, gates)
     count = min(len(seen), most or len(seen))
     rows = jnp.nonzero(seen, size=count, fill_value=0)[0].astype(jnp.int32)
     total = jnp.minimum(seen.sum(), count)  # the rest takes no time
@@ -147,6 +161,7 @@ def guided_match_on_device(
     place = jnp.where((jnp.arange(count) < total)[:, None], expected[rows], jnp.inf)
     downwards = jnp.argsort(place[:, 1])
     rows, place = rows[downwards], place[downwards]
+    rows = rows if among is None else among[rows]
     theirs = jnp.where(features.mask[:, None], features.uv, jnp.inf)
     column = jnp.argsort(theirs[:, 1]).astype(jnp.int32)
     theirs, table = theirs[column], features.descriptors[column]

@@ -65,7 +65,8 @@ class Correspondences:
         scale: (N,) predicted standard deviation, metres.
         voted: (N,) bool, whether it is among the most certain.
         depth: (N,) measured z-depth, metres, 0 where unknown.
-        near: (M,) bool, the landmarks of the places that look like the image; None: all.
+        near: (K,) int32 rows of the landmarks of the places that look like the image, M beyond
+            their number; None: all.
     """
 
     uv: jax.Array
@@ -149,7 +150,8 @@ def scene_coordinates(
         features.mask,
         features.depth,
     )
-    if queries < uv.shape[0]:
+    count = uv.shape[0]
+    if queries < count:
         rows = by_reliability(features.scores, uv, mask)
         if queries <= settings.first_queries:
             step = jnp.maximum(mask.sum() / queries, 1.0)
@@ -160,10 +162,12 @@ def scene_coordinates(
     variables, near = known.variables, None
     if known.places is not None:
         found = nearest_places(known.places, features.descriptors, features.mask)
-        rows = min(settings.head_rows, head.landmarks)
+        # The first attempt is most of a query's time, and others follow.
+        share = 2 if queries <= settings.first_queries < count else 1
+        rows = min(settings.head_rows // share, head.landmarks)
         total = len(known.landmarks.points)
-        chosen, near = landmarks_near(known.places, found, rows, head.landmarks, total)
-        head, variables = head.clone(landmarks=rows), rows_of(variables, chosen)
+        near = landmarks_near(known.places, found, rows, head.landmarks, total)
+        head, variables = head.clone(landmarks=rows), rows_of(variables, near[:rows])
     out = head.apply(variables, *inputs)
     scale = jnp.where(mask & jnp.isfinite(out.scale), out.scale, jnp.inf)
     ordered = jnp.sort(scale)
@@ -227,16 +231,14 @@ def guided_pose(
 ) -> QueryPose:
     """The pose refined on the first `most` landmarks in view, if enough of them are found.
 
-    If `near` (M,) is given, they are among those: of other places many would be in view too, but
-    for the walls between.
+    If `near` (K,) is given, they are among those rows: of other places many would be in view too,
+    but for the walls between; and the cost does not grow with the map.
 
     It is a success if it was one with `settings.min_inliers`, or if `settings.min_guided` landmarks
     confirm it: found near their projections, where other places of the map do not compete, they
     say more than as many answers of the head. A pose from few features needs `settings.sure_guided`
     in any case.
     """
-    if near is not None:
-        landmarks = landmarks.replace(views=jnp.where(near, landmarks.views, 0))
     camera, few = camera_of(camera), jnp.asarray(few)
     scale = camera.pixel_scale
     pixels, start = features.uv.T, pose.camera_from_world
@@ -249,7 +251,7 @@ def guided_pose(
             settings.guided_similarity,
             max_scale_change=settings.guided_scale_change,
         )
-        matches = guided_match_on_device(landmarks, features, pose, camera, gates, most)
+        matches = guided_match_on_device(landmarks, features, pose, camera, gates, most, among=near)
         found, points = matches >= 0, landmarks.points[matches].T
         observations = Observations(points, pixels, found.astype(jnp.float32))
 

@@ -78,8 +78,8 @@ def nearest_places(places: Places, descriptors: jax.Array, mask: jax.Array) -> j
 
 def landmarks_near(
     places: Places, found: jax.Array, rows: int, in_head: int, landmarks: int
-) -> tuple[jax.Array, jax.Array]:
-    """The landmarks of the best places, as many places as have room.
+) -> jax.Array:
+    """The landmarks of the best places, as many places as have room in the head.
 
     Args:
         places: of the map.
@@ -89,8 +89,9 @@ def landmarks_near(
         landmarks: landmarks of the map; static.
 
     Returns:
-        (rows,) int32 rows of the head, `in_head` beyond their number; and (M,) bool, which of all
-        landmarks these places see.
+        (K,) int32 which landmarks these places see, in order and so the head's first, `landmarks`
+        beyond their number. K is twice `rows`, or all landmarks: a place sees hardly more than half
+        of its landmarks outside of the head.
     """
     last = len(found)
     rank = jnp.full(landmarks, last, jnp.int32)
@@ -100,8 +101,8 @@ def landmarks_near(
     of_head = rank[:in_head]
     together = jnp.cumsum(jnp.zeros(last, jnp.int32).at[of_head].add(1, mode="drop"))
     used = jnp.maximum(jnp.sum(together <= rows), 1)
-    chosen = jnp.nonzero(of_head < used, size=rows, fill_value=in_head)[0].astype(jnp.int32)
-    return chosen, rank < used
+    size = min(2 * rows, landmarks)
+    return jnp.nonzero(rank < used, size=size, fill_value=landmarks)[0].astype(jnp.int32)
 
 
 def rows_of(variables: Mapping[str, Any], chosen: jax.Array) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class Settings:
         guided_scale_change: a landmark takes part that is so many times as near or as far as the
             mapping images were, at most; see `MatchGates`.
         head_rows: of a map with places, so many landmarks of the head answer: those of the mapping
-            images that look most like the query. More than `places.HEAD_ROWS` are rarely needed.
+            images that look most like the query; of `first_queries` features half as many, which is
+            most of a query's time. More than `places.HEAD_ROWS` are rarely needed.
         use_depth: let measured depth of the query, where given, take part in the refinement.
         seed: of the sampling; the same seed gives the same pose.
     """

@@ -39,7 +39,7 @@ class Selection:
     Attributes:
         tracks: the landmarks, the head's first.
         coarse: so many are the head's.
-        left_out: so many that enough images see are not kept for want of room.
+        left_out: so many that an image has a claim to are not kept for want of room.
         shown: (I, N) the kept one that each feature of each image shows, -1 for none.
         known: (K,) where each landmark of the earlier map is now, -1 if it is not kept.
     """
@@ -243,6 +243,7 @@ class LandmarkStore:
         detail = how_many(
             claim[rest], options.detail_per_image, options.detail, self._limit - coarse
         )
+        without_room = rest[detail:][claim[rest[detail:]] < options.detail_per_image]
         # A query uses the first landmarks in view: they must come from all over it.
         rows = np.concatenate([rng.permutation(part) for part in (order[:coarse], rest[:detail])])
         moved = np.full(room + 1, -1)
@@ -252,7 +253,7 @@ class LandmarkStore:
         return Selection(
             tracks=jax.tree.map(lambda x: x[rows], tracks),
             coarse=coarse,
-            left_out=self._left_out + int((landmarks.views[rest[detail:]] > 1).sum()),
+            left_out=self._left_out + int((landmarks.views[without_room] > 1).sum()),
             shown=moved[seen],
             known=moved[: self._known],
         )

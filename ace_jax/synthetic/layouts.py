@@ -1,5 +1,7 @@
 """Floor plans of buildings, and camera paths through them."""
 
+import itertools
+
 import numpy as np
 
 from ace_jax.synthetic.building import Building, Link, both_ways
@@ -117,3 +119,58 @@ def rooms_that_look_alike() -> tuple[Building, np.ndarray]:
         way += [(x - 0.35, y), (x + 0.35, y)]
     way.append((size[0] * count - 0.9, 1.8))
     return Building(rooms, offsets, links), make_walk(np.array(way), 2, speed=0.92)
+
+
+_FLOOR = 5, 10  # rows and columns of rooms
+_FLOOR_SEED = 300  # of the first room; the others follow
+_LOOK_AROUND = 0.42  # metres, radius of the round in the middle of a room
+
+
+def floor_of_rooms() -> tuple[Building, np.ndarray]:
+    """Fifty furnished rooms in five rows of ten, and a walk through all of them, row by row.
+
+    In the middle of each room the camera goes round, so that it sees most of the walls. The first K
+    fiftieths of the walk are a building of K rooms: a scene that grows and stays as dense.
+
+    Returns:
+        The building and (N, 4, 4) world_from_camera.
+    """
+    rows, columns = _FLOOR
+    size = np.array([3.7, 3.7, 2.6])
+    # To and fro, so that each room lies beside the one before.
+    cells = [(x if y % 2 == 0 else columns - 1 - x, y) for y in range(rows) for x in range(columns)]
+    offsets = np.array([(size[0] * x, size[1] * y, 0.0) for x, y in cells])
+    links = []
+    for room, (here, there) in enumerate(itertools.pairwise(cells)):
+        step = there[0] - here[0], there[1] - here[1]
+        face = {(1, 0): 1, (-1, 0): 0, (0, 1): 3}[step]
+        links.append(Link(room, Doorway(face, 2.6 if room % 2 else 1.1), room + 1))
+    doors = both_ways(links, offsets)
+    rooms = [
+        make_room(
+            _FLOOR_SEED + room,
+            tuple(size),
+            doorways=[link.doorway for link in doors if link.room == room],
+        )
+        for room in range(rows * columns)
+    ]
+
+    def beside(room: int, doorway: Doorway, metres: float) -> np.ndarray:
+        """World position on the floor, so far inside the room from its doorway."""
+        place = np.full(2, doorway.center)
+        axis, far = divmod(doorway.face, 2)
+        place[axis] = size[axis] - metres if far else metres
+        return offsets[room, :2] + place
+
+    way = []
+    for room in range(rows * columns):
+        middle = offsets[room, :2] + 0.5 * size[:2]
+        entrance = [link.doorway for link in doors if link.room == room and link.other < room]
+        way += [beside(room, doorway, 0.4) for doorway in entrance]
+        start = way[-1] - middle if way else np.array([-1.0, 0.0])
+        angles = np.arctan2(start[1], start[0]) + np.linspace(0.0, 2.0 * np.pi, 9)
+        circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        way += [*(middle + _LOOK_AROUND * circle)]
+        if room < len(links):
+            way.append(beside(room, links[room].doorway, 0.4))
+    return Building(rooms, offsets, doors), make_walk(np.array(way), 3, speed=0.8)

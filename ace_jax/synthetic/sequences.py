@@ -7,6 +7,8 @@ corridor: four rooms in a row along a corridor of 15 m with repeated doors, post
     2018 frames, 42 m, two round trips that come back into known rooms through other doors.
 alike: twenty rooms in a row with one wallpaper, one floor and one stock of furniture, posters and
     rugs; 1664 frames, 51 m, each room seen once: any loop found there is a false one.
+floor: fifty furnished rooms, all different; 26313 frames, 270 m, about 526 frames a room: the first
+    5260 are a building of ten rooms.
 
 What is done to them:
 
@@ -24,6 +26,7 @@ What is done to them:
     on. With -loopsN the mapping pass is the first two rounds, and the teleports land in pictures
     that it did not show; without, in pictures of the mapping pass. `source.teleports` says where.
 -replayN: the frames to and fro until there are N, time running on: length without rendering.
+-small: 320x240 pixels instead of 640x480.
 """
 
 import dataclasses
@@ -38,7 +41,7 @@ from ace_jax.geometry.camera import Camera
 from ace_jax.synthetic.bent import bend
 from ace_jax.synthetic.furnished_rooms import make_room
 from ace_jax.synthetic.hardships import ImpairedSource, darken, kept_of_gaps, shake
-from ace_jax.synthetic.layouts import corridor_and_rooms, rooms_that_look_alike
+from ace_jax.synthetic.layouts import corridor_and_rooms, floor_of_rooms, rooms_that_look_alike
 from ace_jax.synthetic.movers import COVERAGES, make_movers
 from ace_jax.synthetic.replay import ReplaySource, kidnapped, to_and_fro
 from ace_jax.synthetic.scene import RoomWithMovers, Scene, StaticRoom
@@ -47,6 +50,7 @@ from ace_jax.synthetic.source import SyntheticSource
 from ace_jax.synthetic.trajectory import LOOP, make_trajectory, vary
 
 CAMERA = Camera(525.0, 525.0, 319.5, 239.5, 640, 480)
+SMALL_CAMERA = Camera(262.5, 262.5, 159.5, 119.5, 320, 240)  # of -small
 FRAMES = 300  # of a room
 LOOP_FRAMES = 200  # of one round of -loopsN
 
@@ -67,7 +71,11 @@ ROOMS = {
     "room2": RoomRecipe(3, 2),
 }
 BARE = {"furniture": 0.2, "decoration": 0.0}  # of `make_room`
-BUILDINGS = {"corridor": corridor_and_rooms, "alike": rooms_that_look_alike}
+BUILDINGS = {
+    "corridor": corridor_and_rooms,
+    "alike": rooms_that_look_alike,
+    "floor": floor_of_rooms,
+}
 MAPPING_LOOPS = 2  # of -loopsN-kidnap
 MAX_LOOPS, MAX_REPLAY = 100, 1_000_000
 
@@ -88,6 +96,7 @@ class Name:
         gaps: whether stretches are missing.
         kidnap: whether the camera is teleported after a mapping pass.
         replay: length of the replay; 0: none.
+        small: whether the pictures have a quarter of the pixels.
     """
 
     world: str
@@ -101,6 +110,7 @@ class Name:
     gaps: bool = False
     kidnap: bool = False
     replay: int = 0
+    small: bool = False
 
     def __str__(self) -> str:
         parts = [self.world]
@@ -124,10 +134,11 @@ FORMS = (
     "ROOM-loopsN",
     *(f"ROOM-movers{percent}" for percent in COVERAGES),
     "ROOM-bare",
-    "and after any of these -noisy, -bent, -dark, -shaken, and one of -gaps, -kidnap, -replayN",
+    "and after any of these -noisy, -bent, -dark, -shaken, -small, "
+    "and one of -gaps, -kidnap, -replayN",
 )
 _OPTION = re.compile(
-    r"(?:(loops|movers|replay)([1-9][0-9]{0,6})|(bare|noisy|bent|dark|shaken|gaps|kidnap))"
+    r"(?:(loops|movers|replay)([1-9][0-9]{0,6})|(bare|noisy|bent|dark|shaken|gaps|kidnap|small))"
 )
 
 
@@ -183,7 +194,7 @@ def _world(name: Name, frames: int | None) -> tuple[Scene, np.ndarray]:
 
 
 def open_synthetic(
-    name: str, frames: int | None = None, camera: Camera = CAMERA
+    name: str, frames: int | None = None, camera: Camera | None = None
 ) -> SyntheticSource | SubsetSource:
     """Opens a synthetic sequence by name.
 
@@ -191,7 +202,7 @@ def open_synthetic(
         name: see the module; `synthetic/` in front is accepted.
         frames: so many rendered frames instead of the sequence's own length; a room's path repeats
             after 10 s.
-        camera: intrinsics.
+        camera: other intrinsics than the name's.
 
     Raises:
         UserError: there is no such sequence.
@@ -200,7 +211,9 @@ def open_synthetic(
         raise UserError(f"a sequence needs at least one frame, not {frames}")
     parts = parse(name)
     rendered = parts.rendered
-    scene, poses = _world(dataclasses.replace(rendered, noisy=False), frames)
+    scene, poses = _world(dataclasses.replace(rendered, noisy=False, small=False), frames)
+    if camera is None:
+        camera = SMALL_CAMERA if parts.small else CAMERA
     sensor = Sensor() if parts.noisy else None
     source = SyntheticSource(f"synthetic/{rendered}", scene, poses, camera, sensor)
     full = f"synthetic/{parts}"
