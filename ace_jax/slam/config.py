@@ -68,7 +68,8 @@ class MovingConfig:
     surface_ratio: float = 1.1
     max_dragged: float = 0.1
     min_matches: int = 10
-    moved: tuple[float, float] = (0.06, 0.02)
+    track_age: float = 0.06
+    least_speed: float = 0.1
     min_moving: int = 8
     reach: float = 0.3
     neighbours: int = 3

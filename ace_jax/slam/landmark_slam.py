@@ -215,6 +215,9 @@ class LandmarkSlam:
         if tracked is None:
             return self._lose(frame, measured, clock)
         pose = self._accept(frame, tracked)
+        # What has moved since it was first seen, by its track over the last quarter of a second.
+        unrolled = self.shutter.unrolled(frame, measured, pose)
+        moving = self.recent_frames.moving(frame.timestamp, unrolled, pose)
         # Keyframe (Mur-Artal and Tardos, T-RO 2017, III-E)? Then its features become landmarks, and
         # mapping begins: fusing, registration of depth images, bundle adjustment, loops.
         landmark_map, landmarks = self.landmark_map, tracked.landmarks
@@ -224,11 +227,10 @@ class LandmarkSlam:
         if not self.frozen and self.selection.wanted(
             landmark_map, tracked.features, landmarks, pose, reference, covisible
         ):
-            reference, relative = self._insert_keyframe(frame, tracked, pose), np.eye(4)
+            reference, relative = self._insert_keyframe(frame, tracked, pose, moving), np.eye(4)
             clock.lap("mapping")
-        unrolled = self.shutter.unrolled(frame, measured, pose)
         self.recent_frames.remember(frame.timestamp, unrolled, pose)
-        self.last_frame.remember(frame, unrolled)
+        self.last_frame.remember(frame, unrolled.without(moving))
         return self.poses.tracked(frame, pose, reference, relative)
 
     def _track(
@@ -289,7 +291,8 @@ class LandmarkSlam:
         if int(np.sum(features.depth > 0)) < 3 * self.config.min_inliers:
             return None
         pose = np.eye(4)
-        self._insert_keyframe(frame, Tracked.without_landmarks(pose, features), pose)
+        nothing = np.zeros(len(features.mask), bool)
+        self._insert_keyframe(frame, Tracked.without_landmarks(pose, features), pose, nothing)
         clock.lap("mapping")
         self.state = State.TRACKING
         self.atlas.count_tracked()
@@ -357,9 +360,10 @@ class LandmarkSlam:
             tracked = around
         return joint_pose(self.landmark_map, tracked, motion, self.camera, noise)
 
-    def _insert_keyframe(self, frame: Frame, tracked: Tracked, pose: np.ndarray) -> int:
-        """Adds a frame to the map, without what moves in it, and has it mapped."""
-        moving = self.recent_frames.moving(frame.timestamp, tracked.features, pose)
+    def _insert_keyframe(
+        self, frame: Frame, tracked: Tracked, pose: np.ndarray, moving: np.ndarray
+    ) -> int:
+        """Adds a frame to the map, without the features (N,) that move in it, and has it mapped."""
         features = tracked.features.without(moving)
         landmarks = np.where(moving, NO_LANDMARK, tracked.landmarks)
         rate = self.shutter.rate(self.measured, pose, frame.timestamp)

@@ -14,15 +14,17 @@ from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel
+from ace_jax.geometry.ransac_kabsch import depth_threshold
 from ace_jax.geometry.rigid import centre, difference
 from ace_jax.geometry.rigid_motions import (
+    CLOSE,
     INVERSE_DEPTH_SIGMA,
     MOST_MOTIONS,
     beside,
     most_common_motion,
     surface,
 )
-from ace_jax.localization.guided_matching import guided_match
+from ace_jax.localization.guided_matching import NO_MATCH, guided_match
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.slam.config import MovingConfig
 from ace_jax.slam.mapping.mapping_queue import Job
@@ -32,11 +34,21 @@ from ace_jax.slam.tracking.guided_pose import optimized, pixel_errors
 _FEATURES = tuple(field.name for field in dataclasses.fields(Features))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Look:
+    """A tracked frame.
+
+    Attributes:
+        time: seconds.
+        features: N features.
+        camera_from_world: (4, 4).
+        before: (N,) which feature of the look before each one is; `NO_MATCH`: none. None: unasked.
+    """
+
     time: float
     features: Features
     camera_from_world: np.ndarray
+    before: np.ndarray | None = None
 
 
 class RecentFrames:
@@ -123,16 +135,44 @@ class RecentFrames:
             features: N features with depth.
             camera_from_world: (4, 4) where the camera is.
         """
-        matched = self._match(time, self._config.look_back[1], features, camera_from_world)
-        if matched is None:
-            matched = self._match(time, self._config.look_back[0], features, camera_from_world)
-        if matched is None:
-            return np.zeros(len(features.mask), bool)
-        found, then = matched
         now = self._points(features, camera_from_world)
+        then, age = self._earliest(_Look(time, features, camera_from_world))
+        known = age >= self._config.track_age
         way = np.linalg.norm(now - then, axis=1)
-        moved = found & (way > self._config.moved[0] + self._config.moved[1] * features.depth)
-        return self._spread(now, features, moved, found & ~moved)
+        moved = known & (way > depth_threshold(features.depth, INVERSE_DEPTH_SIGMA, CLOSE) + self._config.least_speed * age)
+        return self._spread(now, features, moved, known & ~moved)
+
+    def _earliest(self, look: _Look) -> tuple[np.ndarray, np.ndarray]:
+        """Where features were first seen (N, 3), world, and how long ago (N,), seconds.
+
+        They are followed from each frame to the one before, for `look_back`'s longer time.
+        """
+        index = np.arange(len(look.features.mask))
+        then = self._points(look.features, look.camera_from_world)
+        age = np.zeros(len(index))
+        current = look
+        for earlier in reversed(self._looks):
+            if look.time - earlier.time > self._config.look_back[1] + 0.05:
+                break
+            if current.before is None:
+                current.before = self._same(current, earlier)
+            index = np.where(index >= 0, current.before[np.maximum(index, 0)], NO_MATCH)
+            if not (index >= 0).any():
+                break
+            points = self._points(earlier.features, earlier.camera_from_world)
+            then[index >= 0] = points[index[index >= 0]]
+            age[index >= 0] = look.time - earlier.time
+            current = earlier
+        return then, age
+
+    def _same(self, look: _Look, earlier: _Look) -> np.ndarray:
+        """Which feature of an earlier look each of a look's (N,) is, near where it stood."""
+        part = min((look.time - earlier.time) / self._config.look_back[0], 1.0)
+        gates = self._gates.replace(radius=np.float32(self._gates.radius * part))
+        seen = look.features
+        seen = seen.replace(mask=seen.mask & (seen.depth > 0))
+        block = self._block(earlier)
+        return guided_match(block, seen, look.camera_from_world, self._camera, gates)
 
     def corrected(
         self, time: float, features: Features, camera_from_world: np.ndarray, agreed: bool
@@ -190,20 +230,24 @@ class RecentFrames:
         looks = [look for look in self._looks if look.time <= time - ago]
         if not looks:
             return None
-        then, pose = looks[-1].features, looks[-1].camera_from_world
+        block = self._block(looks[-1])
+        seen = features.replace(mask=features.mask & (features.depth > 0))
+        match = guided_match(block, seen, camera_from_world, self._camera, self._gates)
+        return match >= 0, block.points[np.maximum(match, 0)]
+
+    def _block(self, look: _Look) -> Landmarks:
+        """A look's features as landmarks."""
+        then, pose = look.features, look.camera_from_world
         points = self._points(then, pose)
         to_camera = centre(pose) - points
         distances = np.linalg.norm(to_camera, axis=1)
-        block = Landmarks(
+        return Landmarks(
             points=points.astype(np.float32),
             descriptors=np.asarray(then.descriptors)[:, None],
             view_directions=to_camera / np.maximum(distances, 1e-6)[:, None],
             distances=distances,
             views=(then.mask & (then.depth > 0)).astype(np.int32),
         )
-        seen = features.replace(mask=features.mask & (features.depth > 0))
-        match = guided_match(block, seen, camera_from_world, self._camera, self._gates)
-        return match >= 0, block.points[np.maximum(match, 0)]
 
     def _agree(self, pose: np.ndarray, then: np.ndarray, features: Features) -> np.ndarray:
         """Which features (N,) are where a pose puts what was seen then, to the pixel."""
