@@ -189,13 +189,13 @@ class RecentFrames:
             None, or the (4, 4) pose that explains clearly more surface, and which features (N,)
             follow other motions than that.
         """
-        matched = self._match(time, self._config.look_back[0], features, camera_from_world)
-        if matched is None:
+        tracked = self._tracked(_Look(time, features, camera_from_world))
+        if tracked is None:
             return None
-        found, then = matched
-        followed = agree = found & self._agree(camera_from_world, then, features)
-        most = self._config.surface_ratio * self._surface(agree, then, features, camera_from_world)
-        best, left = None, found
+        found, then = tracked
+        followed = found & self._agree(camera_from_world, then, features)
+        most = self._config.surface_ratio * self._surface(followed, then, features, camera_from_world)
+        best, left, motions = None, found, []
         for _ in range(MOST_MOTIONS):
             if left.sum() < self._config.min_matches:
                 break
@@ -205,6 +205,7 @@ class RecentFrames:
             start, votes = motion
             pose, _ = optimized(start, then, features, left, votes, self._camera, self._noise)
             agree = found & self._agree(pose, then, features)
+            motions.append(agree)
             area = self._surface(agree, then, features, pose)
             dragged, _ = difference(pose, camera_from_world)
             if area > most and dragged < self._config.max_dragged:
@@ -215,9 +216,32 @@ class RecentFrames:
         pose, agree = best
         # Without something that moves, another pose of the same features is mere noise.
         least = max(self._config.min_rivals, self._config.min_rival_share * found.sum())
-        if agreed and np.sum(followed & ~agree) < least:
+        others = max(np.sum(other & ~agree) for other in [followed, *motions])
+        if agreed and others < least:
             return None
         return pose, self._spread(self._points(features, pose), features, found & ~agree, agree)
+
+    def _tracked(self, look: _Look) -> tuple[np.ndarray, np.ndarray] | None:
+        """Which features of a look were tracked (N,), and where they were (N, 3), at one time.
+
+        As long ago as half of them can be followed, at most `look_back`'s longer time.
+        """
+        index, best, most = np.arange(len(look.features.mask)), None, 0
+        current = look
+        for earlier in reversed(self._looks):
+            if look.time - earlier.time > self._config.look_back[1] + 0.05:
+                break
+            if current.before is None:
+                current.before = self._same(current, earlier)
+            index = np.where(index >= 0, current.before[np.maximum(index, 0)], NO_MATCH)
+            found = index >= 0
+            most = max(most, found.sum())
+            if found.sum() < max(most / 2, self._config.min_matches):
+                break
+            points = self._points(earlier.features, earlier.camera_from_world).astype(np.float32)
+            best = found, points[np.maximum(index, 0)]
+            current = earlier
+        return best
 
     def _points(self, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
         """(N, 3) world points of features."""
