@@ -229,7 +229,7 @@ class LandmarkSlam:
         ):
             reference, relative = self._insert_keyframe(frame, tracked, pose, moving), np.eye(4)
             clock.lap("mapping")
-        self.recent_frames.remember(frame.timestamp, unrolled, pose)
+        self.recent_frames.remember(frame.timestamp, unrolled, pose, moving)
         self.last_frame.remember(frame, unrolled.without(moving))
         return self.poses.tracked(frame, pose, reference, relative)
 
@@ -260,7 +260,8 @@ class LandmarkSlam:
 
     def _static(self, frame: Frame, features: Features, pose: np.ndarray | None) -> Features:
         """Without what has moved into space that was seen to be empty (Hornung et al., 2013)."""
-        return features.without(self.free_space.moved(features, frame.depth, pose))
+        moved = self.free_space.moved(features, frame.depth, pose)
+        return features.without(moved | self.recent_frames.moved_before(features, pose))
 
     def _track_near(
         self, frame: Frame, measured: Features, predicted: np.ndarray | None
@@ -296,7 +297,7 @@ class LandmarkSlam:
         clock.lap("mapping")
         self.state = State.TRACKING
         self.atlas.count_tracked()
-        self.recent_frames.remember(frame.timestamp, features, pose)
+        self.recent_frames.remember(frame.timestamp, features, pose, nothing)
         self.last_frame.remember(frame, features)
         return self.poses.tracked(frame, pose, 0, np.eye(4))
 

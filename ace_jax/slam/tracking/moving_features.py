@@ -42,12 +42,14 @@ class _Look:
         time: seconds.
         features: N features.
         camera_from_world: (4, 4).
+        moving: (N,) which features were found to move.
         before: (N,) which feature of the look before each one is; `NO_MATCH`: none. None: unasked.
     """
 
     time: float
     features: Features
     camera_from_world: np.ndarray
+    moving: np.ndarray
     before: np.ndarray | None = None
 
 
@@ -83,15 +85,16 @@ class RecentFrames:
         """Drops all frames: the world's axes have changed, or the camera was lost."""
         self._looks.clear()
 
-    def remember(self, time: float, features: Features, camera_from_world: np.ndarray) -> None:
+    def remember(self, time: float, features: Features, camera_from_world: np.ndarray, moving: np.ndarray) -> None:
         """Keeps the features of a tracked frame, those of moving things too.
 
         Args:
             time: seconds.
             features: N features.
             camera_from_world: (4, 4).
+            moving: (N,) bool, which of them move.
         """
-        self._looks.append(_Look(time, features, camera_from_world))
+        self._looks.append(_Look(time, features, camera_from_world, moving))
         while self._looks[0].time < time - self._config.memory:
             self._looks.popleft()
 
@@ -125,7 +128,25 @@ class RecentFrames:
             raise ValueError("the recent frames are not whole")
         for i, time in enumerate(content["times"].tolist()):
             features = Features(**{name: content[name][i] for name in _FEATURES})
-            self._looks.append(_Look(time, features, content["poses"][i]))
+            self._looks.append(_Look(time, features, content["poses"][i], np.zeros(len(features.mask), bool)))
+
+    def moved_before(
+        self, features: Features, camera_from_world: np.ndarray | None
+    ) -> np.ndarray:
+        """Which features (N,) are those that were found to move in the last frame.
+
+        Args:
+            features: N features of a new frame, with depth.
+            camera_from_world: (4, 4) where the camera is, about; None: unknown.
+        """
+        found = np.zeros(len(features.mask), bool)
+        if camera_from_world is None or not self._looks or not self._looks[-1].moving.any():
+            return found
+        last = self._looks[-1]
+        before = self._same(_Look(last.time + 10, features, camera_from_world, found), last)
+        linked = before >= 0
+        moved = linked & last.moving[before]
+        return self._spread(self._points(features, camera_from_world), features, moved, linked & ~moved)
 
     def moving(self, time: float, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
         """Which features (N,) are not where they were, and what has no past beside them.
@@ -136,11 +157,13 @@ class RecentFrames:
             camera_from_world: (4, 4) where the camera is.
         """
         now = self._points(features, camera_from_world)
-        then, age = self._earliest(_Look(time, features, camera_from_world))
+        then, age = self._earliest(_Look(time, features, camera_from_world, np.zeros(len(features.mask), bool)))
         known = age >= self._config.track_age
         way = np.linalg.norm(now - then, axis=1)
         moved = known & (way > depth_threshold(features.depth, INVERSE_DEPTH_SIGMA, CLOSE) + self._config.least_speed * age)
-        return self._spread(now, features, moved, known & ~moved)
+        still = known & ~moved
+        moved = self._spread(now, features, moved, still)
+        return features.mask & ~still if moved.any() else moved
 
     def _earliest(self, look: _Look) -> tuple[np.ndarray, np.ndarray]:
         """Where features were first seen (N, 3), world, and how long ago (N,), seconds.
@@ -189,7 +212,7 @@ class RecentFrames:
             None, or the (4, 4) pose that explains clearly more surface, and which features (N,)
             follow other motions than that.
         """
-        tracked = self._tracked(_Look(time, features, camera_from_world))
+        tracked = self._tracked(_Look(time, features, camera_from_world, np.zeros(len(features.mask), bool)))
         if tracked is None:
             return None
         found, then = tracked
