@@ -217,7 +217,7 @@ class LandmarkSlam:
         pose = self._accept(frame, tracked)
         # What has moved since it was first seen, by its track over the last quarter of a second.
         unrolled = self.shutter.unrolled(frame, measured, pose)
-        moving = self.recent_frames.moving(frame.timestamp, unrolled, pose)
+        moving = self.recent_frames.moving(frame.timestamp, unrolled, pose, tracked.landmarks >= 0)
         # Keyframe (Mur-Artal and Tardos, T-RO 2017, III-E)? Then its features become landmarks, and
         # mapping begins: fusing, registration of depth images, bundle adjustment, loops.
         landmark_map, landmarks = self.landmark_map, tracked.landmarks

@@ -148,22 +148,52 @@ class RecentFrames:
         moved = linked & last.moving[before]
         return self._spread(self._points(features, camera_from_world), features, moved, linked & ~moved)
 
-    def moving(self, time: float, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
+    def moving(
+        self,
+        time: float,
+        features: Features,
+        camera_from_world: np.ndarray,
+        agreeing: np.ndarray,
+    ) -> np.ndarray:
         """Which features (N,) are not where they were, and what has no past beside them.
 
         Args:
             time: of the frame, seconds.
             features: N features with depth.
             camera_from_world: (4, 4) where the camera is.
+            agreeing: (N,) bool, features whose landmarks agree with that.
         """
         now = self._points(features, camera_from_world)
-        then, age = self._earliest(_Look(time, features, camera_from_world, np.zeros(len(features.mask), bool)))
+        then, age = self._earliest(_Look(time, features, camera_from_world, agreeing))
         known = age >= self._config.track_age
+        velocity = (now - then) / np.maximum(age, self._config.track_age)[:, None]
+        noise = depth_threshold(features.depth, INVERSE_DEPTH_SIGMA, CLOSE)
         way = np.linalg.norm(now - then, axis=1)
-        moved = known & (way > depth_threshold(features.depth, INVERSE_DEPTH_SIGMA, CLOSE) + self._config.least_speed * age)
-        still = known & ~moved
+        still = known & agreeing
+        if still.sum() >= self._config.min_rivals:
+            noise *= max(1.0, float(np.quantile(way[still] / noise[still], 0.9)))
+        moved = known & (way > noise + self._config.least_speed * age)
+        moved = self._coherent(moved, velocity, noise / np.maximum(age, self._config.track_age))
+        short = age < 0.8 * self._config.look_back[1]
+        still = known & ~moved & ~short
         moved = self._spread(now, features, moved, still)
-        return features.mask & ~still if moved.any() else moved
+        return features.mask & (moved | ~known) if moved.any() else moved
+
+    def _coherent(self, moved: np.ndarray, velocity: np.ndarray, limit: np.ndarray) -> np.ndarray:
+        """Those of moved features (N,) that have a velocity (N, 3) in common, to a limit (N,)."""
+        coherent = np.zeros(len(moved), bool)
+        left = np.flatnonzero(moved)
+        for _ in range(MOST_MOTIONS):
+            if len(left) < self._config.min_moving:
+                break
+            apart = np.linalg.norm(velocity[left, None] - velocity[left], axis=-1)
+            alike = apart < limit[left]
+            group = alike[np.argmax(alike.sum(1))]
+            if group.sum() < self._config.min_moving:
+                break
+            coherent[left[group]] = True
+            left = left[~group]
+        return coherent
 
     def _earliest(self, look: _Look) -> tuple[np.ndarray, np.ndarray]:
         """Where features were first seen (N, 3), world, and how long ago (N,), seconds.
