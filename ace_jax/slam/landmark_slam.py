@@ -208,7 +208,8 @@ class LandmarkSlam:
         if tracked is not None and not self.tracker.is_steady(self.landmark_map, tracked):
             tracked = self._without_moving(frame, measured, tracked)
         # Few landmarks: what the last frame has in common with this one determines the pose too.
-        if tracked is not None and self.tracker.has_few(tracked):
+        alone = not self.recent_frames.something_moves
+        if tracked is not None and alone and self.tracker.has_few(tracked):
             tracked = self._with_last_frame(frame, measured, tracked)
         clock.lap("tracking")
         # Lost; another map begins before long.

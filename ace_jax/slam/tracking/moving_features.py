@@ -130,6 +130,11 @@ class RecentFrames:
             features = Features(**{name: content[name][i] for name in _FEATURES})
             self._looks.append(_Look(time, features, content["poses"][i], np.zeros(len(features.mask), bool)))
 
+    @property
+    def something_moves(self) -> bool:
+        """Whether something moved in the last frame."""
+        return bool(self._looks) and bool(self._looks[-1].moving.any())
+
     def moved_before(
         self, features: Features, camera_from_world: np.ndarray | None
     ) -> np.ndarray:
