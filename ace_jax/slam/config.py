@@ -70,7 +70,7 @@ class MovingConfig:
     min_matches: int = 10
     track_age: float = 0.06
     least_speed: float = 0.1
-    min_moving: int = 8
+    min_moving: int = 12
     reach: float = 0.3
     neighbours: int = 3
 

@@ -177,7 +177,7 @@ class RecentFrames:
         still = known & agreeing
         if still.sum() >= self._config.min_rivals:
             noise *= max(1.0, float(np.quantile(way[still] / noise[still], 0.9)))
-        moved = known & (way > noise + self._config.least_speed * age)
+        moved = known & (way > 2 * noise) & (way > noise + self._config.least_speed * age)
         moved = self._coherent(moved, velocity, noise / np.maximum(age, self._config.track_age))
         short = age < 0.8 * self._config.look_back[1]
         still = known & ~moved & ~short
@@ -210,7 +210,7 @@ class RecentFrames:
         age = np.zeros(len(index))
         current = look
         for earlier in reversed(self._looks):
-            if look.time - earlier.time > self._config.look_back[1] + 0.05:
+            if current is not look and look.time - earlier.time > self._config.look_back[1] + 0.05:
                 break
             if current.before is None:
                 current.before = self._same(current, earlier)
@@ -287,7 +287,7 @@ class RecentFrames:
         index, best, most = np.arange(len(look.features.mask)), None, 0
         current = look
         for earlier in reversed(self._looks):
-            if look.time - earlier.time > self._config.look_back[1] + 0.05:
+            if current is not look and look.time - earlier.time > self._config.look_back[1] + 0.05:
                 break
             if current.before is None:
                 current.before = self._same(current, earlier)
