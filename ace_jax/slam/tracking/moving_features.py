@@ -182,7 +182,7 @@ class RecentFrames:
         short = age < 0.8 * self._config.look_back[1]
         still = known & ~moved & ~short
         moved = self._spread(now, features, moved, still)
-        return features.mask & (moved | ~known) if moved.any() else moved
+        return moved
 
     def _coherent(self, moved: np.ndarray, velocity: np.ndarray, limit: np.ndarray) -> np.ndarray:
         """Those of moved features (N,) that have a velocity (N, 3) in common, to a limit (N,)."""
