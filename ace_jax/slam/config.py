@@ -35,18 +35,18 @@ class MovingConfig:
             be that of a moving person, so earlier frames are compared; with more agreement (see
             `Tracked`) than this, another pose is taken only if as many matches as a rival needs
             would be left to a moving thing.
-        look_back (s; tuned P): to the frames that a pose, and that single features, are compared
-            with; three and eight frames at 30 Hz.
-        memory (s; tuned P): for which frames are kept.
-        radius (px; tuned P): that a feature may be from where it stood.
+        memory (s; tuned P): for which features are followed; eight frames at 30 Hz.
+        radius (px; tuned P): that a feature may be from where it stood a tenth of a second ago.
         pixel_sigma (px; tuned P): keypoint noise between neighbouring frames.
         surface_ratio (ratio; tuned P): by which another motion must explain more surface to be the
             camera's.
         max_dragged (m; theory: 1 m/s for a tenth of a second): by which a walking person can have
             moved the pose.
         min_matches (matches; tuned P): that are asked for a motion.
-        moved (m, m/m; tuned P): least motion, and its growth with distance.
-        min_moving (matches; tuned P): that move; fewer are mismatches.
+        track_age (s; tuned P): for which a feature must be followed, to tell that it moves,
+        long_track (s; tuned P): and to tell that it does not.
+        least_speed (m/s; tuned P): of what moves, beyond noise.
+        min_moving (features; tuned P): with one velocity; fewer are mismatches.
         reach (m; tuned P): around moving features in which unmatched ones move as well,
         neighbours (features; tuned P): if so many moving ones are there, nearer than as many static
             ones.
@@ -61,14 +61,14 @@ class MovingConfig:
     min_rival_share: float = 0.25
     unsteady_agreement: float = 0.7
     # Comparison with earlier frames
-    look_back: tuple[float, float] = (0.095, 0.245)
-    memory: float = 0.5
+    memory: float = 0.29
     radius: float = 60.0
     pixel_sigma: float = 1.0
     surface_ratio: float = 1.1
     max_dragged: float = 0.1
     min_matches: int = 10
     track_age: float = 0.06
+    long_track: float = 0.195
     least_speed: float = 0.1
     min_moving: int = 12
     reach: float = 0.3

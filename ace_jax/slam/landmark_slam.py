@@ -1,7 +1,6 @@
 """RGB-D SLAM in a map of landmarks: the loop over frames."""
 
 from collections.abc import Mapping
-from importlib import import_module
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from ace_jax.features.similarity import similarity
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.rigid import orthonormalized
 from ace_jax.localization.scene_map import SceneMap
-from ace_jax.programs import in_threads
+from ace_jax.slam.compilation import compile_programs
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.frame_poses import FramePoses, State, TrackedFrame
 from ace_jax.slam.loops.loop_closing import LoopCloser
@@ -125,22 +124,7 @@ class LandmarkSlam:
         self.measured = blank_features(extractor)
         self.last_landmarks = np.full(extractor.max_features, NO_LANDMARK, np.int32)
         self.last_descriptors = self.measured.descriptors
-        self._warm_up()
-
-    def _warm_up(self) -> None:
-        """Compiles every program before the first frame, on blank input of the right shapes."""
-        blank = np.zeros((self.camera.height, self.camera.width, 3), np.uint8)
-        jobs = [
-            *(self.mapping.warm_up(self.measured) if not self.frozen else ()),
-            *self.last_frame.warm_up(self.measured, self.tracker.noise),
-            *self.recent_frames.warm_up(self.measured),
-            *self.tracker.warm_up(self.landmark_map, self.measured),
-            lambda: self.extractor.extract(blank),
-            # What the first moving thing, and the first loop, would wait for.
-            lambda: import_module("scipy.spatial"),
-            lambda: import_module("scipy.sparse.linalg"),
-        ]
-        in_threads(jobs)
+        compile_programs(self)
 
     def adapted(self, frame: Frame) -> Frame:
         """A frame as this system's camera would have taken it; itself if it did.
@@ -208,17 +192,18 @@ class LandmarkSlam:
         if tracked is not None and not self.tracker.is_steady(self.landmark_map, tracked):
             tracked = self._without_moving(frame, measured, tracked)
         # Few landmarks: what the last frame has in common with this one determines the pose too.
-        alone = not self.recent_frames.something_moves
-        if tracked is not None and alone and self.tracker.has_few(tracked):
+        if tracked is not None and self._needs_last_frame(tracked):
             tracked = self._with_last_frame(frame, measured, tracked)
         clock.lap("tracking")
         # Lost; another map begins before long.
         if tracked is None:
             return self._lose(frame, measured, clock)
         pose = self._accept(frame, tracked)
-        # What has moved since it was first seen, by its track over the last quarter of a second.
+        # What moves, by its track over the last frames.
         unrolled = self.shutter.unrolled(frame, measured, pose)
-        moving = self.recent_frames.moving(frame.timestamp, unrolled, pose, tracked.landmarks >= 0)
+        seen = frame.timestamp, unrolled, pose
+        moving = self.recent_frames.remember(*seen, agreeing=tracked.landmarks >= 0)
+        clock.lap("tracking")
         # Keyframe (Mur-Artal and Tardos, T-RO 2017, III-E)? Then its features become landmarks, and
         # mapping begins: fusing, registration of depth images, bundle adjustment, loops.
         landmark_map, landmarks = self.landmark_map, tracked.landmarks
@@ -230,7 +215,6 @@ class LandmarkSlam:
         ):
             reference, relative = self._insert_keyframe(frame, tracked, pose, moving), np.eye(4)
             clock.lap("mapping")
-        self.recent_frames.remember(frame.timestamp, unrolled, pose, moving)
         self.last_frame.remember(frame, unrolled.without(moving))
         return self.poses.tracked(frame, pose, reference, relative)
 
@@ -349,6 +333,10 @@ class LandmarkSlam:
             return tracked
         pose, moving = corrected
         return self._track_near(frame, measured.without(moving), pose) or tracked
+
+    def _needs_last_frame(self, tracked: Tracked) -> bool:
+        """Whether few landmarks agree and nothing moves: nearer than the room, it would win."""
+        return self.tracker.has_few(tracked) and not self.recent_frames.something_moves
 
     def _with_last_frame(self, frame: Frame, measured: Features, tracked: Tracked) -> Tracked:
         """Few landmarks may agree with a wrong pose; not so with the last frame's features."""

@@ -1,20 +1,24 @@
-"""Moving-object detection from feature tracks over the last half second.
+"""Moving-object detection from feature tracks over the last quarter of a second.
 
 `free_space.py` detects motion into space that was seen to be empty; this needs no earlier view of
 the place, so it works when people stand in the image from the first frame on.
+
+Features are followed from frame to frame. One that is no longer where it was first seen has moved
+or is a mismatch. A group of them with one velocity has moved: mismatches and errors of depth or of
+the shutter have none in common.
 """
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import Camera
 from ace_jax.geometry.host_camera import unproject_to_world
-from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel
 from ace_jax.geometry.ransac_kabsch import depth_threshold
+from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel
 from ace_jax.geometry.rigid import centre, difference
 from ace_jax.geometry.rigid_motions import (
     CLOSE,
@@ -31,6 +35,7 @@ from ace_jax.slam.mapping.mapping_queue import Job
 from ace_jax.slam.tracking.free_space import nth_nearest
 from ace_jax.slam.tracking.guided_pose import optimized, pixel_errors
 
+RADIUS_TIME = 0.1  # seconds between frames, at which `MovingConfig.radius` is reached
 _FEATURES = tuple(field.name for field in dataclasses.fields(Features))
 
 
@@ -54,7 +59,7 @@ class _Look:
 
 
 class RecentFrames:
-    """Keeps the features of the last half second and compares a new frame with them.
+    """Keeps the features of the last frames and follows them into a new one.
 
     Args:
         camera: intrinsics of the frames.
@@ -71,7 +76,7 @@ class RecentFrames:
         self._camera = camera
         self._config = config
         pixel = camera.pixel_scale
-        self._gates = gates.replace(radius=np.float32(config.radius * pixel))
+        self._gates = gates
         self._noise = NoiseModel(config.pixel_sigma * pixel, INVERSE_DEPTH_SIGMA)
         self._looks: collections.deque[_Look] = collections.deque()
 
@@ -85,18 +90,31 @@ class RecentFrames:
         """Drops all frames: the world's axes have changed, or the camera was lost."""
         self._looks.clear()
 
-    def remember(self, time: float, features: Features, camera_from_world: np.ndarray, moving: np.ndarray) -> None:
-        """Keeps the features of a tracked frame, those of moving things too.
+    def remember(
+        self,
+        time: float,
+        features: Features,
+        camera_from_world: np.ndarray,
+        agreeing: np.ndarray,
+    ) -> np.ndarray:
+        """Keeps the features of a tracked frame, and tells which of them move.
 
         Args:
-            time: seconds.
-            features: N features.
-            camera_from_world: (4, 4).
-            moving: (N,) bool, which of them move.
+            time: of the frame, seconds.
+            features: N features with depth.
+            camera_from_world: (4, 4) where the camera is.
+            agreeing: (N,) bool, features whose landmarks agree with that: how far they seem to have
+                moved is noise.
+
+        Returns:
+            Which features (N,) move, with what has no past beside them.
         """
-        self._looks.append(_Look(time, features, camera_from_world, moving))
+        look = _Look(time, features, camera_from_world, np.zeros(len(features.mask), bool))
+        look.moving = self._moving(look, agreeing)
+        self._looks.append(look)
         while self._looks[0].time < time - self._config.memory:
             self._looks.popleft()
+        return look.moving
 
     def content(self) -> dict[str, np.ndarray]:
         """The frames, as `restore` takes them."""
@@ -107,8 +125,9 @@ class RecentFrames:
             name: np.stack([np.asarray(getattr(look.features, name)) for look in looks])
             for name in _FEATURES
         }
-        poses = np.stack([look.camera_from_world for look in looks])
-        return stacked | {"times": np.array([look.time for look in looks]), "poses": poses}
+        stacked["poses"] = np.stack([look.camera_from_world for look in looks])
+        stacked["moving"] = np.stack([look.moving for look in looks])
+        return stacked | {"times": np.array([look.time for look in looks])}
 
     def restore(self, content: Mapping[str, np.ndarray]) -> None:
         """Takes over the frames of another run with the same features.
@@ -126,111 +145,107 @@ class RecentFrames:
             raise ValueError("the recent frames are not whole")
         if content["uv"].shape[1:] != (content["depth"].shape[1], 2):
             raise ValueError("the recent frames are not whole")
+        # Checkpoints of earlier versions do not say what moved.
+        moving = content.get("moving", np.zeros(content["mask"].shape, bool))
+        if moving.shape != content["mask"].shape:
+            raise ValueError("the recent frames are not whole")
         for i, time in enumerate(content["times"].tolist()):
             features = Features(**{name: content[name][i] for name in _FEATURES})
-            self._looks.append(_Look(time, features, content["poses"][i], np.zeros(len(features.mask), bool)))
+            self._looks.append(_Look(time, features, content["poses"][i], moving[i] > 0))
 
     @property
     def something_moves(self) -> bool:
         """Whether something moved in the last frame."""
         return bool(self._looks) and bool(self._looks[-1].moving.any())
 
-    def moved_before(
-        self, features: Features, camera_from_world: np.ndarray | None
-    ) -> np.ndarray:
-        """Which features (N,) are those that were found to move in the last frame.
+    def moved_before(self, features: Features, camera_from_world: np.ndarray | None) -> np.ndarray:
+        """Which features (N,) moved in the last frame, and what is new beside them.
 
         Args:
             features: N features of a new frame, with depth.
             camera_from_world: (4, 4) where the camera is, about; None: unknown.
         """
         found = np.zeros(len(features.mask), bool)
-        if camera_from_world is None or not self._looks or not self._looks[-1].moving.any():
+        if camera_from_world is None or not self.something_moves:
             return found
         last = self._looks[-1]
-        before = self._same(_Look(last.time + 10, features, camera_from_world, found), last)
-        linked = before >= 0
-        moved = linked & last.moving[before]
-        return self._spread(self._points(features, camera_from_world), features, moved, linked & ~moved)
-
-    def moving(
-        self,
-        time: float,
-        features: Features,
-        camera_from_world: np.ndarray,
-        agreeing: np.ndarray,
-    ) -> np.ndarray:
-        """Which features (N,) are not where they were, and what has no past beside them.
-
-        Args:
-            time: of the frame, seconds.
-            features: N features with depth.
-            camera_from_world: (4, 4) where the camera is.
-            agreeing: (N,) bool, features whose landmarks agree with that.
-        """
+        before = self._same(features, camera_from_world, last, self._config.radius)
+        known = before >= 0
+        moved = known & last.moving[before]
         now = self._points(features, camera_from_world)
-        then, age = self._earliest(_Look(time, features, camera_from_world, agreeing))
-        known = age >= self._config.track_age
-        velocity = (now - then) / np.maximum(age, self._config.track_age)[:, None]
-        noise = depth_threshold(features.depth, INVERSE_DEPTH_SIGMA, CLOSE)
-        way = np.linalg.norm(now - then, axis=1)
-        still = known & agreeing
-        if still.sum() >= self._config.min_rivals:
-            noise *= max(1.0, float(np.quantile(way[still] / noise[still], 0.9)))
-        moved = known & (way > 2 * noise) & (way > noise + self._config.least_speed * age)
-        moved = self._coherent(moved, velocity, noise / np.maximum(age, self._config.track_age))
-        short = age < 0.8 * self._config.look_back[1]
-        still = known & ~moved & ~short
-        moved = self._spread(now, features, moved, still)
-        return moved
+        return self._spread(now, features, moved, known & ~moved)
 
-    def _coherent(self, moved: np.ndarray, velocity: np.ndarray, limit: np.ndarray) -> np.ndarray:
-        """Those of moved features (N,) that have a velocity (N, 3) in common, to a limit (N,)."""
-        coherent = np.zeros(len(moved), bool)
-        left = np.flatnonzero(moved)
+    def _moving(self, look: _Look, agreeing: np.ndarray) -> np.ndarray:
+        """See `remember`."""
+        config, depth = self._config, look.features.depth
+        now = self._points(look.features, look.camera_from_world)
+        then, age = now.copy(), np.zeros(len(depth))
+        for earlier, index in self._followed(look):
+            points = self._points(earlier.features, earlier.camera_from_world)
+            then[index >= 0] = points[index[index >= 0]]
+            age[index >= 0] = look.time - earlier.time
+        known = age >= config.track_age
+        way = np.linalg.norm(now - then, axis=1)
+        noise = depth_threshold(depth, INVERSE_DEPTH_SIGMA, CLOSE)
+        settled = known & agreeing
+        if settled.sum() >= config.min_rivals:
+            noise = noise * max(1.0, float(np.quantile(way[settled] / noise[settled], 0.9)))
+        # Twice the noise: a group is then told from another one that does not move.
+        moved = known & (way > np.maximum(2.0 * noise, noise + config.least_speed * age))
+        time = np.maximum(age, config.track_age)
+        moved = self._groups(moved, (now - then) / time[:, None], noise / time)
+        return self._spread(now, look.features, moved, (age >= config.long_track) & ~moved)
+
+    def _groups(self, moved: np.ndarray, velocity: np.ndarray, limit: np.ndarray) -> np.ndarray:
+        """Those of moved features (N,) that share a velocity (N, 3) within limits (N,), m/s."""
+        grouped, left = np.zeros(len(moved), bool), np.flatnonzero(moved)
         for _ in range(MOST_MOTIONS):
             if len(left) < self._config.min_moving:
                 break
             apart = np.linalg.norm(velocity[left, None] - velocity[left], axis=-1)
             alike = apart < limit[left]
-            group = alike[np.argmax(alike.sum(1))]
+            group = alike[np.argmax(alike.sum(axis=1))]
             if group.sum() < self._config.min_moving:
                 break
-            coherent[left[group]] = True
+            grouped[left[group]] = True
             left = left[~group]
-        return coherent
+        return grouped
 
-    def _earliest(self, look: _Look) -> tuple[np.ndarray, np.ndarray]:
-        """Where features were first seen (N, 3), world, and how long ago (N,), seconds.
+    def _followed(self, look: _Look) -> Iterator[tuple[_Look, np.ndarray]]:
+        """Earlier frames, newest first, and which of their features (N,) each feature is in them.
 
-        They are followed from each frame to the one before, for `look_back`'s longer time.
+        `NO_MATCH` where the track has ended.
         """
-        index = np.arange(len(look.features.mask))
-        then = self._points(look.features, look.camera_from_world)
-        age = np.zeros(len(index))
-        current = look
+        index, later = np.arange(len(look.features.mask)), look
         for earlier in reversed(self._looks):
-            if current is not look and look.time - earlier.time > self._config.look_back[1] + 0.05:
-                break
-            if current.before is None:
-                current.before = self._same(current, earlier)
-            index = np.where(index >= 0, current.before[np.maximum(index, 0)], NO_MATCH)
-            if not (index >= 0).any():
-                break
-            points = self._points(earlier.features, earlier.camera_from_world)
-            then[index >= 0] = points[index[index >= 0]]
-            age[index >= 0] = look.time - earlier.time
-            current = earlier
-        return then, age
+            if later is not look and look.time - earlier.time > self._config.memory:
+                return
+            if later.before is None:
+                part = min((later.time - earlier.time) / RADIUS_TIME, 1.0)
+                seen = later.features, later.camera_from_world
+                later.before = self._same(*seen, earlier, part * self._config.radius)
+            index = np.where(index >= 0, later.before[index], NO_MATCH)
+            yield earlier, index
+            later = earlier
 
-    def _same(self, look: _Look, earlier: _Look) -> np.ndarray:
-        """Which feature of an earlier look each of a look's (N,) is, near where it stood."""
-        part = min((look.time - earlier.time) / self._config.look_back[0], 1.0)
-        gates = self._gates.replace(radius=np.float32(self._gates.radius * part))
-        seen = look.features
-        seen = seen.replace(mask=seen.mask & (seen.depth > 0))
-        block = self._block(earlier)
-        return guided_match(block, seen, look.camera_from_world, self._camera, gates)
+    def _same(
+        self, features: Features, camera_from_world: np.ndarray, earlier: _Look, radius: float
+    ) -> np.ndarray:
+        """Which feature of an earlier frame each one (N,) is, within pixels of where it stood."""
+        then, pose = earlier.features, earlier.camera_from_world
+        points = self._points(then, pose)
+        to_camera = centre(pose) - points
+        distances = np.linalg.norm(to_camera, axis=1)
+        block = Landmarks(
+            points=points.astype(np.float32),
+            descriptors=np.asarray(then.descriptors)[:, None],
+            view_directions=to_camera / np.maximum(distances, 1e-6)[:, None],
+            distances=distances,
+            views=(then.mask & (then.depth > 0)).astype(np.int32),
+        )
+        seen = features.replace(mask=features.mask & (features.depth > 0))
+        gates = self._gates.replace(radius=np.float32(radius * self._camera.pixel_scale))
+        return guided_match(block, seen, camera_from_world, self._camera, gates)
 
     def corrected(
         self, time: float, features: Features, camera_from_world: np.ndarray, agreed: bool
@@ -247,20 +262,21 @@ class RecentFrames:
             None, or the (4, 4) pose that explains clearly more surface, and which features (N,)
             follow other motions than that.
         """
-        tracked = self._tracked(_Look(time, features, camera_from_world, np.zeros(len(features.mask), bool)))
+        tracked = self._tracked(time, features, camera_from_world)
         if tracked is None:
             return None
         found, then = tracked
         followed = found & self._agree(camera_from_world, then, features)
-        most = self._config.surface_ratio * self._surface(followed, then, features, camera_from_world)
-        best, left, motions = None, found, []
+        area = self._surface(followed, then, features, camera_from_world)
+        most = self._config.surface_ratio * area
+        best, left, motions = None, found, [followed]
         for _ in range(MOST_MOTIONS):
             if left.sum() < self._config.min_matches:
                 break
-            motion = most_common_motion(then, features.uv, features.depth, left, self._camera)
-            if motion is None:
+            found_motion = most_common_motion(then, features.uv, features.depth, left, self._camera)
+            if found_motion is None:
                 break
-            start, votes = motion
+            start, votes = found_motion
             pose, _ = optimized(start, then, features, left, votes, self._camera, self._noise)
             agree = found & self._agree(pose, then, features)
             motions.append(agree)
@@ -274,62 +290,31 @@ class RecentFrames:
         pose, agree = best
         # Without something that moves, another pose of the same features is mere noise.
         least = max(self._config.min_rivals, self._config.min_rival_share * found.sum())
-        others = max(np.sum(other & ~agree) for other in [followed, *motions])
-        if agreed and others < least:
+        if agreed and max(np.sum(motion & ~agree) for motion in motions) < least:
             return None
         return pose, self._spread(self._points(features, pose), features, found & ~agree, agree)
 
-    def _tracked(self, look: _Look) -> tuple[np.ndarray, np.ndarray] | None:
-        """Which features of a look were tracked (N,), and where they were (N, 3), at one time.
+    def _tracked(
+        self, time: float, features: Features, camera_from_world: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Which features were tracked (N,), and where they were (N, 3), all in one earlier frame.
 
-        As long ago as half of them can be followed, at most `look_back`'s longer time.
+        The earliest in which half of those are found that are found in any. None: in no frame.
         """
-        index, best, most = np.arange(len(look.features.mask)), None, 0
-        current = look
-        for earlier in reversed(self._looks):
-            if current is not look and look.time - earlier.time > self._config.look_back[1] + 0.05:
-                break
-            if current.before is None:
-                current.before = self._same(current, earlier)
-            index = np.where(index >= 0, current.before[np.maximum(index, 0)], NO_MATCH)
+        look = _Look(time, features, camera_from_world, np.zeros(len(features.mask), bool))
+        best, most = None, self._config.min_matches
+        for earlier, index in self._followed(look):
             found = index >= 0
             most = max(most, found.sum())
             if found.sum() < max(most / 2, self._config.min_matches):
                 break
             points = self._points(earlier.features, earlier.camera_from_world).astype(np.float32)
-            best = found, points[np.maximum(index, 0)]
-            current = earlier
+            best = found, points[index]
         return best
 
     def _points(self, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
         """(N, 3) world points of features."""
         return unproject_to_world(features.uv, features.depth, self._camera, camera_from_world)
-
-    def _match(
-        self, time: float, ago: float, features: Features, camera_from_world: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Which features were seen `ago` seconds back or earlier, and where they were (N, 3)."""
-        looks = [look for look in self._looks if look.time <= time - ago]
-        if not looks:
-            return None
-        block = self._block(looks[-1])
-        seen = features.replace(mask=features.mask & (features.depth > 0))
-        match = guided_match(block, seen, camera_from_world, self._camera, self._gates)
-        return match >= 0, block.points[np.maximum(match, 0)]
-
-    def _block(self, look: _Look) -> Landmarks:
-        """A look's features as landmarks."""
-        then, pose = look.features, look.camera_from_world
-        points = self._points(then, pose)
-        to_camera = centre(pose) - points
-        distances = np.linalg.norm(to_camera, axis=1)
-        return Landmarks(
-            points=points.astype(np.float32),
-            descriptors=np.asarray(then.descriptors)[:, None],
-            view_directions=to_camera / np.maximum(distances, 1e-6)[:, None],
-            distances=distances,
-            views=(then.mask & (then.depth > 0)).astype(np.int32),
-        )
 
     def _agree(self, pose: np.ndarray, then: np.ndarray, features: Features) -> np.ndarray:
         """Which features (N,) are where a pose puts what was seen then, to the pixel."""
