@@ -201,8 +201,10 @@ class LandmarkSlam:
         pose = self._accept(frame, tracked)
         # What moves, by its track over the last frames.
         unrolled = self.shutter.unrolled(frame, measured, pose)
-        seen = frame.timestamp, unrolled, pose
-        moving = self.recent_frames.remember(*seen, agreeing=tracked.landmarks >= 0)
+        seen = frame.timestamp, unrolled, pose, tracked.landmarks
+        moving = self.recent_frames.remember(*seen)
+        if moving.any() and not self.frozen:
+            self.landmark_map.remove_rare(self.recent_frames.moving_landmarks())
         clock.lap("tracking")
         # Keyframe (Mur-Artal and Tardos, T-RO 2017, III-E)? Then its features become landmarks, and
         # mapping begins: fusing, registration of depth images, bundle adjustment, loops.
@@ -277,12 +279,12 @@ class LandmarkSlam:
         if int(np.sum(features.depth > 0)) < 3 * self.config.min_inliers:
             return None
         pose = np.eye(4)
-        nothing = np.zeros(len(features.mask), bool)
-        self._insert_keyframe(frame, Tracked.without_landmarks(pose, features), pose, nothing)
+        first = Tracked.without_landmarks(pose, features)
+        moving = self.recent_frames.remember(frame.timestamp, features, pose, first.landmarks)
+        self._insert_keyframe(frame, first, pose, moving)
         clock.lap("mapping")
         self.state = State.TRACKING
         self.atlas.count_tracked()
-        self.recent_frames.remember(frame.timestamp, features, pose, nothing)
         self.last_frame.remember(frame, features)
         return self.poses.tracked(frame, pose, 0, np.eye(4))
 
@@ -362,6 +364,7 @@ class LandmarkSlam:
         # The frame's features now show the landmarks that were made of them.
         self.last_landmarks = self.landmark_map.landmarks_of(number).copy()
         self.last_descriptors = features.descriptors
+        self.recent_frames.show(self.last_landmarks)
         self.selection.since_keyframe = 0
         return number
 

@@ -366,6 +366,10 @@ class LandmarkMap:
         self.observed.clear(slots)
         self._free.extend(slots.tolist())
 
+    def remove_rare(self, slots: np.ndarray) -> None:
+        """Removes those of some landmarks (M,) that two keyframes observe at most."""
+        self.remove(slots[self.observations[slots] <= 2])
+
     def fuse(self, kept: int, dropped: int) -> None:
         """Merges two landmarks; a keyframe that observes both keeps the first one's feature."""
         if kept == dropped or not (self.valid[kept] and self.valid[dropped]):

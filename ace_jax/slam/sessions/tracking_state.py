@@ -15,11 +15,13 @@ def tracking_state(system: LandmarkSlam) -> dict[str, np.ndarray]:
     """What `resume` takes; keyframes and landmarks are numbered as in `LandmarkMap.content`."""
     landmark, place = system.landmark_map.places()
     fused = {number for number, _ in system.landmark_map.edges.unlearned}
-    mapping = system.mapping
+    mapping, recent = system.mapping, system.recent_frames.content()
+    if "landmarks" in recent:
+        recent["landmarks"] = landmark[recent["landmarks"]]
     unadjusted = [n for n in mapping.being_mapped if n in fused]
     unmapped = [n for n in mapping.being_mapped if n not in fused] + mapping.unmapped
     return {
-        **{f"recent/{name}": x for name, x in system.recent_frames.content().items()},
+        **{f"recent/{name}": x for name, x in recent.items()},
         **{f"air/{name}": x for name, x in system.free_space.content().items()},
         "tracks": np.array(system.state is State.TRACKING),
         "landmarks": landmark[system.last_landmarks],

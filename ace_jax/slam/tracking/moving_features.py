@@ -10,7 +10,7 @@ the shutter have none in common.
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from ace_jax.geometry.rigid_motions import (
 from ace_jax.localization.guided_matching import NO_MATCH, guided_match
 from ace_jax.localization.landmarks import Landmarks, MatchGates
 from ace_jax.slam.config import MovingConfig
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.mapping.mapping_queue import Job
 from ace_jax.slam.tracking.free_space import nth_nearest
 from ace_jax.slam.tracking.guided_pose import optimized, pixel_errors
@@ -47,6 +48,7 @@ class _Look:
         time: seconds.
         features: N features.
         camera_from_world: (4, 4).
+        landmarks: (N,) landmark of each feature, or `NO_LANDMARK`.
         moving: (N,) which features were found to move.
         before: (N,) which feature of the look before each one is; `NO_MATCH`: none. None: unasked.
     """
@@ -54,8 +56,17 @@ class _Look:
     time: float
     features: Features
     camera_from_world: np.ndarray
+    landmarks: np.ndarray
     moving: np.ndarray
     before: np.ndarray | None = None
+
+
+def _look(
+    time: float, features: Features, camera_from_world: np.ndarray, landmarks: np.ndarray
+) -> _Look:
+    """A frame of which nothing is known to move."""
+    nothing = np.zeros(len(features.mask), bool)
+    return _Look(time, features, camera_from_world, landmarks, nothing)
 
 
 class RecentFrames:
@@ -95,7 +106,7 @@ class RecentFrames:
         time: float,
         features: Features,
         camera_from_world: np.ndarray,
-        agreeing: np.ndarray,
+        landmarks: np.ndarray,
     ) -> np.ndarray:
         """Keeps the features of a tracked frame, and tells which of them move.
 
@@ -103,14 +114,14 @@ class RecentFrames:
             time: of the frame, seconds.
             features: N features with depth.
             camera_from_world: (4, 4) where the camera is.
-            agreeing: (N,) bool, features whose landmarks agree with that: how far they seem to have
-                moved is noise.
+            landmarks: (N,) landmark of each feature that agrees with that, or `NO_LANDMARK`;
+                how far these seem to have moved is noise.
 
         Returns:
             Which features (N,) move, with what has no past beside them.
         """
-        look = _Look(time, features, camera_from_world, np.zeros(len(features.mask), bool))
-        look.moving = self._moving(look, agreeing)
+        look = _look(time, features, camera_from_world, landmarks)
+        look.moving = self._moving(look)
         self._looks.append(look)
         while self._looks[0].time < time - self._config.memory:
             self._looks.popleft()
@@ -126,6 +137,7 @@ class RecentFrames:
             for name in _FEATURES
         }
         stacked["poses"] = np.stack([look.camera_from_world for look in looks])
+        stacked["landmarks"] = np.stack([look.landmarks for look in looks])
         stacked["moving"] = np.stack([look.moving for look in looks])
         return stacked | {"times": np.array([look.time for look in looks])}
 
@@ -146,12 +158,30 @@ class RecentFrames:
         if content["uv"].shape[1:] != (content["depth"].shape[1], 2):
             raise ValueError("the recent frames are not whole")
         # Checkpoints of earlier versions do not say what moved.
-        moving = content.get("moving", np.zeros(content["mask"].shape, bool))
-        if moving.shape != content["mask"].shape:
+        shape = content["mask"].shape
+        landmarks = content.get("landmarks", np.full(shape, NO_LANDMARK))
+        moving = content.get("moving", np.zeros(shape, bool))
+        if landmarks.shape != shape or moving.shape != shape:
             raise ValueError("the recent frames are not whole")
         for i, time in enumerate(content["times"].tolist()):
             features = Features(**{name: content[name][i] for name in _FEATURES})
-            self._looks.append(_Look(time, features, content["poses"][i], moving[i] > 0))
+            look = _look(time, features, content["poses"][i], landmarks[i])
+            look.moving = moving[i] > 0
+            self._looks.append(look)
+
+    def show(self, landmarks: np.ndarray) -> None:
+        """Notes the landmarks (N,) that the newest frame's features were made into."""
+        self._looks[-1].landmarks = landmarks
+
+    def moving_landmarks(self) -> np.ndarray:
+        """Landmarks (M,) that were made of what is now known to move."""
+        look = self._looks[-1]
+        shown = [
+            earlier.landmarks[index[look.moving & (index >= 0)]]
+            for earlier, index in self._followed(look, list(self._looks)[:-1])
+        ]
+        slots = np.unique(np.concatenate(shown)) if shown else np.zeros(0, np.int64)
+        return slots[slots != NO_LANDMARK]
 
     @property
     def something_moves(self) -> bool:
@@ -175,19 +205,19 @@ class RecentFrames:
         now = self._points(features, camera_from_world)
         return self._spread(now, features, moved, known & ~moved)
 
-    def _moving(self, look: _Look, agreeing: np.ndarray) -> np.ndarray:
+    def _moving(self, look: _Look) -> np.ndarray:
         """See `remember`."""
         config, depth = self._config, look.features.depth
         now = self._points(look.features, look.camera_from_world)
         then, age = now.copy(), np.zeros(len(depth))
-        for earlier, index in self._followed(look):
+        for earlier, index in self._followed(look, self._looks):
             points = self._points(earlier.features, earlier.camera_from_world)
             then[index >= 0] = points[index[index >= 0]]
             age[index >= 0] = look.time - earlier.time
         known = age >= config.track_age
         way = np.linalg.norm(now - then, axis=1)
         noise = depth_threshold(depth, INVERSE_DEPTH_SIGMA, CLOSE)
-        settled = known & agreeing
+        settled = known & (look.landmarks != NO_LANDMARK)
         if settled.sum() >= config.min_rivals:
             noise = noise * max(1.0, float(np.quantile(way[settled] / noise[settled], 0.9)))
         # Twice the noise: a group is then told from another one that does not move.
@@ -211,13 +241,13 @@ class RecentFrames:
             left = left[~group]
         return grouped
 
-    def _followed(self, look: _Look) -> Iterator[tuple[_Look, np.ndarray]]:
+    def _followed(self, look: _Look, looks: Sequence[_Look]) -> Iterator[tuple[_Look, np.ndarray]]:
         """Earlier frames, newest first, and which of their features (N,) each feature is in them.
 
         `NO_MATCH` where the track has ended.
         """
         index, later = np.arange(len(look.features.mask)), look
-        for earlier in reversed(self._looks):
+        for earlier in reversed(looks):
             if later is not look and look.time - earlier.time > self._config.memory:
                 return
             if later.before is None:
@@ -301,9 +331,10 @@ class RecentFrames:
 
         The earliest in which half of those are found that are found in any. None: in no frame.
         """
-        look = _Look(time, features, camera_from_world, np.zeros(len(features.mask), bool))
+        nothing = np.full(len(features.mask), NO_LANDMARK)
+        look = _look(time, features, camera_from_world, nothing)
         best, most = None, self._config.min_matches
-        for earlier, index in self._followed(look):
+        for earlier, index in self._followed(look, self._looks):
             found = index >= 0
             most = max(most, found.sum())
             if found.sum() < max(most / 2, self._config.min_matches):
