@@ -47,6 +47,7 @@ class MovingConfig:
         long_track (s; tuned P): and to tell that it does not.
         least_speed (m/s; tuned P): of what moves, beyond noise.
         min_moving (features; tuned P): with one velocity; fewer are mismatches.
+        min_grouped (share; tuned P): of all that seem to move, in such groups.
         reach (m; tuned P): around moving features in which unmatched ones move as well,
         neighbours (features; tuned P): if so many moving ones are there, nearer than as many static
             ones.
@@ -71,6 +72,7 @@ class MovingConfig:
     long_track: float = 0.195
     least_speed: float = 0.1
     min_moving: int = 12
+    min_grouped: float = 2 / 3
     reach: float = 0.3
     neighbours: int = 3
 

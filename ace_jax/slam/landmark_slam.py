@@ -293,7 +293,7 @@ class LandmarkSlam:
         cause = likely_cause(frame, features, self.last_frame.frame, self.poses.last_turn())
         if self.landmark_map.keyframes:
             self.state = State.LOST
-            self._forget_motion()
+            self.free_space.forget()
             if self.maps is not None and self.maps.lose():
                 self._leave_map()
         started = None if self.landmark_map.keyframes else self._start(frame, features, clock)

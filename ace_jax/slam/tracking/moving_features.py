@@ -239,7 +239,9 @@ class RecentFrames:
                 break
             grouped[left[group]] = True
             left = left[~group]
-        return grouped
+        # Much that moves in no group tells that the noise is larger than was thought.
+        enough = grouped.sum() >= self._config.min_grouped * moved.sum()
+        return grouped if enough else np.zeros_like(grouped)
 
     def _followed(self, look: _Look, looks: Sequence[_Look]) -> Iterator[tuple[_Look, np.ndarray]]:
         """Earlier frames, newest first, and which of their features (N,) each feature is in them.
