@@ -5,9 +5,11 @@ import pytest
 from slam_walkers import CAMERA, GATES, IS_PERSON, moved, points, seen
 
 from ace_jax.slam.config import MovingConfig
+from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.tracking.moving_features import RecentFrames
 
 CROWD = MovingConfig.min_moving
+NOTHING = np.full(len(IS_PERSON), NO_LANDMARK)
 
 
 @pytest.fixture
@@ -15,12 +17,12 @@ def recent() -> RecentFrames:
     """A camera that stood still for 0.3 s, before a person who stood still."""
     frames = RecentFrames(CAMERA, GATES)
     for time in (0.0, 0.1, 0.2, 0.3):
-        frames.remember(time, seen(points(), np.eye(4)), np.eye(4))
+        frames.remember(time, seen(points(), np.eye(4)), np.eye(4), NOTHING)
     return frames
 
 
 def test_who_walks_moves_and_the_wall_does_not(recent):
-    moving = recent.moving(0.4, seen(points(0.15), moved(0.05)), moved(0.05))
+    moving = recent.remember(0.4, seen(points(0.15), moved(0.05)), moved(0.05), NOTHING)
     assert moving[IS_PERSON].mean() > 0.95
     assert not moving[~IS_PERSON].any()
 
@@ -30,20 +32,53 @@ def test_what_is_new_beside_who_walks_moves_and_beside_the_wall_does_not(recent)
     changed = features.descriptors.copy()
     new = [*range(0, 120, 10), *range(120, 300, 10)]
     changed[new] = -changed[new]
-    moving = recent.moving(0.4, features.replace(descriptors=changed), moved(0.05))
+    moving = recent.remember(0.4, features.replace(descriptors=changed), moved(0.05), NOTHING)
     assert moving[new][IS_PERSON[new]].mean() > 0.9
     assert not moving[~IS_PERSON].any()
 
 
-def test_a_few_mismatches_are_nobody(recent):
+@pytest.mark.parametrize("count", [CROWD - 1, CROWD + 3])
+def test_a_few_mismatches_are_nobody(recent, count):
     world = points()
-    world[: CROWD - 1] += [0.15, 0.0, 0.0]
-    assert not recent.moving(0.4, seen(world, moved(0.05)), moved(0.05)).any()
-    world[:CROWD] = np.add(points()[:CROWD], [0.15, 0.0, 0.0])
-    np.testing.assert_array_equal(
-        np.flatnonzero(recent.moving(0.4, seen(world, moved(0.05)), moved(0.05))),
-        range(CROWD),
-    )
+    world[:count] += [0.15, 0.0, 0.0]
+    found = recent.remember(0.4, seen(world, moved(0.05)), moved(0.05), NOTHING)
+    assert not found[count:].any()
+    assert found.sum() == 0 if count < CROWD else found.sum() >= CROWD
+
+
+def test_what_moves_every_way_is_noise(recent):
+    """As many as a crowd, each in a direction of its own: no group, and nobody."""
+    rng = np.random.default_rng(0)
+    way = rng.normal(size=(3 * CROWD, 3)) * [1.0, 1.0, 0.0]
+    world = points()
+    world[: 3 * CROWD] += 0.15 * way / np.linalg.norm(way, axis=1, keepdims=True)
+    assert not recent.remember(0.4, seen(world, moved(0.05)), moved(0.05), NOTHING).any()
+
+
+def test_noise_is_what_features_of_landmarks_show(recent):
+    """Where the map's own features are decimetres off, 15 cm tell nothing."""
+    world = points(0.15)
+    world[~IS_PERSON] += np.random.default_rng(0).choice([-0.15, 0.15], (sum(~IS_PERSON), 3))
+    landmarks = np.where(IS_PERSON, NO_LANDMARK, np.arange(len(IS_PERSON)))
+    assert not recent.remember(0.4, seen(world, np.eye(4)), np.eye(4), landmarks).any()
+
+
+def test_who_moved_in_the_last_frame_is_known_at_once(recent):
+    recent.remember(0.4, seen(points(0.15), moved(0.05)), moved(0.05), NOTHING)
+    assert recent.something_moves
+    known = recent.moved_before(seen(points(0.17), moved(0.06)), moved(0.055))
+    assert known[IS_PERSON].mean() > 0.95
+    assert not known[~IS_PERSON].any()
+    assert not recent.moved_before(seen(points(0.17), moved(0.06)), None).any()
+
+
+def test_landmarks_that_were_made_of_who_moves_are_named(recent):
+    slots = np.arange(len(IS_PERSON)) + 7
+    recent.show(slots)
+    recent.remember(0.4, seen(points(0.15), moved(0.05)), moved(0.05), NOTHING)
+    named = recent.moving_landmarks()
+    assert len(named) > 0.95 * IS_PERSON.sum()
+    assert np.isin(named, slots[IS_PERSON]).all()
 
 
 @pytest.mark.parametrize("agreed", [True, False])
@@ -77,22 +112,43 @@ def test_a_pose_that_matches_agreed_with_is_corrected_only_if_many_of_them_move(
 @pytest.mark.parametrize("ago", [0.05, None], ids=["too recent", "forgotten"])
 def test_nothing_is_said_without_a_past(ago):
     frames = RecentFrames(CAMERA, GATES)
-    frames.remember(0.0, seen(points(), np.eye(4)), np.eye(4))
+    frames.remember(0.0, seen(points(), np.eye(4)), np.eye(4), NOTHING)
     if ago is None:
         frames.forget()
     time = 1.0 if ago is None else ago
     features = seen(points(0.15), np.eye(4))
-    assert not frames.moving(time, features, np.eye(4)).any()
     assert frames.corrected(time, features, np.eye(4), False) is None
+    assert not frames.remember(time, features, np.eye(4), NOTHING).any()
 
 
 def test_without_depth_nothing_moves(recent):
     features = seen(points(0.15), np.eye(4))
     blind = features.replace(depth=np.zeros_like(features.depth))
-    assert not recent.moving(0.4, blind, np.eye(4)).any()
     assert recent.corrected(0.4, blind, np.eye(4), False) is None
+    assert not recent.remember(0.4, blind, np.eye(4), NOTHING).any()
 
 
-def test_only_the_last_half_second_is_kept(recent):
-    recent.remember(5.0, seen(points(0.15), np.eye(4)), np.eye(4))
-    assert not recent.moving(5.4, seen(points(0.15), np.eye(4)), np.eye(4)).any()
+def test_only_the_last_frames_are_kept(recent):
+    recent.remember(5.0, seen(points(0.15), np.eye(4)), np.eye(4), NOTHING)
+    assert len(recent.content()["times"]) == 1
+    assert not recent.remember(5.4, seen(points(0.15), np.eye(4)), np.eye(4), NOTHING).any()
+
+
+def test_frames_are_restored_and_go_on_alike(recent):
+    recent.remember(0.4, seen(points(0.15), moved(0.05)), moved(0.05), NOTHING)
+    other = RecentFrames(CAMERA, GATES)
+    other.restore(recent.content())
+    assert other.something_moves
+    step = 0.5, seen(points(0.2), moved(0.06)), moved(0.06), NOTHING
+    np.testing.assert_array_equal(other.remember(*step), recent.remember(*step))
+
+
+def test_frames_of_earlier_versions_are_restored_without_what_moves(recent):
+    recent.remember(0.4, seen(points(0.15), moved(0.05)), moved(0.05), NOTHING)
+    content = recent.content()
+    del content["moving"], content["landmarks"]
+    other = RecentFrames(CAMERA, GATES)
+    other.restore(content)
+    assert not other.something_moves
+    with pytest.raises(ValueError, match="not whole"):
+        other.restore(recent.content() | {"moving": np.zeros((1, 3), bool)})

@@ -28,18 +28,16 @@ class MovingConfig:
         min_well_observed (landmarks; tuned P): if so many well-observed ones are matched, others
             may not drag the pose away from them.
         max_drag (ratio; tuned P): by which others may raise the cost of these.
-        min_rivals (matches; tuned P): outliers of a pose that are asked for a motion of their own,
-            at least,
+        min_rivals (matches; tuned P): least outliers of a pose that are asked for a motion,
         min_rival_share (share; tuned P): and at least this share of the matches.
         unsteady_agreement (share; tuned P): with few well-observed landmarks the camera's pose may
             be that of a moving person, so earlier frames are compared; with more agreement (see
             `Tracked`) than this, another pose is taken only if as many matches as a rival needs
             would be left to a moving thing.
         memory (s; tuned P): for which features are followed; eight frames at 30 Hz.
-        radius (px; tuned P): that a feature may be from where it stood a tenth of a second ago.
+        radius (px, s; tuned P): that a feature may be from where it stood, after such a time.
         pixel_sigma (px; tuned P): keypoint noise between neighbouring frames.
-        surface_ratio (ratio; tuned P): by which another motion must explain more surface to be the
-            camera's.
+        surface_ratio (ratio; tuned P): by which the camera's motion explains more than another.
         max_dragged (m; theory: 1 m/s for a tenth of a second): by which a walking person can have
             moved the pose.
         min_matches (matches; tuned P): that are asked for a motion.
@@ -49,8 +47,7 @@ class MovingConfig:
         min_moving (features; tuned P): with one velocity; fewer are mismatches.
         min_grouped (share; tuned P): of all that seem to move, in such groups.
         reach (m; tuned P): around moving features in which unmatched ones move as well,
-        neighbours (features; tuned P): if so many moving ones are there, nearer than as many static
-            ones.
+        neighbours (features; tuned P): if so many are there, nearer than as many static ones.
     """
 
     # Landmarks that hold the pose
@@ -63,7 +60,7 @@ class MovingConfig:
     unsteady_agreement: float = 0.7
     # Comparison with earlier frames
     memory: float = 0.29
-    radius: float = 60.0
+    radius: tuple[float, float] = (60.0, 0.1)
     pixel_sigma: float = 1.0
     surface_ratio: float = 1.1
     max_dragged: float = 0.1

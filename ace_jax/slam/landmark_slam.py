@@ -192,7 +192,7 @@ class LandmarkSlam:
         if tracked is not None and not self.tracker.is_steady(self.landmark_map, tracked):
             tracked = self._without_moving(frame, measured, tracked)
         # Few landmarks: what the last frame has in common with this one determines the pose too.
-        if tracked is not None and self._needs_last_frame(tracked):
+        if tracked is not None and self.tracker.has_few(tracked):
             tracked = self._with_last_frame(frame, measured, tracked)
         clock.lap("tracking")
         # Lost; another map begins before long.
@@ -201,16 +201,14 @@ class LandmarkSlam:
         pose = self._accept(frame, tracked)
         # What moves, by its track over the last frames.
         unrolled = self.shutter.unrolled(frame, measured, pose)
-        seen = frame.timestamp, unrolled, pose, tracked.landmarks
-        moving = self.recent_frames.remember(*seen)
-        if moving.any() and not self.frozen:
-            self.landmark_map.remove_rare(self.recent_frames.moving_landmarks())
+        landmark_map, landmarks = self.landmark_map, tracked.landmarks
+        moving = self.recent_frames.remember(frame.timestamp, unrolled, pose, landmarks)
         clock.lap("tracking")
         # Keyframe (Mur-Artal and Tardos, T-RO 2017, III-E)? Then its features become landmarks, and
         # mapping begins: fusing, registration of depth images, bundle adjustment, loops.
-        landmark_map, landmarks = self.landmark_map, tracked.landmarks
         reference, relative, covisible = self.selection.reference(landmark_map, landmarks, pose)
         if not self.frozen:
+            landmark_map.remove_rare(self.recent_frames.moving_landmarks())
             self.shutter.learn(frame, measured, tracked, reference, self.tracker.noise)
         if not self.frozen and self.selection.wanted(
             landmark_map, tracked.features, landmarks, pose, reference, covisible
@@ -306,7 +304,7 @@ class LandmarkSlam:
         self._forget_motion()
 
     def _forget_motion(self) -> None:
-        """Earlier images say nothing about motion: the camera was lost, or the map has moved."""
+        """Earlier images say nothing about motion: the map has moved, or it is another one."""
         self.free_space.forget()
         self.recent_frames.forget()
 
@@ -333,23 +331,19 @@ class LandmarkSlam:
         corrected = self.recent_frames.corrected(frame.timestamp, *seen)
         if corrected is None:
             return tracked
-        pose, moving = corrected
-        return self._track_near(frame, measured.without(moving), pose) or tracked
-
-    def _needs_last_frame(self, tracked: Tracked) -> bool:
-        """Whether few landmarks agree and nothing moves: nearer than the room, it would win."""
-        return self.tracker.has_few(tracked) and not self.recent_frames.something_moves
+        return self._track_near(frame, measured.without(corrected[1]), corrected[0]) or tracked
 
     def _with_last_frame(self, frame: Frame, measured: Features, tracked: Tracked) -> Tracked:
         """Few landmarks may agree with a wrong pose; not so with the last frame's features."""
+        if self.recent_frames.something_moves:  # people are near, so a few of theirs would win
+            return tracked
         last, noise = self.poses.last_tracked(), self.tracker.noise
         motion = self.last_frame.by_features(tracked.features, last, noise)
         least = self.config.relocalized_factor * self.config.min_inliers
         if motion is None or motion.seen.sum() < least:
             return tracked
-        around = self._track_near(frame, measured, motion.camera_from_world)
-        if around is not None and around.num_landmarks > tracked.num_landmarks:
-            tracked = around
+        around = self._track_near(frame, measured, motion.camera_from_world) or tracked
+        tracked = max(tracked, around, key=lambda pose: pose.num_landmarks)
         return joint_pose(self.landmark_map, tracked, motion, self.camera, noise)
 
     def _insert_keyframe(

@@ -36,7 +36,6 @@ from ace_jax.slam.mapping.mapping_queue import Job
 from ace_jax.slam.tracking.free_space import nth_nearest
 from ace_jax.slam.tracking.guided_pose import optimized, pixel_errors
 
-RADIUS_TIME = 0.1  # seconds between frames, at which `MovingConfig.radius` is reached
 _FEATURES = tuple(field.name for field in dataclasses.fields(Features))
 
 
@@ -176,6 +175,8 @@ class RecentFrames:
     def moving_landmarks(self) -> np.ndarray:
         """Landmarks (M,) that were made of what is now known to move."""
         look = self._looks[-1]
+        if not look.moving.any():
+            return np.zeros(0, np.int64)
         shown = [
             earlier.landmarks[index[look.moving & (index >= 0)]]
             for earlier, index in self._followed(look, list(self._looks)[:-1])
@@ -199,7 +200,7 @@ class RecentFrames:
         if camera_from_world is None or not self.something_moves:
             return found
         last = self._looks[-1]
-        before = self._same(features, camera_from_world, last, self._config.radius)
+        before = self._same(features, camera_from_world, last)
         known = before >= 0
         moved = known & last.moving[before]
         now = self._points(features, camera_from_world)
@@ -253,17 +254,17 @@ class RecentFrames:
             if later is not look and look.time - earlier.time > self._config.memory:
                 return
             if later.before is None:
-                part = min((later.time - earlier.time) / RADIUS_TIME, 1.0)
+                part = min((later.time - earlier.time) / self._config.radius[1], 1.0)
                 seen = later.features, later.camera_from_world
-                later.before = self._same(*seen, earlier, part * self._config.radius)
+                later.before = self._same(*seen, earlier, part)
             index = np.where(index >= 0, later.before[index], NO_MATCH)
             yield earlier, index
             later = earlier
 
     def _same(
-        self, features: Features, camera_from_world: np.ndarray, earlier: _Look, radius: float
+        self, features: Features, camera_from_world: np.ndarray, earlier: _Look, part: float = 1.0
     ) -> np.ndarray:
-        """Which feature of an earlier frame each one (N,) is, within pixels of where it stood."""
+        """Which feature of an earlier frame each one (N,) is, within a part of the radius."""
         then, pose = earlier.features, earlier.camera_from_world
         points = self._points(then, pose)
         to_camera = centre(pose) - points
@@ -276,7 +277,8 @@ class RecentFrames:
             views=(then.mask & (then.depth > 0)).astype(np.int32),
         )
         seen = features.replace(mask=features.mask & (features.depth > 0))
-        gates = self._gates.replace(radius=np.float32(radius * self._camera.pixel_scale))
+        radius = part * self._config.radius[0] * self._camera.pixel_scale
+        gates = self._gates.replace(radius=np.float32(radius))
         return guided_match(block, seen, camera_from_world, self._camera, gates)
 
     def corrected(
