@@ -13,15 +13,12 @@ import numpy as np
 from absl import flags
 from kitchen import SEQUENCE, SFM_POSES
 from slam_peers import odometry
-from slam_runs import Row, Runner, Runs, figures, make_tables, rows_table
+from slam_runs import Row, Runner, Runs, false_poses, figures, make_tables, rows_table
 
 from ace_jax import errors
 from ace_jax.data.frame import FrameSource
-from ace_jax.evaluation.files import read_trajectory
-from ace_jax.evaluation.trajectory import NoOverlap, Trajectory, compare
+from ace_jax.evaluation.trajectory import Trajectory, compare
 from ace_jax.slam.reporting.mesh import require_open3d
-
-FALSE_POSE = 0.1  # metres off after aligning the map that the pose is in
 
 _TABLES = flags.DEFINE_list("tables", ["recordings", "hard"], "which tables")
 
@@ -66,23 +63,6 @@ HARD = [
 ]
 
 
-def _false_poses(runs: Runs, truth: Trajectory | None) -> list[float]:
-    """Poses of each run, in any map, that are over 10 cm off after aligning their map."""
-    if truth is None:
-        return []
-    counts = []
-    for folder in runs.folders:
-        wrong = 0
-        for path in [folder / "trajectory.tum", *folder.glob("trajectory_map*.tum")]:
-            try:
-                found = compare(read_trajectory(path, 30.0), truth)
-            except (NoOverlap, errors.UserError):  # a map of two frames
-                continue
-            wrong += int(np.sum(found.ate_trans_m > FALSE_POSE))
-        counts.append(float(wrong))
-    return counts
-
-
 def _odometry_ate(source: FrameSource, truth: Trajectory | None) -> str:
     if truth is None:
         return "-"
@@ -108,7 +88,7 @@ def _table(rows: list[Row]) -> Callable[[Runner], str]:
                 str(runs.metrics[0]["frames"]),
                 figures(runs.values("coverage"), 1, 100),
                 figures([sum(entry["frames_tracked"] for entry in m[1:]) for m in maps], 0),
-                figures(_false_poses(runs, truth), 0),
+                figures(false_poses(runs, truth), 0),
                 *(
                     figures([v for v in runs.values(name) if np.isfinite(v)], 2, 100)
                     for name in ("ate_rmse_m", "ate_live_rmse_m")

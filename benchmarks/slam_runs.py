@@ -18,12 +18,14 @@ from history_file import History, save
 from machine import python, revision, stamp, use_cores
 from markdown import asked, publish, table
 
+from ace_jax import errors
 from ace_jax.data.frame import FrameSource
 from ace_jax.data.registry import open_sequence
 from ace_jax.evaluation.files import read_trajectory
-from ace_jax.evaluation.trajectory import Trajectory, compare
+from ace_jax.evaluation.trajectory import NoOverlap, Trajectory, compare
 
 QUICK_FRAMES = 60
+FALSE_POSE = 0.1  # metres off after aligning the map that the pose is in
 
 # Figures that are kept in benchmarks/history/: fields of metrics.json, and what they are times.
 _HISTORY = {
@@ -226,6 +228,23 @@ def _read_json(path: Path):
 def say(line: str) -> None:
     """Tells the user what is being done."""
     print(line, file=sys.stderr, flush=True)
+
+
+def false_poses(runs: Runs, truth: Trajectory | None) -> list[float]:
+    """Poses of each run, in any map, that are over 10 cm off after aligning their map."""
+    if truth is None:
+        return []
+    counts = []
+    for folder in runs.folders:
+        wrong = 0
+        for path in [folder / "trajectory.tum", *folder.glob("trajectory_map*.tum")]:
+            try:
+                found = compare(read_trajectory(path, 30.0), truth)
+            except (NoOverlap, errors.UserError):  # a map of two frames
+                continue
+            wrong += int(np.sum(found.ate_trans_m > FALSE_POSE))
+        counts.append(float(wrong))
+    return counts
 
 
 def figures(values: Sequence[float], digits: int = 2, scale: float = 1.0) -> str:

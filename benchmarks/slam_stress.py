@@ -14,9 +14,11 @@ import numpy as np
 from absl import flags
 from kitchen import SEQUENCE, SFM_POSES
 from slam_runs import (
+    FALSE_POSE,
     Row,
     Runner,
     Runs,
+    false_poses,
     figures,
     make_tables,
     quick,
@@ -29,7 +31,6 @@ from ace_jax.evaluation.trajectory import Trajectory, compare
 from ace_jax.synthetic.movers import COVERAGES
 
 FOUND_WITHIN = 3  # frames after a teleport
-FALSE_POSE = 0.1  # metres; a pose that far off after a teleport is a false recovery
 MAPPED_FRAME = 1e-6  # seconds by which times of two files may differ
 
 _TABLES = flags.DEFINE_list("tables", ["realtime", "loops", "kidnap", "movers"], "which tables")
@@ -166,34 +167,26 @@ def kidnap(run: Runner) -> str:
     return rows_table([*header, "coverage %", "live ATE RMSE cm"], _asked(rows), run, cells)
 
 
-def _false_poses(runs: Runs) -> list[float]:
-    """How many poses of all maps of each run are `FALSE_POSE` off the truth or more."""
-    source, found = runs.row.open(), []
-    truth = Trajectory(source.timestamps(), source.poses())
-    for folder in runs.folders:
-        paths = [folder / "trajectory.tum", *folder.glob("trajectory_map*.tum")]
-        off = [compare(read_trajectory(path, 30.0), truth).ate_trans_m for path in paths]
-        found.append(float(sum(np.sum(errors_m >= FALSE_POSE) for errors_m in off)))
-    return found
-
-
 def movers(run: Runner) -> str:
     """People who walk through the picture, by the share of the image that they cover on average."""
+    walks = {"nobody": "", **{f"{share} %": f"-movers{share}" for share in COVERAGES}}
     rows = [
-        Row(f"{room}, {share or 'nobody'}{' %' * (share > 0)}", f"synthetic/{room}{people}")
+        Row(f"{room}, {share}", f"synthetic/{room}{people}")
         for room in ("room0", "room1", "room2")
-        for share, people in ((0, ""), *((n, f"-movers{n}") for n in COVERAGES))
+        for share, people in walks.items()
     ]
 
     def cells(runs: Runs) -> list[str]:
+        source = runs.row.open()
         return [
             figures(runs.values("coverage"), 1, 100),
             figures(runs.values("ate_rmse_m"), 2, 100),
             figures(runs.values("ate_live_rmse_m"), 2, 100),
-            figures(_false_poses(runs), 0),
+            figures(false_poses(runs, Trajectory(source.timestamps(), source.poses())), 0),
         ]
 
-    header = ["people cover of", "main map %", "ATE RMSE cm", "live", "false poses in all maps"]
+    header = ["room, part of the image with people", "in the main map %", "ATE RMSE cm", "live"]
+    header += ["false poses in all maps"]
     return rows_table(header, _asked(rows), run, cells)
 
 

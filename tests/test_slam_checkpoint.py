@@ -70,6 +70,7 @@ def test_what_cannot_be_continued_is_one_line(killed, tmp_path):
         ("frame/index", short),
         ("tracking/landmarks", beyond),
         ("tracking/recent/uv", short),
+        ("tracking/recent/landmarks", beyond),
         ("tracking/air/depths", short),
         ("tracking/age", lambda x: np.zeros(3)),
     ):

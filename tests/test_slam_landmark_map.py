@@ -193,6 +193,15 @@ def test_culling_waits_and_spares_what_was_seen_again():
     check(landmark_map)
 
 
+def test_what_few_observe_is_removed_when_asked():
+    landmark_map = make_map(3)
+    slots = landmark_map.landmarks_of(0)[:3].copy()
+    landmark_map.add_keyframe(*make_keyframe(slots[:1], 0.1, 1))
+    landmark_map.remove_little_observed(slots[:2], 2)
+    np.testing.assert_array_equal(landmark_map.valid[slots], [True, False, True])
+    check(landmark_map)
+
+
 def test_a_full_map_recycles_the_least_seen_then_the_longest_unseen():
     landmark_map = LandmarkMap(CAPACITY, DIM, APPEARANCES)
     landmark_map.add_keyframe(*make_keyframe())

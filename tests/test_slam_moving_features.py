@@ -79,6 +79,33 @@ def test_landmarks_that_were_made_of_who_moves_are_named(recent):
     named = recent.moving_landmarks()
     assert len(named) > 0.95 * IS_PERSON.sum()
     assert np.isin(named, slots[IS_PERSON]).all()
+    assert not np.isin(recent.content()["landmarks"], named).any()  # they may be others by then
+    assert len(recent.moving_landmarks()) == 0
+
+
+def test_landmarks_that_stand_still_are_not_named_though_a_track_was_matched_to_them(recent):
+    slots = np.arange(len(IS_PERSON)) + 7
+    recent.show(slots)
+    wall = np.flatnonzero(~IS_PERSON)[:5]
+    now = np.full(len(slots), NO_LANDMARK)
+    now[wall] = slots[np.flatnonzero(IS_PERSON)[:5]]
+    recent.remember(0.4, seen(points(0.15), moved(0.05)), moved(0.05), now)
+    assert not np.isin(now[wall], recent.moving_landmarks()).any()
+
+
+def test_landmarks_are_noted_after_the_frames_were_forgotten(recent):
+    """A loop that closes while a keyframe is inserted changes the world's axes."""
+    recent.forget()
+    recent.show(np.arange(len(IS_PERSON)))
+    assert not recent.something_moves
+
+
+def test_a_camera_that_was_lost_for_long_knows_of_nobody(recent):
+    recent.remember(0.4, seen(points(0.15), moved(0.05)), moved(0.05), NOTHING)
+    recent.forget_before(0.5)
+    assert recent.something_moves
+    recent.forget_before(0.8)
+    assert not recent.something_moves
 
 
 @pytest.mark.parametrize("agreed", [True, False])
@@ -116,7 +143,7 @@ def test_nothing_is_said_without_a_past(ago):
     if ago is None:
         frames.forget()
     time = 1.0 if ago is None else ago
-    features = seen(points(0.15), np.eye(4))
+    features = seen(points(0.07), np.eye(4))
     assert frames.corrected(time, features, np.eye(4), False) is None
     assert not frames.remember(time, features, np.eye(4), NOTHING).any()
 
@@ -130,8 +157,12 @@ def test_without_depth_nothing_moves(recent):
 
 def test_only_the_last_frames_are_kept(recent):
     recent.remember(5.0, seen(points(0.15), np.eye(4)), np.eye(4), NOTHING)
-    assert len(recent.content()["times"]) == 1
-    assert not recent.remember(5.4, seen(points(0.15), np.eye(4)), np.eye(4), NOTHING).any()
+    np.testing.assert_array_equal(recent.content()["times"], [5.0])
+
+
+def test_a_clock_that_goes_back_begins_anew(recent):
+    recent.remember(0.1, seen(points(0.15), np.eye(4)), np.eye(4), NOTHING)
+    np.testing.assert_array_equal(recent.content()["times"], [0.1])
 
 
 def test_frames_are_restored_and_go_on_alike(recent):

@@ -1,4 +1,4 @@
-"""SLAM on real images and real depth, with the settings of the command."""
+"""SLAM on real images and real depth, with the options of the command."""
 
 import pytest
 

@@ -25,8 +25,7 @@ class MovingConfig:
 
     Attributes:
         well_observed_by (keyframes; tuned P): that observe a well-observed landmark, at least.
-        min_well_observed (landmarks; tuned P): if so many well-observed ones are matched, others
-            may not drag the pose away from them.
+        min_well_observed (landmarks; tuned P): that others may not drag the pose away from.
         max_drag (ratio; tuned P): by which others may raise the cost of these.
         min_rivals (matches; tuned P): least outliers of a pose that are asked for a motion,
         min_rival_share (share; tuned P): and at least this share of the matches.
@@ -37,12 +36,12 @@ class MovingConfig:
         memory (s; tuned P): for which features are followed; eight frames at 30 Hz.
         radius (px, s; tuned P): that a feature may be from where it stood, after such a time.
         pixel_sigma (px; tuned P): keypoint noise between neighbouring frames.
-        surface_ratio (ratio; tuned P): by which the camera's motion explains more than another.
-        max_dragged (m; theory: 1 m/s for a tenth of a second): by which a walking person can have
-            moved the pose.
+        surface_ratio (ratio; tuned P): of surface by which another motion replaces the pose's.
+        max_dragged (m; theory: 1 m/s for a tenth of a second): by which a person moves the pose.
         min_matches (matches; tuned P): that are asked for a motion.
         track_age (s; tuned P): for which a feature must be followed, to tell that it moves,
         long_track (s; tuned P): and to tell that it does not.
+        min_settled (features; judged): of landmarks, that tell how far noise moves features.
         least_speed (m/s; tuned P): of what moves, beyond noise.
         min_moving (features; tuned P): with one velocity; fewer are mismatches.
         min_grouped (share; tuned P): of all that seem to move, in such groups.
@@ -67,6 +66,7 @@ class MovingConfig:
     min_matches: int = 10
     track_age: float = 0.06
     long_track: float = 0.195
+    min_settled: int = 20
     least_speed: float = 0.1
     min_moving: int = 12
     min_grouped: float = 2 / 3

@@ -137,9 +137,7 @@ class LandmarkSlam:
         return as_seen_by(frame, self.camera)
 
     def observe(self, frame: Frame) -> Features:
-        """Raw features of a frame, on the host. May be called ahead of `process`, on any thread.
-
-        They have depth, as the sensor gives it.
+        """Raw features of a frame, with the sensor's depth. May be called ahead, on any thread.
 
         Raises:
             BadFrame: as `adapted`, or the frame's features are not finite.
@@ -208,7 +206,8 @@ class LandmarkSlam:
         # mapping begins: fusing, registration of depth images, bundle adjustment, loops.
         reference, relative, covisible = self.selection.reference(landmark_map, landmarks, pose)
         if not self.frozen:
-            landmark_map.remove_rare(self.recent_frames.moving_landmarks())
+            enough = self.config.moving.well_observed_by
+            landmark_map.remove_little_observed(self.recent_frames.moving_landmarks(), enough)
             self.shutter.learn(frame, measured, tracked, reference, self.tracker.noise)
         if not self.frozen and self.selection.wanted(
             landmark_map, tracked.features, landmarks, pose, reference, covisible
@@ -244,7 +243,7 @@ class LandmarkSlam:
         return tracked or self._find_in_other_map(frame, unrolled)
 
     def _static(self, frame: Frame, features: Features, pose: np.ndarray | None) -> Features:
-        """Without what has moved into space that was seen to be empty (Hornung et al., 2013)."""
+        """Without what is in space that was empty (Hornung et al., 2013), or moved just before."""
         moved = self.free_space.moved(features, frame.depth, pose)
         return features.without(moved | self.recent_frames.moved_before(features, pose))
 
@@ -292,6 +291,7 @@ class LandmarkSlam:
         if self.landmark_map.keyframes:
             self.state = State.LOST
             self.free_space.forget()
+            self.recent_frames.forget_before(frame.timestamp)
             if self.maps is not None and self.maps.lose():
                 self._leave_map()
         started = None if self.landmark_map.keyframes else self._start(frame, features, clock)

@@ -366,9 +366,9 @@ class LandmarkMap:
         self.observed.clear(slots)
         self._free.extend(slots.tolist())
 
-    def remove_rare(self, slots: np.ndarray) -> None:
-        """Removes those of some landmarks (M,) that two keyframes observe at most."""
-        self.remove(slots[self.observations[slots] <= 2])
+    def remove_little_observed(self, slots: np.ndarray, enough: int) -> None:
+        """Removes those of some landmarks (M,) that fewer than `enough` keyframes observe."""
+        self.remove(slots[self.observations[slots] < enough])
 
     def fuse(self, kept: int, dropped: int) -> None:
         """Merges two landmarks; a keyframe that observes both keeps the first one's feature."""

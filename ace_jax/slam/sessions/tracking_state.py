@@ -8,6 +8,7 @@ from ace_jax.localization.scene_map import part
 from ace_jax.slam.frame_poses import State, TrackedFrame
 from ace_jax.slam.landmark_slam import LandmarkSlam
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK
+from ace_jax.slam.mapping.landmark_map import LandmarkMap
 from ace_jax.slam.sessions.session import restored_map, session_entries
 
 
@@ -94,15 +95,30 @@ def resume(
     if (
         landmarks.shape != system.last_landmarks.shape
         or tracking["descriptors"].shape != system.last_descriptors.shape
-        or np.any((landmarks < NO_LANDMARK) | (landmarks >= landmark_map.capacity))
         or not all(number in landmark_map.keyframes for number in unmapped + unadjusted)
         or (tracking["tracks"] and (not frames or frames[-1].camera_from_reference is None))
     ):
         raise ValueError("what was tracked last is not in the map")
-    system.recent_frames.restore(part(tracking, "recent/"))
+    recent = part(tracking, "recent/")
+    if "landmarks" in recent:
+        recent["landmarks"] = _landmarks_in(landmark_map, recent["landmarks"])
+    system.recent_frames.restore(recent)
     system.free_space.restore(part(tracking, "air/"))
-    system.last_landmarks = np.where(landmark_map.valid[landmarks], landmarks, NO_LANDMARK)
+    system.last_landmarks = _landmarks_in(landmark_map, landmarks)
     system.last_descriptors = tracking["descriptors"]
     system.selection.since_keyframe = int(tracking["frames_since"][0])
     system.state = State.TRACKING if tracking["tracks"] else State.LOST
     system.mapping.resume(unmapped, unadjusted, int(tracking["age"]))
+
+
+def _landmarks_in(landmark_map: LandmarkMap, landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks of any shape, without those that are not in the map any more.
+
+    Raises:
+        ValueError: they are not numbers of landmarks.
+    """
+    if not np.issubdtype(landmarks.dtype, np.integer):
+        raise ValueError("landmarks are not integers")
+    if np.any((landmarks < NO_LANDMARK) | (landmarks >= landmark_map.capacity)):
+        raise ValueError("landmarks are not in the map")
+    return np.where(landmark_map.valid[landmarks], landmarks, NO_LANDMARK)

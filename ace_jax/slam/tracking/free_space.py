@@ -194,7 +194,7 @@ def nth_nearest(
     """(N,) metres from points (N, 3) to the n-th nearest of others (M, 3); inf beyond `reach`."""
     if len(points) == 0 or len(others) < n:
         return np.full(len(points), np.inf)
-    from scipy.spatial import cKDTree  # here: imported beside the compilation, see `LandmarkSlam`
+    from scipy.spatial import cKDTree  # here: imported beside the compilation, see `compilation.py`
 
     distances, _ = cKDTree(others).query(points, k=[n], distance_upper_bound=reach)
     return distances[:, 0]

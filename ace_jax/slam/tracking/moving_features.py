@@ -56,16 +56,11 @@ class _Look:
     features: Features
     camera_from_world: np.ndarray
     landmarks: np.ndarray
-    moving: np.ndarray
+    moving: np.ndarray = dataclasses.field(init=False)
     before: np.ndarray | None = None
 
-
-def _look(
-    time: float, features: Features, camera_from_world: np.ndarray, landmarks: np.ndarray
-) -> _Look:
-    """A frame of which nothing is known to move."""
-    nothing = np.zeros(len(features.mask), bool)
-    return _Look(time, features, camera_from_world, landmarks, nothing)
+    def __post_init__(self) -> None:
+        self.moving = np.zeros(len(self.features.mask), bool)
 
 
 class RecentFrames:
@@ -97,8 +92,13 @@ class RecentFrames:
         return [lambda: most_common_motion(nowhere, *seen, self._camera)]
 
     def forget(self) -> None:
-        """Drops all frames: the world's axes have changed, or the camera was lost."""
+        """Drops all frames: the world's axes have changed."""
         self._looks.clear()
+
+    def forget_before(self, time: float) -> None:
+        """Drops the frames that are too old at a time, seconds: the camera was lost."""
+        while self._looks and self._looks[0].time < time - self._config.memory:
+            self._looks.popleft()
 
     def remember(
         self,
@@ -119,11 +119,12 @@ class RecentFrames:
         Returns:
             Which features (N,) move, with what has no past beside them.
         """
-        look = _look(time, features, camera_from_world, landmarks)
+        if self._looks and time <= self._looks[-1].time:
+            self.forget()
+        look = _Look(time, features, camera_from_world, landmarks)
         look.moving = self._moving(look)
         self._looks.append(look)
-        while self._looks[0].time < time - self._config.memory:
-            self._looks.popleft()
+        self.forget_before(time)
         return look.moving
 
     def content(self) -> dict[str, np.ndarray]:
@@ -164,25 +165,34 @@ class RecentFrames:
             raise ValueError("the recent frames are not whole")
         for i, time in enumerate(content["times"].tolist()):
             features = Features(**{name: content[name][i] for name in _FEATURES})
-            look = _look(time, features, content["poses"][i], landmarks[i])
+            look = _Look(time, features, content["poses"][i], landmarks[i])
             look.moving = moving[i] > 0
             self._looks.append(look)
 
     def show(self, landmarks: np.ndarray) -> None:
         """Notes the landmarks (N,) that the newest frame's features were made into."""
-        self._looks[-1].landmarks = landmarks
+        if self._looks:  # they are forgotten where that closed a loop
+            self._looks[-1].landmarks = landmarks
 
     def moving_landmarks(self) -> np.ndarray:
-        """Landmarks (M,) that were made of what is now known to move."""
+        """Landmarks (M,) that what moves in the newest frame showed in earlier ones; named once.
+
+        Without those that something else shows now: its matches then were wrong.
+        """
         look = self._looks[-1]
         if not look.moving.any():
             return np.zeros(0, np.int64)
+        earlier = list(self._looks)[:-1]
         shown = [
-            earlier.landmarks[index[look.moving & (index >= 0)]]
-            for earlier, index in self._followed(look, list(self._looks)[:-1])
+            then.landmarks[index[look.moving & (index >= 0)]]
+            for then, index in self._followed(look, earlier)
         ]
-        slots = np.unique(np.concatenate(shown)) if shown else np.zeros(0, np.int64)
-        return slots[slots != NO_LANDMARK]
+        slots = np.unique(np.concatenate([np.zeros(0, np.int64), *shown]))
+        slots = np.setdiff1d(slots, [NO_LANDMARK, *look.landmarks[~look.moving]])
+        # Their places in the map may be used again at once.
+        for then in self._looks:
+            then.landmarks = np.where(np.isin(then.landmarks, slots), NO_LANDMARK, then.landmarks)
+        return slots
 
     @property
     def something_moves(self) -> bool:
@@ -200,6 +210,7 @@ class RecentFrames:
         if camera_from_world is None or not self.something_moves:
             return found
         last = self._looks[-1]
+        # The whole radius, whatever the time: the prediction may be that far off.
         before = self._same(features, camera_from_world, last)
         known = before >= 0
         moved = known & last.moving[before]
@@ -219,7 +230,7 @@ class RecentFrames:
         way = np.linalg.norm(now - then, axis=1)
         noise = depth_threshold(depth, INVERSE_DEPTH_SIGMA, CLOSE)
         settled = known & (look.landmarks != NO_LANDMARK)
-        if settled.sum() >= config.min_rivals:
+        if settled.sum() >= config.min_settled:
             noise = noise * max(1.0, float(np.quantile(way[settled] / noise[settled], 0.9)))
         # Twice the noise: a group is then told from another one that does not move.
         moved = known & (way > np.maximum(2.0 * noise, noise + config.least_speed * age))
@@ -326,17 +337,21 @@ class RecentFrames:
         least = max(self._config.min_rivals, self._config.min_rival_share * found.sum())
         if agreed and max(np.sum(motion & ~agree) for motion in motions) < least:
             return None
-        return pose, self._spread(self._points(features, pose), features, found & ~agree, agree)
+        moved = found & ~agree
+        if moved.sum() < self._config.min_moving:  # mismatches
+            return pose, np.zeros(len(moved), bool)
+        return pose, self._spread(self._points(features, pose), features, moved, agree)
 
     def _tracked(
         self, time: float, features: Features, camera_from_world: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Which features were tracked (N,), and where they were (N, 3), all in one earlier frame.
+        """Which features were tracked (N,), and where they were (N, 3), in one earlier frame.
 
-        The earliest in which half of those are found that are found in any. None: in no frame.
+        It is the earliest to which at least half as many are followed as to any. None: there is
+        none.
         """
         nothing = np.full(len(features.mask), NO_LANDMARK)
-        look = _look(time, features, camera_from_world, nothing)
+        look = _Look(time, features, camera_from_world, nothing)
         best, most = None, self._config.min_matches
         for earlier, index in self._followed(look, self._looks):
             found = index >= 0
@@ -365,10 +380,8 @@ class RecentFrames:
     def _spread(
         self, points: np.ndarray, features: Features, moved: np.ndarray, still: np.ndarray
     ) -> np.ndarray:
-        """Moving features (N,): those that moved, if they are many, and what is new beside them."""
+        """Moving features (N,): those that moved, and what is new beside them."""
         moving = moved.copy()
-        if moved.sum() < self._config.min_moving:
-            return np.zeros(len(moved), bool)
         unknown = features.mask & (features.depth > 0) & ~moved & ~still
         to_moved = nth_nearest(
             points[unknown], points[moved], self._config.neighbours, self._config.reach
