@@ -31,6 +31,11 @@ def _both_rooms(made):
     return position_errors(made, views, min_inliers=12)
 
 
+def test_room_for_less_than_one_image_is_told_in_a_line():
+    with pytest.raises(UserError, match="give room for several images"):
+        _mapped(FIRST, capacity=16)
+
+
 def test_every_image_gets_its_share():
     rng = np.random.default_rng(0)
     count = 400

@@ -164,7 +164,7 @@ def scene_coordinates(
         found = nearest_places(known.places, features.descriptors, features.mask)
         # The first attempt is most of a query's time, and others follow.
         share = 2 if queries <= settings.first_queries < count else 1
-        rows = min(settings.head_rows // share, head.landmarks)
+        rows = min(max(settings.head_rows // share, 1), head.landmarks)
         total = len(known.landmarks.points)
         near = landmarks_near(known.places, found, rows, head.landmarks, total)
         head, variables = head.clone(landmarks=rows), rows_of(variables, near[:rows])

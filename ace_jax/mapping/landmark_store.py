@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from ace_jax.errors import UserError
 from ace_jax.features.base import Features
 from ace_jax.geometry.camera import camera_of, camera_rows
 from ace_jax.localization.landmarks import Landmarks, MatchGates
@@ -97,13 +98,22 @@ class LandmarkStore:
         )
 
     def grow(self, pairs: Sequence[tuple[MappingImage, Depths]], progress: Progress) -> None:
-        """Adds images, one by one."""
+        """Adds images, one by one.
+
+        Raises:
+            UserError: there is less room than one image needs.
+        """
         for done, (image, depth) in enumerate(pairs):
             progress("landmarks", done, len(pairs))
             usable = depth.valid & image.mask
             if self._count + usable.sum() > self._room:
                 if self._room < self._limit:
                     self._enlarge()
+                elif not self._seen:
+                    raise UserError(
+                        f"config.landmarks.capacity is {self._limit}, but the first image has "
+                        f"{usable.sum()} features: give room for several images"
+                    )
                 else:
                     self._make_room()
             points = world_points(image, np.where(depth.valid, depth.depth, 1.0))
