@@ -5,7 +5,7 @@ image's own resolution and at half of it, so that the second reaches twice as fa
 and noise leave, and places more of the surroundings.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,8 @@ def neighbourhoods(module: PatchDescriptor, grey: jax.Array, uv: jax.Array) -> j
 
 def describe(module: PatchDescriptor, params: Any, grey: jax.Array, uv: jax.Array) -> jax.Array:
     """Descriptors (N, D) of unit length of keypoints (N, 2) in an image (H, W), 0..255."""
-    return module.apply({"params": params}, neighbourhoods(module, grey, uv))
+    found = module.apply({"params": params}, neighbourhoods(module, grey, uv))
+    return cast(jax.Array, found)
 
 
 def _windows(grey: jax.Array, uv: jax.Array, angle: jax.Array | None) -> jax.Array:
