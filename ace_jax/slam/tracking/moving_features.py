@@ -47,6 +47,7 @@ class _Look:
         time: seconds.
         features: N features.
         camera_from_world: (4, 4).
+        points: (N, 3) world points of the features, metres.
         landmarks: (N,) landmark of each feature, or `NO_LANDMARK`.
         moving: (N,) which features were found to move.
         before: (N,) which feature of the look before each one is; `NO_MATCH`: none. None: unasked.
@@ -55,6 +56,7 @@ class _Look:
     time: float
     features: Features
     camera_from_world: np.ndarray
+    points: np.ndarray
     landmarks: np.ndarray
     moving: np.ndarray = dataclasses.field(init=False)
     before: np.ndarray | None = None
@@ -121,7 +123,7 @@ class RecentFrames:
         """
         if self._looks and time <= self._looks[-1].time:
             self.forget()
-        look = _Look(time, features, camera_from_world, landmarks)
+        look = self._look(time, features, camera_from_world, landmarks)
         look.moving = self._moving(look)
         self._looks.append(look)
         self.forget_before(time)
@@ -165,7 +167,7 @@ class RecentFrames:
             raise ValueError("the recent frames are not whole")
         for i, time in enumerate(content["times"].tolist()):
             features = Features(**{name: content[name][i] for name in _FEATURES})
-            look = _Look(time, features, content["poses"][i], landmarks[i])
+            look = self._look(time, features, content["poses"][i], landmarks[i])
             look.moving = moving[i] > 0
             self._looks.append(look)
 
@@ -220,12 +222,11 @@ class RecentFrames:
     def _moving(self, look: _Look) -> np.ndarray:
         """See `remember`."""
         config, depth = self._config, look.features.depth
-        now = self._points(look.features, look.camera_from_world)
+        now = look.points
         then, age = now.copy(), np.zeros(len(depth))
         for earlier, index in self._followed(look, self._looks):
-            points = self._points(earlier.features, earlier.camera_from_world)
-            then[index >= 0] = points[index[index >= 0]]
-            age[index >= 0] = look.time - earlier.time
+            known = index >= 0
+            then[known], age[known] = earlier.points[index[known]], look.time - earlier.time
         known = age >= config.track_age
         way = np.linalg.norm(now - then, axis=1)
         noise = depth_threshold(depth, INVERSE_DEPTH_SIGMA, CLOSE)
@@ -276,9 +277,8 @@ class RecentFrames:
         self, features: Features, camera_from_world: np.ndarray, earlier: _Look, part: float = 1.0
     ) -> np.ndarray:
         """Which feature of an earlier frame each one (N,) is, within a part of the radius."""
-        then, pose = earlier.features, earlier.camera_from_world
-        points = self._points(then, pose)
-        to_camera = centre(pose) - points
+        then, points = earlier.features, earlier.points
+        to_camera = centre(earlier.camera_from_world) - points
         distances = np.linalg.norm(to_camera, axis=1)
         block = Landmarks(
             points=points.astype(np.float32),
@@ -351,16 +351,21 @@ class RecentFrames:
         none.
         """
         nothing = np.full(len(features.mask), NO_LANDMARK)
-        look = _Look(time, features, camera_from_world, nothing)
+        look = self._look(time, features, camera_from_world, nothing)
         best, most = None, self._config.min_matches
         for earlier, index in self._followed(look, self._looks):
             found = index >= 0
             most = max(most, found.sum())
             if found.sum() < max(most / 2, self._config.min_matches):
                 break
-            points = self._points(earlier.features, earlier.camera_from_world).astype(np.float32)
-            best = found, points[index]
+            best = found, earlier.points[index].astype(np.float32)
         return best
+
+    def _look(
+        self, time: float, features: Features, camera_from_world: np.ndarray, landmarks: np.ndarray
+    ) -> _Look:
+        points = self._points(features, camera_from_world)
+        return _Look(time, features, camera_from_world, points, landmarks)
 
     def _points(self, features: Features, camera_from_world: np.ndarray) -> np.ndarray:
         """(N, 3) world points of features."""
@@ -382,6 +387,8 @@ class RecentFrames:
     ) -> np.ndarray:
         """Moving features (N,): those that moved, and what is new beside them."""
         moving = moved.copy()
+        if not moved.any():
+            return moving
         unknown = features.mask & (features.depth > 0) & ~moved & ~still
         to_moved = nth_nearest(
             points[unknown], points[moved], self._config.neighbours, self._config.reach
