@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ace_jax.features.base import Features
 from ace_jax.geometry import host_camera, rigid, se3
 from ace_jax.geometry.camera import MIN_DEPTH, Camera, project
 from ace_jax.precision import full_precision
@@ -78,11 +79,29 @@ def _namespace(array: jax.Array) -> ModuleType:
 
 
 def directions_to(viewpoints: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Unit directions (M, 3) from points (M, 3) to viewpoints (M, 3), and distances (M,)."""
+    """Unit directions (M, 3) from points (M, 3) to one viewpoint (3,) or M, and distances (M,)."""
     xp = _namespace(points)
     to_viewpoint = viewpoints - points
     distances = xp.sqrt(xp.sum(to_viewpoint**2, axis=1))
     return to_viewpoint / xp.maximum(distances, 1e-6)[:, None], distances
+
+
+def landmarks_of(features: Features, points: np.ndarray, viewpoint: np.ndarray) -> Landmarks:
+    """Features of one image as landmarks, on the host; those without depth are none.
+
+    Args:
+        features: N features.
+        points: (N, 3) where they are, metres, any axes.
+        viewpoint: (3,) of the camera, the same axes.
+    """
+    directions, distances = directions_to(viewpoint, points)
+    return Landmarks(
+        points=points.astype(np.float32),
+        descriptors=np.asarray(features.descriptors)[:, None],
+        view_directions=directions,
+        distances=distances,
+        views=(features.mask & (features.depth > 0)).astype(np.int32),
+    )
 
 
 @full_precision

@@ -25,9 +25,9 @@ class MovingConfig:
 
     Attributes:
         well_observed_by (keyframes; tuned P): that observe a well-observed landmark, at least.
-        min_well_observed (landmarks; tuned P): that others may not drag the pose away from.
+        min_well_observed (landmarks; tuned P): so many hold a pose; others may not drag it away.
         max_drag (ratio; tuned P): by which others may raise the cost of these.
-        min_rivals (matches; tuned P): least outliers of a pose that are asked for a motion,
+        min_rivals (matches; tuned P): fewest outliers that are asked for a motion of their own,
         min_rival_share (share; tuned P): and at least this share of the matches.
         unsteady_agreement (share; tuned P): with few well-observed landmarks the camera's pose may
             be that of a moving person, so earlier frames are compared; with more agreement (see
@@ -36,7 +36,7 @@ class MovingConfig:
         memory (s; tuned P): for which features are followed; eight frames at 30 Hz.
         radius (px, s; tuned P): that a feature may be from where it stood, after such a time.
         pixel_sigma (px; tuned P): keypoint noise between neighbouring frames.
-        surface_ratio (ratio; tuned P): of surface by which another motion replaces the pose's.
+        surface_ratio (ratio; tuned P): by which another motion must explain more surface.
         max_dragged (m; theory: 1 m/s for a tenth of a second): by which a person moves the pose.
         min_matches (matches; tuned P): that are asked for a motion.
         track_age (s; tuned P): for which a feature must be followed, to tell that it moves,

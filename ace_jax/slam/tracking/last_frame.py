@@ -26,7 +26,7 @@ from ace_jax.geometry.host_camera import unproject_to_world
 from ace_jax.geometry.reprojection import CHI2_PIXEL, NoiseModel, Observations
 from ace_jax.geometry.rigid import invert, transform
 from ace_jax.geometry.rolling_shutter import MAX_INTERVAL
-from ace_jax.localization.landmarks import Landmarks, MatchGates, directions_to
+from ace_jax.localization.landmarks import MatchGates, landmarks_of
 from ace_jax.slam.config import SlamConfig
 from ace_jax.slam.loops import verification
 from ace_jax.slam.mapping.mapping_queue import Job
@@ -147,14 +147,7 @@ class LastFrame:
         """The last frame's features as landmarks, in its camera's axes, and the pose among them."""
         camera = self._camera
         points = unproject_to_world(last.uv, last.depth, camera, np.eye(4)).astype(np.float32)
-        directions, distances = directions_to(np.zeros_like(points), points)
-        block = Landmarks(
-            points=points,
-            descriptors=last.descriptors[:, None],
-            view_directions=directions,
-            distances=distances,
-            views=(last.mask & (last.depth > 0)).astype(np.int32),
-        )
+        block = landmarks_of(last, points, np.zeros(3, np.float32))
         aligned = verification.align(
             block,
             features,

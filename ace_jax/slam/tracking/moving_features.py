@@ -10,7 +10,7 @@ the shutter have none in common.
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from ace_jax.geometry.rigid_motions import (
     surface,
 )
 from ace_jax.localization.guided_matching import NO_MATCH, guided_match
-from ace_jax.localization.landmarks import Landmarks, MatchGates
+from ace_jax.localization.landmarks import MatchGates, landmarks_of
 from ace_jax.slam.config import MovingConfig
 from ace_jax.slam.mapping.keyframes import NO_LANDMARK
 from ace_jax.slam.mapping.mapping_queue import Job
@@ -82,9 +82,8 @@ class RecentFrames:
     ) -> None:
         self._camera = camera
         self._config = config
-        pixel = camera.pixel_scale
         self._gates = gates
-        self._noise = NoiseModel(config.pixel_sigma * pixel, INVERSE_DEPTH_SIGMA)
+        self._noise = NoiseModel(config.pixel_sigma * camera.pixel_scale, INVERSE_DEPTH_SIGMA)
         self._looks: collections.deque[_Look] = collections.deque()
 
     def warm_up(self, features: Features) -> list[Job]:
@@ -157,13 +156,12 @@ class RecentFrames:
         arrays = [content[name] for name in (*_FEATURES, "times", "poses")]
         if any(len(x) != count or not np.isfinite(x).all() for x in arrays):
             raise ValueError("the recent frames are not whole")
-        if content["uv"].shape[1:] != (content["depth"].shape[1], 2):
-            raise ValueError("the recent frames are not whole")
         # Checkpoints of earlier versions do not say what moved.
-        shape = content["mask"].shape
+        shape = content["depth"].shape
         landmarks = content.get("landmarks", np.full(shape, NO_LANDMARK))
         moving = content.get("moving", np.zeros(shape, bool))
-        if landmarks.shape != shape or moving.shape != shape:
+        arrays = [content["mask"], landmarks, moving]
+        if content["uv"].shape != (*shape, 2) or any(x.shape != shape for x in arrays):
             raise ValueError("the recent frames are not whole")
         for i, time in enumerate(content["times"].tolist()):
             features = Features(**{name: content[name][i] for name in _FEATURES})
@@ -184,10 +182,9 @@ class RecentFrames:
         look = self._looks[-1]
         if not look.moving.any():
             return np.zeros(0, np.int64)
-        earlier = list(self._looks)[:-1]
         shown = [
             then.landmarks[index[look.moving & (index >= 0)]]
-            for then, index in self._followed(look, earlier)
+            for then, index in self._followed(look)
         ]
         slots = np.unique(np.concatenate([np.zeros(0, np.int64), *shown]))
         slots = np.setdiff1d(slots, [NO_LANDMARK, *look.landmarks[~look.moving]])
@@ -224,9 +221,9 @@ class RecentFrames:
         config, depth = self._config, look.features.depth
         now = look.points
         then, age = now.copy(), np.zeros(len(depth))
-        for earlier, index in self._followed(look, self._looks):
-            known = index >= 0
-            then[known], age[known] = earlier.points[index[known]], look.time - earlier.time
+        for earlier, index in self._followed(look):
+            found = index >= 0
+            then[found], age[found] = earlier.points[index[found]], look.time - earlier.time
         known = age >= config.track_age
         way = np.linalg.norm(now - then, axis=1)
         noise = depth_threshold(depth, INVERSE_DEPTH_SIGMA, CLOSE)
@@ -256,13 +253,15 @@ class RecentFrames:
         enough = grouped.sum() >= self._config.min_grouped * moved.sum()
         return grouped if enough else np.zeros_like(grouped)
 
-    def _followed(self, look: _Look, looks: Sequence[_Look]) -> Iterator[tuple[_Look, np.ndarray]]:
-        """Earlier frames, newest first, and which of their features (N,) each feature is in them.
+    def _followed(self, look: _Look) -> Iterator[tuple[_Look, np.ndarray]]:
+        """Frames before a look, newest first, and which feature each of its (N,) is in them.
 
         `NO_MATCH` where the track has ended.
         """
         index, later = np.arange(len(look.features.mask)), look
-        for earlier in reversed(looks):
+        for earlier in reversed(self._looks):
+            if earlier is look:
+                continue
             if later is not look and look.time - earlier.time > self._config.memory:
                 return
             if later.before is None:
@@ -277,16 +276,8 @@ class RecentFrames:
         self, features: Features, camera_from_world: np.ndarray, earlier: _Look, part: float = 1.0
     ) -> np.ndarray:
         """Which feature of an earlier frame each one (N,) is, within a part of the radius."""
-        then, points = earlier.features, earlier.points
-        to_camera = centre(earlier.camera_from_world) - points
-        distances = np.linalg.norm(to_camera, axis=1)
-        block = Landmarks(
-            points=points.astype(np.float32),
-            descriptors=np.asarray(then.descriptors)[:, None],
-            view_directions=to_camera / np.maximum(distances, 1e-6)[:, None],
-            distances=distances,
-            views=(then.mask & (then.depth > 0)).astype(np.int32),
-        )
+        viewpoint = centre(earlier.camera_from_world)
+        block = landmarks_of(earlier.features, earlier.points, viewpoint)
         seen = features.replace(mask=features.mask & (features.depth > 0))
         radius = part * self._config.radius[0] * self._camera.pixel_scale
         gates = self._gates.replace(radius=np.float32(radius))
@@ -314,17 +305,17 @@ class RecentFrames:
         followed = found & self._agree(camera_from_world, then, features)
         area = self._surface(followed, then, features, camera_from_world)
         most = self._config.surface_ratio * area
-        best, left, motions = None, found, [followed]
+        best, left, agreeing = None, found, [followed]
         for _ in range(MOST_MOTIONS):
             if left.sum() < self._config.min_matches:
                 break
-            found_motion = most_common_motion(then, features.uv, features.depth, left, self._camera)
-            if found_motion is None:
+            motion = most_common_motion(then, features.uv, features.depth, left, self._camera)
+            if motion is None:
                 break
-            start, votes = found_motion
+            start, votes = motion
             pose, _ = optimized(start, then, features, left, votes, self._camera, self._noise)
             agree = found & self._agree(pose, then, features)
-            motions.append(agree)
+            agreeing.append(agree)
             area = self._surface(agree, then, features, pose)
             dragged, _ = difference(pose, camera_from_world)
             if area > most and dragged < self._config.max_dragged:
@@ -335,7 +326,7 @@ class RecentFrames:
         pose, agree = best
         # Without something that moves, another pose of the same features is mere noise.
         least = max(self._config.min_rivals, self._config.min_rival_share * found.sum())
-        if agreed and max(np.sum(motion & ~agree) for motion in motions) < least:
+        if agreed and max(np.sum(others & ~agree) for others in agreeing) < least:
             return None
         moved = found & ~agree
         if moved.sum() < self._config.min_moving:  # mismatches
@@ -353,7 +344,7 @@ class RecentFrames:
         nothing = np.full(len(features.mask), NO_LANDMARK)
         look = self._look(time, features, camera_from_world, nothing)
         best, most = None, self._config.min_matches
-        for earlier, index in self._followed(look, self._looks):
+        for earlier, index in self._followed(look):
             found = index >= 0
             most = max(most, found.sum())
             if found.sum() < max(most / 2, self._config.min_matches):
